@@ -1,0 +1,251 @@
+"""The two protocols that storage speaks, and the values they exchange.
+
+A :class:`Store` is something bytes can be put into and got from *now*. A :class:`Library` is
+something that turns a volume into a Store: a changer (a robot, or a person with a shelf) with
+drives. Capabilities are data (:class:`Traits`), not methods.
+
+Sizes and offsets are bytes, times are seconds, digests are the 32 raw bytes of a SHA-256.
+Every method may raise the four kinds of :mod:`drivers.errors` and nothing else.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+CHUNK_BYTES = 1 << 20
+"""The largest piece that ``get`` yields and that ``put`` asks of its source at a time."""
+
+DIGEST_BYTES = 32
+
+
+class Readable(Protocol):
+    """A source of bytes: ``read(n)`` returns at most ``n`` bytes and ``b""`` only at the end."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What a Store can and cannot do, as data."""
+
+    random_access: bool = True
+    """Reading at an offset costs about as much as reading at zero."""
+    append_only: bool = False
+    """``delete`` frees no space."""
+    removable: bool = False
+    """The medium can leave; what is on it must explain itself."""
+    latency_seconds: float = 0.0
+    """Expected time to the first byte."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectStat:
+    """One stored object."""
+
+    key: str
+    size: int
+    position: int | None = None
+    """Where it lies on a sequential medium (the device's own unit), for ordering reads."""
+
+    def __post_init__(self) -> None:
+        if self.size < 0:
+            raise ValueError(f"{self.key}: size {self.size} is negative")
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """Room on a volume. ``free`` is what may still be put, any reserve taken off."""
+
+    total: int
+    free: int
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether a Store can be used now, in an admin's words."""
+
+    ok: bool
+    message: str = ""
+
+
+class Store(Protocol):
+    """Something bytes can be put into and got from now.
+
+    Keys are relative paths of ``[A-Za-z0-9._-]`` parts joined by ``/``; see :func:`check_key`.
+    """
+
+    @property
+    def traits(self) -> Traits: ...
+
+    def put(self, key: str, source: Readable, size: int, digest: bytes | None) -> ObjectStat:
+        """Store exactly ``size`` bytes from ``source`` under ``key``.
+
+        ``digest``, when given, is compared with what was read from ``source``. All or nothing:
+        after an error the key is absent. Durable only after :meth:`flush`.
+
+        :raises Corrupt: the source gave other bytes than ``digest`` says, too few or too many.
+        :raises NoSpace: they do not fit.
+        :raises Permanent: the key exists already (objects are immutable) or is malformed.
+        """
+        ...
+
+    def get(self, key: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """Yield the object's bytes from ``offset``, ``length`` of them (to the end when None).
+
+        :raises NotFound: no such key.
+        :raises Corrupt: the medium holds fewer bytes than were asked for.
+        """
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove ``key``; absent is not an error."""
+        ...
+
+    def list(self) -> Iterator[ObjectStat]: ...
+
+    def stat(self, key: str) -> ObjectStat:
+        """:raises NotFound: no such key."""
+        ...
+
+    def capacity(self) -> Capacity: ...
+
+    def flush(self) -> None:
+        """Return only when everything put so far is on the medium and found again after a crash."""
+        ...
+
+    def drop_caches(self) -> None:
+        """Make the next ``get`` read the medium and not a cache of it (read-back needs this)."""
+        ...
+
+    def health(self) -> Health: ...
+
+
+class ElementKind(enum.StrEnum):
+    """Element types of SCSI SMC (data transfer, storage, import/export), and the shelf."""
+
+    DRIVE = "drive"
+    SLOT = "slot"
+    MAIL = "mail"
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """One element of a changer and what lies in it."""
+
+    kind: ElementKind
+    address: int
+    barcode: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What a changer sees. What it does not list is not in the library."""
+
+    elements: tuple[Element, ...]
+
+    def find(self, barcode: str) -> Element | None:
+        """The element that holds ``barcode``, or None when it is not in the library."""
+        return next((e for e in self.elements if e.barcode == barcode), None)
+
+    def drives(self) -> tuple[Element, ...]:
+        return tuple(e for e in self.elements if e.kind is ElementKind.DRIVE)
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeLabel:
+    """Who a volume says it is: written first on the medium, compared before any other I/O."""
+
+    barcode: str
+    uuid: str
+    pool: str
+
+
+class Library(Protocol):
+    """Drives and something that puts volumes into them: a robot, or a person with a shelf."""
+
+    @property
+    def name(self) -> str: ...
+
+    def inventory(self) -> Inventory:
+        """What is where, looked at now and not remembered."""
+        ...
+
+    def read_label(self, barcode: str, drive: int) -> VolumeLabel | None:
+        """Load ``barcode`` into ``drive`` if it is not there and return its label; None when blank."""
+        ...
+
+    def label(self, label: VolumeLabel, drive: int) -> None:
+        """Load a blank volume and write its label.
+
+        :raises Permanent: the volume is not blank.
+        """
+        ...
+
+    def mount(self, label: VolumeLabel, drive: int) -> Store:
+        """Load the volume into ``drive`` (unloading another one first) and return it as a Store.
+
+        :raises OperatorNeeded: the volume is not in the library.
+        :raises Permanent: what is in the drive says it is another volume than ``label``.
+        """
+        ...
+
+    def unmount(self, drive: int) -> None:
+        """Flush, unload, and put the volume back into a slot. Empty drive: nothing to do."""
+        ...
+
+    def eject(self, barcode: str) -> int:
+        """Move the volume to a mail slot and return that element's address.
+
+        :raises OperatorNeeded: every mail slot is occupied.
+        """
+        ...
+
+
+@runtime_checkable
+class SimulatedHands(Protocol):
+    """What an operator's hands do to a simulated library; a real library does not have it."""
+
+    def hand_insert(self, barcode: str) -> None:
+        """Take the volume from the shelf and put it into a free mail slot or slot."""
+        ...
+
+    def hand_remove(self, barcode: str) -> None:
+        """Take the volume out of the mail slot (or slot) and put it on the shelf."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One driver family, as found through the entry-point group ``hsm.drivers``.
+
+    The factories take the driver's own options (plain values from the configuration) and
+    import what is heavy only when called. A family gives Stores, Libraries, or both.
+    """
+
+    name: str
+    options: frozenset[str]
+    """The option names that the factories accept; anything else is a configuration error."""
+    open_store: Callable[[Mapping[str, Any]], Store] | None = None
+    open_library: Callable[[Mapping[str, Any]], Library] | None = None
+    required: frozenset[str] = frozenset()
+
+
+_KEY_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
+KEY_LENGTH_MAX = 512
+
+
+def check_key(key: str) -> str:
+    """Return ``key`` if it is safe as a relative path on every medium.
+
+    :raises ValueError: empty, absolute, too long, ``.`` or ``..`` as a part, or a character outside
+        ``[A-Za-z0-9._-]``.
+    """
+    if not key or len(key) > KEY_LENGTH_MAX:
+        raise ValueError(f"key of {len(key)} characters; expected 1 to {KEY_LENGTH_MAX}")
+    for part in key.split("/"):
+        if part in ("", ".", "..") or not _KEY_CHARACTERS.issuperset(part):
+            raise ValueError(f"key {key!r} has an unsafe part {part!r}")
+    return key

@@ -1,0 +1,35 @@
+"""What can go wrong at a driver's edge, in four kinds that tell the caller what to do next.
+
+Every driver translates foreign exceptions (``OSError``, boto3's, paramiko's, a tool's exit
+status) into one of these exactly once, where it calls the foreign code.
+"""
+
+from __future__ import annotations
+
+
+class DriverError(Exception):
+    """Base of all driver errors; never raised itself."""
+
+
+class Retryable(DriverError):
+    """It may work when tried again later: a time-out, a busy device, a full disk that drains."""
+
+
+class Permanent(DriverError):
+    """Trying again will not help: no such key, read-only medium, refused by configuration."""
+
+
+class OperatorNeeded(DriverError):
+    """A person must act first: load a medium, close a door, free a mail slot."""
+
+
+class Corrupt(DriverError):
+    """The bytes are not the bytes that were stored. Never retried on the same copy."""
+
+
+class NotFound(Permanent):
+    """The key or medium is not there."""
+
+
+class NoSpace(Retryable):
+    """The volume cannot take these bytes; another volume may."""

@@ -1,0 +1,1 @@
+"""The daemon: catalog, DICOM endpoints, ingest, migration, recall, audit."""

@@ -1,0 +1,382 @@
+"""The tables, typed. Names are the project's nouns.
+
+Rows are lean: copies hang on packages, not on instances, and UIDs that repeat (SOP classes,
+transfer syntaxes) are kept once in ``name``. Every state column has a CHECK made from the
+transition tables of :mod:`hsm.states`. Times are UTC.
+"""
+
+from __future__ import annotations
+
+import enum
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.schema import MetaData
+
+from hsm import states
+from hsm.model import Place
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+# SQLite gives out row ids only for INTEGER PRIMARY KEY.
+Key = BigInteger().with_variant(Integer(), "sqlite")
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Aware UTC datetimes on both databases (SQLite keeps no time zone)."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value!r} has no time zone")
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(naming_convention=NAMING)
+    type_annotation_map: ClassVar[dict[Any, Any]] = {datetime: UtcDateTime(), str: Text(), dict[str, Any]: JSON()}
+
+
+def _one_of(column: str, names: tuple[str, ...]) -> CheckConstraint:
+    listed = ", ".join(f"'{name}'" for name in names)
+    return CheckConstraint(f"{column} IN ({listed})", name=column)
+
+
+def _values(kind: type[enum.StrEnum]) -> tuple[str, ...]:
+    return tuple(member.value for member in kind)
+
+
+class Name(Base):
+    """UIDs that many instances share: SOP classes and transfer syntaxes."""
+
+    __tablename__ = "name"
+
+    pk: Mapped[int] = mapped_column(SmallInteger().with_variant(Integer(), "sqlite"), primary_key=True)
+    uid: Mapped[str] = mapped_column(unique=True)
+
+
+class Patient(Base):
+    __tablename__ = "patient"
+
+    pk: Mapped[int] = mapped_column(Key, primary_key=True)
+    key: Mapped[str] = mapped_column(unique=True)
+    """Patient ID and issuer; the Study Instance UID where there is no Patient ID."""
+    patient_id: Mapped[str] = mapped_column(index=True)
+    issuer: Mapped[str]
+    name: Mapped[str]
+    """Decoded, as sent: up to three component groups joined by ``=``."""
+    name_alphabetic: Mapped[str] = mapped_column(index=True)
+    """First component group, normalised for matching (hsm.dicom.text)."""
+    name_other: Mapped[str]
+    """Ideographic and phonetic groups, normalised, joined by ``=``."""
+    birth_date: Mapped[str]
+    sex: Mapped[str]
+
+
+class Study(Base):
+    __tablename__ = "study"
+
+    pk: Mapped[int] = mapped_column(Key, primary_key=True)
+    patient_pk: Mapped[int] = mapped_column(ForeignKey("patient.pk"), index=True)
+    uid: Mapped[str] = mapped_column(unique=True)
+    date: Mapped[str] = mapped_column(index=True)
+    time: Mapped[str]
+    study_id: Mapped[str]
+    accession: Mapped[str] = mapped_column(index=True)
+    description: Mapped[str]
+    referring_physician: Mapped[str]
+    referring_search: Mapped[str]
+    """All component groups, normalised, joined by ``=``."""
+    institution: Mapped[str]
+    charset: Mapped[str]
+    modalities: Mapped[str]
+    """Distinct modalities, sorted, joined and enclosed by backslashes: ``\\CT\\SR\\``."""
+    n_series: Mapped[int]
+    n_instances: Mapped[int]
+    n_bytes: Mapped[int] = mapped_column(BigInteger)
+    source_ae: Mapped[str]
+    first_received: Mapped[datetime]
+    last_received: Mapped[datetime] = mapped_column(index=True)
+    last_accessed: Mapped[datetime]
+    """Last retrieve, or reception where there was none."""
+    unsealed: Mapped[int]
+    """Instances that are in no package yet."""
+    packages: Mapped[int]
+
+    __table_args__ = (
+        Index(
+            "ix_study_unsealed",
+            "last_received",
+            postgresql_where=text("unsealed > 0"),
+            sqlite_where=text("unsealed > 0"),
+        ),
+    )
+
+
+class Series(Base):
+    __tablename__ = "series"
+
+    pk: Mapped[int] = mapped_column(Key, primary_key=True)
+    study_pk: Mapped[int] = mapped_column(ForeignKey("study.pk"))
+    uid: Mapped[str] = mapped_column(index=True)
+    modality: Mapped[str]
+    number: Mapped[int | None]
+    description: Mapped[str]
+    body_part: Mapped[str]
+    date: Mapped[str]
+    time: Mapped[str]
+    station: Mapped[str]
+    n_instances: Mapped[int]
+
+    __table_args__ = (UniqueConstraint("study_pk", "uid"),)
+
+
+class Instance(Base):
+    __tablename__ = "instance"
+
+    pk: Mapped[int] = mapped_column(Key, primary_key=True)
+    series_pk: Mapped[int] = mapped_column(ForeignKey("series.pk"), index=True)
+    uid: Mapped[str]
+    version: Mapped[int] = mapped_column(SmallInteger)
+    """0 for the first; greater where other bytes came under the same UID and both are kept."""
+    class_pk: Mapped[int] = mapped_column(ForeignKey("name.pk"))
+    syntax_pk: Mapped[int] = mapped_column(ForeignKey("name.pk"))
+    number: Mapped[int | None]
+    size: Mapped[int] = mapped_column(BigInteger)
+    digest: Mapped[bytes] = mapped_column(LargeBinary(32))
+    package_pk: Mapped[int | None] = mapped_column(ForeignKey("package.pk"), index=True)
+    offset: Mapped[int | None] = mapped_column(BigInteger)
+
+    __table_args__ = (
+        UniqueConstraint("uid", "version"),
+        CheckConstraint('(package_pk IS NULL) = ("offset" IS NULL)', name="sealed"),
+    )
+
+
+class Package(Base):
+    __tablename__ = "package"
+
+    pk: Mapped[int] = mapped_column(Key, primary_key=True)
+    study_pk: Mapped[int] = mapped_column(ForeignKey("study.pk"))
+    number: Mapped[int]
+    key: Mapped[str] = mapped_column(unique=True)
+    """The package's name on every medium: ``<Study Instance UID>.p<number, four digits>.tar``."""
+    size: Mapped[int] = mapped_column(BigInteger)
+    digest: Mapped[bytes] = mapped_column(LargeBinary(32))
+    n_instances: Mapped[int]
+    sealed_at: Mapped[datetime]
+
+    __table_args__ = (UniqueConstraint("study_pk", "number"),)
+
+
+class Volume(Base):
+    __tablename__ = "volume"
+
+    pk: Mapped[int] = mapped_column(Key, primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    """The barcode of removable media; the pool's name for a file system."""
+    uuid: Mapped[str] = mapped_column(unique=True)
+    pool: Mapped[str | None] = mapped_column(index=True)
+    """None for scratch media."""
+    state: Mapped[str]
+    removable: Mapped[bool]
+    capacity: Mapped[int] = mapped_column(BigInteger)
+    used: Mapped[int] = mapped_column(BigInteger)
+    library: Mapped[str | None]
+    place: Mapped[str]
+    element: Mapped[int | None]
+    """Element address in the library."""
+    shelf: Mapped[str]
+    """Where on the shelf, in the operator's words."""
+    error: Mapped[str]
+    created_at: Mapped[datetime]
+
+    __table_args__ = (_one_of("state", states.VOLUME.names()), _one_of("place", _values(Place)))
+
+
+class Copy(Base):
+    __tablename__ = "copy"
+
+    pk: Mapped[int] = mapped_column(Key, primary_key=True)
+    package_pk: Mapped[int] = mapped_column(ForeignKey("package.pk"))
+    volume_pk: Mapped[int] = mapped_column(ForeignKey("volume.pk"), index=True)
+    state: Mapped[str]
+    locator: Mapped[str]
+    position: Mapped[int | None] = mapped_column(BigInteger)
+    written_at: Mapped[datetime | None]
+    verified_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        UniqueConstraint("package_pk", "volume_pk"),
+        _one_of("state", states.COPY.names()),
+        CheckConstraint("state <> 'verified' OR verified_at IS NOT NULL", name="verified_at"),
+    )
+
+
+class Request(Base):
+    __tablename__ = "request"
+
+    pk: Mapped[int] = mapped_column(Key, primary_key=True)
+    kind: Mapped[str]
+    key: Mapped[str]
+    """What it is about; at most one live request has it."""
+    state: Mapped[str]
+    priority: Mapped[int] = mapped_column(SmallInteger)
+    study_pk: Mapped[int | None] = mapped_column(ForeignKey("study.pk"), index=True)
+    package_pk: Mapped[int | None] = mapped_column(ForeignKey("package.pk"), index=True)
+    volume_pk: Mapped[int | None] = mapped_column(ForeignKey("volume.pk"))
+    """The volume it reads from or writes to, once that is decided."""
+    pool: Mapped[str | None]
+    reason: Mapped[str]
+    detail: Mapped[dict[str, Any]]
+    attempts: Mapped[int] = mapped_column(SmallInteger)
+    error: Mapped[str]
+    worker: Mapped[str]
+    not_before: Mapped[datetime]
+    created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        _one_of("state", states.REQUEST.names()),
+        _one_of("kind", _values(states.RequestKind)),
+        Index(
+            "uq_request_live_key",
+            "key",
+            unique=True,
+            postgresql_where=text("state IN ('queued', 'active', 'waiting')"),
+            sqlite_where=text("state IN ('queued', 'active', 'waiting')"),
+        ),
+        Index("ix_request_queue", "state", "priority", "pk"),
+        CheckConstraint(
+            "(state IN ('done', 'failed', 'cancelled')) = (finished_at IS NOT NULL)", name="finished"
+        ),
+    )
+
+
+class Waiter(Base):
+    """Someone who waits for a recall: a C-MOVE, a C-GET, a command, a delivery."""
+
+    __tablename__ = "waiter"
+
+    pk: Mapped[int] = mapped_column(Key, primary_key=True)
+    request_pk: Mapped[int] = mapped_column(ForeignKey("request.pk", ondelete="CASCADE"), index=True)
+    who: Mapped[str]
+    """In words for the operator: ``C-MOVE from WS1 to WS1``."""
+    since: Mapped[datetime]
+
+
+class MountRequest(Base):
+    __tablename__ = "mount_request"
+
+    pk: Mapped[int] = mapped_column(Key, primary_key=True)
+    volume_pk: Mapped[int] = mapped_column(ForeignKey("volume.pk"))
+    state: Mapped[str]
+    priority: Mapped[int] = mapped_column(SmallInteger)
+    created_at: Mapped[datetime]
+    answered_at: Mapped[datetime | None]
+    answered_by: Mapped[str]
+    comment: Mapped[str]
+
+    __table_args__ = (
+        _one_of("state", states.MOUNT.names()),
+        Index(
+            "uq_mount_request_open",
+            "volume_pk",
+            unique=True,
+            postgresql_where=text("state = 'open'"),
+            sqlite_where=text("state = 'open'"),
+        ),
+    )
+
+
+class Run(Base):
+    """One evaluation of one policy."""
+
+    __tablename__ = "run"
+
+    pk: Mapped[int] = mapped_column(Key, primary_key=True)
+    policy: Mapped[str]
+    policy_digest: Mapped[bytes] = mapped_column(LargeBinary(32))
+    started_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+    matched: Mapped[int]
+    requested: Mapped[int]
+    refused: Mapped[int]
+
+
+class Decision(Base):
+    """One outcome of one rule for one study, with its reason. Written when it changes something."""
+
+    __tablename__ = "decision"
+
+    pk: Mapped[int] = mapped_column(Key, primary_key=True)
+    run_pk: Mapped[int] = mapped_column(ForeignKey("run.pk"), index=True)
+    study_pk: Mapped[int] = mapped_column(ForeignKey("study.pk"), index=True)
+    rule: Mapped[str]
+    action: Mapped[str]
+    pool: Mapped[str]
+    reason: Mapped[str]
+    request_pk: Mapped[int | None] = mapped_column(ForeignKey("request.pk"))
+
+
+class Journal(Base):
+    """The append-only, hash-chained record of every state change (promise 7)."""
+
+    __tablename__ = "journal"
+
+    seq: Mapped[int] = mapped_column(Key, primary_key=True)
+    at: Mapped[datetime]
+    actor: Mapped[str]
+    verb: Mapped[str]
+    kind: Mapped[str]
+    subject: Mapped[str] = mapped_column(index=True)
+    detail: Mapped[str]
+    """Canonical JSON."""
+    digest: Mapped[bytes] = mapped_column(LargeBinary(32))
+    """SHA-256 over the previous record's digest and this record's fields."""
+
+
+class JournalHead(Base):
+    """One row: the last record. Locked by each append, so that the chain has no forks."""
+
+    __tablename__ = "journal_head"
+
+    pk: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
+    seq: Mapped[int] = mapped_column(BigInteger)
+    digest: Mapped[bytes] = mapped_column(LargeBinary(32))
+
+    __table_args__ = (CheckConstraint("pk = 1", name="single"),)

@@ -1,0 +1,187 @@
+"""The nouns as values. Frozen, and they refuse to be wrong."""
+
+from __future__ import annotations
+
+import enum
+import re
+from dataclasses import dataclass, field
+
+from hsm.errors import BadInput
+
+UID_LENGTH_MAX = 64
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+
+
+def check_uid(value: str, what: str) -> str:
+    """Return ``value`` if it may be used as a UID and as a file name.
+
+    Leading zeros in a component, which PS3.5 section 9.1 forbids but devices send, are let through.
+
+    :raises BadInput: empty, longer than 64 characters, or not digits joined by single dots.
+    """
+    if not value:
+        raise BadInput(f"{what} is empty")
+    if len(value) > UID_LENGTH_MAX or not _UID.fullmatch(value):
+        raise BadInput(f"{what} {value[:80]!r} is not a UID (PS3.5 section 9.1)")
+    return value
+
+
+class Availability(enum.StrEnum):
+    """Instance Availability (0008,0056), PS3.3 section C.4.23.1.1, most available first."""
+
+    ONLINE = "ONLINE"
+    NEARLINE = "NEARLINE"
+    OFFLINE = "OFFLINE"
+    UNAVAILABLE = "UNAVAILABLE"
+
+    @property
+    def rank(self) -> int:
+        """0 for ONLINE to 3 for UNAVAILABLE; the least available of a set is its maximum."""
+        return list(Availability).index(self)
+
+
+class Tier(enum.StrEnum):
+    """What kind of pool: decides the availability its copies give."""
+
+    ONLINE = "online"
+    NEARLINE = "nearline"
+    OFFLINE = "offline"
+
+
+class Layout(enum.StrEnum):
+    """How a pool lays packages out on its volumes."""
+
+    FILES = "files"
+    PACKAGES = "packages"
+
+
+class Place(enum.StrEnum):
+    """Where a volume is."""
+
+    MOUNTED = "mounted"  # a file system or bucket: always there
+    SLOT = "slot"
+    MAIL = "mail"
+    DRIVE = "drive"
+    SHELF = "shelf"
+    UNKNOWN = "unknown"
+
+
+class Priority(enum.IntEnum):
+    """Order of work; lower goes first."""
+
+    STAT = 0
+    ROUTINE = 10
+    PREFETCH = 20
+    BULK = 25
+    MIGRATION = 30
+    SCRUB = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What the catalog keeps of one instance's dataset, decoded to text, padding removed.
+
+    Strings are empty when the attribute is absent or empty. Dates are ``YYYYMMDD``; times are as
+    sent. Multi-valued attributes keep their backslashes.
+    """
+
+    patient_id: str
+    patient_issuer: str
+    patient_name: str
+    patient_birth_date: str
+    patient_sex: str
+    study_uid: str
+    study_date: str
+    study_time: str
+    study_id: str
+    study_description: str
+    accession: str
+    referring_physician: str
+    series_uid: str
+    series_number: int | None
+    series_description: str
+    series_date: str
+    series_time: str
+    modality: str
+    body_part: str
+    institution: str
+    station: str
+    sop_instance_uid: str
+    sop_class_uid: str
+    instance_number: int | None
+    charset: str
+    """Specific Character Set (0008,0005) as sent."""
+
+    def __post_init__(self) -> None:
+        check_uid(self.study_uid, "Study Instance UID (0020,000D)")
+        check_uid(self.series_uid, "Series Instance UID (0020,000E)")
+        check_uid(self.sop_instance_uid, "SOP Instance UID (0008,0018)")
+        check_uid(self.sop_class_uid, "SOP Class UID (0008,0016)")
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceRef:
+    """One catalogued instance: enough to find, check and send its bytes."""
+
+    pk: int
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    version: int
+    size: int
+    """Bytes of the whole Part 10 file."""
+    digest: bytes
+    """SHA-256 of the whole Part 10 file."""
+    study_uid: str
+    series_uid: str
+    package_pk: int | None
+    """None while the instance is not sealed."""
+    offset: int | None
+    """Where its Part 10 file begins in the package's tar."""
+
+
+@dataclass(frozen=True, slots=True)
+class CopyAt:
+    """One copy of one package and where its volume is: what availability and recalls decide on."""
+
+    copy_pk: int
+    package_pk: int
+    volume_pk: int
+    volume_name: str
+    pool: str
+    state: str
+    volume_state: str
+    place: Place
+    locator: str
+    position: int | None
+    library: str | None
+    shelf: str
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """How many verified copies on distinct volumes a pool must keep."""
+
+    pool: str
+    copies: int
+
+    def __post_init__(self) -> None:
+        if self.copies < 1:
+            raise ValueError(f"goal for {self.pool}: {self.copies} copies; expected at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What a C-MOVE, C-GET or recall asks for: unique keys of one level, PS3.4 section C.4.2.1.4.
+
+    Every non-empty tuple narrows; at least one of them is not empty.
+    """
+
+    patient_ids: tuple[str, ...] = ()
+    study_uids: tuple[str, ...] = ()
+    series_uids: tuple[str, ...] = ()
+    sop_instance_uids: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        if not (self.patient_ids or self.study_uids or self.series_uids or self.sop_instance_uids):
+            raise BadInput("the request names no patient, study, series or instance")

@@ -1,0 +1,132 @@
+"""The states of everything that has states, each as one transition table.
+
+The database repeats the names as CHECK constraints; :meth:`Machine.check` is called in the
+transaction that changes a state. A state's meaning stands beside its name.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+S = TypeVar("S", bound=enum.StrEnum)
+
+
+class VolumeState(enum.StrEnum):
+    SCRATCH = "scratch"  # blank, may be given to a pool
+    LABELLED = "labelled"  # carries our label, nothing else yet
+    ACTIVE = "active"  # holds packages, takes more
+    FULL = "full"  # holds packages, takes no more
+    SUSPECT = "suspect"  # an error was seen; read with care, never written
+    RETIRED = "retired"  # holds nothing that counts
+    LOST = "lost"  # cannot be found or read; its copies do not count
+
+
+class CopyState(enum.StrEnum):
+    WRITING = "writing"  # bytes may be anywhere between nothing and all
+    WRITTEN = "written"  # flushed, not yet read back
+    VERIFIED = "verified"  # read back from the medium, every digest matched
+    SUSPECT = "suspect"  # a read failed or a digest did not match
+    RELEASING = "releasing"  # the guard agreed; the bytes are being deleted
+    RELEASED = "released"  # the bytes are gone
+    LOST = "lost"  # the volume is lost
+
+
+class RequestState(enum.StrEnum):
+    QUEUED = "queued"  # may be taken
+    ACTIVE = "active"  # a worker has it
+    WAITING = "waiting"  # a person must act first (a mount request is open)
+    DONE = "done"
+    FAILED = "failed"  # gave up; the error says why; `hsm queue retry` queues it again
+    CANCELLED = "cancelled"
+
+
+class RequestKind(enum.StrEnum):
+    SEAL = "seal"
+    COPY = "copy"
+    VERIFY = "verify"
+    RECALL = "recall"
+    RELEASE = "release"
+    DELIVER = "deliver"
+
+
+class MountState(enum.StrEnum):
+    OPEN = "open"  # nobody has answered
+    DONE = "done"  # the volume is in the library
+    REFUSED = "refused"  # the operator cannot or will not load it
+    OBSOLETE = "obsolete"  # nobody waits for it any more
+
+
+@dataclass(frozen=True)
+class Machine(Generic[S]):
+    """A transition table: for each state the states that may follow it."""
+
+    noun: str
+    table: Mapping[S, frozenset[S]]
+
+    def check(self, old: S, new: S) -> None:
+        """:raises ValueError: ``new`` may not follow ``old``."""
+        if new not in self.table[old]:
+            raise ValueError(f"{self.noun}: {old.value} -> {new.value} is not a transition")
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(state.value for state in self.table)
+
+
+_V, _C, _R, _M = VolumeState, CopyState, RequestState, MountState
+
+VOLUME = Machine(
+    "volume",
+    {
+        _V.SCRATCH: frozenset({_V.LABELLED, _V.SUSPECT, _V.RETIRED, _V.LOST}),
+        _V.LABELLED: frozenset({_V.ACTIVE, _V.SUSPECT, _V.RETIRED, _V.LOST}),
+        _V.ACTIVE: frozenset({_V.FULL, _V.SUSPECT, _V.LOST, _V.RETIRED}),
+        _V.FULL: frozenset({_V.ACTIVE, _V.SUSPECT, _V.LOST, _V.RETIRED}),
+        _V.SUSPECT: frozenset({_V.ACTIVE, _V.FULL, _V.LOST, _V.RETIRED}),
+        _V.RETIRED: frozenset(),
+        _V.LOST: frozenset({_V.SUSPECT}),
+    },
+)
+
+COPY = Machine(
+    "copy",
+    {
+        _C.WRITING: frozenset({_C.WRITTEN, _C.RELEASED}),
+        _C.WRITTEN: frozenset({_C.VERIFIED, _C.SUSPECT, _C.LOST, _C.RELEASED}),
+        _C.VERIFIED: frozenset({_C.VERIFIED, _C.SUSPECT, _C.RELEASING, _C.LOST}),
+        _C.SUSPECT: frozenset({_C.VERIFIED, _C.RELEASING, _C.LOST}),
+        _C.RELEASING: frozenset({_C.RELEASED}),
+        _C.RELEASED: frozenset({_C.WRITING}),
+        _C.LOST: frozenset({_C.SUSPECT}),
+    },
+)
+
+REQUEST = Machine(
+    "request",
+    {
+        _R.QUEUED: frozenset({_R.ACTIVE, _R.WAITING, _R.CANCELLED, _R.FAILED, _R.DONE}),
+        _R.ACTIVE: frozenset({_R.DONE, _R.QUEUED, _R.WAITING, _R.FAILED, _R.CANCELLED}),
+        _R.WAITING: frozenset({_R.QUEUED, _R.CANCELLED, _R.FAILED}),
+        _R.DONE: frozenset(),
+        _R.FAILED: frozenset({_R.QUEUED}),
+        _R.CANCELLED: frozenset({_R.QUEUED}),
+    },
+)
+
+MOUNT = Machine(
+    "mount request",
+    {
+        _M.OPEN: frozenset({_M.DONE, _M.REFUSED, _M.OBSOLETE}),
+        _M.DONE: frozenset(),
+        _M.REFUSED: frozenset({_M.OPEN}),
+        _M.OBSOLETE: frozenset(),
+    },
+)
+
+LIVE_REQUESTS = (RequestState.QUEUED, RequestState.ACTIVE, RequestState.WAITING)
+"""States in which a request still stands for work; at most one live request has a given key."""
+
+READABLE_COPIES = (CopyState.VERIFIED, CopyState.WRITTEN)
+"""States of copies that may be read from; `suspect` ones only when nothing else is left."""
