@@ -1,0 +1,222 @@
+"""Registering received instances: one transaction an instance, counters kept as they come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from hsm.catalog import journal
+from hsm.catalog.tables import Base, Instance, Name, Patient, Series, Study
+from hsm.model import Header
+from hsm.text import normalise_name
+
+T = TypeVar("T", bound=Base)
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One instance whose bytes are durable and wait for their row."""
+
+    header: Header
+    transfer_syntax_uid: str
+    version: int
+    size: int
+    digest: bytes
+    source_ae: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A version of an instance that the catalog has already."""
+
+    version: int
+    digest: bytes
+
+
+def known_versions(session: Session, sop_instance_uid: str) -> list[Known]:
+    """All versions under one SOP Instance UID, oldest first."""
+    rows = session.execute(
+        select(Instance.version, Instance.digest)
+        .where(Instance.uid == sop_instance_uid)
+        .order_by(Instance.version)
+    )
+    return [Known(version, digest) for version, digest in rows]
+
+
+def register(session: Session, received: Received) -> None:
+    """Insert the instance and what is above it, and count it.
+
+    Rows are always touched in the order patient, study, series, instance, so that associations that
+    store into one study wait for each other and never deadlock.
+    """
+    header = received.header
+    patient_pk = _patient(session, header)
+    study = _study(session, patient_pk, received)
+    series_pk, new_series = _series(session, study.pk, header)
+    session.execute(
+        update(Series).where(Series.pk == series_pk).values(n_instances=Series.n_instances + 1)
+    )
+    session.add(
+        Instance(
+            series_pk=series_pk,
+            uid=header.sop_instance_uid,
+            version=received.version,
+            class_pk=name_pk(session, header.sop_class_uid),
+            syntax_pk=name_pk(session, received.transfer_syntax_uid),
+            number=header.instance_number,
+            size=received.size,
+            digest=received.digest,
+            package_pk=None,
+            offset=None,
+        )
+    )
+    values: dict[str, Any] = {
+        "n_instances": Study.n_instances + 1,
+        "n_series": Study.n_series + new_series,
+        "n_bytes": Study.n_bytes + received.size,
+        "unsealed": Study.unsealed + 1,
+        "last_received": received.at,
+        "last_accessed": received.at,
+    }
+    modality = f"\\{header.modality}\\"
+    if header.modality and modality not in study.modalities:
+        values["modalities"] = join_modalities({*study.modalities.split("\\"), header.modality})
+    session.execute(update(Study).where(Study.pk == study.pk).values(**values))
+    if study.patient_pk != patient_pk:
+        journal.append(
+            session,
+            received.at,
+            f"ae:{received.source_ae}",
+            "patient-mismatch",
+            "study",
+            header.study_uid,
+            {"sop_instance_uid": header.sop_instance_uid, "patient_id": header.patient_id},
+        )
+
+
+def join_modalities(modalities: set[str]) -> str:
+    r"""``{"CT", "SR"}`` as ``\CT\SR\``: one LIKE finds a member and never part of one."""
+    names = sorted(name for name in modalities if name)
+    return "\\" + "\\".join(names) + "\\" if names else ""
+
+
+def name_pk(session: Session, uid: str) -> int:
+    """The key of a shared UID, made on first sight."""
+    return _get_or_insert(session, Name, Name.uid == uid, "uid", uid=uid)[0].pk
+
+
+def _patient(session: Session, header: Header) -> int:
+    # Without a Patient ID nothing says that two studies are one person's: keep them apart.
+    key = f"{header.patient_id}\\{header.patient_issuer}" if header.patient_id else f"\\{header.study_uid}"
+    alphabetic, other = normalise_name(header.patient_name)
+    patient, _ = _get_or_insert(
+        session,
+        Patient,
+        Patient.key == key,
+        "key",
+        key=key,
+        patient_id=header.patient_id,
+        issuer=header.patient_issuer,
+        name=header.patient_name,
+        name_alphabetic=alphabetic,
+        name_other=other,
+        birth_date=header.patient_birth_date,
+        sex=header.patient_sex,
+    )
+    return patient.pk
+
+
+def _study(session: Session, patient_pk: int, received: Received) -> Study:
+    header = received.header
+    alphabetic, other = normalise_name(header.referring_physician)
+    study, new = _get_or_insert(
+        session,
+        Study,
+        Study.uid == header.study_uid,
+        "uid",
+        patient_pk=patient_pk,
+        uid=header.study_uid,
+        date=header.study_date,
+        time=header.study_time,
+        study_id=header.study_id,
+        accession=header.accession,
+        description=header.study_description,
+        referring_physician=header.referring_physician,
+        referring_search="=".join(part for part in (alphabetic, other) if part),
+        institution=header.institution,
+        charset=header.charset,
+        modalities="",
+        n_series=0,
+        n_instances=0,
+        n_bytes=0,
+        source_ae=received.source_ae,
+        first_received=received.at,
+        last_received=received.at,
+        last_accessed=received.at,
+        unsealed=0,
+        packages=0,
+    )
+    if new:
+        journal.append(
+            session,
+            received.at,
+            f"ae:{received.source_ae}",
+            "received",
+            "study",
+            header.study_uid,
+            {"patient_id": header.patient_id, "accession": header.accession},
+        )
+        return study
+    # Lock the row: the counters below and the modalities are read and then written.
+    return session.scalars(select(Study).where(Study.pk == study.pk).with_for_update()).one()
+
+
+def _series(session: Session, study_pk: int, header: Header) -> tuple[int, int]:
+    series, new = _get_or_insert(
+        session,
+        Series,
+        (Series.study_pk == study_pk) & (Series.uid == header.series_uid),
+        "study_pk, uid",
+        study_pk=study_pk,
+        uid=header.series_uid,
+        modality=header.modality,
+        number=header.series_number,
+        description=header.series_description,
+        body_part=header.body_part,
+        date=header.series_date,
+        time=header.series_time,
+        station=header.station,
+        n_instances=0,
+    )
+    return series.pk, int(new)
+
+
+def _get_or_insert(
+    session: Session, table: type[T], where: Any, unique: str, **values: Any
+) -> tuple[T, bool]:
+    """The row, and whether this call made it. Another session may make it first; both then see one."""
+    found = session.scalars(select(table).where(where)).one_or_none()
+    if found is not None:
+        return found, False
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    statement = (
+        insert(table)
+        .values(**values)
+        .on_conflict_do_nothing(index_elements=[column.strip() for column in unique.split(",")])
+    )
+    result = session.execute(statement.returning(table))
+    row = result.scalars().one_or_none()
+    if row is not None:
+        return row, True
+    return session.scalars(select(table).where(where)).one(), False
+
+
+def instance_total(session: Session) -> int:
+    """How many instances the catalog has (all versions)."""
+    return session.scalar(select(func.count()).select_from(Instance)) or 0

@@ -1,0 +1,311 @@
+"""The queue of requests: durable work, each with one live row a key.
+
+A state changes only through :func:`_move`, which checks the transition table and writes the journal
+in the same transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from hsm import states
+from hsm.catalog import journal
+from hsm.catalog.tables import Request, Waiter
+from hsm.errors import Refused
+from hsm.states import RequestKind, RequestState
+
+ATTEMPTS_MAX = 8
+RETRY_FIRST_SECONDS = 2.0
+RETRY_LAST_SECONDS = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A request as a worker sees it."""
+
+    pk: int
+    kind: RequestKind
+    key: str
+    state: RequestState
+    priority: int
+    study_pk: int | None
+    package_pk: int | None
+    volume_pk: int | None
+    pool: str | None
+    reason: str
+    detail: dict[str, Any]
+    attempts: int
+    created_at: datetime
+
+
+def _order(row: Request) -> Order:
+    return Order(
+        row.pk,
+        RequestKind(row.kind),
+        row.key,
+        RequestState(row.state),
+        row.priority,
+        row.study_pk,
+        row.package_pk,
+        row.volume_pk,
+        row.pool,
+        row.reason,
+        dict(row.detail),
+        row.attempts,
+        row.created_at,
+    )
+
+
+def enqueue(
+    session: Session,
+    now: datetime,
+    actor: str,
+    kind: RequestKind,
+    key: str,
+    *,
+    priority: int,
+    reason: str,
+    study_pk: int | None = None,
+    package_pk: int | None = None,
+    volume_pk: int | None = None,
+    pool: str | None = None,
+    detail: dict[str, Any] | None = None,
+) -> tuple[int, bool]:
+    """The live request with ``key``, made if there is none; and whether this call made it.
+
+    Joining a live request with a more urgent priority raises it.
+    """
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    statement = (
+        insert(Request)
+        .values(
+            kind=kind.value,
+            key=key,
+            state=RequestState.QUEUED.value,
+            priority=priority,
+            study_pk=study_pk,
+            package_pk=package_pk,
+            volume_pk=volume_pk,
+            pool=pool,
+            reason=reason,
+            detail=detail or {},
+            attempts=0,
+            error="",
+            worker="",
+            not_before=now,
+            created_at=now,
+        )
+        .on_conflict_do_nothing(
+            index_elements=[Request.key], index_where=Request.state.in_(states.LIVE_REQUESTS)
+        )
+    )
+    pk = session.scalar(statement.returning(Request.pk))
+    if pk is not None:
+        journal.append(session, now, actor, "queued", "request", f"{pk}", {"key": key, "reason": reason})
+        return pk, True
+    row = session.scalars(
+        select(Request).where(Request.key == key, Request.state.in_(states.LIVE_REQUESTS)).with_for_update()
+    ).one()
+    if priority < row.priority:
+        row.priority = priority
+    return row.pk, False
+
+
+def waiting_work(session: Session, now: datetime, kinds: Sequence[RequestKind]) -> list[Order]:
+    """Queued and waiting requests of these kinds that may be worked on now, most urgent first."""
+    rows = session.scalars(
+        select(Request)
+        .where(
+            Request.state.in_((RequestState.QUEUED, RequestState.WAITING)),
+            Request.kind.in_(kinds),
+            Request.not_before <= now,
+        )
+        .order_by(Request.priority, Request.pk)
+    )
+    return [_order(row) for row in rows]
+
+
+def take(session: Session, pk: int, worker: str, now: datetime) -> Order | None:
+    """Make one queued request ours; None when somebody else was quicker."""
+    row = session.scalars(
+        select(Request)
+        .where(Request.pk == pk, Request.state == RequestState.QUEUED)
+        .with_for_update(skip_locked=True)
+    ).one_or_none()
+    if row is None:
+        return None
+    row.attempts += 1
+    row.worker = worker
+    row.started_at = now
+    _move(session, row, RequestState.ACTIVE, now, worker)
+    return _order(row)
+
+
+def take_next(
+    session: Session, kinds: Sequence[RequestKind], worker: str, now: datetime, pools: Sequence[str] | None
+) -> Order | None:
+    """Take the most urgent queued request of these kinds (and pools, where given)."""
+    query = select(Request.pk).where(
+        Request.state == RequestState.QUEUED, Request.kind.in_(kinds), Request.not_before <= now
+    )
+    if pools is not None:
+        query = query.where(Request.pool.in_(pools))
+    query = query.order_by(Request.priority, Request.pk).limit(1).with_for_update(skip_locked=True)
+    pk = session.scalar(query)
+    return take(session, pk, worker, now) if pk is not None else None
+
+
+def done(session: Session, pk: int, now: datetime, actor: str) -> None:
+    row = _locked(session, pk)
+    row.error = ""
+    _move(session, row, RequestState.DONE, now, actor)
+
+
+def fail(session: Session, pk: int, now: datetime, actor: str, error: str) -> None:
+    """Give up; the error says why, and ``hsm queue retry`` queues it again."""
+    row = _locked(session, pk)
+    row.error = error
+    _move(session, row, RequestState.FAILED, now, actor, error)
+
+
+def retry_later(session: Session, pk: int, now: datetime, actor: str, error: str) -> bool:
+    """Queue an active request again after a growing pause; fail it after the last attempt.
+
+    :returns: whether it will be tried again.
+    """
+    row = _locked(session, pk)
+    if row.attempts >= ATTEMPTS_MAX:
+        fail(session, pk, now, actor, f"{error} (gave up after {row.attempts} attempts)")
+        return False
+    row.error = error
+    row.not_before = now + timedelta(seconds=retry_seconds(row.attempts))
+    _move(session, row, RequestState.QUEUED, now, actor, error)
+    return True
+
+
+def retry_seconds(attempts: int) -> float:
+    """The pause after the nth attempt: doubling, with a ceiling."""
+    return float(min(RETRY_FIRST_SECONDS * 2 ** max(attempts - 1, 0), RETRY_LAST_SECONDS))
+
+
+def give_back(session: Session, pk: int, now: datetime, actor: str, why: str) -> None:
+    """Hand an active request back untouched (a stop, a lost drive): it does not count as an attempt."""
+    row = _locked(session, pk)
+    row.attempts = max(row.attempts - 1, 0)
+    _move(session, row, RequestState.QUEUED, now, actor, why)
+
+
+def wait_for_operator(session: Session, pk: int, volume_pk: int, now: datetime, actor: str, why: str) -> None:
+    """A person must act first. Already waiting for the same volume: nothing changes."""
+    row = _locked(session, pk)
+    row.volume_pk = volume_pk
+    row.error = why
+    if row.state != RequestState.WAITING:
+        _move(session, row, RequestState.WAITING, now, actor, why)
+
+
+def wake_waiting(session: Session, volume_pk: int, now: datetime, actor: str) -> list[int]:
+    """Queue what waits for a volume that is there now (or that will not come)."""
+    rows = session.scalars(
+        select(Request)
+        .where(Request.volume_pk == volume_pk, Request.state == RequestState.WAITING)
+        .with_for_update()
+    ).all()
+    for row in rows:
+        row.error = ""
+        row.volume_pk = None
+        _move(session, row, RequestState.QUEUED, now, actor)
+    return [row.pk for row in rows]
+
+
+def cancel(session: Session, pk: int, now: datetime, actor: str) -> None:
+    """:raises Refused: the request has ended, or a worker has it."""
+    row = _locked(session, pk)
+    if row.state not in (RequestState.QUEUED, RequestState.WAITING):
+        raise Refused(f"request {pk} is {row.state}; only a queued or waiting one can be cancelled")
+    _move(session, row, RequestState.CANCELLED, now, actor)
+
+
+def retry(session: Session, pk: int, now: datetime, actor: str) -> None:
+    """Queue a failed or cancelled request again with its attempts forgotten.
+
+    :raises Refused: it has not failed, or a newer live request stands for the same work.
+    """
+    row = _locked(session, pk)
+    if row.state not in (RequestState.FAILED, RequestState.CANCELLED):
+        raise Refused(f"request {pk} is {row.state}; only a failed or cancelled one can be retried")
+    live = session.scalar(
+        select(Request.pk).where(Request.key == row.key, Request.state.in_(states.LIVE_REQUESTS))
+    )
+    if live is not None:
+        raise Refused(f"request {live} already stands for {row.key}")
+    row.attempts = 0
+    row.not_before = now
+    _move(session, row, RequestState.QUEUED, now, actor)
+
+
+def give_back_all_active(session: Session, now: datetime, actor: str) -> int:
+    """At start: what was active when the last daemon died is queued again; waiters are gone."""
+    session.execute(delete(Waiter))
+    rows = session.scalars(select(Request).where(Request.state == RequestState.ACTIVE)).all()
+    for row in rows:
+        _move(session, row, RequestState.QUEUED, now, actor, "the daemon that had it ended")
+    return len(rows)
+
+
+def get(session: Session, pk: int) -> Order:
+    """:raises Refused: there is no such request."""
+    return _order(_found(session.get(Request, pk), pk))
+
+
+def outcome(session: Session, pks: Sequence[int]) -> dict[int, tuple[RequestState, str]]:
+    """State and error of each of these requests."""
+    rows = session.execute(select(Request.pk, Request.state, Request.error).where(Request.pk.in_(pks)))
+    return {pk: (RequestState(state), error) for pk, state, error in rows}
+
+
+def set_detail(session: Session, pk: int, detail: dict[str, Any]) -> None:
+    session.execute(update(Request).where(Request.pk == pk).values(detail=detail))
+
+
+def add_waiter(session: Session, request_pk: int, who: str, now: datetime) -> int:
+    waiter = Waiter(request_pk=request_pk, who=who, since=now)
+    session.add(waiter)
+    session.flush()
+    return waiter.pk
+
+
+def remove_waiters(session: Session, pks: Sequence[int]) -> None:
+    session.execute(delete(Waiter).where(Waiter.pk.in_(pks)))
+
+
+def _found(row: Request | None, pk: int) -> Request:
+    if row is None:
+        raise Refused(f"there is no request {pk}")
+    return row
+
+
+def _locked(session: Session, pk: int) -> Request:
+    return _found(
+        session.scalars(select(Request).where(Request.pk == pk).with_for_update()).one_or_none(), pk
+    )
+
+
+def _move(
+    session: Session, row: Request, new: RequestState, now: datetime, actor: str, why: str = ""
+) -> None:
+    states.REQUEST.check(RequestState(row.state), new)
+    row.state = new.value
+    ended = new in (RequestState.DONE, RequestState.FAILED, RequestState.CANCELLED)
+    row.finished_at = now if ended else None
+    session.flush()
+    journal.append(
+        session, now, actor, new.value, "request", f"{row.pk}", {"key": row.key} | ({"why": why} if why else {})
+    )
