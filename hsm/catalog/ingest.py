@@ -59,9 +59,7 @@ def register(session: Session, received: Received) -> None:
     patient_pk = _patient(session, header)
     study = _study(session, patient_pk, received)
     series_pk, new_series = _series(session, study.pk, header)
-    session.execute(
-        update(Series).where(Series.pk == series_pk).values(n_instances=Series.n_instances + 1)
-    )
+    session.execute(update(Series).where(Series.pk == series_pk).values(n_instances=Series.n_instances + 1))
     session.add(
         Instance(
             series_pk=series_pk,

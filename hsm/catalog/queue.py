@@ -307,5 +307,11 @@ def _move(
     row.finished_at = now if ended else None
     session.flush()
     journal.append(
-        session, now, actor, new.value, "request", f"{row.pk}", {"key": row.key} | ({"why": why} if why else {})
+        session,
+        now,
+        actor,
+        new.value,
+        "request",
+        f"{row.pk}",
+        {"key": row.key} | ({"why": why} if why else {}),
     )

@@ -1,0 +1,221 @@
+"""Volumes, where they are, and the mount requests that stand for a walk to the shelf."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from hsm import states
+from hsm.catalog import journal
+from hsm.catalog.tables import MountRequest, Volume
+from hsm.errors import Refused
+from hsm.model import Place
+from hsm.states import MountState, VolumeState
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeRef:
+    """One volume as the daemon's verbs see it."""
+
+    pk: int
+    name: str
+    uuid: str
+    pool: str | None
+    state: VolumeState
+    removable: bool
+    capacity: int
+    used: int
+    library: str | None
+    place: Place
+    element: int | None
+    shelf: str
+
+
+def _ref(row: Volume) -> VolumeRef:
+    return VolumeRef(
+        row.pk,
+        row.name,
+        row.uuid,
+        row.pool,
+        VolumeState(row.state),
+        row.removable,
+        row.capacity,
+        row.used,
+        row.library,
+        Place(row.place),
+        row.element,
+        row.shelf,
+    )
+
+
+def volumes(session: Session) -> list[VolumeRef]:
+    return [_ref(row) for row in session.scalars(select(Volume).order_by(Volume.name))]
+
+
+def find_volume(session: Session, name: str) -> VolumeRef | None:
+    row = session.scalars(select(Volume).where(Volume.name == name)).one_or_none()
+    return _ref(row) if row else None
+
+
+def volume(session: Session, name: str) -> VolumeRef:
+    """:raises Refused: no volume has this name or barcode."""
+    found = find_volume(session, name)
+    if found is None:
+        raise Refused(f"the catalog has no volume {name!r}; `hsm volume ls` lists what it has")
+    return found
+
+
+def add_volume(session: Session, new: VolumeRef, now: datetime, actor: str) -> int:
+    """Insert a volume (its ``pk`` is ignored) and record that it came."""
+    row = Volume(
+        name=new.name,
+        uuid=new.uuid,
+        pool=new.pool,
+        state=new.state.value,
+        removable=new.removable,
+        capacity=new.capacity,
+        used=new.used,
+        library=new.library,
+        place=new.place.value,
+        element=new.element,
+        shelf=new.shelf,
+        error="",
+        created_at=now,
+    )
+    session.add(row)
+    session.flush()
+    _record(session, row, now, actor, "added", {"pool": new.pool or "", "state": new.state.value})
+    return row.pk
+
+
+def move_volume(
+    session: Session, pk: int, new: VolumeState, now: datetime, actor: str, why: str = ""
+) -> None:
+    """Change a volume's state. The same state again changes nothing.
+
+    :raises ValueError: the transition table has no such step.
+    """
+    row = _locked(session, pk)
+    if row.state == new:
+        return
+    states.VOLUME.check(VolumeState(row.state), new)
+    row.state = new.value
+    row.error = why if new in (VolumeState.SUSPECT, VolumeState.LOST) else ""
+    session.flush()
+    _record(session, row, now, actor, new.value, {"why": why} if why else {})
+
+
+def give_to_pool(session: Session, pk: int, pool: str, uuid: str, now: datetime, actor: str) -> None:
+    """A scratch volume has been labelled for a pool."""
+    row = _locked(session, pk)
+    row.pool, row.uuid = pool, uuid
+    move_volume(session, pk, VolumeState.LABELLED, now, actor, f"for pool {pool}")
+
+
+def place_volume(
+    session: Session,
+    pk: int,
+    place: Place,
+    now: datetime,
+    actor: str,
+    *,
+    library: str | None,
+    element: int | None = None,
+    shelf: str = "",
+) -> bool:
+    """Note where a volume is; record it when that is news. A move between elements of one library is
+    not custody and leaves no record."""
+    row = _locked(session, pk)
+    old = (row.place, row.library, row.shelf)
+    row.place, row.library, row.element, row.shelf = place.value, library, element, shelf
+    session.flush()
+    inside = (Place.SLOT, Place.MAIL, Place.DRIVE)
+    news = old != (place.value, library, shelf) and not (old[0] in inside and place in inside)
+    if news:
+        detail = {"from": " ".join(part for part in (old[0], old[2]) if part), "shelf": shelf}
+        _record(session, row, now, actor, f"to {place.value}", detail)
+    return news
+
+
+def set_capacity(session: Session, pk: int, capacity: int) -> None:
+    _locked(session, pk).capacity = capacity
+
+
+def pool_bytes(session: Session) -> dict[str, tuple[int, int]]:
+    """(used, capacity) of each pool: the sum over its volumes that are not retired or lost."""
+    rows = session.execute(
+        select(Volume.pool, func.sum(Volume.used), func.sum(Volume.capacity))
+        .where(Volume.pool.is_not(None), Volume.state.not_in((VolumeState.RETIRED, VolumeState.LOST)))
+        .group_by(Volume.pool)
+    )
+    return {pool: (int(used), int(capacity)) for pool, used, capacity in rows if pool is not None}
+
+
+def ask_for(session: Session, volume_pk: int, priority: int, now: datetime, actor: str) -> bool:
+    """Open a mount request for a volume, or make the open one more urgent; whether it is new."""
+    row = _open_request(session, volume_pk)
+    if row is not None:
+        row.priority = min(row.priority, priority)
+        return False
+    session.add(
+        MountRequest(
+            volume_pk=volume_pk,
+            state=MountState.OPEN.value,
+            priority=priority,
+            created_at=now,
+            answered_at=None,
+            answered_by="",
+            comment="",
+        )
+    )
+    session.flush()
+    _record(session, _locked(session, volume_pk), now, actor, "mount requested", {})
+    return True
+
+
+def answer(
+    session: Session, volume_pk: int, new: MountState, now: datetime, by: str, comment: str = ""
+) -> bool:
+    """Close the open mount request of a volume; False when there is none (answers are idempotent)."""
+    row = _open_request(session, volume_pk)
+    if row is None:
+        return False
+    states.MOUNT.check(MountState(row.state), new)
+    row.state, row.answered_at, row.answered_by, row.comment = new.value, now, by, comment
+    session.flush()
+    detail = {"comment": comment} if comment else {}
+    _record(session, _locked(session, volume_pk), now, by, f"mount request {new.value}", detail)
+    return True
+
+
+def open_mount_requests(session: Session) -> list[int]:
+    """Keys of the volumes that somebody is asked to load."""
+    return list(session.scalars(select(MountRequest.volume_pk).where(MountRequest.state == MountState.OPEN)))
+
+
+def retire_obsolete(session: Session, wanted: Sequence[int], now: datetime) -> int:
+    """Close the mount requests of volumes that nobody waits for any more."""
+    stale = [pk for pk in open_mount_requests(session) if pk not in set(wanted)]
+    return sum(answer(session, pk, MountState.OBSOLETE, now, "hsm", "nobody waits for it") for pk in stale)
+
+
+def _open_request(session: Session, volume_pk: int) -> MountRequest | None:
+    return session.scalars(
+        select(MountRequest)
+        .where(MountRequest.volume_pk == volume_pk, MountRequest.state == MountState.OPEN)
+        .with_for_update()
+    ).one_or_none()
+
+
+def _locked(session: Session, pk: int) -> Volume:
+    return session.scalars(select(Volume).where(Volume.pk == pk).with_for_update()).one()
+
+
+def _record(
+    session: Session, row: Volume, now: datetime, actor: str, verb: str, detail: dict[str, str]
+) -> None:
+    journal.append(session, now, actor, verb, "volume", row.name, detail)

@@ -1,0 +1,395 @@
+"""Packages and their copies: what is where, in which state, and what may go.
+
+Every change of a copy's state passes :func:`move_copy`; a release passes the guard inside the
+transaction that does it (promise 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Row, Select, func, select, update
+from sqlalchemy.orm import Session
+
+from hsm import guard, states
+from hsm.catalog import journal
+from hsm.catalog.tables import Copy, Instance, Name, Package, Patient, Series, Study, Volume
+from hsm.model import CopyAt, Goal, InstanceRef, Place
+from hsm.package import Member, PackageIdentity, SeriesIdentity
+from hsm.states import CopyState, VolumeState
+
+COPYABLE_STATES = (CopyState.WRITING, CopyState.WRITTEN, CopyState.VERIFIED, CopyState.SUSPECT)
+"""States of copies that stand for bytes on a volume, whole or not."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackageRef:
+    """One sealed package."""
+
+    pk: int
+    key: str
+    study_pk: int
+    study_uid: str
+    size: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class NewPackage:
+    """What sealing found: instance keys and offsets in the package's order."""
+
+    study_pk: int
+    number: int
+    key: str
+    size: int
+    digest: bytes
+    instances: tuple[tuple[int, int], ...]
+    """(instance key, offset of its Part 10 file in the tar)"""
+
+
+def package(session: Session, package_pk: int) -> PackageRef:
+    return _package_ref(session.execute(_packages().where(Package.pk == package_pk)).one())
+
+
+def packages_of_studies(session: Session, study_pks: Sequence[int]) -> list[PackageRef]:
+    query = _packages().where(Package.study_pk.in_(study_pks)).order_by(Package.study_pk, Package.number)
+    return [_package_ref(row) for row in session.execute(query)]
+
+
+def _packages() -> Select[tuple[int, str, int, str, int, bytes]]:
+    return select(Package.pk, Package.key, Package.study_pk, Study.uid, Package.size, Package.digest).join(
+        Study, Study.pk == Package.study_pk
+    )
+
+
+def _package_ref(row: Row[tuple[int, str, int, str, int, bytes]]) -> PackageRef:
+    return PackageRef(*row._tuple())
+
+
+def copies(session: Session, package_pks: Iterable[int]) -> dict[int, list[CopyAt]]:
+    """All copies that stand for bytes, by package."""
+    wanted = list(package_pks)
+    found: dict[int, list[CopyAt]] = {pk: [] for pk in wanted}
+    rows = session.execute(
+        select(Copy, Volume)
+        .join(Volume, Volume.pk == Copy.volume_pk)
+        .where(Copy.package_pk.in_(wanted), Copy.state.in_(COPYABLE_STATES))
+        .order_by(Copy.pk)
+    )
+    for copy, volume in rows:
+        found[copy.package_pk].append(
+            CopyAt(
+                copy.pk,
+                copy.package_pk,
+                volume.pk,
+                volume.name,
+                volume.pool or "",
+                copy.state,
+                volume.state,
+                Place(volume.place),
+                copy.locator,
+                copy.position,
+                volume.library,
+                volume.shelf,
+            )
+        )
+    return found
+
+
+def begin_copy(
+    session: Session, package_pk: int, volume_pk: int, locator: str, now: datetime, actor: str
+) -> int:
+    """The copy row of this package on this volume, in state ``writing`` (or further, after a crash)."""
+    row = session.scalars(
+        select(Copy).where(Copy.package_pk == package_pk, Copy.volume_pk == volume_pk).with_for_update()
+    ).one_or_none()
+    if row is None:
+        row = Copy(
+            package_pk=package_pk,
+            volume_pk=volume_pk,
+            state=CopyState.WRITING.value,
+            locator=locator,
+            position=None,
+            written_at=None,
+            verified_at=None,
+        )
+        session.add(row)
+        session.flush()
+        _record(session, row, now, actor, "writing", "")
+    elif row.state == CopyState.RELEASED:
+        row.locator = locator
+        move_copy(session, row.pk, CopyState.WRITING, now, actor)
+    return row.pk
+
+
+def move_copy(
+    session: Session,
+    copy_pk: int,
+    new: CopyState,
+    now: datetime,
+    actor: str,
+    *,
+    why: str = "",
+    position: int | None = None,
+) -> None:
+    """Change a copy's state and record it.
+
+    :raises ValueError: the transition table has no such step.
+    """
+    row = session.scalars(select(Copy).where(Copy.pk == copy_pk).with_for_update()).one()
+    states.COPY.check(CopyState(row.state), new)
+    if new is CopyState.WRITTEN:
+        row.written_at, row.position, row.verified_at = now, position, None
+        size = _size(session, row)
+        session.execute(update(Volume).where(Volume.pk == row.volume_pk).values(used=Volume.used + size))
+    elif new is CopyState.VERIFIED:
+        row.verified_at = now
+    elif new is CopyState.RELEASED and row.state == CopyState.RELEASING:
+        size = _size(session, row)
+        session.execute(
+            update(Volume)
+            .where(Volume.pk == row.volume_pk, ~Volume.removable)
+            .values(used=Volume.used - size)
+        )
+    row.state = new.value
+    session.flush()
+    _record(session, row, now, actor, new.value, why)
+
+
+def state_of(session: Session, copy_pk: int) -> CopyState:
+    return CopyState(session.execute(select(Copy.state).where(Copy.pk == copy_pk)).scalar_one())
+
+
+def release(
+    session: Session, copy_pk: int, goals: Sequence[Goal], now: datetime, actor: str
+) -> guard.Verdict:
+    """Move a copy to ``releasing`` if the guard agrees; the verdict says why or why not.
+
+    The package row is locked first, so that two releases of one package see each other.
+    """
+    row = session.scalars(select(Copy).where(Copy.pk == copy_pk)).one()
+    session.execute(select(Package.pk).where(Package.pk == row.package_pk).with_for_update())
+    facts = copy_facts(session, row.package_pk)
+    mine = next(fact for fact in facts if fact.copy_pk == copy_pk)
+    if mine.state is CopyState.RELEASING:
+        return guard.Verdict(True, "its release was agreed before")
+    verdict = guard.may_release(mine, [fact for fact in facts if fact.copy_pk != copy_pk], goals)
+    if verdict.allowed:
+        move_copy(session, copy_pk, CopyState.RELEASING, now, actor, why=verdict.reason)
+    return verdict
+
+
+def copy_facts(session: Session, package_pk: int) -> list[guard.CopyFact]:
+    """What the guard decides on, read afresh."""
+    rows = session.execute(
+        select(Copy.pk, Copy.volume_pk, Volume.pool, Copy.state, Volume.state)
+        .join(Volume, Volume.pk == Copy.volume_pk)
+        .where(Copy.package_pk == package_pk)
+        .order_by(Copy.pk)
+        .execution_options(populate_existing=True)
+    )
+    return [
+        guard.CopyFact(copy_pk, volume_pk, pool or "", CopyState(state), VolumeState(volume_state))
+        for copy_pk, volume_pk, pool, state, volume_state in rows
+    ]
+
+
+def quiet_studies(session: Session, before: datetime, limit: int) -> list[tuple[int, str]]:
+    """Studies with unsealed instances whose last one came before ``before``, oldest first."""
+    rows = session.execute(
+        select(Study.pk, Study.uid)
+        .where(Study.unsealed > 0, Study.last_received <= before)
+        .order_by(Study.last_received)
+        .limit(limit)
+    )
+    return [(pk, uid) for pk, uid in rows]
+
+
+def unsealed_instances(session: Session, study_pk: int) -> list[InstanceRef]:
+    """Instances of a study that are in no package, in viewing order, every version."""
+    rows = session.execute(
+        instance_columns()
+        .where(Study.pk == study_pk, Instance.package_pk.is_(None))
+        .order_by(*viewing_order())
+    )
+    return [instance_ref(row) for row in rows]
+
+
+def instances_of_package(session: Session, package_pk: int) -> list[InstanceRef]:
+    rows = session.execute(
+        instance_columns().where(Instance.package_pk == package_pk).order_by(Instance.offset)
+    )
+    return [instance_ref(row) for row in rows]
+
+
+_CLASS = Name.__table__.alias("class_name")
+_SYNTAX = Name.__table__.alias("syntax_name")
+
+
+def instance_columns() -> Select[
+    tuple[int, str, str, str, int, int, bytes, str, str, int | None, int | None]
+]:
+    """A SELECT of what :func:`instance_ref` needs, joined up to the study."""
+    return (
+        select(
+            Instance.pk,
+            Instance.uid,
+            _CLASS.c.uid,
+            _SYNTAX.c.uid,
+            Instance.version,
+            Instance.size,
+            Instance.digest,
+            Study.uid,
+            Series.uid,
+            Instance.package_pk,
+            Instance.offset,
+        )
+        .join(Series, Series.pk == Instance.series_pk)
+        .join(Study, Study.pk == Series.study_pk)
+        .join(_CLASS, _CLASS.c.pk == Instance.class_pk)
+        .join(_SYNTAX, _SYNTAX.c.pk == Instance.syntax_pk)
+    )
+
+
+def viewing_order() -> tuple[object, ...]:
+    """Series number, instance number, then UIDs so that the order is total."""
+    return (Series.number, Series.uid, Instance.number, Instance.uid, Instance.version)
+
+
+def instance_ref(
+    row: Row[tuple[int, str, str, str, int, int, bytes, str, str, int | None, int | None]],
+) -> InstanceRef:
+    return InstanceRef(*row._tuple())
+
+
+def next_package_number(session: Session, study_pk: int) -> int:
+    return (session.scalar(select(func.max(Package.number)).where(Package.study_pk == study_pk)) or 0) + 1
+
+
+def identity(session: Session, study_pk: int, key: str, number: int, sealed_at: datetime) -> PackageIdentity:
+    """What a package says of its study: enough to rebuild the catalog from the medium."""
+    study, patient = session.execute(
+        select(Study, Patient).join(Patient, Patient.pk == Study.patient_pk).where(Study.pk == study_pk)
+    ).one()
+    series = session.scalars(
+        select(Series).where(Series.study_pk == study_pk).order_by(Series.number, Series.uid)
+    )
+    return PackageIdentity(
+        key=key,
+        number=number,
+        sealed_at=sealed_at.isoformat(timespec="seconds"),
+        study_uid=study.uid,
+        patient_id=patient.patient_id,
+        issuer=patient.issuer,
+        patient_name=patient.name,
+        birth_date=patient.birth_date,
+        sex=patient.sex,
+        study_date=study.date,
+        study_time=study.time,
+        study_id=study.study_id,
+        accession=study.accession,
+        study_description=study.description,
+        referring_physician=study.referring_physician,
+        institution=study.institution,
+        charset=study.charset,
+        series=tuple(
+            SeriesIdentity(
+                uid=row.uid,
+                modality=row.modality,
+                number=row.number,
+                description=row.description,
+                body_part=row.body_part,
+                date=row.date,
+                time=row.time,
+                station=row.station,
+            )
+            for row in series
+        ),
+    )
+
+
+def member(instance: InstanceRef, number: int | None = None) -> Member:
+    """The package member that an instance becomes."""
+    suffix = f".v{instance.version}" if instance.version else ""
+    return Member(
+        name=f"{instance.series_uid}/{instance.sop_instance_uid}{suffix}.dcm",
+        series_uid=instance.series_uid,
+        sop_instance_uid=instance.sop_instance_uid,
+        sop_class_uid=instance.sop_class_uid,
+        transfer_syntax_uid=instance.transfer_syntax_uid,
+        version=instance.version,
+        number=number,
+        size=instance.size,
+        digest=instance.digest,
+    )
+
+
+def insert_package(
+    session: Session, new: NewPackage, volume_pk: int, locator: str, now: datetime, actor: str
+) -> int:
+    """Seal: the package, its instances' places in it, and its first copy, already read back.
+
+    :raises ValueError: one of the instances has been sealed meanwhile.
+    """
+    row = Package(
+        study_pk=new.study_pk,
+        number=new.number,
+        key=new.key,
+        size=new.size,
+        digest=new.digest,
+        n_instances=len(new.instances),
+        sealed_at=now,
+    )
+    session.add(row)
+    session.flush()
+    for instance_pk, offset in new.instances:
+        changed = session.execute(
+            update(Instance)
+            .where(Instance.pk == instance_pk, Instance.package_pk.is_(None))
+            .values(package_pk=row.pk, offset=offset)
+            .returning(Instance.pk)
+        ).all()
+        if len(changed) != 1:
+            raise ValueError(f"instance {instance_pk} was sealed by somebody else")
+    session.execute(
+        update(Study)
+        .where(Study.pk == new.study_pk)
+        .values(unsealed=Study.unsealed - len(new.instances), packages=Study.packages + 1)
+    )
+    study_uid = session.execute(select(Study.uid).where(Study.pk == new.study_pk)).scalar_one()
+    detail = {
+        "package": new.key,
+        "instances": len(new.instances),
+        "bytes": new.size,
+        "sha256": new.digest.hex(),
+    }
+    journal.append(session, now, actor, "sealed", "study", study_uid, detail)
+    copy_pk = begin_copy(session, row.pk, volume_pk, locator, now, actor)
+    move_copy(session, copy_pk, CopyState.WRITTEN, now, actor)
+    move_copy(session, copy_pk, CopyState.VERIFIED, now, actor, why="read back while sealing")
+    return row.pk
+
+
+def touch_studies(session: Session, study_uids: Iterable[str], now: datetime) -> None:
+    """Note that somebody retrieved from these studies."""
+    session.execute(update(Study).where(Study.uid.in_(list(study_uids))).values(last_accessed=now))
+
+
+def _size(session: Session, row: Copy) -> int:
+    return session.execute(select(Package.size).where(Package.pk == row.package_pk)).scalar_one()
+
+
+def _record(session: Session, row: Copy, now: datetime, actor: str, verb: str, why: str) -> None:
+    """A copy's history is its study's: that is what an auditor asks for."""
+    study_uid, key, volume = session.execute(
+        select(Study.uid, Package.key, Volume.name)
+        .select_from(Copy)
+        .join(Package, Package.pk == Copy.package_pk)
+        .join(Study, Study.pk == Package.study_pk)
+        .join(Volume, Volume.pk == Copy.volume_pk)
+        .where(Copy.pk == row.pk)
+    ).one()
+    detail = {"package": key, "volume": volume} | ({"why": why} if why else {})
+    journal.append(session, now, actor, f"copy {verb}", "study", study_uid, detail)
