@@ -1,0 +1,225 @@
+"""The append-only, hash-chained record of every state change (promise 7).
+
+Record ``n`` carries SHA-256(digest of record ``n - 1`` || canonical JSON of
+``[seq, at, actor, verb, kind, subject, detail]``); record 1 follows 32 zero bytes. Whoever alters,
+removes, inserts or reorders a record breaks the chain there. The chain cannot tell that somebody
+rewrote it whole from some record on: for that, keep a copy of the head's digest elsewhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import exists, func, insert, select, update
+from sqlalchemy.orm import Session
+
+from drivers.base import DIGEST_BYTES
+from hsm.catalog.tables import Journal, JournalHead
+from hsm.errors import ConfigError
+
+GENESIS = bytes(DIGEST_BYTES)
+"""The digest that record 1 follows."""
+
+_BATCH = 1000
+"""Records fetched at a time, so that the memory used does not grow with the journal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One record: when, who, what, and why (in ``detail``)."""
+
+    seq: int
+    at: datetime
+    actor: str
+    """Who: an operator, a routine, an AE title."""
+    verb: str
+    kind: str
+    """The noun that ``subject`` is one of: ``volume``, ``copy``, ``request``, ``study``."""
+    subject: str
+    detail: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        if self.at.tzinfo is None:
+            raise ValueError(f"journal: {self.at!r} has no time zone")
+        for name in ("actor", "verb", "kind", "subject"):
+            value: str = getattr(self, name)
+            if not value or "\0" in value:
+                raise ValueError(f"journal: {name} {value!r} is empty or holds a NUL")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Where the chain is broken and how."""
+
+    seq: int
+    """The record where it shows; 0 for the head."""
+    message: str
+
+
+def append(
+    session: Session,
+    at: datetime,
+    actor: str,
+    verb: str,
+    kind: str,
+    subject: str,
+    detail: Mapping[str, Any],
+) -> int:
+    """Append one record in the session's transaction and return its number.
+
+    Locks the head until the transaction ends, so that the chain has no forks: append as late in a
+    transaction as possible. ``detail`` is plain JSON values.
+
+    :raises ValueError: an empty field, a time without a zone, or a detail that JSON cannot express.
+    :raises ConfigError: the catalog has no journal head (it was never upgraded).
+    """
+    Entry(1, at, actor, verb, kind, subject, detail)
+    text = _canonical(detail)
+    # The update takes the lock on both databases before it reads.
+    head = session.execute(
+        update(JournalHead)
+        .where(JournalHead.pk == 1)
+        .values(seq=JournalHead.seq + 1)
+        .returning(JournalHead.seq, JournalHead.digest)
+        .execution_options(synchronize_session=False)
+    ).one_or_none()
+    if head is None:
+        raise ConfigError("the catalog has no journal head; run `hsm catalog upgrade`")
+    digest = _digest(head.digest, head.seq, at, actor, verb, kind, subject, text)
+    session.execute(
+        insert(Journal).values(
+            seq=head.seq,
+            at=at,
+            actor=actor,
+            verb=verb,
+            kind=kind,
+            subject=subject,
+            detail=text,
+            digest=digest,
+        )
+    )
+    session.execute(
+        update(JournalHead)
+        .where(JournalHead.pk == 1)
+        .values(digest=digest)
+        .execution_options(synchronize_session=False)
+    )
+    return int(head.seq)
+
+
+def history(session: Session, subject: str) -> list[Entry]:
+    """All records about ``subject``, oldest first."""
+    rows = session.execute(
+        select(
+            Journal.seq,
+            Journal.at,
+            Journal.actor,
+            Journal.verb,
+            Journal.kind,
+            Journal.subject,
+            Journal.detail,
+        )
+        .where(Journal.subject == subject)
+        .order_by(Journal.seq)
+    )
+    return [Entry(*row[:6], detail=json.loads(row.detail)) for row in rows]
+
+
+def verify(session: Session) -> Iterator[Problem]:
+    """Walk the whole chain and yield every break, in order of the records. Nothing means whole.
+
+    Each record is checked against the digest that is stored before it, so one altered record shows
+    once and does not hide those after it.
+    """
+    previous_seq, previous_digest = 0, GENESIS
+    head: tuple[int, bytes] | None = None
+    # One statement sees one snapshot: the head in it belongs to the last record in it.
+    rows = session.execute(
+        select(
+            Journal.seq,
+            Journal.at,
+            Journal.actor,
+            Journal.verb,
+            Journal.kind,
+            Journal.subject,
+            Journal.detail,
+            Journal.digest,
+            select(JournalHead.seq).scalar_subquery().label("head_seq"),
+            select(JournalHead.digest).scalar_subquery().label("head_digest"),
+        )
+        .order_by(Journal.seq)
+        .execution_options(yield_per=_BATCH)
+    )
+    for row in rows:
+        head = None if row.head_seq is None else (row.head_seq, row.head_digest)
+        if row.seq != previous_seq + 1:
+            yield _gap(previous_seq, row.seq)
+        elif row.digest != _digest(previous_digest, *row[:7]):
+            yield Problem(
+                row.seq,
+                f"record {row.seq} ({row.verb} {row.kind} {row.subject}) does not follow from record"
+                f" {previous_seq}: it was altered, inserted or moved, or the digest of {previous_seq} was",
+            )
+        previous_seq, previous_digest = row.seq, row.digest
+    if previous_seq == 0:
+        yield from _verify_empty(session)
+    elif head is None:
+        yield _NO_HEAD
+    elif head[0] > previous_seq:
+        yield _gap(previous_seq, head[0] + 1)
+    elif head != (previous_seq, previous_digest):
+        yield Problem(
+            0, f"the head names record {head[0]}, the last record is {previous_seq}: one of them was altered"
+        )
+
+
+_NO_HEAD = Problem(0, "the journal's head is missing; nothing proves that the last records are all there")
+
+
+def _verify_empty(session: Session) -> Iterator[Problem]:
+    if session.scalar(select(func.count()).select_from(JournalHead)) == 0:
+        yield _NO_HEAD
+        return
+    # Asked again in one statement: the first record may have been appended since.
+    head = session.execute(
+        select(JournalHead.seq, JournalHead.digest).where(~exists(select(Journal.seq)))
+    ).first()
+    if head is not None and head.seq > 0:
+        yield _gap(0, head.seq + 1)
+    elif head is not None and head.digest != GENESIS:
+        yield Problem(0, "the journal is empty but its head's digest was altered")
+
+
+def _gap(before: int, after: int) -> Problem:
+    first, last = before + 1, after - 1
+    if after <= before + 1:
+        return Problem(after, f"record {after} comes before the first record, which is 1: it was inserted")
+    missing = f"record {first} is" if first == last else f"records {first} to {last} are"
+    return Problem(first, f"{missing} missing: removed, or renumbered")
+
+
+def _canonical(value: object) -> str:
+    """JSON with sorted keys, no white space, and non-ASCII characters as they are.
+
+    :raises ValueError: NaN, infinity, or something that is no JSON value.
+    """
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    except TypeError as error:
+        raise ValueError(f"journal: {error}") from error
+
+
+def _digest(
+    previous: bytes, seq: int, at: datetime, actor: str, verb: str, kind: str, subject: str, detail: str
+) -> bytes:
+    """``detail`` is canonical JSON already and is hashed as stored, so not a byte of it may change."""
+    moment = at.astimezone(UTC).isoformat(timespec="microseconds")
+    start = _canonical([seq, moment, actor, verb, kind, subject])
+    # Lone surrogates cannot be stored either; json.dumps lets them through.
+    line = f"{start[:-1]},{detail}]".encode()
+    return hashlib.sha256(previous + line).digest()
