@@ -1,0 +1,50 @@
+"""The configuration: one YAML 1.2 file, validated whole, with every error in one report.
+
+:func:`load` is the only way in; the values it returns are frozen. `etc/hsm.yaml` shows every
+setting with its default and its meaning.
+"""
+
+from hsm.config.differences import differences_needing_restart
+from hsm.config.load import InvalidConfig, Problem, find_config, home_folder, load, packaged_etc
+from hsm.config.model import (
+    RIGHTS,
+    AeConfig,
+    ApiConfig,
+    ArchiveConfig,
+    CatalogConfig,
+    Config,
+    DicomConfig,
+    LibraryConfig,
+    LogConfig,
+    PoolConfig,
+    RetrieveConfig,
+    Right,
+    ScheduleConfig,
+    SealConfig,
+    StagingConfig,
+)
+
+__all__ = [
+    "RIGHTS",
+    "AeConfig",
+    "ApiConfig",
+    "ArchiveConfig",
+    "CatalogConfig",
+    "Config",
+    "DicomConfig",
+    "InvalidConfig",
+    "LibraryConfig",
+    "LogConfig",
+    "PoolConfig",
+    "Problem",
+    "RetrieveConfig",
+    "Right",
+    "ScheduleConfig",
+    "SealConfig",
+    "StagingConfig",
+    "differences_needing_restart",
+    "find_config",
+    "home_folder",
+    "load",
+    "packaged_etc",
+]

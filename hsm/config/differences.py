@@ -1,0 +1,62 @@
+"""What a reload can take over while the daemon runs, and what needs a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pydantic import BaseModel
+
+from hsm.config.model import Config
+
+LIVE = (
+    "policies",
+    "dicom.aes",
+    "dicom.unknown_aes",
+    "dicom.retrieve",
+    "seal",
+    "schedule",
+    "log.level",
+)
+"""Settings that SIGHUP puts into force at once; every other one is fixed while the daemon runs."""
+
+_SECRET = ("catalog.url",)
+_CHANGED_SHOWN_MAX = 80
+
+
+def differences_needing_restart(old: Config, new: Config) -> list[str]:
+    """The changed settings that only a restart puts into force, such as ``dicom.port: 11112 -> 104``.
+
+    Empty when everything that changed can be taken over while running. ``source`` is not a
+    setting and is left out.
+    """
+    return [text for name, text in _changes(old, new, "") if not _is_live(name) and name != "source"]
+
+
+def _is_live(name: str) -> bool:
+    return any(name == live or name.startswith(live + ".") for live in LIVE)
+
+
+def _changes(old: BaseModel, new: BaseModel, prefix: str) -> Iterator[tuple[str, str]]:
+    for field in type(old).model_fields:
+        before, after = getattr(old, field), getattr(new, field)
+        name = prefix + field
+        if before == after:
+            continue
+        if isinstance(before, BaseModel) and isinstance(after, BaseModel):
+            yield from _changes(before, after, name + ".")
+        elif isinstance(before, tuple) and any(hasattr(item, "name") for item in (*before, *after)):
+            yield name, f"{name}: {_named_changes(before, after)}"
+        else:
+            shown = f"{name}: {before} -> {after}"
+            secret = name in _SECRET or len(shown) > _CHANGED_SHOWN_MAX
+            yield name, f"{name}: changed" if secret else shown
+
+
+def _named_changes(before: tuple[BaseModel, ...], after: tuple[BaseModel, ...]) -> str:
+    """Pools or libraries: which were added, removed or changed; their order counts too."""
+    old = {getattr(item, "name", ""): item for item in before}
+    new = {getattr(item, "name", ""): item for item in after}
+    parts = [f"{name} added" for name in new if name not in old]
+    parts += [f"{name} removed" for name in old if name not in new]
+    parts += [f"{name} changed" for name in new if name in old and old[name] != new[name]]
+    return ", ".join(parts) or "another order"

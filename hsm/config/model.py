@@ -1,0 +1,268 @@
+"""The configuration's shape: frozen pydantic models, nothing unknown let through.
+
+A field's ``description`` is what an error report says is expected there.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from hsm.config.rules import cross_errors, resolved
+from hsm.config.units import parse_duration, parse_size
+from hsm.model import Layout, Tier
+
+Right = Literal["echo", "store", "find", "get", "move"]
+RIGHTS: tuple[Right, ...] = ("echo", "store", "find", "get", "move")
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+_HOST = re.compile(
+    r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*"
+)
+SOCKET_PATH_MAX_BYTES = 107
+"""sizeof(sockaddr_un.sun_path) on Linux, less the closing zero."""
+
+
+def check_ae_title(value: object) -> str:
+    """An AE title as in PS3.5 section 6.2: 1 to 16 characters of the default repertoire, no backslash.
+
+    :raises ValueError: anything else, and spaces at either end, which peers strip.
+    """
+    if not isinstance(value, str):
+        raise ValueError(f"expected an AE title as text, in quotes if it is a number; found {value!r}")  # noqa: TRY004
+    if not 1 <= len(value) <= 16:
+        raise ValueError(f"expected an AE title of 1 to 16 characters; {value!r} has {len(value)}")
+    if "\\" in value or value != value.strip() or not all(" " <= c <= "~" for c in value):
+        raise ValueError(
+            f"expected an AE title of plain ASCII, no backslash, no space at the ends; found {value!r}"
+        )
+    return value
+
+
+def _check_name(value: object) -> str:
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise ValueError(
+            f"expected a name: a letter, then letters, digits, - or _ (64 at most); found {value!r}"
+        )
+    return value
+
+
+def _check_host(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"expected a host name or an IP address as text; found {value!r}")  # noqa: TRY004
+    if not _HOST.fullmatch(value) or value.replace(".", "").isdigit():
+        try:
+            ipaddress.ip_address(value)
+        except ValueError:
+            raise ValueError(f"expected a host name or an IP address; found {value!r}") from None
+    return value
+
+
+def _check_url(value: object) -> str:
+    expected = "expected sqlite:///FILE or postgresql+psycopg2://USER@HOST/DATABASE"
+    if not isinstance(value, str):
+        raise ValueError(f"{expected}; found {value!r}")  # noqa: TRY004
+    try:
+        url = make_url(value)
+    except (ArgumentError, ValueError):  # neither value nor error is shown: a password may be in it
+        raise ValueError(f"{expected}; what was found is not a URL") from None
+    if url.drivername not in ("sqlite", "postgresql", "postgresql+psycopg2"):
+        raise ValueError(f"{expected}; found the scheme {url.drivername!r}")
+    if url.database in (None, "", ":memory:"):
+        raise ValueError(f"{expected}; found no {'file' if url.drivername == 'sqlite' else 'database'} in it")
+    return value
+
+
+def _check_socket(value: object) -> Path:
+    if not isinstance(value, str | Path) or not str(value):
+        raise ValueError(f"expected the path of a socket; found {value!r}")
+    size = len(str(value).encode("utf-8", "surrogateescape"))
+    if size > SOCKET_PATH_MAX_BYTES:
+        raise ValueError(
+            f"expected a socket path of at most {SOCKET_PATH_MAX_BYTES} bytes; {str(value)!r} has {size}: "
+            "choose a shorter HSM_HOME or api.socket"
+        )
+    return Path(value)
+
+
+def _check_path(value: object) -> Path:
+    if not isinstance(value, str | Path) or not str(value):
+        raise ValueError(f"expected a path as text; found {value!r}")
+    return Path(value)
+
+
+AeTitle = Annotated[str, BeforeValidator(check_ae_title)]
+Name = Annotated[str, BeforeValidator(_check_name)]
+Host = Annotated[str, BeforeValidator(_check_host)]
+Size = Annotated[int, BeforeValidator(parse_size)]
+Seconds = Annotated[float, BeforeValidator(parse_duration)]
+Folder = Annotated[Path, BeforeValidator(_check_path)]
+Socket = Annotated[Path, BeforeValidator(_check_socket)]
+
+
+class Section(BaseModel):
+    """Base of every part: frozen, unknown keys forbidden."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ArchiveConfig(Section):
+    ae_title: AeTitle = Field(default="HSM", description="an AE title")
+
+
+class CatalogConfig(Section):
+    url: Annotated[str, BeforeValidator(_check_url)] = Field(description="a database URL", repr=False)
+
+
+class AeConfig(Section):
+    """A peer: who it is, where it listens, and what it may do."""
+
+    ae_title: AeTitle = Field(description="an AE title")
+    host: Host = Field(description="a host name or an IP address")
+    port: int = Field(ge=1, le=65535, strict=True, description="a TCP port from 1 to 65535")
+    may: tuple[Right, ...] = Field(default=RIGHTS, description=f"a list of rights: {', '.join(RIGHTS)}")
+    deliver_later: bool = Field(
+        default=True,
+        strict=True,
+        description="true or false: a C-MOVE to it is finished when the caller has gone away",
+    )
+
+
+class RetrieveConfig(Section):
+    pending_seconds: Seconds = Field(
+        default=5.0, description="a duration: how often a waiting retrieve says Pending"
+    )
+    hold_seconds_max: Seconds = Field(
+        default=7200.0, description="a duration: how long a retrieve is held at most"
+    )
+
+
+class DicomConfig(Section):
+    listen: Host = Field(default="127.0.0.1", description="an IP address or a host name to listen on")
+    port: int = Field(
+        default=11112, ge=0, le=65535, strict=True, description="a TCP port from 0 (any free one) to 65535"
+    )
+    check_called_ae: bool = Field(default=True, strict=True, description="true or false")
+    max_associations: int = Field(
+        default=50, ge=1, le=1000, strict=True, description="a whole number from 1 to 1000"
+    )
+    max_pdu_bytes: Size = Field(default=131072, ge=4096, le=1048576, description="a size from 4 KiB to 1 MiB")
+    acse_timeout_seconds: Seconds = Field(default=30.0, gt=0, description="a duration above 0")
+    dimse_timeout_seconds: Seconds = Field(default=60.0, gt=0, description="a duration above 0")
+    network_timeout_seconds: Seconds = Field(default=600.0, gt=0, description="a duration above 0")
+    max_dataset_bytes: Size = Field(default=4 * 2**30, ge=1, description="a size above 0")
+    same_uid: Literal["reject", "keep first", "keep both"] = Field(
+        default="keep both", description='"reject", "keep first" or "keep both"'
+    )
+    unknown_aes: tuple[Right, ...] = Field(
+        default=RIGHTS, description=f"a list of rights: {', '.join(RIGHTS)}"
+    )
+    aes: tuple[AeConfig, ...] = Field(
+        default=(), description="a list of peers, each with ae_title, host and port"
+    )
+    retrieve: RetrieveConfig = Field(
+        default=RetrieveConfig(), description="a mapping: pending_seconds, hold_seconds_max"
+    )
+
+
+class PoolConfig(Section):
+    """A named set of volumes of one kind: one file system, or the cartridges of one library."""
+
+    name: Name = Field(description="a name")
+    tier: Tier = Field(description="online, nearline or offline")
+    layout: Layout = Field(default=Layout.PACKAGES, description="files or packages")
+    driver: str = Field(default="folder", strict=True, description="a driver's name")
+    options: dict[str, Any] = Field(default={}, description="a mapping: the driver's options")
+    library: Name | None = Field(default=None, description="a library's name")
+    reserve_bytes: Size = Field(default=0, description="a size: room that is never filled")
+
+
+class LibraryConfig(Section):
+    """A changer with drives; its drives and cartridges are found by inventory."""
+
+    name: Name = Field(description="a name")
+    driver: str = Field(strict=True, description="a driver's name")
+    options: dict[str, Any] = Field(default={}, description="a mapping: the driver's options")
+
+
+class SealConfig(Section):
+    quiet_seconds: Seconds = Field(
+        default=60.0, description="a duration: how long a study is quiet before it is sealed"
+    )
+
+
+class StagingConfig(Section):
+    path: Folder = Field(description="a folder")
+    size_max_bytes: Size = Field(default=20 * 2**30, ge=2**20, description="a size of at least 1 MiB")
+
+
+class ScheduleConfig(Section):
+    seal_seconds: Seconds = Field(default=10.0, gt=0, description="a duration above 0")
+    policies_seconds: Seconds = Field(default=60.0, gt=0, description="a duration above 0")
+    inventory_seconds: Seconds = Field(default=300.0, gt=0, description="a duration above 0")
+
+
+class LogConfig(Section):
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="debug, info, warning or error"
+    )
+    format: Literal["auto", "human", "json"] = Field(default="auto", description="auto, human or json")
+
+
+class ApiConfig(Section):
+    socket: Socket = Field(description="the path of a unix socket")
+
+
+class Config(Section):
+    """The whole configuration, with every path absolute.
+
+    May be built from a mapping like the file's with ``home`` and ``source`` added; :func:`hsm.config.load`
+    does it with lines in its errors.
+    """
+
+    home: Path = Field(description="a folder")
+    """The data folder, absolute ($HSM_HOME)."""
+    source: Path = Field(description="a file")
+    """The file it was read from; relative paths in it are relative to its folder."""
+    archive: ArchiveConfig = Field(default=ArchiveConfig(), description="a mapping: ae_title")
+    catalog: CatalogConfig = Field(description="a mapping: url")
+    dicom: DicomConfig = Field(default=DicomConfig(), description="a mapping of DICOM settings")
+    pools: tuple[PoolConfig, ...] = Field(description="a list of pools, one of them with tier: online")
+    libraries: tuple[LibraryConfig, ...] = Field(default=(), description="a list of libraries")
+    seal: SealConfig = Field(default=SealConfig(), description="a mapping: quiet_seconds")
+    staging: StagingConfig = Field(description="a mapping: path, size_max_bytes")
+    policies: Folder = Field(description="the path of a folder with policies")
+    schedule: ScheduleConfig = Field(default=ScheduleConfig(), description="a mapping of intervals")
+    log: LogConfig = Field(default=LogConfig(), description="a mapping: level, format")
+    api: ApiConfig = Field(description="a mapping: socket")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve(cls, data: Any) -> Any:
+        return resolved(data) if isinstance(data, dict) else data
+
+    @model_validator(mode="after")
+    def _check_whole(self) -> Config:
+        problems = cross_errors(self.model_dump(mode="json"))
+        if problems:
+            raise PydanticCustomError("cross", "{text}", {"text": "; ".join(text for _, text in problems)})
+        return self
+
+    def pool(self, name: str) -> PoolConfig:
+        """:raises KeyError: no such pool."""
+        return next((p for p in self.pools if p.name == name), None) or _missing("pool", name)
+
+    def library(self, name: str) -> LibraryConfig:
+        """:raises KeyError: no such library."""
+        return next((x for x in self.libraries if x.name == name), None) or _missing("library", name)
+
+
+def _missing(noun: str, name: str) -> Any:
+    raise KeyError(f"the configuration has no {noun} {name!r}")

@@ -1,0 +1,212 @@
+"""What only the whole configuration can tell: defaults that depend on it, paths, and contradictions.
+
+Works on plain values and tolerates every shape, so that its findings can stand in one report
+beside the errors of single fields.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from hsm.config.document import Place
+from hsm.config.units import parse_duration, parse_size
+
+HOME = "${HSM_HOME}"
+_VARIABLE = re.compile(r"\$\{[^}]*\}?")
+
+PATH_OPTIONS: Mapping[str, str] = {"folder": "path", "simulated": "folder"}
+"""The built-in drivers' option that is a path: resolved like every path of the file."""
+
+Finding = tuple[Place, str]
+
+
+def resolved(data: Mapping[str, Any]) -> dict[str, Any]:
+    """``data`` with ``${HSM_HOME}`` expanded, paths absolute and defaults that need the home filled in.
+
+    Leaves alone whatever has not the expected shape: validation reports it.
+    """
+    home, source = data.get("home"), data.get("source")
+    if not isinstance(home, str | Path) or not isinstance(source, str | Path):
+        return dict(data)
+    home, folder = Path(home).absolute(), Path(source).absolute().parent
+    out: dict[str, Any] = _expanded(dict(data), str(home))
+    out["home"], out["source"] = home, Path(source).absolute()
+    defaults = {
+        "catalog": ("url", f"sqlite:///{home}/catalog.db"),
+        "staging": ("path", str(home / "staging")),
+        "api": ("socket", str(home / "hsm.sock")),
+    }
+    for section, (key, value) in defaults.items():
+        if isinstance(out.setdefault(section, {}), dict):
+            out[section].setdefault(key, value)
+    out.setdefault("policies", "policies")
+    _make_absolute(out, "policies", folder)
+    for section, key in (("staging", "path"), ("api", "socket")):
+        _make_absolute(out[section], key, folder)
+    for kind in ("pools", "libraries"):
+        for _, entry in _entries(out, kind):
+            driver = _driver(kind, entry)
+            if isinstance(options := entry.get("options"), dict):
+                if driver in PATH_OPTIONS:
+                    _make_absolute(options, PATH_OPTIONS[driver], folder)
+                _convert_units(options)
+            if kind == "pools" and entry.get("tier") == "online":
+                entry.setdefault("layout", "files")
+    url = out["catalog"].get("url") if isinstance(out["catalog"], dict) else None
+    if isinstance(url, str) and (match := re.fullmatch(r"sqlite:///([^/:?][^?]*)(\?.*)?", url)):
+        out["catalog"]["url"] = f"sqlite:///{folder / match[1]}{match[2] or ''}"
+    return out
+
+
+def cross_errors(data: Any) -> list[Finding]:
+    """Every contradiction between settings, and every unusable value of a driver's options."""
+    if not isinstance(data, Mapping):
+        return []
+    findings: list[Finding] = []
+    findings += _unknown_variables(data, ())
+    findings += _twice(data, ("pools",), "name", "pool")
+    findings += _twice(data, ("libraries",), "name", "library")
+    findings += _twice(data, ("dicom", "aes"), "ae_title", "AE title")
+    libraries = [entry.get("name") for _, entry in _entries(data, "libraries")]
+    for place, pool in _entries(data, "pools"):
+        findings += _pool_errors(place, pool, libraries)
+    for place, library in _entries(data, "libraries"):
+        findings += _option_errors(place, "libraries", library)
+    findings += _shared_folders(data)
+    if isinstance(data.get("pools"), list):
+        tiers = [entry.get("tier") for _, entry in _entries(data, "pools")]
+        if "online" not in tiers:
+            findings.append((("pools",), "expected a pool with tier: online; what arrives is stored there"))
+    return findings
+
+
+def _pool_errors(place: Place, pool: Mapping[str, Any], libraries: list[Any]) -> Iterator[Finding]:
+    library, tier = pool.get("library"), pool.get("tier")
+    if library is None:
+        if tier == "offline":
+            yield (
+                (*place, "tier"),
+                "an offline pool needs library: the name of the library that mounts its volumes",
+            )
+        yield from _option_errors(place, "pools", pool)
+        return
+    if isinstance(library, str) and library not in libraries:
+        known = ", ".join(str(name) for name in libraries) or "none is configured"
+        yield (*place, "library"), f"no library is named {library!r} (known: {known})"
+    if tier == "online":
+        yield (*place, "tier"), "a pool of a library cannot be online; expected nearline or offline"
+    if pool.get("layout") == "files":
+        yield (*place, "layout"), "a pool of a library has layout: packages"
+    if pool.get("driver", "folder") != "folder" or pool.get("options"):
+        wrong = "driver" if pool.get("driver", "folder") != "folder" else "options"
+        yield (*place, wrong), "a pool has either driver and options or library, not both"
+
+
+def _option_errors(place: Place, kind: str, entry: Mapping[str, Any]) -> Iterator[Finding]:
+    driver, options = _driver(kind, entry), entry.get("options", {})
+    if not isinstance(options, Mapping):
+        return
+    needed = PATH_OPTIONS.get(driver) if isinstance(driver, str) else None
+    if needed is not None and not (isinstance(value := options.get(needed), str) and value):
+        at = (*place, "options", needed) if needed in options else (*place, "options")
+        found = f"; found {options[needed]!r}" if needed in options else ""
+        yield at, f"the driver {driver} needs the option {needed}: the path of a folder{found}"
+    for key, value in options.items():
+        try:
+            _unit(key, value)
+        except ValueError as error:
+            yield (*place, "options", key), str(error)
+
+
+def _shared_folders(data: Mapping[str, Any]) -> Iterator[Finding]:
+    """Two copies in one folder would count as two volumes and be lost together."""
+    taken: list[tuple[Any, Path]] = []
+    for place, pool in _entries(data, "pools"):
+        options = pool.get("options")
+        if _driver("pools", pool) != "folder" or not isinstance(options, Mapping) or pool.get("library"):
+            continue
+        if not isinstance(path := options.get("path"), str) or not path:
+            continue
+        mine = Path(path)
+        for name, other in taken:
+            if mine == other or mine in other.parents or other in mine.parents:
+                yield (
+                    (*place, "options", "path"),
+                    f"the folder {path} is, holds or lies in that of pool {name}; each pool needs its own",
+                )
+        taken.append((pool.get("name"), mine))
+
+
+def _twice(data: Mapping[str, Any], path: tuple[str, ...], key: str, noun: str) -> Iterator[Finding]:
+    seen: set[str] = set()
+    inner: Any = data
+    for part in path[:-1]:
+        inner = inner.get(part)
+        if not isinstance(inner, Mapping):
+            return
+    for place, entry in _entries(inner, path[-1]):
+        value = entry.get(key)
+        if isinstance(value, str):
+            if value in seen:
+                yield (
+                    (*path[:-1], *place, key),
+                    f"another {noun} {value!r} comes before it; expected each once",
+                )
+            seen.add(value)
+
+
+def _unknown_variables(value: Any, place: Place) -> Iterator[Finding]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _unknown_variables(inner, (*place, key))
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from _unknown_variables(inner, (*place, number))
+    elif isinstance(value, str):
+        for match in _VARIABLE.finditer(value):
+            if match[0] != HOME:
+                yield place, f"{match[0]} is not known; only {HOME} is expanded"
+
+
+def _expanded(value: Any, home: str) -> Any:
+    if isinstance(value, dict):
+        return {key: _expanded(inner, home) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_expanded(inner, home) for inner in value]
+    return value.replace(HOME, home) if isinstance(value, str) else value
+
+
+def _entries(data: Mapping[str, Any], key: str) -> list[tuple[Place, Any]]:
+    entries = data.get(key)
+    if not isinstance(entries, list):
+        return []
+    return [((key, number), entry) for number, entry in enumerate(entries) if isinstance(entry, Mapping)]
+
+
+def _driver(kind: str, entry: Mapping[str, Any]) -> Any:
+    if kind == "pools":
+        return None if entry.get("library") else entry.get("driver", "folder")
+    return entry.get("driver")
+
+
+def _make_absolute(section: Any, key: str, folder: Path) -> None:
+    if isinstance(section, dict) and isinstance(value := section.get(key), str | Path) and str(value):
+        section[key] = str(folder / value)
+
+
+def _convert_units(options: dict[str, Any]) -> None:
+    for key, value in options.items():
+        try:
+            options[key] = _unit(key, value)
+        except ValueError:
+            continue  # cross_errors reports it with its line
+
+
+def _unit(key: str, value: Any) -> Any:
+    """Options named ``…_bytes`` are sizes and those named ``…_seconds`` durations, in every driver."""
+    if key.endswith("_bytes"):
+        return parse_size(value)
+    return parse_duration(value) if key.endswith("_seconds") else value
