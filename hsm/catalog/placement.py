@@ -17,7 +17,7 @@ from hsm import guard, states
 from hsm.catalog import journal
 from hsm.catalog.tables import Copy, Instance, Name, Package, Patient, Series, Study, Volume
 from hsm.model import CopyAt, Goal, InstanceRef, Place
-from hsm.package import Member, PackageIdentity, SeriesIdentity
+from hsm.package import Member, PackageIdentity, SeriesIdentity, member_name
 from hsm.states import CopyState, VolumeState
 
 COPYABLE_STATES = (CopyState.WRITING, CopyState.WRITTEN, CopyState.VERIFIED, CopyState.SUSPECT)
@@ -207,14 +207,20 @@ def quiet_studies(session: Session, before: datetime, limit: int) -> list[tuple[
     return [(pk, uid) for pk, uid in rows]
 
 
-def unsealed_instances(session: Session, study_pk: int) -> list[InstanceRef]:
-    """Instances of a study that are in no package, in viewing order, every version."""
+def unsealed_members(session: Session, study_pk: int) -> list[tuple[int, Member]]:
+    """Instances of a study that are in no package, in viewing order, every version, as the members
+    they become, each with its instance key."""
     rows = session.execute(
         instance_columns()
+        .add_columns(Instance.number)
         .where(Study.pk == study_pk, Instance.package_pk.is_(None))
         .order_by(*viewing_order())
     )
-    return [instance_ref(row) for row in rows]
+    members = []
+    for *columns, number in rows:
+        instance = InstanceRef(*columns)
+        members.append((instance.pk, member(instance, number)))
+    return members
 
 
 def instances_of_package(session: Session, package_pk: int) -> list[InstanceRef]:
@@ -294,6 +300,7 @@ def identity(session: Session, study_pk: int, key: str, number: int, sealed_at: 
         referring_physician=study.referring_physician,
         institution=study.institution,
         charset=study.charset,
+        source_ae=study.source_ae,
         series=tuple(
             SeriesIdentity(
                 uid=row.uid,
@@ -310,11 +317,10 @@ def identity(session: Session, study_pk: int, key: str, number: int, sealed_at: 
     )
 
 
-def member(instance: InstanceRef, number: int | None = None) -> Member:
+def member(instance: InstanceRef, number: int | None) -> Member:
     """The package member that an instance becomes."""
-    suffix = f".v{instance.version}" if instance.version else ""
     return Member(
-        name=f"{instance.series_uid}/{instance.sop_instance_uid}{suffix}.dcm",
+        name=member_name(instance.series_uid, instance.sop_instance_uid, instance.version),
         series_uid=instance.series_uid,
         sop_instance_uid=instance.sop_instance_uid,
         sop_class_uid=instance.sop_class_uid,
@@ -393,3 +399,7 @@ def _record(session: Session, row: Copy, now: datetime, actor: str, verb: str, w
     ).one()
     detail = {"package": key, "volume": volume} | ({"why": why} if why else {})
     journal.append(session, now, actor, f"copy {verb}", "study", study_uid, detail)
+
+
+def study_uid(session: Session, study_pk: int) -> str:
+    return session.execute(select(Study.uid).where(Study.pk == study_pk)).scalar_one()

@@ -1,0 +1,130 @@
+"""The bytes of a package or an instance, from whichever copy a disk pool holds.
+
+A ``files`` pool keeps a package as its instance files and a manifest, and the tar is composed from
+them while it is read; a ``packages`` pool keeps the tar itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from io import BufferedReader, FileIO
+from pathlib import Path
+
+from drivers.base import Readable, Store
+from hsm import layout
+from hsm.catalog.placement import PackageRef
+from hsm.errors import Corrupt, NotFound, Retryable
+from hsm.model import InstanceRef, Layout
+from hsm.package import Member, PackagePlan, PackageReader, plan_from_manifest
+from hsm.pools import DiskPool
+
+
+class ChunkReader:
+    """A Readable over an iterator of chunks."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._rest = b""
+
+    def read(self, size: int, /) -> bytes:
+        while not self._rest:
+            piece = next(self._chunks, None)
+            if piece is None:
+                return b""
+            self._rest = piece
+        piece, self._rest = self._rest[:size], self._rest[size:]
+        return piece
+
+
+def read_all(store: Store, key: str, offset: int, length: int | None) -> bytes:
+    """The bytes of a range in one piece."""
+    return b"".join(store.get(key, offset, length))
+
+
+def instance_key(study_uid: str, member: Member) -> str:
+    return layout.instance_path(study_uid, member.series_uid, member.sop_instance_uid, member.version)
+
+
+def instance_file(pool: DiskPool, instance: InstanceRef) -> Path:
+    return pool.root / layout.instance_path(
+        instance.study_uid, instance.series_uid, instance.sop_instance_uid, instance.version
+    )
+
+
+def stored_plan(pool: DiskPool, package: PackageRef) -> PackagePlan:
+    """The plan of a package whose files lie in a ``files`` pool.
+
+    :raises NotFound: its manifest is not there.
+    :raises Corrupt: its manifest is damaged.
+    """
+    key = layout.manifest_path(package.study_uid, package.key)
+    return plan_from_manifest(read_all(pool.store, key, 0, None))
+
+
+def open_instance(pool: DiskPool, study_uid: str, member: Member, *, from_medium: bool) -> BufferedReader:
+    """An instance file, open for reading.
+
+    :param from_medium: drop the page cache's view of the file first, so that what is read is what the
+        disk has (promise 2).
+    :raises NotFound: it is not there.
+    :raises Retryable: the file system failed.
+    """
+    path = pool.root / instance_key(study_uid, member)
+    try:
+        raw = FileIO(path)
+    except FileNotFoundError as error:
+        raise NotFound(f"pool {pool.name}: {path} is not there") from error
+    except OSError as error:
+        raise Retryable(f"pool {pool.name}: {path}: {error.strerror}") from error
+    if from_medium:
+        os.posix_fadvise(raw.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    return BufferedReader(raw, 1 << 20)
+
+
+@contextlib.contextmanager
+def open_package(
+    pool: DiskPool, package: PackageRef, locator: str, *, from_medium: bool
+) -> Iterator[Readable]:
+    """The tar of a package on a disk pool, to be read once.
+
+    Every instance of a ``files`` pool is checked against the manifest on the way; whoever reads a
+    ``packages`` pool compares the whole digest.
+    """
+    if pool.layout is Layout.PACKAGES:
+        if from_medium:
+            pool.store.drop_caches()
+        yield ChunkReader(pool.store.get(locator))
+        return
+    plan = stored_plan(pool, package)
+    if plan.size != package.size:
+        raise Corrupt(
+            f"pool {pool.name}: the manifest of {package.key} plans {plan.size} bytes, not {package.size}"
+        )
+    study = package.study_uid
+    with PackageReader(
+        plan, lambda member: open_instance(pool, study, member, from_medium=from_medium)
+    ) as tar:
+        yield tar
+
+
+def package_chunks(source: Readable) -> Iterator[bytes]:
+    """The rest of a Readable as chunks."""
+    while chunk := source.read(1 << 20):
+        yield chunk
+
+
+def delete_package(pool: DiskPool, package: PackageRef, locator: str) -> None:
+    """Delete a package's bytes from a disk pool; what is gone already is no error."""
+    if pool.layout is Layout.PACKAGES:
+        pool.store.delete(locator)
+    else:
+        try:
+            plan = stored_plan(pool, package)
+        except NotFound:
+            return  # the manifest goes last: without it nothing of the package is left
+        for member in plan.members:
+            pool.store.delete(instance_key(package.study_uid, member))
+        pool.store.delete(layout.manifest_path(package.study_uid, package.key))
+    pool.store.flush()

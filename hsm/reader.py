@@ -1,0 +1,119 @@
+"""One instance's bytes from the quickest good copy that can be read right now, digest-checked."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from hsm.catalog import placement
+from hsm.catalog.engine import Catalog
+from hsm.content import instance_file, read_all
+from hsm.errors import Corrupt, DriverError, NotFound
+from hsm.log import get_logger
+from hsm.model import CopyAt, InstanceRef, Layout
+from hsm.pools import DiskPool, Pools
+from hsm.staging import Staging
+from hsm.states import READABLE_COPIES, CopyState
+
+log = get_logger(__name__)
+
+ACTOR = "reader"
+
+
+class Reader:
+    """Reads instances from disk pools and from the staging area; never from a mounted volume."""
+
+    def __init__(self, catalog: Catalog, pools: Pools, staging: Staging) -> None:
+        self._catalog = catalog
+        self._pools = pools
+        self._staging = staging
+
+    def direct_copies(self, copies: Sequence[CopyAt]) -> list[CopyAt]:
+        """The copies that can be read without a recall, quickest first."""
+        direct = [
+            copy
+            for copy in copies
+            if copy.state in READABLE_COPIES and self._pools.disk_by_volume(copy.volume_pk) is not None
+        ]
+        order = list(self._pools.disks)
+        tiers = self._pools.tiers
+        return sorted(
+            direct,
+            key=lambda copy: (list(type(tiers[copy.pool])).index(tiers[copy.pool]), order.index(copy.pool)),
+        )
+
+    def read(self, instance: InstanceRef, package_key: str | None, copies: Sequence[CopyAt]) -> bytes | None:
+        """The whole Part 10 file, or None when no copy can be read now.
+
+        A copy that gives other bytes becomes suspect and the next one is tried (promise 4).
+        """
+        if instance.package_pk is None:
+            return self._from_file(self._pools.ingest, instance, None)
+        for copy in self.direct_copies(copies):
+            pool = self._pools.disk_by_volume(copy.volume_pk)
+            assert pool is not None  # direct_copies looked
+            if pool.layout is Layout.FILES:
+                found = self._from_file(pool, instance, copy)
+            else:
+                found = self._from_package(pool, instance, copy)
+            if found is not None:
+                return found
+        if package_key is not None:
+            return self._from_staging(package_key, instance)
+        return None
+
+    def _from_file(self, pool: DiskPool, instance: InstanceRef, copy: CopyAt | None) -> bytes | None:
+        path = instance_file(pool, instance)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return self._doubt(copy, f"{path} is not there")
+        except OSError as error:
+            log.warning("pool %s: %s: %s", pool.name, path, error.strerror)
+            return None
+        return self._checked(data, instance, copy, str(path))
+
+    def _from_package(self, pool: DiskPool, instance: InstanceRef, copy: CopyAt) -> bytes | None:
+        where = f"{pool.name}: {copy.locator}"
+        try:
+            data = read_all(pool.store, copy.locator, instance.offset or 0, instance.size)
+        except (NotFound, Corrupt) as error:
+            return self._doubt(copy, f"{where}: {error}")
+        except DriverError as error:
+            log.warning("%s: %s", where, error)
+            return None
+        return self._checked(data, instance, copy, where)
+
+    def _from_staging(self, package_key: str, instance: InstanceRef) -> bytes | None:
+        offset = instance.offset or 0
+        if self._staging.available(package_key) < offset + instance.size:
+            return None
+        try:
+            data = self._staging.read(package_key, offset, instance.size)
+        except DriverError as error:
+            log.warning("staging: %s: %s", package_key, error)
+            return None
+        if hashlib.sha256(data).digest() == instance.digest:
+            return data
+        # Damage on the way is not the medium's fault until its own copy fails: recall it again.
+        log.error(
+            "staging: %s holds other bytes than were stored for %s", package_key, instance.sop_instance_uid
+        )
+        self._staging.remove(package_key)
+        return None
+
+    def _checked(self, data: bytes, instance: InstanceRef, copy: CopyAt | None, where: str) -> bytes | None:
+        if hashlib.sha256(data).digest() == instance.digest:
+            return data
+        return self._doubt(copy, f"{where}: other bytes than were stored for {instance.sop_instance_uid}")
+
+    def _doubt(self, copy: CopyAt | None, why: str) -> None:
+        """Take the copy out of use until somebody has looked; unless it is being released just now."""
+        log.error("%s", why)
+        if copy is None:
+            return
+        with self._catalog.write() as session:
+            if placement.state_of(session, copy.copy_pk) in READABLE_COPIES:
+                placement.move_copy(
+                    session, copy.copy_pk, CopyState.SUSPECT, self._catalog.clock.now(), ACTOR, why=why
+                )

@@ -1,0 +1,103 @@
+"""A study that has been quiet for a while becomes a package: immutable, digested, read back."""
+
+from __future__ import annotations
+
+import io
+from datetime import timedelta
+
+from hsm import layout
+from hsm.catalog import placement, queue
+from hsm.catalog.engine import Catalog
+from hsm.content import open_instance
+from hsm.errors import NotFound
+from hsm.log import get_logger
+from hsm.model import Priority
+from hsm.package import PackagePlan, package_digest, plan_package
+from hsm.pools import DiskPool
+from hsm.states import RequestKind
+
+log = get_logger(__name__)
+
+ACTOR = "seal"
+STUDIES_PER_ROUND_MAX = 200
+
+
+class Seal:
+    """Finds quiet studies and seals them into the pool they were received in."""
+
+    def __init__(self, catalog: Catalog, pool: DiskPool, quiet_seconds: float) -> None:
+        self._catalog = catalog
+        self._pool = pool
+        self.quiet_seconds = quiet_seconds
+
+    def enqueue_quiet(self) -> int:
+        """Queue a request for each study that has been quiet for long enough; how many are new."""
+        now = self._catalog.clock.now()
+        with self._catalog.read() as session:
+            quiet = placement.quiet_studies(
+                session, now - timedelta(seconds=self.quiet_seconds), STUDIES_PER_ROUND_MAX
+            )
+        new = 0
+        for study_pk, uid in quiet:
+            with self._catalog.write() as session:
+                _, made = queue.enqueue(
+                    session,
+                    now,
+                    ACTOR,
+                    RequestKind.SEAL,
+                    f"seal:{uid}",
+                    priority=Priority.MIGRATION,
+                    reason=f"quiet for {self.quiet_seconds:g} s",
+                    study_pk=study_pk,
+                    pool=self._pool.name,
+                )
+                new += made
+        return new
+
+    def seal(self, study_pk: int) -> str | None:
+        """Seal what the study has unsealed; the new package's key, or None when there was nothing.
+
+        Every file is read from the medium and digested before the package is catalogued, so the
+        online copy is verified from the start.
+
+        :raises Corrupt: an instance file is not what was received; nothing is sealed.
+        """
+        now = self._catalog.clock.now()
+        with self._catalog.read() as session:
+            members = placement.unsealed_members(session, study_pk)
+            if not members:
+                return None
+            number = placement.next_package_number(session, study_pk)
+            study_uid = placement.study_uid(session, study_pk)
+            key = layout.package_key(study_uid, number)
+            identity = placement.identity(session, study_pk, key, number, now)
+        plan = plan_package(identity, [member for _, member in members])
+        digest = package_digest(
+            plan, lambda member: open_instance(self._pool, study_uid, member, from_medium=True)
+        )
+        locator = self._store_manifest(plan)
+        new = placement.NewPackage(
+            study_pk,
+            number,
+            key,
+            plan.size,
+            digest,
+            tuple((pk, offset) for (pk, _), offset in zip(members, plan.offsets, strict=True)),
+        )
+        with self._catalog.write() as session:
+            placement.insert_package(session, new, self._pool.volume_pk, locator, now, ACTOR)
+        log.info("sealed %s: %d instances, %d bytes", key, len(members), plan.size)
+        return key
+
+    def _store_manifest(self, plan: PackagePlan) -> str:
+        """Write the manifest beside the files; one that a crashed attempt left is replaced."""
+        key = layout.manifest_path(plan.identity.study_uid, plan.identity.key)
+        try:
+            self._pool.store.stat(key)
+        except NotFound:
+            pass
+        else:
+            self._pool.store.delete(key)
+        self._pool.store.put(key, io.BytesIO(plan.manifest), len(plan.manifest), None)
+        self._pool.store.flush()
+        return key
