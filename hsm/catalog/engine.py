@@ -61,6 +61,8 @@ def _set_up_sqlite(connection: Any, _record: Any) -> None:
     # FULL: a commit in WAL mode is on stable storage before it returns (promise 1).
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
+    # Without it INSERT OR REPLACE deletes a row past the triggers that forbid deleting it.
+    cursor.execute("PRAGMA recursive_triggers = ON")
     cursor.close()
 
 

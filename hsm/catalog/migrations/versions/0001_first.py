@@ -3,6 +3,7 @@
 from alembic import op
 from sqlalchemy import LargeBinary, column, table
 
+from hsm.catalog.migrations import triggers_0001
 from hsm.catalog.tables import Base
 
 revision = "0001"
@@ -16,3 +17,5 @@ def upgrade() -> None:
     # The chain starts from 32 zero bytes.
     head = table("journal_head", column("pk"), column("seq"), column("digest", LargeBinary))
     op.bulk_insert(head, [{"pk": 1, "seq": 0, "digest": bytes(32)}])
+    for statement in triggers_0001.statements(op.get_bind().dialect.name):
+        op.execute(statement)
