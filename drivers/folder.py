@@ -1,0 +1,428 @@
+"""A Store on a mounted file system: a RAID path, a NAS mount, any folder.
+
+An object is a file at ``root/key``. It is written to ``root/.incoming`` first and linked to its
+name only when its bytes are on stable storage, so that a crash leaves all of it or nothing.
+Folders are walked by descriptor and no symbolic link is followed below the root, so that no key
+leads out of it.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import itertools
+import os
+import stat
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from drivers import options as opt
+from drivers.base import CHUNK_BYTES, Capacity, Family, Health, ObjectStat, Readable, Traits
+from drivers.errors import Corrupt, DriverError, NoSpace, NotFound, Permanent, Retryable
+from drivers.oserrors import translated
+from drivers.sentinel import (
+    FOLDER_FLAGS,
+    SENTINEL,
+    open_folder,
+    read_sentinel,
+    require_sentinel,
+    write_sentinel,
+)
+from drivers.transfer import check_put, check_range, copy_exactly, safe_key, span, write_all
+
+__all__ = ["FAMILY", "FolderStore", "read_sentinel", "write_sentinel"]
+
+INCOMING = ".incoming"
+# Compared in lower case: the file system may not tell the cases apart. What begins so is the store's own.
+_RESERVED = (INCOMING, SENTINEL)
+_REMEMBERED_MAX = 10_000
+_PUBLISH_ATTEMPTS = 8
+# What link(2) answers where there are no hard links: vfat, some network and FUSE file systems.
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+# What fsync(2) of a folder answers where folders cannot be synced (some network and FUSE file systems).
+_NO_FOLDER_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP})
+
+
+@dataclass(frozen=True, slots=True)
+class _Incoming:
+    """A file being written, under a name that no reader looks at."""
+
+    folder: int
+    name: str
+    fd: int
+
+
+class FolderStore:
+    """A Store on the existing folder ``root``; ``reserve_bytes`` of its file system stay free.
+
+    With ``expect_uuid`` the folder must carry that sentinel (:mod:`drivers.sentinel`), which is
+    looked at when the store opens, before each put and delete, and before anything is called absent.
+
+    ``put`` is durable when it returns, which is more than :class:`drivers.base.Store` asks;
+    ``delete`` is durable after ``flush``. Thread-safe.
+
+    :raises OperatorNeeded: the folder is not there, or is not the one that was expected.
+    """
+
+    def __init__(
+        self, root: str | os.PathLike[str], reserve_bytes: int = 0, expect_uuid: str | None = None
+    ) -> None:
+        self._root = Path(os.path.abspath(root))
+        self._reserve = reserve_bytes
+        self._expect_uuid = expect_uuid
+        self._names = (f"{os.getpid()}-{number}" for number in itertools.count())
+        self._lock = threading.Lock()
+        self._publishing = threading.Lock()
+        self._durable_folders: set[str] = set()
+        self._unsynced_folders: set[tuple[str, ...]] = set()
+        self._dropping = False
+        self._dropped: set[str] = set()
+        with self._open_root(checked=True) as root_fd:
+            self._remove_stale(root_fd)
+
+    @property
+    def traits(self) -> Traits:
+        return Traits()
+
+    def put(self, key: str, source: Readable, size: int, digest: bytes | None) -> ObjectStat:
+        """See :meth:`drivers.base.Store.put`; durable on return."""
+        parts = self._parts(key)
+        check_put(size, digest, key)
+        with translated(f"put {self._root / key}"), self._open_root(checked=True) as root:
+            self._refuse_existing(root, parts, key)
+            self._require_space(root, size, key)
+            with self._incoming(root) as incoming:
+                copy_exactly(source, size, digest, lambda data: write_all(incoming.fd, data), key)
+                os.fsync(incoming.fd)
+                self._publish(root, incoming, parts, key)
+        return ObjectStat(key, size)
+
+    def get(self, key: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """See :meth:`drivers.base.Store.get`; errors are raised when the first piece is asked for."""
+        parts = self._parts(key)
+        check_range(offset, length, key)
+        with translated(f"get {self._root / key}"):
+            fd = self._open_object(parts, key)
+            try:
+                wanted = span(key, os.fstat(fd).st_size, offset, length)
+                if self._must_drop(key):
+                    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+                while wanted:
+                    chunk = os.pread(fd, min(CHUNK_BYTES, wanted), offset)
+                    if not chunk:
+                        raise Corrupt(f"get {key}: {self._root / key} ended at byte {offset}")
+                    offset += len(chunk)
+                    wanted -= len(chunk)
+                    yield chunk
+            finally:
+                os.close(fd)
+
+    def delete(self, key: str) -> None:
+        """See :meth:`drivers.base.Store.delete`. Folders that become empty go too."""
+        parts = self._parts(key)
+        with translated(f"delete {self._root / key}"), self._open_root(checked=True) as root:
+            try:
+                with self._folder(root, parts[:-1]) as folder:
+                    if not _is_object(folder, parts[-1]):
+                        return
+                    os.unlink(parts[-1], dir_fd=folder)
+            except (FileNotFoundError, NotADirectoryError):
+                return
+            with self._lock:
+                self._unsynced_folders.add(parts[:-1])
+                self._dropped.discard(key)
+            self._prune(root, parts[:-1])
+
+    def list(self) -> Iterator[ObjectStat]:
+        """Every object, folder by folder in name order. Files that cannot be keys are not listed."""
+        with translated(f"list {self._root}"), self._open_root(checked=True) as root:
+            for path, folders, files, fd in os.fwalk(".", onerror=_raise_unless_gone, dir_fd=root):
+                prefix = "" if path == "." else path.removeprefix("./") + "/"
+                folders[:] = sorted(name for name in folders if self._is_key(prefix + name))
+                for name in sorted(files):
+                    if not self._is_key(prefix + name):
+                        continue
+                    with suppress(FileNotFoundError):
+                        entry = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                        if stat.S_ISREG(entry.st_mode):
+                            yield ObjectStat(prefix + name, entry.st_size)
+
+    def stat(self, key: str) -> ObjectStat:
+        """See :meth:`drivers.base.Store.stat`."""
+        parts = self._parts(key)
+        with translated(f"stat {self._root / key}"):
+            fd = self._open_object(parts, key)
+            try:
+                return ObjectStat(key, os.fstat(fd).st_size)
+            finally:
+                os.close(fd)
+
+    def capacity(self) -> Capacity:
+        """Of the file system, as an unprivileged user sees it, the reserve taken off what is free."""
+        with translated(f"statvfs {self._root}"), self._open_root(checked=True) as root:
+            return self._capacity(root)
+
+    def flush(self) -> None:
+        """See :meth:`drivers.base.Store.flush`; puts are durable already, so this is for deletes."""
+        with self._lock:
+            folders, self._unsynced_folders = self._unsynced_folders, set()
+        with translated(f"flush {self._root}"), self._open_root(checked=True) as root:
+            for parts in folders:
+                self._sync_chain(root, parts)
+
+    def drop_caches(self) -> None:
+        """Each object's next ``get``, in whatever thread, drops its cached pages first."""
+        with self._lock:
+            self._dropping = True
+            self._dropped.clear()
+
+    def health(self) -> Health:
+        """Whether the expected folder is there and takes a file."""
+        try:
+            with translated(f"write into {self._root}"), self._open_root(checked=True) as root:
+                with self._incoming(root) as incoming:
+                    write_all(incoming.fd, b"hsm")
+        except DriverError as error:
+            return Health(False, str(error))
+        return Health(True)
+
+    @staticmethod
+    def _is_key(name: str) -> bool:
+        try:
+            FolderStore._parts(name)
+        except Permanent:
+            return False
+        return True
+
+    @staticmethod
+    def _parts(key: str) -> tuple[str, ...]:
+        parts = tuple(safe_key(key).split("/"))
+        if parts[0].lower().startswith(_RESERVED):
+            raise Permanent(f"key {key!r}: {parts[0]} is reserved for the store itself")
+        return parts
+
+    @contextmanager
+    def _open_root(self, *, checked: bool) -> Iterator[int]:
+        fd = open_folder(self._root)
+        try:
+            if checked and self._expect_uuid is not None:
+                require_sentinel(fd, self._root, self._expect_uuid)
+            yield fd
+        finally:
+            os.close(fd)
+
+    @contextmanager
+    def _folder(self, root: int, parts: Sequence[str], *, create: bool = False) -> Iterator[int]:
+        """Walk from the root, following no symbolic link; :raises OSError: as ``open`` does."""
+        fd = os.dup(root)
+        try:
+            for depth, part in enumerate(parts):
+                if create:
+                    self._make_folder(fd, parts[: depth + 1])
+                below = os.open(part, FOLDER_FLAGS | os.O_NOFOLLOW, dir_fd=fd)
+                os.close(fd)
+                fd = below
+            yield fd
+        finally:
+            os.close(fd)
+
+    def _make_folder(self, parent: int, parts: Sequence[str]) -> None:
+        try:
+            os.mkdir(parts[-1], 0o750, dir_fd=parent)
+        except FileExistsError:
+            return
+        with self._lock:
+            self._durable_folders.discard("/".join(parts))
+
+    def _open_object(self, parts: tuple[str, ...], key: str) -> int:
+        try:
+            with self._open_root(checked=False) as root, self._folder(root, parts[:-1]) as folder:
+                if _is_object(folder, parts[-1]):
+                    return os.open(parts[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        except (FileNotFoundError, NotADirectoryError):
+            pass  # said below, with more care than the error itself
+        # Absent from the pool, or is the pool itself absent? The second must not look like the first.
+        with self._open_root(checked=True):
+            raise NotFound(f"{key} is not in {self._root}")
+
+    def _refuse_existing(self, root: int, parts: tuple[str, ...], key: str) -> None:
+        try:
+            with self._folder(root, parts[:-1]) as folder:
+                os.stat(parts[-1], dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return
+        except NotADirectoryError as error:
+            raise Permanent(
+                f"put {key} into {self._root}: a part of the key is an object or a link"
+            ) from error
+        raise Permanent(f"{key} is in {self._root} already; objects are immutable")
+
+    def _capacity(self, root: int) -> Capacity:
+        system = os.fstatvfs(root)
+        return Capacity(
+            system.f_blocks * system.f_frsize, max(0, system.f_bavail * system.f_frsize - self._reserve)
+        )
+
+    def _require_space(self, root: int, size: int, key: str) -> None:
+        free = self._capacity(root).free
+        if size > free:
+            raise NoSpace(
+                f"put {key} into {self._root}: {size} bytes, {free} are free"
+                + (f" beyond the reserve of {self._reserve}" if self._reserve else "")
+            )
+
+    @contextmanager
+    def _incoming(self, root: int) -> Iterator[_Incoming]:
+        with suppress(FileExistsError):
+            os.mkdir(INCOMING, 0o750, dir_fd=root)
+        with self._folder(root, (INCOMING,)) as folder:
+            incoming = self._create(folder)
+            try:
+                # Held until the file is closed; tells others who open the store that it is in use. Without
+                # it (not every file system can) they may remove it, and this put fails and is retried.
+                with suppress(OSError):
+                    fcntl.flock(incoming.fd, fcntl.LOCK_EX)
+                yield incoming
+            finally:
+                with suppress(FileNotFoundError):
+                    os.unlink(incoming.name, dir_fd=folder)
+                os.close(incoming.fd)
+
+    def _create(self, folder: int) -> _Incoming:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        while True:
+            with self._lock:
+                name = next(self._names)
+            with suppress(FileExistsError):  # another process's, or one of an earlier life of this pid
+                return _Incoming(folder, name, os.open(name, flags, 0o640, dir_fd=folder))
+
+    def _remove_stale(self, root: int) -> None:
+        """Remove what puts left in ``.incoming`` when their process died."""
+        with translated(f"clean {self._root / INCOMING}"), suppress(FileNotFoundError):
+            with self._folder(root, (INCOMING,)) as folder:
+                for name in os.listdir(folder):
+                    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+                    try:
+                        with suppress(OSError):
+                            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                            os.unlink(name, dir_fd=folder)
+                    finally:
+                        os.close(fd)
+
+    def _publish(self, root: int, incoming: _Incoming, parts: tuple[str, ...], key: str) -> None:
+        for _ in range(_PUBLISH_ATTEMPTS):
+            # A folder may go between walking to it and linking into it: delete prunes empty ones.
+            with suppress(FileNotFoundError), self._folder(root, parts[:-1], create=True) as folder:
+                try:
+                    self._link(incoming, folder, parts[-1])
+                except FileExistsError:
+                    raise Permanent(f"{key} is in {self._root} already; objects are immutable") from None
+                try:
+                    _sync_folder(folder)
+                    self._make_chain_durable(root, parts[:-1])
+                except OSError:
+                    os.unlink(parts[-1], dir_fd=folder)
+                    raise
+                return
+        raise Retryable(
+            f"put {key} into {self._root}: its folder was removed {_PUBLISH_ATTEMPTS} times meanwhile"
+        )
+
+    def _link(self, incoming: _Incoming, folder: int, name: str) -> None:
+        try:
+            os.link(incoming.name, name, src_dir_fd=incoming.folder, dst_dir_fd=folder, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            # rename overwrites, so look first; the lock makes the two one step among this store's users.
+            with self._publishing:
+                if _exists(folder, name):
+                    raise FileExistsError(errno.EEXIST, "exists") from error
+                os.rename(incoming.name, name, src_dir_fd=incoming.folder, dst_dir_fd=folder)
+
+    def _make_chain_durable(self, root: int, parts: tuple[str, ...]) -> None:
+        """Sync the folders above, unless this was done since this process first used them."""
+        name = "/".join(parts)
+        with self._lock:
+            if name in self._durable_folders:
+                return
+        self._sync_chain(root, parts)
+        with self._lock:
+            if len(self._durable_folders) >= _REMEMBERED_MAX:
+                self._durable_folders.clear()
+            self._durable_folders.add(name)
+
+    def _sync_chain(self, root: int, parts: tuple[str, ...]) -> None:
+        """Sync the folders from the root down to ``parts``, or as far down as they exist."""
+        for depth in range(len(parts) + 1):
+            try:
+                with self._folder(root, parts[:depth]) as folder:
+                    _sync_folder(folder)
+            except FileNotFoundError:
+                return
+
+    def _prune(self, root: int, parts: tuple[str, ...]) -> None:
+        """Remove the folder if it is empty, then the one above it, and so on."""
+        for depth in range(len(parts), 0, -1):
+            with self._lock:
+                self._durable_folders.discard("/".join(parts[:depth]))
+            try:
+                with self._folder(root, parts[: depth - 1]) as folder:
+                    os.rmdir(parts[depth - 1], dir_fd=folder)
+            except OSError:
+                return  # in use again, or gone: an empty folder does no harm
+
+    def _must_drop(self, key: str) -> bool:
+        with self._lock:
+            if not self._dropping or key in self._dropped:
+                return False
+            # Forgetting costs a second reading of the medium, never a reading of the cache.
+            if len(self._dropped) >= _REMEMBERED_MAX:
+                self._dropped.clear()
+            self._dropped.add(key)
+            return True
+
+
+def _is_object(folder: int, name: str) -> bool:
+    """:raises FileNotFoundError: nothing has that name."""
+    return stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+
+
+def _exists(folder: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _sync_folder(fd: int) -> None:
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
+
+
+def _raise_unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
+def _open(options: Mapping[str, Any]) -> FolderStore:
+    path = opt.text(options, "path")
+    if path is None:
+        raise Permanent("driver folder: option path is missing")
+    return FolderStore(path, opt.size(options, "reserve_bytes") or 0, opt.text(options, "expect_uuid"))
+
+
+FAMILY = Family(
+    name="folder",
+    options=frozenset({"path", "reserve_bytes", "expect_uuid"}),
+    open_store=_open,
+    required=frozenset({"path"}),
+)
