@@ -233,6 +233,11 @@ def cancel(session: Session, pk: int, now: datetime, actor: str) -> None:
     _move(session, row, RequestState.CANCELLED, now, actor)
 
 
+def cancel_active(session: Session, pk: int, now: datetime, actor: str) -> None:
+    """The worker that has a request gives it up for good."""
+    _move(session, _locked(session, pk), RequestState.CANCELLED, now, actor)
+
+
 def retry(session: Session, pk: int, now: datetime, actor: str) -> None:
     """Queue a failed or cancelled request again with its attempts forgotten.
 

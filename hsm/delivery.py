@@ -1,0 +1,100 @@
+"""A C-MOVE as durable work: its destination gets the study although the caller goes away.
+
+The request is active while an association works on it, and queued when the association ended first
+or the daemon died; a worker then delivers what is left.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hsm.catalog import find, queue
+from hsm.catalog.engine import Catalog
+from hsm.catalog.queue import Order
+from hsm.model import InstanceRef, Priority, Selection
+from hsm.states import RequestKind
+from hsm.wake import Bell
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryOrder:
+    """What is left to deliver, and on whose behalf (PS3.7 section 9.3.1: Move Originator)."""
+
+    request_pk: int
+    destination: str
+    calling: str
+    message_id: int
+    instances: tuple[InstanceRef, ...]
+
+
+class Deliveries:
+    """Keeps C-MOVEs as DELIVER requests."""
+
+    def __init__(self, catalog: Catalog, bell: Bell) -> None:
+        self._catalog = catalog
+        self._bell = bell
+
+    def begin(self, destination: str, calling: str, message_id: int, instances: Sequence[InstanceRef]) -> int:
+        """Record a C-MOVE that an association works on; the key of its request."""
+        now = self._catalog.clock.now()
+        detail = {
+            "destination": destination,
+            "calling": calling,
+            "message_id": message_id,
+            "instances": [instance.sop_instance_uid for instance in instances],
+        }
+        with self._catalog.write() as session:
+            pk, _ = queue.enqueue(
+                session,
+                now,
+                f"ae:{calling}",
+                RequestKind.DELIVER,
+                f"deliver:{destination}:{uuid.uuid4()}",
+                priority=Priority.ROUTINE,
+                reason=f"C-MOVE from {calling} to {destination}",
+                detail=detail,
+            )
+            queue.take(session, pk, f"association of {calling}", now)
+        return pk
+
+    def delivered(self, key: int, sop_instance_uids: Sequence[str]) -> None:
+        """Note progress, so that a later worker does not begin at the beginning."""
+        done = set(sop_instance_uids)
+        with self._catalog.write() as session:
+            detail = queue.get(session, key).detail
+            left = [uid for uid in detail["instances"] if uid not in done]
+            queue.set_detail(session, key, detail | {"instances": left})
+
+    def finish(self, key: int, *, failed: int, comment: str) -> None:
+        """The caller has its answer."""
+        with self._catalog.write() as session:
+            now = self._catalog.clock.now()
+            if failed:
+                queue.fail(session, key, now, "move", f"{failed} instances failed: {comment}")
+            else:
+                queue.done(session, key, now, "move")
+
+    def cancel(self, key: int) -> None:
+        """C-CANCEL, or a caller that went away from a destination that is not delivered to later."""
+        with self._catalog.write() as session:
+            queue.cancel_active(session, key, self._catalog.clock.now(), "move")
+
+    def hand_over(self, key: int, undelivered: Sequence[str]) -> None:
+        """The caller went away: a worker delivers these instances."""
+        with self._catalog.write() as session:
+            detail = queue.get(session, key).detail
+            queue.set_detail(session, key, detail | {"instances": list(undelivered)})
+            queue.give_back(session, key, self._catalog.clock.now(), "move", "the caller went away")
+        self._bell.ring()
+
+    def order(self, order: Order) -> DeliveryOrder:
+        """What a queued delivery still has to do."""
+        detail = order.detail
+        wanted = tuple(detail["instances"])
+        with self._catalog.read() as session:
+            found = find.select_instances(session, Selection(sop_instance_uids=wanted)) if wanted else []
+        return DeliveryOrder(
+            order.pk, detail["destination"], detail["calling"], int(detail["message_id"]), tuple(found)
+        )

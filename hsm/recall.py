@@ -1,0 +1,200 @@
+"""Recalls: one durable request for each package that must come from a mounted volume.
+
+Everyone who wants the package joins the same request; it outlives them, the daemon and the
+operator's shift (promise 6).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from drivers.base import Store
+from hsm.catalog import find, placement, queue
+from hsm.catalog.engine import Catalog
+from hsm.catalog.placement import PackageRef
+from hsm.errors import Corrupt, NotFound, Refused
+from hsm.log import get_logger
+from hsm.model import CopyAt, Place, Priority, Selection
+from hsm.reader import Reader
+from hsm.staging import Staging
+from hsm.states import READABLE_COPIES, CopyState, RequestKind, RequestState, VolumeState
+from hsm.wake import Bell
+
+log = get_logger(__name__)
+
+NEAREST_FIRST = (Place.MOUNTED, Place.DRIVE, Place.SLOT, Place.MAIL, Place.SHELF)
+
+
+class Stopped(Exception):
+    """The daemon stops; what is in flight is handed back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """Somebody's place at a recall."""
+
+    request_pk: int
+    waiter_pk: int
+
+
+def quickest(copies: Sequence[CopyAt]) -> CopyAt | None:
+    """The copy to recall from: the nearest one that is good, a suspect one only when none is.
+
+    Pure. None when no copy is where a machine or a person could reach it.
+    """
+    reachable = [
+        copy
+        for copy in copies
+        if copy.place in NEAREST_FIRST
+        and copy.volume_state not in (VolumeState.LOST, VolumeState.RETIRED)
+        and copy.state in (*READABLE_COPIES, CopyState.SUSPECT)
+    ]
+
+    def cost(copy: CopyAt) -> tuple[bool, bool, int, int]:
+        return (
+            copy.state == CopyState.SUSPECT,
+            copy.volume_state == VolumeState.SUSPECT,
+            NEAREST_FIRST.index(copy.place),
+            copy.copy_pk,
+        )
+
+    return min(reachable, key=cost, default=None)
+
+
+class Recall:
+    """Queues recalls, lets waiters join and leave, and brings a package into the staging area."""
+
+    def __init__(self, catalog: Catalog, staging: Staging, reader: Reader, bell: Bell) -> None:
+        self._catalog = catalog
+        self._staging = staging
+        self._reader = reader
+        self._bell = bell
+
+    def attach(self, package: PackageRef, who: str, priority: Priority) -> Attachment:
+        """Join the package's recall, begun if there is none; the staged package stays pinned until
+        :meth:`detach`."""
+        self._staging.pin(package.key)
+        now = self._catalog.clock.now()
+        with self._catalog.write() as session:
+            request_pk, _ = queue.enqueue(
+                session,
+                now,
+                who,
+                RequestKind.RECALL,
+                f"recall:{package.key}",
+                priority=priority,
+                reason=who,
+                study_pk=package.study_pk,
+                package_pk=package.pk,
+            )
+            waiter_pk = queue.add_waiter(session, request_pk, who, now)
+        self._bell.ring()
+        return Attachment(request_pk, waiter_pk)
+
+    def detach(self, package: PackageRef, attachment: Attachment) -> None:
+        """Leave; the recall goes on for others and for the next one who asks."""
+        self._staging.unpin(package.key)
+        with self._catalog.write() as session:
+            queue.remove_waiters(session, [attachment.waiter_pk])
+
+    def request_study(self, uid: str, priority: Priority, who: str) -> dict[str, object]:
+        """Queue the recall of all packages of a study, or of the one series or instance named.
+
+        :raises Refused: the catalog has nothing under this UID.
+        """
+        with self._catalog.read() as session:
+            instances = (
+                find.select_instances(session, Selection(study_uids=(uid,)))
+                or find.select_instances(session, Selection(series_uids=(uid,)))
+                or find.select_instances(session, Selection(sop_instance_uids=(uid,)))
+            )
+            if not instances:
+                raise Refused(f"the catalog has no study, series or instance {uid}")
+            pks = sorted({instance.package_pk for instance in instances if instance.package_pk is not None})
+            packages = [placement.package(session, pk) for pk in pks]
+            copies = placement.copies(session, pks)
+        requests: list[int] = []
+        here = 0
+        now = self._catalog.clock.now()
+        for package in packages:
+            if self._reader.direct_copies(copies[package.pk]) or self._staging.complete(package.key):
+                here += 1
+                continue
+            with self._catalog.write() as session:
+                request_pk, _ = queue.enqueue(
+                    session,
+                    now,
+                    who,
+                    RequestKind.RECALL,
+                    f"recall:{package.key}",
+                    priority=priority,
+                    reason=who,
+                    study_pk=package.study_pk,
+                    package_pk=package.pk,
+                )
+            requests.append(request_pk)
+        self._bell.ring()
+        return {"uid": uid, "packages": len(packages), "readable_now": here, "requests": requests}
+
+    def progress(self, request_pks: Sequence[int]) -> list[dict[str, object]]:
+        """State, error and bytes staged of each of these recalls."""
+        with self._catalog.read() as session:
+            found = []
+            for pk in request_pks:
+                order = queue.get(session, pk)
+                if order.package_pk is None:
+                    raise Refused(f"request {pk} is no recall")
+                package = placement.package(session, order.package_pk)
+                state, error = queue.outcome(session, [pk])[pk]
+                staged = package.size if state is RequestState.DONE else self._staging.available(package.key)
+                found.append(
+                    {
+                        "request": pk,
+                        "package": package.key,
+                        "state": state.value,
+                        "error": error,
+                        "size": package.size,
+                        "staged": staged,
+                    }
+                )
+        return found
+
+    def fetch(self, package: PackageRef, copy: CopyAt, store: Store, stop: threading.Event) -> None:
+        """Read a package from a mounted volume into the staging area, digest-checked.
+
+        Readers may have its instances as they arrive; each of them is checked against its own digest.
+
+        :raises Corrupt: the volume gave other bytes; nothing stays in the staging area.
+        :raises NoSpace: pins leave no room in the staging area.
+        :raises Stopped: the daemon stops.
+        """
+        if self._staging.complete(package.key):
+            return
+        writer = self._staging.admit(package.key, package.size)
+        try:
+            for chunk in store.get(copy.locator):
+                if stop.is_set():
+                    raise Stopped
+                writer.write(chunk)
+                self._bell.ring()
+            writer.commit(package.digest)
+        except BaseException:
+            writer.abort()
+            raise
+        log.info("recalled %s from %s", package.key, copy.volume_name)
+
+    def suspect(self, copy: CopyAt, error: Corrupt | NotFound) -> None:
+        """The medium gave other bytes than were written to it: take the copy out of use."""
+        log.error("%s on %s is suspect: %s", copy.locator, copy.volume_name, error)
+        with self._catalog.write() as session:
+            if placement.state_of(session, copy.copy_pk) in READABLE_COPIES:
+                placement.move_copy(
+                    session,
+                    copy.copy_pk,
+                    CopyState.SUSPECT,
+                    self._catalog.clock.now(),
+                    "recall",
+                    why=str(error),
+                )

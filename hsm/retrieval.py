@@ -1,0 +1,212 @@
+"""What a retrieve reads: its instances, each as soon as it can be read.
+
+What lies on disk goes first; for the rest a recall is joined, and its instances follow in the order
+in which their bytes arrive. Closing a retrieval leaves the recalls to themselves.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from hsm.catalog import placement, queue, views
+from hsm.catalog.engine import Catalog
+from hsm.catalog.placement import PackageRef
+from hsm.model import CopyAt, InstanceRef, Priority
+from hsm.reader import Reader
+from hsm.recall import Attachment, Recall, quickest
+from hsm.staging import Staging
+from hsm.states import RequestState
+from hsm.wake import Bell
+
+RECALLS_PER_PACKAGE_MAX = 3
+LOOK_SECONDS = 1.0
+"""The longest that a waiting retrieve goes without looking at its requests."""
+
+
+@dataclass(frozen=True, slots=True)
+class Readable:
+    """One instance and its whole Part 10 file, digest already checked."""
+
+    instance: InstanceRef
+    part10: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Unobtainable:
+    """One instance that cannot be had, and why."""
+
+    instance: InstanceRef
+    reason: str
+
+
+@dataclass(slots=True)
+class _Part:
+    """The instances of one package (or the unsealed ones) that are still to be handed out."""
+
+    instances: deque[InstanceRef]
+    package: PackageRef | None
+    copies: list[CopyAt]
+    attachment: Attachment | None = None
+    recalls: int = 0
+    failure: str = field(default="")
+
+
+class Retrievals:
+    """Opens retrievals."""
+
+    def __init__(
+        self, catalog: Catalog, reader: Reader, recall: Recall, staging: Staging, bell: Bell
+    ) -> None:
+        self.catalog = catalog
+        self.reader = reader
+        self.recall = recall
+        self.staging = staging
+        self.bell = bell
+
+    def open(self, instances: Sequence[InstanceRef], who: str, priority: Priority) -> Retrieval:
+        """Begin to retrieve these instances; joins the recalls that are needed at once."""
+        parts: dict[int | None, deque[InstanceRef]] = {}
+        for instance in instances:
+            parts.setdefault(instance.package_pk, deque()).append(instance)
+        pks = [pk for pk in parts if pk is not None]
+        with self.catalog.read() as session:
+            copies = placement.copies(session, pks)
+            packages = {pk: placement.package(session, pk) for pk in pks}
+        with self.catalog.write() as session:
+            studies = {instance.study_uid for instance in instances}
+            placement.touch_studies(session, studies, self.catalog.clock.now())
+        retrieval = Retrieval(
+            self,
+            [
+                _Part(queued, packages[pk] if pk is not None else None, copies[pk] if pk is not None else [])
+                for pk, queued in parts.items()
+            ],
+            who,
+            priority,
+        )
+        retrieval.begin()
+        return retrieval
+
+
+class Retrieval:
+    """An open retrieval. Not thread-safe: one association owns it."""
+
+    def __init__(self, owner: Retrievals, parts: list[_Part], who: str, priority: Priority) -> None:
+        self._owner = owner
+        self._parts = parts
+        self._who = who
+        self._priority = priority
+
+    @property
+    def remaining(self) -> int:
+        """Instances not handed out yet."""
+        return sum(len(part.instances) for part in self._parts)
+
+    def begin(self) -> None:
+        """Join recalls for all that no disk has."""
+        for part in self._parts:
+            if part.package is not None and not self._owner.reader.direct_copies(part.copies):
+                self._join(part)
+
+    def next(self, timeout_seconds: float) -> Readable | Unobtainable | None:
+        """The next instance that can be read, or one that cannot be had; None when the time is over
+        or nothing remains."""
+        clock = self._owner.catalog.clock
+        deadline = clock.monotonic() + timeout_seconds
+        while self._parts:
+            rings = self._owner.bell.rings
+            found = self._look()
+            if found is not None:
+                return found
+            left = deadline - clock.monotonic()
+            if left <= 0:
+                return None
+            self._owner.bell.wait(rings, min(left, LOOK_SECONDS))
+        return None
+
+    def waiting_for(self) -> str:
+        """In words for a human: what the next instance waits for."""
+        requests = [part.attachment.request_pk for part in self._parts if part.attachment is not None]
+        if not requests:
+            return ""
+        with self._owner.catalog.read() as session:
+            return views.waiting_for(session, requests)
+
+    def close(self) -> None:
+        """Leave the recalls; they go on. Idempotent."""
+        for part in self._parts:
+            self._leave(part)
+        self._parts = []
+
+    def _look(self) -> Readable | Unobtainable | None:
+        """One pass over the parts, the first that has something wins."""
+        for part in list(self._parts):
+            found = self._from_part(part)
+            if found is not None:
+                part.instances.popleft()
+                if not part.instances:
+                    self._leave(part)
+                    self._parts.remove(part)
+                return found
+        return None
+
+    def _from_part(self, part: _Part) -> Readable | Unobtainable | None:
+        instance = part.instances[0]
+        if part.failure:
+            return Unobtainable(instance, part.failure)
+        key = part.package.key if part.package is not None else None
+        if part.attachment is None or self._arrived(part, instance):
+            data = self._owner.reader.read(instance, key, part.copies)
+            if data is not None:
+                return Readable(instance, data)
+            if part.package is None:
+                return Unobtainable(instance, "not sealed yet, and its file cannot be read")
+            self._refresh(part)
+        if part.attachment is not None:
+            self._check_recall(part)
+        if part.failure:
+            return Unobtainable(instance, part.failure)
+        return None
+
+    def _arrived(self, part: _Part, instance: InstanceRef) -> bool:
+        assert part.package is not None  # only packages are recalled
+        return self._owner.staging.available(part.package.key) >= (instance.offset or 0) + instance.size
+
+    def _refresh(self, part: _Part) -> None:
+        """A copy that was there is not: look again, and recall when no disk has the package now."""
+        assert part.package is not None
+        with self._owner.catalog.read() as session:
+            part.copies = placement.copies(session, [part.package.pk])[part.package.pk]
+        if part.attachment is None and not self._owner.reader.direct_copies(part.copies):
+            self._join(part)
+
+    def _join(self, part: _Part) -> None:
+        assert part.package is not None
+        if quickest(part.copies) is None:
+            part.failure = "no copy that can be read is left"
+            return
+        if part.recalls >= RECALLS_PER_PACKAGE_MAX:
+            part.failure = f"recalled {part.recalls} times and never readable"
+            return
+        part.recalls += 1
+        part.attachment = self._owner.recall.attach(part.package, self._who, self._priority)
+
+    def _check_recall(self, part: _Part) -> None:
+        """Has the recall ended without what we wait for?"""
+        assert part.package is not None
+        assert part.attachment is not None
+        request_pk = part.attachment.request_pk
+        with self._owner.catalog.read() as session:
+            state, error = queue.outcome(session, [request_pk])[request_pk]
+        if state in (RequestState.FAILED, RequestState.CANCELLED):
+            part.failure = error or f"its recall was {state.value}"
+        elif state is RequestState.DONE and not self._owner.staging.complete(part.package.key):
+            self._leave(part)
+            self._refresh(part)
+
+    def _leave(self, part: _Part) -> None:
+        if part.attachment is not None and part.package is not None:
+            self._owner.recall.detach(part.package, part.attachment)
+            part.attachment = None
