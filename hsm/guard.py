@@ -1,0 +1,89 @@
+"""Promise 3: may this copy be released? One pure function; everything that deletes asks it.
+
+It must be called inside the transaction that changes the copy's state, on facts read in that
+transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from hsm.model import Goal
+from hsm.states import COPY, CopyState, VolumeState
+
+GOOD_VOLUMES = frozenset({VolumeState.LABELLED, VolumeState.ACTIVE, VolumeState.FULL})
+"""States of volumes whose verified copies count. Named one by one: a state added later does not count
+until somebody decides that it does."""
+
+
+@dataclass(frozen=True, slots=True)
+class CopyFact:
+    """One copy of a package and the state of its volume, as the catalog has them now."""
+
+    copy_pk: int
+    volume_pk: int
+    pool: str
+    state: CopyState
+    volume_state: VolumeState
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    allowed: bool
+    reason: str
+    """In an admin's words; goes into the journal and the decision."""
+
+
+def may_release(copy: CopyFact, others: Sequence[CopyFact], goals: Sequence[Goal]) -> Verdict:
+    """Whether ``copy`` may be released, given the package's ``others`` and what policy demands.
+
+    What remains is the verified copies on distinct good volumes other than the copy's own. There
+    must be at least one, and they must meet every goal. One exception: a *suspect* copy counts for
+    nothing, so its release cannot take anything from the goal of its own pool, and a pool of one
+    volume could never be mended if that goal forbade it; the other pools' goals must stand.
+
+    ``others`` may contain ``copy`` itself: it never counts.
+    """
+    if CopyState.RELEASING not in COPY.table[copy.state]:
+        return Verdict(False, f"a copy that is {copy.state.value} cannot be released")
+    kept = _good_volumes(copy, others)
+    if not kept:
+        return Verdict(False, "no verified copy on another good volume would remain")
+    for goal in goals:
+        if goal.pool == copy.pool and copy.state is CopyState.SUSPECT:
+            continue
+        have = sum(1 for pool in kept.values() if pool == goal.pool)
+        if have < goal.copies:
+            return Verdict(False, _unmet(goal, have, own=goal.pool == copy.pool))
+    return Verdict(True, f"verified copies remain on {_plural(len(kept))}: {_pools(kept.values())}")
+
+
+def _good_volumes(copy: CopyFact, others: Iterable[CopyFact]) -> dict[int, str]:
+    """The pool of each volume, other than the copy's own, that holds a verified copy that counts.
+
+    A second record on the copy's own volume would be the same file, so it does not count either.
+    """
+    return {
+        other.volume_pk: other.pool
+        for other in others
+        if other.copy_pk != copy.copy_pk
+        and other.volume_pk != copy.volume_pk
+        and other.state is CopyState.VERIFIED
+        and other.volume_state in GOOD_VOLUMES
+    }
+
+
+def _unmet(goal: Goal, have: int, *, own: bool) -> str:
+    what = f"policy demands {goal.copies} verified in {goal.pool}"
+    if own:
+        return f"{what}, the pool to release from; {have} would remain there"
+    return f"{what}; there are {have} on distinct good volumes"
+
+
+def _plural(volumes: int) -> str:
+    return "1 volume" if volumes == 1 else f"{volumes} volumes"
+
+
+def _pools(pools: Iterable[str]) -> str:
+    return ", ".join(sorted(set(pools)))
