@@ -151,12 +151,12 @@ class Recall:
                 staged = package.size if state is RequestState.DONE else self._staging.available(package.key)
                 found.append(
                     {
-                        "request": pk,
+                        "id": pk,
                         "package": package.key,
                         "state": state.value,
                         "error": error,
-                        "size": package.size,
-                        "staged": staged,
+                        "bytes": package.size,
+                        "bytes_done": staged,
                     }
                 )
         return found

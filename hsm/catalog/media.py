@@ -11,10 +11,10 @@ from sqlalchemy.orm import Session
 
 from hsm import states
 from hsm.catalog import journal
-from hsm.catalog.tables import MountRequest, Volume
+from hsm.catalog.tables import Copy, MountRequest, Volume
 from hsm.errors import Refused
 from hsm.model import Place
-from hsm.states import MountState, VolumeState
+from hsm.states import CopyState, MountState, VolumeState
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,3 +219,15 @@ def _record(
     session: Session, row: Volume, now: datetime, actor: str, verb: str, detail: dict[str, str]
 ) -> None:
     journal.append(session, now, actor, verb, "volume", row.name, detail)
+
+
+def copies_that_count(session: Session, volume_pk: int) -> int:
+    """Copies on a volume that stand for bytes somebody may still need."""
+    return (
+        session.scalar(
+            select(func.count())
+            .select_from(Copy)
+            .where(Copy.volume_pk == volume_pk, Copy.state.not_in((CopyState.RELEASED, CopyState.LOST)))
+        )
+        or 0
+    )

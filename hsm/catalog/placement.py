@@ -403,3 +403,7 @@ def _record(session: Session, row: Copy, now: datetime, actor: str, verb: str, w
 
 def study_uid(session: Session, study_pk: int) -> str:
     return session.execute(select(Study.uid).where(Study.pk == study_pk)).scalar_one()
+
+
+def locator_of(session: Session, copy_pk: int) -> str:
+    return session.execute(select(Copy.locator).where(Copy.pk == copy_pk)).scalar_one()

@@ -1,0 +1,343 @@
+"""Where every volume is: what the changers see, what operators say, and who moved what.
+
+A mount request is answered by a volume that is in the library again, whether somebody said so or an
+inventory found it. What a changer does not list is on the shelf.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import uuid
+from collections.abc import Iterator
+from datetime import datetime
+
+from sqlalchemy.orm import Session
+
+from drivers.base import ElementKind, Inventory, Library, SimulatedHands, VolumeLabel
+from hsm.catalog import media, queue
+from hsm.catalog.engine import Catalog
+from hsm.catalog.media import VolumeRef
+from hsm.errors import DriverError, Refused
+from hsm.log import get_logger
+from hsm.model import Place
+from hsm.pools import Pools
+from hsm.states import MountState, VolumeState
+from hsm.wake import Bell
+
+log = get_logger(__name__)
+
+ACTOR = "custody"
+PLACES = {ElementKind.DRIVE: Place.DRIVE, ElementKind.SLOT: Place.SLOT, ElementKind.MAIL: Place.MAIL}
+
+
+class Drives:
+    """Which drives of this process's libraries are in use, so that nobody moves a volume under a reader."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._busy: set[tuple[str, int]] = set()
+
+    def claim(self, library: str, address: int) -> bool:
+        """Take a drive; False when somebody has it."""
+        with self._lock:
+            if (library, address) in self._busy:
+                return False
+            self._busy.add((library, address))
+            return True
+
+    def free(self, library: str, address: int) -> None:
+        with self._lock:
+            self._busy.discard((library, address))
+
+    def busy(self, library: str, address: int) -> bool:
+        with self._lock:
+            return (library, address) in self._busy
+
+    @contextlib.contextmanager
+    def claimed(self, library: str, address: int) -> Iterator[None]:
+        """:raises Refused: the drive is in use."""
+        if not self.claim(library, address):
+            raise Refused(f"drive {address} of {library} is in use; try again when it has finished")
+        try:
+            yield
+        finally:
+            self.free(library, address)
+
+
+class Custody:
+    """Keeps the catalog's places true and closes mount requests."""
+
+    def __init__(self, catalog: Catalog, pools: Pools, drives: Drives, bell: Bell) -> None:
+        self._catalog = catalog
+        self._pools = pools
+        self._drives = drives
+        self._bell = bell
+
+    def inventory(self, library: str | None = None) -> list[dict[str, object]]:
+        """Ask the changers what is where and make the catalog say the same; their elements.
+
+        :raises Refused: no such library.
+        :raises DriverError: a changer does not answer.
+        """
+        names = [library] if library is not None else list(self._pools.libraries)
+        elements: list[dict[str, object]] = []
+        for name in names:
+            seen = self._library(name).inventory()
+            with self._catalog.write() as session:
+                self._reconcile(session, name, seen)
+            elements += [
+                {"library": name, "kind": e.kind.value, "address": e.address, "barcode": e.barcode}
+                for e in seen.elements
+            ]
+        self._bell.ring()
+        return elements
+
+    def operator_done(self, barcode: str, by: str, comment: str = "") -> dict[str, object]:
+        """An operator says that a volume is loaded. Believed when the changer sees it.
+
+        :raises Refused: no library has it; the message says what the mail slots hold.
+        """
+        with self._catalog.read() as session:
+            volume = media.volume(session, barcode)
+        library = volume.library or self._only_library()
+        changer = self._library(library)
+        if isinstance(changer, SimulatedHands) and changer.inventory().find(barcode) is None:
+            changer.hand_insert(barcode)
+        seen = changer.inventory()
+        if seen.find(barcode) is None:
+            raise Refused(f"{library} does not see {barcode}; {_mail_slots(seen)}")
+        now = self._catalog.clock.now()
+        with self._catalog.write() as session:
+            answered = media.answer(session, volume.pk, MountState.DONE, now, by, comment)
+            self._reconcile(session, library, seen)
+        self._bell.ring()
+        return {"barcode": barcode, "library": library, "answered": answered}
+
+    def operator_refuse(self, barcode: str, by: str, comment: str) -> dict[str, object]:
+        """An operator cannot load a volume: what waits for it goes on with another copy, or fails.
+
+        :raises Refused: nobody asked for this volume.
+        """
+        now = self._catalog.clock.now()
+        with self._catalog.write() as session:
+            volume = media.volume(session, barcode)
+            if not media.answer(session, volume.pk, MountState.REFUSED, now, by, comment):
+                raise Refused(f"there is no open mount request for {barcode}")
+            why = f"{by}: {comment}" if comment else f"{by} could not load it"
+            media.place_volume(session, volume.pk, Place.UNKNOWN, now, by, library=volume.library)
+            media.move_volume(session, volume.pk, VolumeState.SUSPECT, now, by, why)
+            queue.wake_waiting(session, volume.pk, now, by)
+        self._bell.ring()
+        return {"barcode": barcode, "refused": True}
+
+    def export(self, barcode: str, shelf: str, by: str) -> dict[str, object]:
+        """Send a volume to the shelf: out of its drive, into a mail slot, and from there by hand.
+
+        :raises Refused: it is in use or in no library.
+        :raises OperatorNeeded: every mail slot is occupied.
+        """
+        with self._catalog.read() as session:
+            volume = media.volume(session, barcode)
+        library = volume.library
+        if library is None or volume.place not in (Place.SLOT, Place.MAIL, Place.DRIVE):
+            raise Refused(f"{barcode} is in no library (it is: {volume.place.value} {volume.shelf})".rstrip())
+        changer = self._library(library)
+        element = changer.inventory().find(barcode)
+        if element is not None and element.kind is ElementKind.DRIVE:
+            with self._drives.claimed(library, element.address):
+                changer.unmount(element.address)
+        if element is not None and element.kind is not ElementKind.MAIL:
+            changer.eject(barcode)
+        if isinstance(changer, SimulatedHands):
+            changer.hand_remove(barcode)
+        seen = changer.inventory()
+        taken = seen.find(barcode) is None
+        now = self._catalog.clock.now()
+        with self._catalog.write() as session:
+            place = Place.SHELF if taken else Place.MAIL
+            media.place_volume(session, volume.pk, place, now, by, library=library, shelf=shelf)
+            self._reconcile(session, library, seen)
+        self._bell.ring()
+        return {"barcode": barcode, "place": place.value, "shelf": shelf}
+
+    def import_(self, barcode: str, by: str) -> dict[str, object]:
+        """Take a volume (back) into the library; the same as answering its mount request.
+
+        :raises Refused: the changer does not see it.
+        """
+        return self.operator_done(barcode, by, "import")
+
+    def load(self, barcode: str, drive: int, by: str) -> dict[str, object]:
+        """Mount a labelled volume by hand (maintenance).
+
+        :raises Refused: the drive is in use, or the volume has no label of ours.
+        """
+        with self._catalog.read() as session:
+            volume = media.volume(session, barcode)
+        if volume.pool is None:
+            raise Refused(f"{barcode} is scratch: it carries no label yet")
+        library = volume.library or self._only_library()
+        with self._drives.claimed(library, drive):
+            self._library(library).mount(VolumeLabel(barcode, volume.uuid, volume.pool), drive)
+        self.inventory(library)
+        return {"barcode": barcode, "library": library, "drive": drive, "by": by}
+
+    def unload(self, library: str, drive: int, by: str) -> dict[str, object]:
+        """Unmount what is in a drive (maintenance).
+
+        :raises Refused: the drive is in use.
+        """
+        with self._drives.claimed(library, drive):
+            self._library(library).unmount(drive)
+        self.inventory(library)
+        return {"library": library, "drive": drive, "by": by}
+
+    def unmount_all(self) -> None:
+        """At stop: every volume out of its drive, so that its index is on it."""
+        for name, changer in self._pools.libraries.items():
+            try:
+                for drive in changer.inventory().drives():
+                    if drive.barcode is not None:
+                        changer.unmount(drive.address)
+            except DriverError as error:
+                log.error("%s: volumes stay in the drives: %s", name, error)
+
+    def label(self, barcode: str, pool: str, by: str) -> dict[str, object]:
+        """Give a blank volume to a pool: label it in a free drive.
+
+        :raises Refused: not scratch, no such pool, or no drive is free.
+        """
+        tape = self._pools.tapes.get(pool)
+        if tape is None:
+            raise Refused(f"{pool!r} is not a pool of a library; those are: {', '.join(self._pools.tapes)}")
+        with self._catalog.read() as session:
+            volume = media.volume(session, barcode)
+        if volume.state is not VolumeState.SCRATCH:
+            raise Refused(f"{barcode} is {volume.state.value}, not scratch")
+        changer = self._library(tape.library)
+        for drive in changer.inventory().drives():
+            if self._drives.claim(tape.library, drive.address):
+                try:
+                    self.label_in(volume, pool, tape.library, drive.address, by)
+                finally:
+                    self._drives.free(tape.library, drive.address)
+                self.inventory(tape.library)
+                return {"barcode": barcode, "pool": pool}
+        raise Refused(f"every drive of {tape.library} is in use; try again later")
+
+    def label_in(self, volume: VolumeRef, pool: str, library: str, drive: int, by: str) -> VolumeLabel:
+        """Write a label on a scratch volume in a drive that the caller has claimed.
+
+        :raises Permanent: the volume is not blank; it becomes suspect and is left alone.
+        """
+        changer = self._library(library)
+        found = changer.read_label(volume.name, drive)
+        now = self._catalog.clock.now()
+        if found is not None:
+            with self._catalog.write() as session:
+                why = f"carries the label of pool {found.pool!r} ({found.barcode}, {found.uuid})"
+                media.move_volume(session, volume.pk, VolumeState.SUSPECT, now, by, why)
+            raise Refused(f"{volume.name} is not blank: it {why}")
+        label = VolumeLabel(volume.name, str(uuid.uuid4()), pool)
+        changer.label(label, drive)
+        with self._catalog.write() as session:
+            media.give_to_pool(session, volume.pk, pool, label.uuid, now, by)
+        return label
+
+    def move(self, barcode: str, shelf: str, by: str) -> dict[str, object]:
+        """Note another place on the shelf for a volume that is not in a library.
+
+        :raises Refused: it is in a library.
+        """
+        with self._catalog.write() as session:
+            volume = media.volume(session, barcode)
+            if volume.place not in (Place.SHELF, Place.UNKNOWN):
+                raise Refused(f"{barcode} is in {volume.library or 'use'}; export it first")
+            now = self._catalog.clock.now()
+            media.place_volume(session, volume.pk, Place.SHELF, now, by, library=volume.library, shelf=shelf)
+        return {"barcode": barcode, "shelf": shelf}
+
+    def retire(self, barcode: str, by: str) -> dict[str, object]:
+        """Take a volume that holds nothing that counts out of use for good.
+
+        :raises Refused: copies on it still count.
+        """
+        with self._catalog.write() as session:
+            volume = media.volume(session, barcode)
+            held = media.copies_that_count(session, volume.pk)
+            if held:
+                raise Refused(f"{barcode} holds {held} copies that count; release or repack them first")
+            try:
+                media.move_volume(session, volume.pk, VolumeState.RETIRED, self._catalog.clock.now(), by)
+            except ValueError as error:
+                raise Refused(f"{barcode}: {error}") from error
+        return {"barcode": barcode, "state": VolumeState.RETIRED.value}
+
+    def _reconcile(self, session: Session, library: str, seen: Inventory) -> None:
+        """Make the catalog's places those of the inventory; wake what waited for a volume that is back."""
+        now = self._catalog.clock.now()
+        known = {volume.name: volume for volume in media.volumes(session)}
+        for element in seen.elements:
+            if element.barcode is None:
+                continue
+            volume = known.pop(element.barcode, None)
+            if volume is None:
+                pk = self._newcomer(session, element.barcode, library, now)
+            else:
+                pk = volume.pk
+            shelf = volume.shelf if volume is not None and element.kind is ElementKind.MAIL else ""
+            media.place_volume(
+                session,
+                pk,
+                PLACES[element.kind],
+                now,
+                ACTOR,
+                library=library,
+                element=element.address,
+                shelf=shelf,
+            )
+            media.answer(session, pk, MountState.DONE, now, ACTOR, "seen by the inventory")
+            queue.wake_waiting(session, pk, now, ACTOR)
+        for volume in known.values():
+            if volume.library == library and volume.place in (Place.SLOT, Place.MAIL, Place.DRIVE):
+                log.info("%s has left %s", volume.name, library)
+                media.place_volume(
+                    session, volume.pk, Place.SHELF, now, ACTOR, library=library, shelf=volume.shelf
+                )
+
+    def _newcomer(self, session: Session, barcode: str, library: str, now: datetime) -> int:
+        """A barcode that the catalog has never seen: scratch until its label says otherwise."""
+        log.info("%s is new in %s", barcode, library)
+        new = VolumeRef(
+            pk=0,
+            name=barcode,
+            uuid=str(uuid.uuid4()),
+            pool=None,
+            state=VolumeState.SCRATCH,
+            removable=True,
+            capacity=0,
+            used=0,
+            library=library,
+            place=Place.SLOT,
+            element=None,
+            shelf="",
+        )
+        return media.add_volume(session, new, now, ACTOR)
+
+    def _library(self, name: str) -> Library:
+        try:
+            return self._pools.libraries[name]
+        except KeyError:
+            have = ", ".join(self._pools.libraries) or "none"
+            raise Refused(f"there is no library {name!r}; configured: {have}") from None
+
+    def _only_library(self) -> str:
+        if len(self._pools.libraries) != 1:
+            raise Refused("the volume was in no library yet; import it through the library that has it")
+        return next(iter(self._pools.libraries))
+
+
+def _mail_slots(seen: Inventory) -> str:
+    found = [e.barcode for e in seen.elements if e.kind is ElementKind.MAIL and e.barcode is not None]
+    return f"its mail slots hold {', '.join(found)}" if found else "its mail slots are empty"

@@ -1,0 +1,234 @@
+"""Executes copy, verify and release requests on disk pools, and the writing half of a drive session.
+
+A copy is `written` when its bytes are flushed and `verified` when they were read back from the medium
+and the digest matched (promise 2); nothing is released without the guard (promise 3).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+from drivers.base import ObjectStat, Readable, Store
+from hsm import layout
+from hsm.catalog import placement
+from hsm.catalog.engine import Catalog
+from hsm.catalog.placement import PackageRef
+from hsm.catalog.queue import Order
+from hsm.content import ChunkReader, delete_package, open_package, package_chunks
+from hsm.errors import Corrupt, NotFound, Permanent, Refused, Retryable
+from hsm.log import get_logger
+from hsm.model import CopyAt, Goal, Layout, Priority
+from hsm.package import verify_stream
+from hsm.pools import DiskPool, Pools
+from hsm.reader import Reader
+from hsm.recall import Recall, Stopped
+from hsm.staging import Staging
+from hsm.states import CopyState
+
+log = get_logger(__name__)
+
+ACTOR = "migrate"
+
+
+class StopReader:
+    """A Readable that ends with :class:`Stopped` when the daemon stops."""
+
+    def __init__(self, source: Readable, stop: threading.Event) -> None:
+        self._source = source
+        self._stop = stop
+
+    def read(self, size: int, /) -> bytes:
+        if self._stop.is_set():
+            raise Stopped
+        return self._source.read(size)
+
+
+class Migrate:
+    """Copies, verifies and releases packages."""
+
+    def __init__(
+        self, catalog: Catalog, pools: Pools, staging: Staging, reader: Reader, recall: Recall
+    ) -> None:
+        self._catalog = catalog
+        self._pools = pools
+        self._staging = staging
+        self._reader = reader
+        self._recall = recall
+
+    def copy_to_disk(self, order: Order, stop: threading.Event) -> None:
+        """Make one verified copy on a disk pool.
+
+        :raises Retryable: no source can be read now (a recall is under way), or the pool is full.
+        :raises Corrupt: what was read back is not what was written; the copy is suspect.
+        """
+        package, pool = self._package(order), self._pools.disks[order.pool or ""]
+        if pool.layout is Layout.FILES:
+            raise Permanent(f"pool {pool.name}: packages are not copied back into the files layout")
+        locator = layout.package_locator(package.key)
+        existing = self._copy_on(package, pool.volume_pk)
+        if existing is not None and existing.state == CopyState.VERIFIED:
+            return
+        if existing is not None and existing.state == CopyState.SUSPECT:
+            self._drop_suspect(existing, package, pool)
+        copy_pk = self._begin(package, pool.volume_pk, locator)
+        self.write(copy_pk, package, pool.store, locator, stop)
+        pool.store.flush()
+        self.mark_written(copy_pk, None)
+        self.prove(copy_pk, package, pool.store, locator, stop)
+
+    def write(
+        self, copy_pk: int, package: PackageRef, store: Store, locator: str, stop: threading.Event
+    ) -> ObjectStat:
+        """Put a package's bytes on a Store; what an earlier attempt put there whole is taken as it is.
+
+        Not flushed: the caller does that once for all it wrote.
+        """
+        with contextlib.suppress(NotFound):
+            there = store.stat(locator)
+            if there.size == package.size:
+                return there
+            store.delete(locator)
+        with self._source(package) as source:
+            return store.put(locator, StopReader(source, stop), package.size, package.digest)
+
+    def mark_written(self, copy_pk: int, position: int | None) -> None:
+        """Note that a copy's bytes are flushed."""
+        with self._catalog.write() as session:
+            if placement.state_of(session, copy_pk) is CopyState.WRITING:
+                now = self._catalog.clock.now()
+                placement.move_copy(session, copy_pk, CopyState.WRITTEN, now, ACTOR, position=position)
+
+    def prove(
+        self, copy_pk: int, package: PackageRef, store: Store, locator: str, stop: threading.Event
+    ) -> None:
+        """Read a copy back from the medium; it becomes verified, or suspect.
+
+        :raises Corrupt: the bytes are not the package's.
+        """
+        store.drop_caches()
+        try:
+            source = StopReader(ChunkReader(store.get(locator)), stop)
+            verify_stream(package_chunks(source), package.size, package.digest)
+        except (Corrupt, NotFound) as error:
+            self._move(copy_pk, CopyState.SUSPECT, str(error))
+            raise Corrupt(f"{package.key}: {error}") from error
+        self._move(copy_pk, CopyState.VERIFIED, "read back")
+
+    def verify_on_disk(self, order: Order, stop: threading.Event) -> None:
+        """Read one disk copy again and compare every digest.
+
+        :raises Corrupt: it is not what was written.
+        """
+        package = self._package(order)
+        copy = self._copy_on(package, order.volume_pk or 0)
+        pool = self._pools.disk_by_volume(order.volume_pk or 0)
+        if copy is None or pool is None:
+            return  # released meanwhile
+        try:
+            with open_package(pool, package, copy.locator, from_medium=True) as source:
+                chunks = package_chunks(StopReader(source, stop))
+                verify_stream(chunks, package.size, package.digest)
+        except (Corrupt, NotFound) as error:
+            self._move(copy.copy_pk, CopyState.SUSPECT, str(error))
+            raise Corrupt(f"{package.key} in {pool.name}: {error}") from error
+        self._move(copy.copy_pk, CopyState.VERIFIED, "read back")
+
+    def release(self, order: Order) -> None:
+        """Release a package's copy from a disk pool, if the guard agrees in the same transaction.
+
+        :raises Refused: the guard's reason; nothing was deleted.
+        """
+        package, pool = self._package(order), self._pools.disks[order.pool or ""]
+        goals = [Goal(name, copies) for name, copies in order.detail.get("goals", {}).items()]
+        with self._catalog.write() as session:
+            facts = placement.copy_facts(session, package.pk)
+            mine = next((fact for fact in facts if fact.volume_pk == pool.volume_pk), None)
+            if mine is None or mine.state is CopyState.RELEASED:
+                return
+            verdict = placement.release(session, mine.copy_pk, goals, self._catalog.clock.now(), ACTOR)
+            locator = placement.locator_of(session, mine.copy_pk)
+        if not verdict.allowed:
+            raise Refused(f"{package.key} stays in {pool.name}: {verdict.reason}")
+        delete_package(pool, package, locator)
+        self._move(mine.copy_pk, CopyState.RELEASED, "bytes deleted")
+        log.info("released %s from %s: %s", package.key, pool.name, verdict.reason)
+
+    def begin(self, package: PackageRef, volume_pk: int, locator: str) -> tuple[int, CopyState]:
+        """The copy row on a volume and the state that a crashed attempt left it in."""
+        copy_pk = self._begin(package, volume_pk, locator)
+        with self._catalog.read() as session:
+            return copy_pk, placement.state_of(session, copy_pk)
+
+    @contextlib.contextmanager
+    def _source(self, package: PackageRef) -> Iterator[Readable]:
+        """The package's bytes from the quickest place that has them.
+
+        :raises Retryable: only a volume has them; its recall has been asked for.
+        """
+        with self._catalog.read() as session:
+            copies = placement.copies(session, [package.pk])[package.pk]
+        direct = self._reader.direct_copies(copies)
+        if direct:
+            pool = self._pools.disk_by_volume(direct[0].volume_pk)
+            assert pool is not None  # direct_copies looked
+            try:
+                with open_package(pool, package, direct[0].locator, from_medium=False) as source:
+                    yield source
+            except (Corrupt, NotFound) as error:
+                self._blame_source(direct[0], pool, package, error)
+            return
+        if not self._staging.complete(package.key):
+            self._ask_recall(package)
+            raise Retryable(f"{package.key} is on no disk; its recall has been asked for")
+        self._staging.pin(package.key)
+        try:
+            yield self._staging.open(package.key)
+        finally:
+            self._staging.unpin(package.key)
+
+    def _blame_source(
+        self, copy: CopyAt, pool: DiskPool, package: PackageRef, error: Corrupt | NotFound
+    ) -> None:
+        """A copy could not be made: is it the source? Read it alone before it is called suspect."""
+        try:
+            with open_package(pool, package, copy.locator, from_medium=True) as source:
+                verify_stream(package_chunks(source), package.size, package.digest)
+        except (Corrupt, NotFound) as found:
+            self._recall.suspect(copy, found)
+            raise Retryable(f"source {copy.volume_name}: {found}; another copy is tried") from found
+        raise error
+
+    def _ask_recall(self, package: PackageRef) -> None:
+        attachment = self._recall.attach(package, f"copy of {package.key}", Priority.MIGRATION)
+        self._recall.detach(package, attachment)
+
+    def _drop_suspect(self, copy: CopyAt, package: PackageRef, pool: DiskPool) -> None:
+        """Make room for a good copy where a suspect one lies; the guard must agree."""
+        with self._catalog.write() as session:
+            verdict = placement.release(session, copy.copy_pk, (), self._catalog.clock.now(), ACTOR)
+        if not verdict.allowed:
+            raise Permanent(f"{package.key} in {pool.name} is suspect and stays: {verdict.reason}")
+        delete_package(pool, package, copy.locator)
+        self._move(copy.copy_pk, CopyState.RELEASED, "suspect bytes deleted")
+
+    def _package(self, order: Order) -> PackageRef:
+        if order.package_pk is None:
+            raise Permanent(f"request {order.pk} names no package")
+        with self._catalog.read() as session:
+            return placement.package(session, order.package_pk)
+
+    def _copy_on(self, package: PackageRef, volume_pk: int) -> CopyAt | None:
+        with self._catalog.read() as session:
+            copies = placement.copies(session, [package.pk])[package.pk]
+        return next((copy for copy in copies if copy.volume_pk == volume_pk), None)
+
+    def _begin(self, package: PackageRef, volume_pk: int, locator: str) -> int:
+        now = self._catalog.clock.now()
+        with self._catalog.write() as session:
+            return placement.begin_copy(session, package.pk, volume_pk, locator, now, ACTOR)
+
+    def _move(self, copy_pk: int, state: CopyState, why: str) -> None:
+        with self._catalog.write() as session:
+            placement.move_copy(session, copy_pk, state, self._catalog.clock.now(), ACTOR, why=why)

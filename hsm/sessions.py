@@ -1,0 +1,267 @@
+"""One drive session: a volume in a drive, reads first, then writes, one index, then the proof.
+
+Called with the drive claimed and the requests taken. Every request it was given ends here: done,
+queued again, or failed; nothing is left active.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from drivers.base import Library, Store, VolumeLabel
+from hsm import layout
+from hsm.catalog import media, placement, queue
+from hsm.catalog.engine import Catalog
+from hsm.catalog.media import VolumeRef
+from hsm.catalog.placement import PackageRef
+from hsm.catalog.queue import Order
+from hsm.custody import Custody
+from hsm.errors import Corrupt, DriverError, HsmError, NoSpace, NotFound, OperatorNeeded, Permanent, Retryable
+from hsm.log import get_logger
+from hsm.migrate import Migrate
+from hsm.model import Place
+from hsm.pools import Pools
+from hsm.recall import Recall, Stopped
+from hsm.states import CopyState, RequestKind, VolumeState
+from hsm.wake import Bell
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What the planner gave to one drive."""
+
+    library: str
+    drive: int
+    barcode: str
+    pool: str
+    """The pool that the volume belongs to, or that a scratch volume is to be labelled for."""
+    orders: tuple[Order, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Unproved:
+    """A package that was put but is not yet flushed and read back."""
+
+    order: Order
+    copy_pk: int
+    package: PackageRef
+    locator: str
+    position: int | None
+
+
+class DriveSession:
+    """Executes assignments. One instance serves all drives; it keeps no state between sessions."""
+
+    def __init__(
+        self, catalog: Catalog, pools: Pools, custody: Custody, recall: Recall, migrate: Migrate, bell: Bell
+    ) -> None:
+        self._catalog = catalog
+        self._pools = pools
+        self._custody = custody
+        self._recall = recall
+        self._migrate = migrate
+        self._bell = bell
+
+    def run(self, work: Assignment, stop: threading.Event) -> None:
+        """Mount and do the work; errors end in the requests, not here."""
+        actor = f"drive {work.drive} of {work.library}"
+        pending = {order.pk: order for order in work.orders}
+        try:
+            volume, store = self._mount(work, actor)
+            self._read(work, volume, store, pending, stop, actor)
+            self._write(work, volume, store, pending, stop, actor)
+        except Stopped:
+            log.info("%s: stopping; %d requests are handed back", actor, len(pending))
+            self._give_back(pending, actor, "the daemon stops")
+        except OperatorNeeded as error:
+            # The changer knew better than the catalog: look again, and the planner will ask for it.
+            log.warning("%s: %s", actor, error)
+            self._give_back(pending, actor, str(error))
+            self._custody.inventory(work.library)
+        except Permanent as error:
+            log.error("%s: %s: %s", actor, work.barcode, error)
+            self._suspect_volume(work.barcode, actor, str(error))
+            self._retry(pending, actor, str(error))
+        except (DriverError, HsmError) as error:
+            log.error("%s: %s: %s", actor, work.barcode, error)
+            self._retry(pending, actor, str(error))
+        finally:
+            self._bell.ring()
+
+    def _mount(self, work: Assignment, actor: str) -> tuple[VolumeRef, Store]:
+        library = self._pools.libraries[work.library]
+        with self._catalog.read() as session:
+            volume = media.volume(session, work.barcode)
+        if volume.state is VolumeState.SCRATCH:
+            label = self._custody.label_in(volume, work.pool, work.library, work.drive, actor)
+        else:
+            label = VolumeLabel(volume.name, volume.uuid, work.pool)
+        store = library.mount(label, work.drive)
+        now = self._catalog.clock.now()
+        with self._catalog.write() as session:
+            media.place_volume(
+                session, volume.pk, Place.DRIVE, now, actor, library=work.library, element=work.drive
+            )
+            media.set_capacity(session, volume.pk, store.capacity().total)
+        self._note_unloaded(library, work, actor)
+        return volume, store
+
+    def _note_unloaded(self, library: Library, work: Assignment, actor: str) -> None:
+        """Mounting may have put another volume back into a slot."""
+        seen = library.inventory()
+        with self._catalog.write() as session:
+            for volume in media.volumes(session):
+                element = seen.find(volume.name)
+                if volume.library == work.library and volume.place is Place.DRIVE and element is not None:
+                    place = Place(element.kind.value)
+                    media.place_volume(
+                        session,
+                        volume.pk,
+                        place,
+                        self._catalog.clock.now(),
+                        actor,
+                        library=work.library,
+                        element=element.address,
+                    )
+
+    def _read(
+        self,
+        work: Assignment,
+        volume: VolumeRef,
+        store: Store,
+        pending: dict[int, Order],
+        stop: threading.Event,
+        actor: str,
+    ) -> None:
+        for order in work.orders:
+            if order.kind is RequestKind.COPY:
+                continue
+            if stop.is_set():
+                raise Stopped
+            self._read_one(order, volume, store, stop, actor)
+            del pending[order.pk]
+
+    def _read_one(
+        self, order: Order, volume: VolumeRef, store: Store, stop: threading.Event, actor: str
+    ) -> None:
+        """Recall or verify one package; what fails here concerns this package alone."""
+        with self._catalog.read() as session:
+            package = placement.package(session, order.package_pk or 0)
+            copies = placement.copies(session, [package.pk])[package.pk]
+        copy = next((copy for copy in copies if copy.volume_pk == volume.pk), None)
+        try:
+            if copy is None:
+                raise Retryable(f"{package.key} has no copy on {volume.name} any more")
+            if order.kind is RequestKind.VERIFY:
+                self._migrate.prove(copy.copy_pk, package, store, copy.locator, stop)
+            else:
+                self._recall.fetch(package, copy, store, stop)
+        except (Corrupt, NotFound) as error:
+            if copy is not None:
+                self._recall.suspect(copy, error)
+            self._retry({order.pk: order}, actor, f"{volume.name}: {error}")
+        except DriverError as error:
+            self._retry({order.pk: order}, actor, f"{volume.name}: {error}")
+        else:
+            with self._catalog.write() as session:
+                queue.done(session, order.pk, self._catalog.clock.now(), actor)
+        self._bell.ring()
+
+    def _write(
+        self,
+        work: Assignment,
+        volume: VolumeRef,
+        store: Store,
+        pending: dict[int, Order],
+        stop: threading.Event,
+        actor: str,
+    ) -> None:
+        """Put all packages, flush once (on tape that writes the index), then read each one back."""
+        unproved: list[_Unproved] = []
+        full = False
+        for order in work.orders:
+            if order.kind is not RequestKind.COPY or order.pk not in pending:
+                continue
+            if stop.is_set() or full:
+                break
+            try:
+                done = self._put(order, volume, store, stop)
+            except NoSpace as error:
+                log.info("%s is full: %s", volume.name, error)
+                full = True
+            except Retryable as error:
+                del pending[order.pk]
+                self._retry({order.pk: order}, actor, str(error))
+            else:
+                unproved.append(done)
+        if unproved:
+            store.flush()
+            self._note_written(volume, unproved, actor)
+            self._prove(volume, store, unproved, pending, stop, actor)
+        if full:
+            with self._catalog.write() as session:
+                media.move_volume(session, volume.pk, VolumeState.FULL, self._catalog.clock.now(), actor)
+        if pending:
+            self._give_back(pending, actor, f"{volume.name} is full" if full else "the daemon stops")
+
+    def _put(self, order: Order, volume: VolumeRef, store: Store, stop: threading.Event) -> _Unproved:
+        with self._catalog.read() as session:
+            package = placement.package(session, order.package_pk or 0)
+        locator = layout.package_locator(package.key)
+        copy_pk, state = self._migrate.begin(package, volume.pk, locator)
+        if state in (CopyState.SUSPECT, CopyState.LOST):
+            raise Retryable(f"{package.key} on {volume.name} is {state.value}; another volume is needed")
+        there = self._migrate.write(copy_pk, package, store, locator, stop)
+        return _Unproved(order, copy_pk, package, locator, there.position)
+
+    def _note_written(self, volume: VolumeRef, unproved: Sequence[_Unproved], actor: str) -> None:
+        for done in unproved:
+            self._migrate.mark_written(done.copy_pk, done.position)
+        with self._catalog.write() as session:
+            fresh = media.volume(session, volume.name)
+            if fresh.state is VolumeState.LABELLED:
+                now = self._catalog.clock.now()
+                media.move_volume(session, volume.pk, VolumeState.ACTIVE, now, actor)
+
+    def _prove(
+        self,
+        volume: VolumeRef,
+        store: Store,
+        unproved: Sequence[_Unproved],
+        pending: dict[int, Order],
+        stop: threading.Event,
+        actor: str,
+    ) -> None:
+        for done in unproved:
+            try:
+                self._migrate.prove(done.copy_pk, done.package, store, done.locator, stop)
+            except Corrupt as error:
+                log.error("%s: read-back failed: %s", volume.name, error)
+                del pending[done.order.pk]
+                self._retry({done.order.pk: done.order}, actor, f"{volume.name}: {error}")
+                continue
+            del pending[done.order.pk]
+            with self._catalog.write() as session:
+                queue.done(session, done.order.pk, self._catalog.clock.now(), actor)
+            log.info("copied %s to %s, read back", done.package.key, volume.name)
+
+    def _suspect_volume(self, barcode: str, actor: str, why: str) -> None:
+        with self._catalog.write() as session:
+            volume = media.volume(session, barcode)
+            if volume.state is not VolumeState.SUSPECT:
+                now = self._catalog.clock.now()
+                media.move_volume(session, volume.pk, VolumeState.SUSPECT, now, actor, why)
+
+    def _give_back(self, orders: dict[int, Order], actor: str, why: str) -> None:
+        with self._catalog.write() as session:
+            for pk in orders:
+                queue.give_back(session, pk, self._catalog.clock.now(), actor, why)
+
+    def _retry(self, orders: dict[int, Order], actor: str, why: str) -> None:
+        with self._catalog.write() as session:
+            for pk in orders:
+                queue.retry_later(session, pk, self._catalog.clock.now(), actor, why)

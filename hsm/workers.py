@@ -1,0 +1,230 @@
+"""The threads that do the queue's work: some for disks, some for deliveries, one for each drive.
+
+They sleep on the bell. The dispatcher gives what needs a drive to the planner and starts the sessions
+that come back; what needs a hand becomes a mount request.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from hsm import dispatch, planner
+from hsm.catalog import media, queue
+from hsm.catalog.engine import Catalog
+from hsm.catalog.queue import Order
+from hsm.custody import Drives
+from hsm.errors import Corrupt, DriverError, HsmError, Permanent, Refused
+from hsm.log import get_logger
+from hsm.migrate import Migrate
+from hsm.pools import Pools
+from hsm.recall import Stopped
+from hsm.seal import Seal
+from hsm.sessions import Assignment, DriveSession
+from hsm.staging import Staging
+from hsm.states import RequestKind
+from hsm.wake import Bell
+
+log = get_logger(__name__)
+
+IDLE_SECONDS = 1.0
+"""The longest sleep without a ring: retries become due by the clock alone."""
+ERROR_PAUSE_SECONDS = 5.0
+DISK_WORKERS = 2
+DELIVERY_WORKERS = 2
+DISK_KINDS = (RequestKind.SEAL, RequestKind.COPY, RequestKind.VERIFY, RequestKind.RELEASE)
+
+Deliver = Callable[[Order, threading.Event], None]
+"""Executes one DELIVER request; raises Retryable when the destination is down."""
+
+
+@dataclass(frozen=True, slots=True)
+class Joints:
+    """What the workers are joined to."""
+
+    catalog: Catalog
+    pools: Pools
+    staging: Staging
+    drives: Drives
+    seal: Seal
+    migrate: Migrate
+    session: DriveSession
+    deliver: Deliver
+    bell: Bell
+
+
+class Workers:
+    """Owns the threads. :meth:`stop` returns when each has finished or handed back what it had."""
+
+    def __init__(self, joints: Joints) -> None:
+        self._to = joints
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._sessions: set[threading.Thread] = set()
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        disks = list(self._to.pools.disks)
+        for number in range(DISK_WORKERS):
+            self._spawn(f"disk-{number + 1}", lambda: self._take(DISK_KINDS, disks, self._disk))
+        for number in range(DELIVERY_WORKERS):
+            self._spawn(
+                f"delivery-{number + 1}", lambda: self._take((RequestKind.DELIVER,), None, self._deliver)
+            )
+        self._spawn("dispatcher", self._dispatch)
+
+    def stop(self) -> None:
+        """Ask every thread to stop and wait for it."""
+        self._stop.set()
+        self._to.bell.ring()
+        for thread in self._threads:
+            thread.join()
+        with self._lock:
+            sessions = list(self._sessions)
+        for thread in sessions:
+            thread.join()
+
+    def _spawn(self, name: str, step: Callable[[], bool]) -> None:
+        thread = threading.Thread(target=self._loop, args=(step,), name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _loop(self, step: Callable[[], bool]) -> None:
+        """Repeat ``step`` while it finds work; else sleep until the bell rings."""
+        while not self._stop.is_set():
+            rings = self._to.bell.rings
+            try:
+                busy = step()
+            except (SQLAlchemyError, DriverError, HsmError) as error:
+                # The database or a changer does not answer: the work stays queued, try again soon.
+                log.error("%s: %s", threading.current_thread().name, error)
+                self._to.catalog.clock.wait(self._stop, ERROR_PAUSE_SECONDS)
+                continue
+            if not busy:
+                self._to.bell.wait(rings, IDLE_SECONDS)
+
+    def _take(
+        self, kinds: tuple[RequestKind, ...], pools: list[str] | None, act: Callable[[Order], None]
+    ) -> bool:
+        """Take one request and see it through."""
+        name = threading.current_thread().name
+        clock = self._to.catalog.clock
+        with self._to.catalog.write() as session:
+            order = queue.take_next(session, kinds, name, clock.now(), pools)
+        if order is None:
+            return False
+        try:
+            act(order)
+        except Stopped:
+            self._end(lambda s, now: queue.give_back(s, order.pk, now, name, "the daemon stops"))
+        except (Corrupt, Permanent, Refused) as error:
+            # Corrupt bytes on the target are written anew; the others will not change by waiting.
+            text = str(error)
+            log.warning("%s (request %d): %s", order.key, order.pk, text)
+            if isinstance(error, Corrupt) and order.kind is RequestKind.COPY:
+                self._end(lambda s, now: queue.retry_later(s, order.pk, now, name, text))
+            else:
+                self._end(lambda s, now: queue.fail(s, order.pk, now, name, text))
+        except (DriverError, HsmError, SQLAlchemyError, OSError) as error:
+            text = str(error)
+            log.warning("%s (request %d) will be tried again: %s", order.key, order.pk, text)
+            self._end(lambda s, now: queue.retry_later(s, order.pk, now, name, text))
+        else:
+            self._end(lambda s, now: queue.done(s, order.pk, now, name))
+        self._to.bell.ring()
+        return True
+
+    def _end(self, change: Callable[..., object]) -> None:
+        with self._to.catalog.write() as session:
+            change(session, self._to.catalog.clock.now())
+
+    def _disk(self, order: Order) -> None:
+        if order.kind is RequestKind.SEAL:
+            self._to.seal.seal(order.study_pk or 0)
+        elif order.kind is RequestKind.COPY:
+            self._to.migrate.copy_to_disk(order, self._stop)
+        elif order.kind is RequestKind.VERIFY:
+            self._to.migrate.verify_on_disk(order, self._stop)
+        else:
+            self._to.migrate.release(order)
+
+    def _deliver(self, order: Order) -> None:
+        self._to.deliver(order, self._stop)
+
+    def _dispatch(self) -> bool:
+        """One look at everything that needs a drive."""
+        to = self._to
+        now = to.catalog.clock.now()
+        with to.catalog.read() as session:
+            picture = dispatch.look(session, to.pools, to.staging, now)
+        if picture.empty:
+            return False
+        self._settle(picture)
+        drives = dispatch.drives(to.pools, to.drives)
+        plan = planner.plan(picture.work, picture.volumes, drives, now)
+        started = [self._begin(session, picture) for session in plan.sessions]
+        self._prompt(plan, picture)
+        return any(started)
+
+    def _settle(self, picture: dispatch.Picture) -> None:
+        """Recalls that need no drive after all, and requests that nothing can serve."""
+        now = self._to.catalog.clock.now()
+        if not picture.ready and not picture.hopeless:
+            return
+        with self._to.catalog.write() as session:
+            for pk in picture.ready:
+                if queue.take(session, pk, "dispatcher", now) is not None:
+                    queue.done(session, pk, now, "dispatcher")
+            for pk, why in picture.hopeless:
+                queue.fail(session, pk, now, "dispatcher", why)
+        self._to.bell.ring()
+
+    def _begin(self, plan: planner.Session, picture: dispatch.Picture) -> bool:
+        """Claim the drive, take the requests, and start the session's thread."""
+        drive = plan.drive
+        if not self._to.drives.claim(drive.library, drive.address):
+            return False
+        actor = f"drive {drive.address} of {drive.library}"
+        with self._to.catalog.write() as session:
+            now = self._to.catalog.clock.now()
+            orders = [queue.take(session, pk, actor, now) for pk in plan.work]
+        taken = tuple(order for order in orders if order is not None)
+        if not taken:
+            self._to.drives.free(drive.library, drive.address)
+            return False
+        log.info("%s: %s for %d requests: %s", actor, plan.barcode, len(taken), plan.why)
+        work = Assignment(drive.library, drive.address, plan.barcode, picture.pool_of(plan.work[0]), taken)
+        thread = threading.Thread(target=self._run, args=(work,), name=f"drive-{drive.address}", daemon=True)
+        with self._lock:
+            self._sessions.add(thread)
+        thread.start()
+        return True
+
+    def _run(self, work: Assignment) -> None:
+        try:
+            self._to.session.run(work, self._stop)
+        finally:
+            self._to.drives.free(work.library, work.drive)
+            with self._lock:
+                self._sessions.discard(threading.current_thread())
+            self._to.bell.ring()
+
+    def _prompt(self, plan: planner.Plan, picture: dispatch.Picture) -> None:
+        """Ask an operator for what is on the shelf; withdraw what nobody waits for any more."""
+        clock = self._to.catalog.clock
+        with self._to.catalog.write() as session:
+            now = clock.now()
+            for prompt in plan.prompts:
+                volume = media.volume(session, prompt.barcode)
+                if media.ask_for(session, volume.pk, prompt.priority, now, "dispatcher"):
+                    log.warning(
+                        "operator: load %s (%s): %s", volume.name, volume.shelf or "shelf", prompt.why
+                    )
+                for pk in prompt.request_pks:
+                    why = f"{volume.name} is on the shelf"
+                    queue.wait_for_operator(session, pk, volume.pk, now, "dispatcher", why)
+            wanted = [media.volume(session, prompt.barcode).pk for prompt in plan.prompts]
+            media.retire_obsolete(session, [*wanted, *picture.awaited], now)
