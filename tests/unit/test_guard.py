@@ -107,7 +107,7 @@ def test_any_case_agrees_with_an_independent_count(
 def test_releasing_one_after_another_always_ends_with_a_verified_copy(
     copies: list[CopyFact], wanted: list[Goal], order: list[int]
 ) -> None:
-    """In whatever order they are asked for: where there was a good copy one is left, and no goal is undone."""
+    """In whatever order they are asked for: a good copy is left where there was one, no goal is undone."""
 
     def good(present: list[CopyFact], pool: str | None = None) -> int:
         return len(
