@@ -1,0 +1,310 @@
+"""Finding patients, studies, series and instances, and saying how available they are."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Executable, Row, Select, exists, func, or_, select
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
+
+from hsm.availability import UNSEALED, Standing, standing, worst
+from hsm.catalog import matching, placement
+from hsm.catalog.matching import Column
+from hsm.catalog.tables import Instance, Name, Package, Patient, Series, Study, Volume
+from hsm.model import Availability, InstanceRef, Selection, Tier
+from hsm.terms import LEVEL_OF, Field, Level, NameMatch, Term
+
+ROWS_AT_ONCE = 200
+"""Rows fetched and judged together: one query for their packages and one for the copies."""
+
+KEYS_AT_ONCE = 5000
+"""Keys in one IN list; SQLite allows 32,766 parameters in a statement."""
+
+Value = str | int | None | tuple[str, ...]
+
+_Class, _Syntax, _Newer = aliased(Name), aliased(Name), aliased(Instance)
+
+
+@dataclass(frozen=True, slots=True)
+class Medium:
+    """A removable volume that a retrieve would read."""
+
+    name: str
+    uuid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """One entity that matched, with what is known of it and of everything above it."""
+
+    level: Level
+    values: Mapping[Field, Value]
+    charset: str
+    """Specific Character Set in which the study came."""
+    availability: Availability
+    media: tuple[Medium, ...]
+
+
+_COLUMNS: Mapping[Field, Column] = {
+    Field.PATIENT_ID: Patient.patient_id,
+    Field.PATIENT_ISSUER: Patient.issuer,
+    Field.PATIENT_NAME: Patient.name,
+    Field.PATIENT_BIRTH_DATE: Patient.birth_date,
+    Field.PATIENT_SEX: Patient.sex,
+    Field.STUDY_UID: Study.uid,
+    Field.STUDY_DATE: Study.date,
+    Field.STUDY_TIME: Study.time,
+    Field.STUDY_ID: Study.study_id,
+    Field.ACCESSION: Study.accession,
+    Field.STUDY_DESCRIPTION: Study.description,
+    Field.REFERRING_PHYSICIAN: Study.referring_physician,
+    Field.INSTITUTION: Study.institution,
+    Field.MODALITIES: Study.modalities,
+    Field.STUDY_SERIES: Study.n_series,
+    Field.STUDY_INSTANCES: Study.n_instances,
+    Field.SERIES_UID: Series.uid,
+    Field.MODALITY: Series.modality,
+    Field.SERIES_NUMBER: Series.number,
+    Field.SERIES_DESCRIPTION: Series.description,
+    Field.BODY_PART: Series.body_part,
+    Field.SERIES_DATE: Series.date,
+    Field.SERIES_TIME: Series.time,
+    Field.STATION: Series.station,
+    Field.SERIES_INSTANCES: Series.n_instances,
+    Field.SOP_INSTANCE_UID: Instance.uid,
+    Field.SOP_CLASS_UID: _Class.uid,
+    Field.INSTANCE_NUMBER: Instance.number,
+    Field.TRANSFER_SYNTAX_UID: _Syntax.uid,
+}
+_PATIENT_COUNTS: Mapping[Field, Callable[[], ColumnElement[int]]] = {
+    Field.PATIENT_STUDIES: lambda: _of_patient(func.count()),
+    Field.PATIENT_SERIES: lambda: _of_patient(func.coalesce(func.sum(Study.n_series), 0)),
+    Field.PATIENT_INSTANCES: lambda: _of_patient(func.coalesce(func.sum(Study.n_instances), 0)),
+}
+_KEYS: Mapping[Level, InstrumentedAttribute[int]] = {
+    Level.PATIENT: Patient.pk,
+    Level.STUDY: Study.pk,
+    Level.SERIES: Series.pk,
+    Level.IMAGE: Instance.pk,
+}
+# The values of the name columns that SQL searches: normalised groups joined by "=".
+_NAME_COLUMNS: Mapping[Field, tuple[Column, Column]] = {
+    Field.PATIENT_NAME: (Patient.name_alphabetic, Patient.name_other),
+    Field.REFERRING_PHYSICIAN: (Study.referring_search, Study.referring_search),
+}
+
+
+def find(
+    session: Session,
+    level: Level,
+    wanted: Mapping[Field, Term],
+    tiers: Mapping[str, Tier],
+    fields: frozenset[Field] = frozenset(),
+) -> Iterator[Match]:
+    """Stream the entities of a level that match every term, in the order they were first received.
+
+    Only the newest version of an instance is shown.
+
+    :param wanted: terms for fields of this level and of the levels above it.
+    :param tiers: each configured pool's tier, for availability.
+    :param fields: of the fields that cost a query of their own (the patient's counts, SOP classes in
+        study) those that are wanted; the others are always there.
+    :raises ValueError: a term for a field below the level.
+    """
+    query = _select(session, level, wanted, fields)
+    names = {field: term for field, term in wanted.items() if isinstance(term, NameMatch)}
+    with session.execute(query, execution_options={"yield_per": ROWS_AT_ONCE}) as result:
+        for page in result.partitions():
+            rows = [row for row in page if _names_match(row, names)]
+            if rows:
+                yield from _matches(session, level, rows, tiers, fields)
+
+
+def availability_of(
+    session: Session, level: Level, pks: Sequence[int], tiers: Mapping[str, Tier]
+) -> dict[int, Standing]:
+    """How available each of these patients, studies, series or instances is.
+
+    A study's standing is that of all its packages; a series' that of the packages its instances are
+    in. What is not sealed yet is ONLINE.
+    """
+    owned: dict[int, set[int | None]] = {pk: set() for pk in pks}
+    for row in session.execute(_packages_of(level, pks)):
+        owned[row[0]].add(row[1])
+    known = standings(session, {each for packages in owned.values() for each in packages if each}, tiers)
+    return {
+        pk: worst(UNSEALED if package is None else known[package] for package in packages)
+        for pk, packages in owned.items()
+    }
+
+
+def standings(session: Session, package_pks: Iterable[int], tiers: Mapping[str, Tier]) -> dict[int, Standing]:
+    """How available each of these packages is."""
+    found: dict[int, Standing] = {}
+    for chunk in _chunks(sorted(package_pks)):
+        copies = placement.copies(session, chunk)
+        found |= {pk: standing(copies[pk], tiers) for pk in chunk}
+    return found
+
+
+def select_instances(session: Session, selection: Selection) -> list[InstanceRef]:
+    """The instances that a retrieve asks for, newest versions only, in viewing order.
+
+    Study by study; in each by series number and instance number, those without a number last, then
+    by UID.
+    """
+    keys: list[tuple[InstrumentedAttribute[str], tuple[str, ...]]] = [
+        (Patient.patient_id, selection.patient_ids),
+        (Study.uid, selection.study_uids),
+        (Series.uid, selection.series_uids),
+        (Instance.uid, selection.sop_instance_uids),
+    ]
+    narrowing = [[column.in_(chunk) for chunk in _chunks(values)] for column, values in keys if values]
+    query = (
+        placement.instance_columns()
+        .add_columns(Study.pk, Series.number, Instance.number)
+        .join(Patient, Patient.pk == Study.patient_pk)
+        .where(_newest())
+    )
+    found: dict[int, tuple[tuple[Any, ...], InstanceRef]] = {}
+    for conditions in itertools.product(*narrowing):
+        for *columns, study_pk, series_number, number in session.execute(query.where(*conditions)):
+            instance = InstanceRef(*columns)
+            order = (
+                study_pk,
+                *(series_number is None, series_number or 0, instance.series_uid),
+                *(number is None, number or 0, instance.sop_instance_uid),
+            )
+            found[instance.pk] = (order, instance)
+    return [instance for _, instance in sorted(found.values(), key=lambda each: each[0])]
+
+
+def _select(
+    session: Session, level: Level, wanted: Mapping[Field, Term], fields: frozenset[Field]
+) -> Select[Any]:
+    shown = {field: column for field, column in _COLUMNS.items() if LEVEL_OF[field].rank <= level.rank}
+    columns = [column.label(field.value) for field, column in shown.items()]
+    columns += [make().label(field.value) for field, make in _PATIENT_COUNTS.items() if field in fields]
+    charset = Study.charset if level is not Level.PATIENT else _of_patient(func.max(Study.charset))
+    query = select(_KEYS[level].label("pk"), charset.label("charset"), *columns).select_from(Patient)
+    order: list[Column] = [_KEYS[level]]
+    if level.rank >= Level.STUDY.rank:
+        query = query.join(Study, Study.patient_pk == Patient.pk)
+        order = [Study.pk]
+    if level.rank >= Level.SERIES.rank:
+        query = query.join(Series, Series.study_pk == Study.pk)
+        order += [Series.number, Series.uid]
+    if level is Level.IMAGE:
+        query = query.join(Instance, Instance.series_pk == Series.pk).where(_newest())
+        query = query.join(_Class, _Class.pk == Instance.class_pk)
+        query = query.join(_Syntax, _Syntax.pk == Instance.syntax_pk)
+        order += [Instance.number, Instance.uid]
+    sqlite = session.get_bind().dialect.name == "sqlite"
+    for field, term in wanted.items():
+        if LEVEL_OF[field].rank > level.rank:
+            raise ValueError(f"{field.value} belongs below the {level.value} level")
+        query = query.where(_condition(field, term, sqlite))
+    return query.order_by(*order)
+
+
+def _of_patient(what: ColumnElement[Any]) -> ColumnElement[Any]:
+    studies = select(what).select_from(Study).where(Study.patient_pk == Patient.pk)
+    return studies.correlate(Patient).scalar_subquery()
+
+
+def _newest() -> ColumnElement[bool]:
+    return ~exists().where(_Newer.uid == Instance.uid, _Newer.version > Instance.version)
+
+
+def _condition(field: Field, term: Term, sqlite: bool) -> ColumnElement[bool]:
+    if isinstance(term, NameMatch):
+        return matching.name(*_NAME_COLUMNS[field], term, sqlite)
+    if field is Field.MODALITIES:
+        return exists().where(Series.study_pk == Study.pk, matching.compare(Series.modality, term, sqlite))
+    if field is Field.SOP_CLASSES:
+        return exists().where(
+            Series.study_pk == Study.pk,
+            Instance.series_pk == Series.pk,
+            Name.pk == Instance.class_pk,
+            matching.compare(Name.uid, term, sqlite),
+        )
+    return matching.compare(_COLUMNS[field], term, sqlite)
+
+
+def _names_match(row: Row[Any], names: Mapping[Field, NameMatch]) -> bool:
+    return all(term.accepts(row._mapping[field.value]) for field, term in names.items())
+
+
+def _packages_of(level: Level, pks: Sequence[int]) -> Executable:
+    """Each entity with the packages it lies in, None standing for what is not sealed."""
+    if level is Level.IMAGE:
+        return select(Instance.pk, Instance.package_pk).where(Instance.pk.in_(pks))
+    if level is Level.SERIES:
+        return select(Instance.series_pk, Instance.package_pk).where(Instance.series_pk.in_(pks)).distinct()
+    owner = Study.pk if level is Level.STUDY else Study.patient_pk
+    return (
+        select(owner, Package.pk)
+        .select_from(Study)
+        .join(Package, Package.study_pk == Study.pk, isouter=True)
+        .where(owner.in_(pks), or_(Package.pk.is_not(None), Study.unsealed > 0))
+    )
+
+
+def _matches(
+    session: Session,
+    level: Level,
+    rows: Sequence[Row[Any]],
+    tiers: Mapping[str, Tier],
+    fields: frozenset[Field],
+) -> Iterator[Match]:
+    known = availability_of(session, level, [row.pk for row in rows], tiers)
+    names = {name for each in known.values() for name in each.media}
+    media = _media(session, names) if names else {}
+    classes = (
+        _sop_classes(session, rows) if Field.SOP_CLASSES in fields and level is not Level.PATIENT else {}
+    )
+    for row in rows:
+        values: dict[Field, Value] = {
+            field: row._mapping[field.value] for field in Field if field.value in row._mapping
+        }
+        if Field.MODALITIES in values:
+            values[Field.MODALITIES] = tuple(row.modalities.strip("\\").split("\\"))
+        if classes:
+            values[Field.SOP_CLASSES] = classes[row.study_uid]
+        yield Match(
+            level,
+            values,
+            row.charset or "",
+            known[row.pk].availability,
+            tuple(media[name] for name in known[row.pk].media),
+        )
+
+
+def _media(session: Session, names: set[str]) -> dict[str, Medium]:
+    rows = session.execute(select(Volume.name, Volume.uuid).where(Volume.name.in_(names)))
+    return {name: Medium(name, uuid) for name, uuid in rows}
+
+
+def _sop_classes(session: Session, rows: Sequence[Row[Any]]) -> dict[str, tuple[str, ...]]:
+    uids = {row.study_uid for row in rows}
+    found: dict[str, list[str]] = {uid: [] for uid in uids}
+    query = (
+        select(Study.uid, Name.uid)
+        .join(Series, Series.study_pk == Study.pk)
+        .join(Instance, Instance.series_pk == Series.pk)
+        .join(Name, Name.pk == Instance.class_pk)
+        .where(Study.uid.in_(uids))
+        .distinct()
+        .order_by(Name.uid)
+    )
+    for study_uid, class_uid in session.execute(query):
+        found[study_uid].append(class_uid)
+    return {uid: tuple(classes) for uid, classes in found.items()}
+
+
+def _chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(values), KEYS_AT_ONCE):
+        yield values[start : start + KEYS_AT_ONCE]
