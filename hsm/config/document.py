@@ -30,6 +30,8 @@ class Document:
     lines: dict[Place, int] = field(default_factory=dict)
     errors: list[tuple[int, str, str]] = field(default_factory=list)
     """Line, dotted place (empty for the whole file), and what is wrong."""
+    unread: set[Place] = field(default_factory=set)
+    """Places whose value could not be read and stands as None: one of the errors says why."""
 
     def line(self, path: Place) -> int:
         """The line of ``path``, or of the nearest thing around it that has one."""
@@ -78,6 +80,7 @@ class _Walk:
         self._document.lines.setdefault(path, line)
         if self._seen > NODES_MAX or len(self._open) > DEPTH_MAX or any(n is node for n in self._open):
             if self._seen <= NODES_MAX + 1:
+                self._document.unread.add(path)
                 self._error(line, path, "nested too deeply, too large, or an alias inside what it names")
             return None
         if isinstance(node, ScalarNode):
@@ -114,6 +117,7 @@ class _Walk:
         try:
             return self._yaml.constructor.construct_object(node)
         except (YAMLError, ValueError) as error:
+            self._document.unread.add(path)
             problem = getattr(error, "problem", None) or str(error)
             self._error(node.start_mark.line + 1, path, f"{node.value!r} cannot be read: {problem}")
             return None

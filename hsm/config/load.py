@@ -112,10 +112,9 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     try:
         config = Config.model_validate(whole)
     except ValidationError as error:
-        findings += [_translate(detail) for detail in error.errors() if detail["type"] != "cross"]
-    # On the raw text for variables that do not exist, on the resolved values for all else.
-    findings += cross_errors({**resolved(whole), "home": "", "source": ""})
-    for place, text in dict.fromkeys(findings):
+        findings += [_translate(detail, data) for detail in error.errors() if detail["type"] != "cross"]
+    findings += cross_errors(resolved(whole))
+    for place, text in dict.fromkeys(found for found in findings if found[0] not in document.unread):
         if place in overridden:
             problems.append(Problem(overridden[place], None, dotted(place), text))
         else:
@@ -153,7 +152,8 @@ def _override(data: dict[str, Any], environ: Mapping[str, str]) -> dict[Place, s
     return taken
 
 
-def _translate(detail: ErrorDetails) -> tuple[Place, str]:
+def _translate(detail: ErrorDetails, data: dict[str, Any]) -> tuple[Place, str]:
+    """One of pydantic's errors in our words; what was found is quoted as it is written in ``data``."""
     place: Place = tuple(detail["loc"])
     kind = detail["type"]
     model, field = _field(place)
@@ -162,9 +162,20 @@ def _translate(detail: ErrorDetails) -> tuple[Place, str]:
     if kind == "value_error":
         return place, str(detail["ctx"]["error"])
     expected = f"expected {field.description}" if field and field.description else detail["msg"]
+    if kind == "model_type" and isinstance(place[-1], int) and model is not None:
+        expected = f"expected a mapping with {', '.join(model.model_fields)}"
+    if kind == "bool_type" and detail["input"] in ("yes", "no", "on", "off"):
+        expected += f" (in YAML 1.2 {detail['input']} is text)"
     if kind == "missing":
         return place, f"is missing; {expected}"
-    return place, f"{expected}; found {_shown(detail['input'])}"
+    return place, f"{expected}; found {_shown(_written(data, place))}"
+
+
+def _written(data: Any, place: Place) -> object:
+    for part in place:
+        data = data[part]
+    found: object = data
+    return found
 
 
 def _shown(value: object) -> str:
