@@ -1,0 +1,132 @@
+"""What changes something: each takes a JSON object and says in the journal who asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+
+from hsm.api.identity import actor
+from hsm.api.services import Services
+from hsm.api.wire import body, number, reply
+from hsm.errors import BadInput
+from hsm.model import Priority, check_uid
+
+UIDS_MAX = 1000
+
+
+class Acts:
+    """The half that changes something."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def recall(self, request: Request) -> Response:
+        """``{uids, priority, by}`` -> one record for each UID."""
+        given = await body(request, {"uids": list}, {"priority": str, "by": str})
+        uids = given["uids"]
+        if not 1 <= len(uids) <= UIDS_MAX or not all(isinstance(uid, str) for uid in uids):
+            raise BadInput(f"uids: expected 1 to {UIDS_MAX} UIDs")
+        checked = [check_uid(uid, "UID") for uid in uids]
+        priority = _priority(given.get("priority", "routine"))
+        who = f"recall by {actor(request, given.get('by', ''))}"
+        ask = self._services.recall.request_study
+        found = await run_in_threadpool(lambda: [ask(uid, priority, who) for uid in checked])
+        return reply(found, 202)
+
+    async def cancel(self, request: Request) -> Response:
+        return await self._on_request(request, self._services.queue.cancel)
+
+    async def retry(self, request: Request) -> Response:
+        return await self._on_request(request, self._services.queue.retry)
+
+    async def _on_request(self, request: Request, act: Callable[[int, str], Any]) -> Response:
+        given = await body(request, {}, {"by": str})
+        pk = number(request.path_params["pk"], "request")
+        return reply(await run_in_threadpool(act, pk, actor(request, given.get("by", ""))))
+
+    async def label(self, request: Request) -> Response:
+        given = await body(request, {"pool": str}, {"by": str})
+        return await self._on_volume(request, given, self._services.volumes.label, given["pool"])
+
+    async def move(self, request: Request) -> Response:
+        given = await body(request, {"shelf": str}, {"by": str})
+        return await self._on_volume(request, given, self._services.volumes.move, given["shelf"])
+
+    async def retire(self, request: Request) -> Response:
+        given = await body(request, {}, {"by": str})
+        return await self._on_volume(request, given, self._services.volumes.retire)
+
+    async def _on_volume(
+        self, request: Request, given: dict[str, Any], act: Callable[..., Any], *more: str
+    ) -> Response:
+        who = actor(request, given.get("by", ""))
+        return reply(await run_in_threadpool(act, request.path_params["barcode"], *more, who))
+
+    async def done(self, request: Request) -> Response:
+        given = await body(request, {}, {"by": str, "comment": str})
+        return await self._answer(request, given, self._services.custody.operator_done)
+
+    async def refuse(self, request: Request) -> Response:
+        given = await body(request, {"comment": str}, {"by": str})
+        return await self._answer(request, given, self._services.custody.operator_refuse)
+
+    async def _answer(self, request: Request, given: dict[str, Any], act: Callable[..., Any]) -> Response:
+        who = actor(request, given.get("by", ""))
+        barcode, comment = request.path_params["barcode"], given.get("comment", "")
+        return reply(await run_in_threadpool(act, barcode, who, comment))
+
+    async def load(self, request: Request) -> Response:
+        given = await body(request, {"barcode": str, "drive": int}, {"by": str})
+        who = actor(request, given.get("by", ""))
+        return reply(
+            await run_in_threadpool(self._services.custody.load, given["barcode"], given["drive"], who)
+        )
+
+    async def unload(self, request: Request) -> Response:
+        given = await body(request, {"library": str, "drive": int}, {"by": str})
+        who = actor(request, given.get("by", ""))
+        return reply(
+            await run_in_threadpool(self._services.custody.unload, given["library"], given["drive"], who)
+        )
+
+    async def export(self, request: Request) -> Response:
+        given = await body(request, {"barcode": str, "shelf": str}, {"by": str})
+        who = actor(request, given.get("by", ""))
+        return reply(
+            await run_in_threadpool(self._services.custody.export, given["barcode"], given["shelf"], who)
+        )
+
+    async def import_(self, request: Request) -> Response:
+        given = await body(request, {"barcode": str}, {"by": str})
+        who = actor(request, given.get("by", ""))
+        return reply(await run_in_threadpool(self._services.custody.import_, given["barcode"], who))
+
+    async def check(self, request: Request) -> Response:
+        """``{texts: {file name: text}}``, or nothing for the configured folder."""
+        given = await body(request, {}, {"texts": dict, "by": str})
+        texts = given.get("texts")
+        if texts is not None and not all(isinstance(text, str) for text in texts.values()):
+            raise BadInput("texts: expected file names and their texts")
+        return reply(await run_in_threadpool(self._services.policies.check, texts))
+
+    async def run(self, request: Request) -> Response:
+        given = await body(request, {}, {"name": str, "dry_run": bool, "by": str})
+        who = actor(request, given.get("by", ""))
+        act = self._services.policies.run
+        name = given.get("name") or None
+        return reply(await run_in_threadpool(act, name, bool(given.get("dry_run", False)), who))
+
+    async def reload(self, request: Request) -> Response:
+        await body(request, {}, {"by": str})
+        return reply(await run_in_threadpool(self._services.daemon.reload))
+
+
+def _priority(name: str) -> Priority:
+    allowed = {"stat": Priority.STAT, "routine": Priority.ROUTINE, "bulk": Priority.BULK}
+    if name not in allowed:
+        raise BadInput(f"priority {name!r}: expected one of {', '.join(allowed)}")
+    return allowed[name]

@@ -1,0 +1,50 @@
+"""The Prometheus text format, version 0.0.4."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from hsm.catalog.views.overview import Sample
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+HELP = {
+    "hsm_up": "1 while the daemon answers.",
+    "hsm_start_time_seconds": "When the daemon started, in seconds since the epoch.",
+    "hsm_problems": "Problems that `hsm status` lists.",
+    "hsm_associations": "DICOM associations that are open.",
+    "hsm_studies": "Studies in the catalog.",
+    "hsm_instances": "Instances in the catalog.",
+    "hsm_bytes": "Bytes of all instances as they were received.",
+    "hsm_packages": "Sealed packages.",
+    "hsm_unsealed": "Instances that are in no package yet.",
+    "hsm_pool_used_bytes": "Bytes used on a pool's volumes.",
+    "hsm_pool_capacity_bytes": "Bytes that a pool's volumes hold when full.",
+    "hsm_pool_package_bytes": "Bytes of the packages with a copy in the pool.",
+    "hsm_pool_volumes": "Volumes of a pool by state.",
+    "hsm_pool_copies": "Copies in a pool by state.",
+    "hsm_queue_requests": "Requests that are not finished, and failed ones, by kind and state.",
+    "hsm_mount_requests_open": "Volumes that an operator is asked for.",
+}
+
+
+def render(samples: Iterable[Sample]) -> str:
+    """The samples as a scrape: those of one name together, each name with its help and type."""
+    groups: dict[str, list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault(sample.name, []).append(sample)
+    lines = []
+    for name, group in groups.items():
+        lines += [f"# HELP {name} {HELP[name]}", f"# TYPE {name} gauge"]
+        lines += [f"{name}{_labels(sample)} {sample.value!r}" for sample in group]
+    return "\n".join(lines) + "\n"
+
+
+def _labels(sample: Sample) -> str:
+    if not sample.labels:
+        return ""
+    pairs = ",".join(f'{name}="{_escape(value)}"' for name, value in sample.labels)
+    return "{" + pairs + "}"
+
+
+def _escape(value: str) -> str:
+    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

@@ -1,0 +1,80 @@
+"""Errors as answers: ``{"error": what happened, "kind": what sort, "hint": what to do}``."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from hsm.errors import (
+    BadInput,
+    ConfigError,
+    Conflict,
+    Corrupt,
+    NotFound,
+    OperatorNeeded,
+    Permanent,
+    Refused,
+    Retryable,
+)
+
+log = logging.getLogger("hsm.api")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How one class of error is told to a client."""
+
+    status: int
+    kind: str
+    hint: str = ""
+
+
+ANSWERS: tuple[tuple[type[Exception], Answer], ...] = (
+    # The first that fits counts, so a subclass comes before its base.
+    (BadInput, Answer(400, "bad input")),
+    (NotFound, Answer(404, "not found")),
+    (Refused, Answer(409, "refused")),
+    (Conflict, Answer(409, "refused")),
+    (ConfigError, Answer(422, "configuration", "nothing was changed; mend it and try again")),
+    (OperatorNeeded, Answer(409, "operator needed", "`hsm operator ls` shows what is asked for")),
+    (Corrupt, Answer(500, "corrupt", "`hsm study locate UID` shows whether another copy is good")),
+    (Retryable, Answer(503, "retry later", "try again in a moment")),
+    (Permanent, Answer(500, "failed")),
+)
+
+
+def answer_of(error: Exception) -> Answer | None:
+    """How ``error`` is told, or None when it is not of the project's error tree."""
+    return next((answer for kind, answer in ANSWERS if isinstance(error, kind)), None)
+
+
+def problem(status: int, kind: str, error: str, hint: str = "") -> JSONResponse:
+    """The body of every answer that is not a success."""
+    return JSONResponse({"error": error, "kind": kind, "hint": hint}, status_code=status)
+
+
+async def on_error(request: Request, error: Exception) -> Response:
+    """Exception handler for the classes in :data:`ANSWERS`."""
+    answer = answer_of(error)
+    if answer is None:
+        raise error
+    return problem(answer.status, answer.kind, str(error), answer.hint)
+
+
+async def on_bug(request: Request, error: Exception) -> Response:
+    """Exception handler for everything else: the details go to the log, not to the peer."""
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return problem(
+        500, "internal", f"{type(error).__name__} in {request.url.path}", "the daemon's log has the details"
+    )
+
+
+async def on_http(request: Request, error: Exception) -> Response:
+    """Exception handler for Starlette's own refusals: no such path, wrong method."""
+    status = getattr(error, "status_code", 500)
+    detail = getattr(error, "detail", str(error))
+    kind = {404: "not found", 405: "bad input", 413: "bad input"}.get(status, "failed")
+    return problem(status, kind, f"{request.method} {request.url.path}: {detail}")

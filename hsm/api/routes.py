@@ -1,0 +1,208 @@
+"""The paths and what each calls. Reading is GET; what changes something is POST."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from hsm.api import acts, metrics
+from hsm.api.services import Record, Services
+from hsm.api.wire import flag, known, number, page, reply
+from hsm.catalog import views
+from hsm.catalog.views import Tiers
+from hsm.catalog.views.overview import Sample
+from hsm.errors import NotFound
+
+STUDY_KEYS = ("text", "patient_id", "name", "accession", "date", "uid", "modality")
+PAGE_KEYS = ("limit", "offset")
+
+
+class Reads:
+    """The read-only half: catalog views and what the services report."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def _tiers(self) -> Tiers:
+        return {pool.name: pool.tier for pool in self._services.pools()}
+
+    def _view(self, ask: Callable[[Session], Any]) -> Any:
+        with self._services.catalog.read() as session:
+            return ask(session)
+
+    def _overview(self) -> Record:
+        pools = self._services.pools()
+        found: Record = self._view(lambda session: views.overview(session, pools))
+        return {"daemon": self._services.daemon.status(), **found}
+
+    async def status(self, request: Request) -> Response:
+        known(request)
+        return reply(await run_in_threadpool(self._overview))
+
+    async def metrics(self, request: Request) -> Response:
+        shown = await run_in_threadpool(self._overview)
+        lines = [*_daemon_samples(shown["daemon"]), *views.samples(shown)]
+        return PlainTextResponse(metrics.render(lines), media_type=metrics.CONTENT_TYPE)
+
+    async def health(self, request: Request) -> Response:
+        """Alive, without a look at the catalog."""
+        return reply({"ok": True})
+
+    async def studies(self, request: Request) -> Response:
+        given = known(request, *STUDY_KEYS, *PAGE_KEYS)
+        wanted = views.StudyFilter(**{key: given[key] for key in STUDY_KEYS})
+        tiers, rows = self._tiers(), page(given)
+        return reply(await self._read(lambda session: views.find_studies(session, wanted, rows, tiers)))
+
+    async def study(self, request: Request) -> Response:
+        known(request)
+        uid, tiers = request.path_params["uid"], self._tiers()
+        return reply(await self._read(lambda session: views.study(session, uid, tiers)))
+
+    async def locate(self, request: Request) -> Response:
+        known(request)
+        uid, tiers = request.path_params["uid"], self._tiers()
+        return reply(await self._read(lambda session: views.locate(session, uid, tiers)))
+
+    async def history(self, request: Request) -> Response:
+        rows = page(known(request, *PAGE_KEYS))
+        uid = request.path_params["uid"]
+        return reply(await self._read(lambda session: views.history(session, uid, rows)))
+
+    async def queue(self, request: Request) -> Response:
+        given = known(request, "kind", "state", "study", *PAGE_KEYS)
+        rows = page(given)
+        return reply(
+            await self._read(
+                lambda session: views.queue(
+                    session, rows, kind=given["kind"], state=given["state"], uid=given["study"]
+                )
+            )
+        )
+
+    async def request(self, request: Request) -> Response:
+        known(request)
+        pk = number(request.path_params["pk"], "request")
+        return reply(await self._read(lambda session: views.request(session, pk)))
+
+    async def volumes(self, request: Request) -> Response:
+        given = known(request, "pool", "state", "place", *PAGE_KEYS)
+        rows = page(given)
+        return reply(
+            await self._read(
+                lambda session: views.volumes(
+                    session, rows, pool=given["pool"], state=given["state"], place=given["place"]
+                )
+            )
+        )
+
+    async def volume(self, request: Request) -> Response:
+        rows = page(known(request, *PAGE_KEYS))
+        name = request.path_params["barcode"]
+        return reply(await self._read(lambda session: views.volume(session, name, rows)))
+
+    async def mounts(self, request: Request) -> Response:
+        given = known(request, "all", *PAGE_KEYS)
+        every, rows, now = flag(given["all"], "all"), page(given), self._services.catalog.clock.now()
+        return reply(await self._read(lambda session: views.mounts(session, now, every=every, page=rows)))
+
+    async def runs(self, request: Request) -> Response:
+        given = known(request, "policy", *PAGE_KEYS)
+        rows = page(given)
+        return reply(await self._read(lambda session: views.runs(session, rows, policy=given["policy"])))
+
+    async def decisions(self, request: Request) -> Response:
+        given = known(request, "run", "study", *PAGE_KEYS)
+        rows, run = page(given), number(given["run"], "run") if given["run"] else None
+        return reply(
+            await self._read(lambda session: views.decisions(session, rows, run=run, uid=given["study"]))
+        )
+
+    async def inventory(self, request: Request) -> Response:
+        library = known(request, "library")["library"] or None
+        return reply(await run_in_threadpool(self._services.custody.inventory, library))
+
+    async def policies(self, request: Request) -> Response:
+        known(request)
+        return reply(await run_in_threadpool(self._services.policies.listing))
+
+    async def explain(self, request: Request) -> Response:
+        known(request)
+        return reply(await run_in_threadpool(self._services.policies.explain, request.path_params["uid"]))
+
+    async def progress(self, request: Request) -> Response:
+        given = known(request, "requests")["requests"]
+        pks = [number(text, "request") for text in given.split(",") if text]
+        return reply(await run_in_threadpool(self._services.recall.progress, pks))
+
+    async def _read(self, ask: Callable[[Session], Any]) -> Any:
+        return await run_in_threadpool(self._view, ask)
+
+
+def _daemon_samples(status: Record) -> list[Sample]:
+    found = [Sample("hsm_up", (), 1), Sample("hsm_problems", (), len(status.get("problems", ())))]
+    started = status.get("started_at")
+    if isinstance(started, datetime):
+        found.append(Sample("hsm_start_time_seconds", (), started.timestamp()))
+    if "associations" in status:
+        found.append(Sample("hsm_associations", (), status["associations"]))
+    return found
+
+
+async def _nowhere(request: Request) -> Response:
+    raise NotFound(f"{request.url.path}: the API has no such path")
+
+
+def routes(services: Services) -> list[BaseRoute]:
+    """Every path of the API."""
+    reads, does = Reads(services), acts.Acts(services)
+    gets: dict[str, Any] = {
+        "/metrics": reads.metrics,
+        "/v1/health": reads.health,
+        "/v1/status": reads.status,
+        "/v1/studies": reads.studies,
+        "/v1/studies/{uid}": reads.study,
+        "/v1/studies/{uid}/copies": reads.locate,
+        "/v1/studies/{uid}/history": reads.history,
+        "/v1/studies/{uid}/policies": reads.explain,
+        "/v1/queue": reads.queue,
+        "/v1/queue/{pk}": reads.request,
+        "/v1/recalls": reads.progress,
+        "/v1/volumes": reads.volumes,
+        "/v1/volumes/{barcode}": reads.volume,
+        "/v1/mounts": reads.mounts,
+        "/v1/library": reads.inventory,
+        "/v1/policies": reads.policies,
+        "/v1/runs": reads.runs,
+        "/v1/decisions": reads.decisions,
+    }
+    posts: dict[str, Any] = {
+        "/v1/recalls": does.recall,
+        "/v1/queue/{pk}/cancel": does.cancel,
+        "/v1/queue/{pk}/retry": does.retry,
+        "/v1/volumes/{barcode}/label": does.label,
+        "/v1/volumes/{barcode}/move": does.move,
+        "/v1/volumes/{barcode}/retire": does.retire,
+        "/v1/mounts/{barcode}/done": does.done,
+        "/v1/mounts/{barcode}/refuse": does.refuse,
+        "/v1/library/load": does.load,
+        "/v1/library/unload": does.unload,
+        "/v1/library/export": does.export,
+        "/v1/library/import": does.import_,
+        "/v1/policies/check": does.check,
+        "/v1/policies/run": does.run,
+        "/v1/reload": does.reload,
+    }
+    by_path: dict[str, list[BaseRoute]] = {}
+    for method, table in (("GET", gets), ("POST", posts)):
+        for path, endpoint in table.items():
+            by_path.setdefault(path, []).append(Route(path, endpoint, methods=[method]))
+    found = [route for group in by_path.values() for route in group]
+    return [*found, Route("/{path:path}", _nowhere, methods=["GET", "POST"])]

@@ -1,0 +1,134 @@
+"""The listener: one thread, one unix socket, no signal handlers."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+import threading
+from pathlib import Path
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from hsm.api.identity import PeerProtocol
+from hsm.errors import ConfigError
+from hsm.uds import short_path
+
+SOCKET_MODE = 0o660
+"""The daemon's user and group; whoever may connect may do everything."""
+START_SECONDS_MAX = 10.0
+STOP_SECONDS_MAX = 5
+CONNECTIONS_MAX = 128
+
+
+def listen(path: Path) -> socket.socket:
+    """A listening socket at ``path``; what a dead daemon left there is replaced.
+
+    :raises ConfigError: a live daemon answers there, something else than a socket is there, or the
+        folder is missing or not writable.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with short_path(path) as address:
+            _clear(path, address)
+            listener.bind(address)
+            # Bound but not yet listening: nobody gets in before the mode is right.
+            os.chmod(path, 0o600)
+            listener.listen(CONNECTIONS_MAX)
+            os.chmod(path, SOCKET_MODE)
+    except OSError as error:
+        listener.close()
+        raise ConfigError(f"api.socket {path}: {error.strerror or error}") from error
+    except ConfigError:
+        listener.close()
+        raise
+    return listener
+
+
+def _clear(path: Path, address: str) -> None:
+    """Remove a socket on which nobody listens."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(found.st_mode):
+        raise ConfigError(f"api.socket {path}: there is something that is not a socket; remove it")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        status = probe.connect_ex(address)
+    if status == errno.ECONNREFUSED:
+        os.unlink(path)
+        return
+    if status == errno.ENOENT:
+        return
+    raise ConfigError(f"api.socket {path}: another daemon answers there; stop it or choose another path")
+
+
+class ApiServer:
+    """Serves ``app`` on ``path`` from :meth:`start` to :meth:`stop`."""
+
+    def __init__(self, app: ASGIApp, path: Path) -> None:
+        self.path = path
+        self._listener: socket.socket | None = None
+        self._identity: tuple[int, int] | None = None
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                http=PeerProtocol,
+                ws="none",
+                lifespan="off",
+                loop="asyncio",
+                log_config=None,
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                limit_concurrency=CONNECTIONS_MAX,
+                timeout_keep_alive=30,
+                timeout_graceful_shutdown=STOP_SECONDS_MAX,
+            )
+        )
+        self._thread = threading.Thread(target=self._run, name="api", daemon=True)
+
+    def _run(self) -> None:
+        assert self._listener is not None
+        self._server.run(sockets=[self._listener])
+
+    def start(self) -> None:
+        """Listen; returns when requests are answered.
+
+        :raises ConfigError: see :func:`listen`.
+        """
+        self._listener = listen(self.path)
+        found = os.stat(self.path)
+        self._identity = (found.st_dev, found.st_ino)
+        self._thread.start()
+        waited = threading.Event()
+        for _ in range(int(START_SECONDS_MAX / 0.005)):
+            if self._server.started:
+                return
+            if not self._thread.is_alive():
+                break
+            waited.wait(0.005)
+        self.stop()
+        raise ConfigError(f"api.socket {self.path}: the server did not start; the log says why")
+
+    def stop(self) -> None:
+        """Finish what is being answered (a few seconds at most), close, remove the socket."""
+        self._server.should_exit = True
+        if self._thread.ident is not None:
+            self._thread.join(STOP_SECONDS_MAX + 5.0)
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+        self._remove()
+
+    def _remove(self) -> None:
+        """Remove the socket's file if it is still ours and not a successor's."""
+        with contextlib.suppress(FileNotFoundError):
+            found = os.stat(self.path)
+            if (found.st_dev, found.st_ino) == self._identity:
+                os.unlink(self.path)
+        self._identity = None

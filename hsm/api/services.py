@@ -1,0 +1,115 @@
+"""What the API asks of the daemon, as protocols: it builds nothing and owns nothing itself.
+
+Every method may raise the errors of :mod:`hsm.errors`; :mod:`hsm.api.problems` says what a client
+sees of each. ``by`` names the person for the journal, as :mod:`hsm.api.identity` found out.
+Returned dictionaries hold plain values, enumerations and aware datetimes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from hsm.catalog.engine import Catalog
+from hsm.catalog.views import PoolFact
+from hsm.model import Priority
+
+Record = dict[str, Any]
+
+
+class Custody(Protocol):
+    """Where volumes are: libraries, the shelf, and what an operator answers."""
+
+    def inventory(self, library: str | None) -> list[Record]:
+        """Look into one library or all. Each element: library, kind, address, barcode, and what the
+        catalog knows of the volume (pool, state) where there is one."""
+        ...
+
+    def operator_done(self, barcode: str, by: str, comment: str = "") -> Record: ...
+
+    def operator_refuse(self, barcode: str, by: str, comment: str) -> Record: ...
+
+    def export(self, barcode: str, shelf: str, by: str) -> Record: ...
+
+    def import_(self, barcode: str, by: str) -> Record: ...
+
+    def load(self, barcode: str, drive: int, by: str) -> Record: ...
+
+    def unload(self, library: str, drive: int, by: str) -> Record: ...
+
+
+class Recall(Protocol):
+    """Bringing packages back to where they can be read."""
+
+    def request_study(self, uid: str, priority: Priority, who: str) -> Record:
+        """``uid`` is of a study, series or instance. Returns packages, requests (their numbers),
+        state, eta (in words)."""
+        ...
+
+    def progress(self, request_pks: Sequence[int]) -> list[Record]:
+        """One record a request: id, state, and as far as known bytes_done, bytes, eta, error."""
+        ...
+
+
+class Policies(Protocol):
+    """The rules in force."""
+
+    def listing(self) -> list[Record]: ...
+
+    def check(self, texts: Mapping[str, str] | None = None) -> Record:
+        """Check ``texts`` (file name -> text), or the configured folder again."""
+        ...
+
+    def run(self, name: str | None, dry_run: bool, by: str) -> Record: ...
+
+    def explain(self, study_uid: str) -> Record: ...
+
+
+class Queue(Protocol):
+    """Acts on single requests.
+
+    :raises Refused: no such request, or its state does not allow it.
+    """
+
+    def cancel(self, pk: int, by: str) -> None: ...
+
+    def retry(self, pk: int, by: str) -> None: ...
+
+
+class Volumes(Protocol):
+    """Acts on single volumes."""
+
+    def label(self, barcode: str, pool: str, by: str) -> Record: ...
+
+    def retire(self, barcode: str, by: str) -> Record | None: ...
+
+    def move(self, barcode: str, shelf: str, by: str) -> Record | None: ...
+
+
+class Daemon(Protocol):
+    """The process itself."""
+
+    def status(self) -> Record:
+        """version, started_at, listen (``{"dicom": "host:port", "ae_title": …, "api": socket}``),
+        pid, problems (a list of sentences), and where known home, config, associations, drives."""
+        ...
+
+    def reload(self) -> Record:
+        """Read configuration and policies again; a bad one raises ConfigError and changes nothing."""
+        ...
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything the API is joined to."""
+
+    catalog: Catalog
+    pools: Callable[[], Sequence[PoolFact]]
+    """The pools of the configuration in force, in its order."""
+    custody: Custody
+    recall: Recall
+    policies: Policies
+    queue: Queue
+    volumes: Volumes
+    daemon: Daemon

@@ -1,0 +1,162 @@
+"""Volumes, and the mount requests that an operator answers."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from hsm.catalog.tables import Copy, MountRequest, Package, Request, Study, Volume, Waiter
+from hsm.catalog.views.common import Page, Record, place_of
+from hsm.errors import NotFound
+from hsm.states import LIVE_REQUESTS, MountState
+
+
+def volumes(
+    session: Session, page: Page, *, pool: str = "", state: str = "", place: str = ""
+) -> list[Record]:
+    """Volumes by name, with how many copies are on each."""
+    query = select(Volume).order_by(Volume.name).limit(page.limit).offset(page.offset)
+    for column, value in ((Volume.pool, pool), (Volume.state, state), (Volume.place, place)):
+        if value:
+            query = query.where(column == value)
+    found = list(session.scalars(query))
+    copies = _copy_counts(session, [volume.pk for volume in found])
+    return [_record(volume, copies[volume.pk]) for volume in found]
+
+
+def volume(session: Session, name: str, page: Page) -> Record:
+    """One volume with the packages on it, ``page`` of them in the order they lie there.
+
+    :raises NotFound: no such volume.
+    """
+    found = session.scalars(select(Volume).where(Volume.name == name)).one_or_none()
+    if found is None:
+        raise NotFound(f"volume {name!r} is not in the catalog; `hsm volume ls` lists them all")
+    record = _record(found, _copy_counts(session, [found.pk])[found.pk])
+    record["error"] = found.error
+    record["packages"] = [
+        {
+            "package": package.key,
+            "study": uid,
+            "bytes": package.size,
+            "state": copy.state,
+            "position": copy.position,
+            "written_at": copy.written_at,
+            "verified_at": copy.verified_at,
+        }
+        for copy, package, uid in session.execute(
+            select(Copy, Package, Study.uid)
+            .join(Package, Package.pk == Copy.package_pk)
+            .join(Study, Study.pk == Package.study_pk)
+            .where(Copy.volume_pk == found.pk, Copy.state != "released")
+            .order_by(Copy.position, Copy.pk)
+            .limit(page.limit)
+            .offset(page.offset)
+        )
+    ]
+    return record
+
+
+def _copy_counts(session: Session, pks: Sequence[int]) -> dict[int, dict[str, int]]:
+    counts: dict[int, dict[str, int]] = defaultdict(dict)
+    query = (
+        select(Copy.volume_pk, Copy.state, func.count())
+        .where(Copy.volume_pk.in_(pks), Copy.state != "released")
+        .group_by(Copy.volume_pk, Copy.state)
+        .order_by(Copy.state)
+    )
+    for pk, state, count in session.execute(query):
+        counts[pk][state] = count
+    return counts
+
+
+def _record(volume: Volume, copies: dict[str, int]) -> Record:
+    return {
+        "name": volume.name,
+        "uuid": volume.uuid,
+        "pool": volume.pool,
+        "state": volume.state,
+        "removable": volume.removable,
+        "used": volume.used,
+        "capacity": volume.capacity,
+        "library": volume.library,
+        "place": volume.place,
+        "element": volume.element,
+        "shelf": volume.shelf,
+        "where": place_of(volume),
+        "copies": copies,
+        "created_at": volume.created_at,
+    }
+
+
+def mounts(session: Session, now: datetime, *, every: bool = False, page: Page | None = None) -> list[Record]:
+    """Mount requests in the order to answer them: by priority, then oldest first.
+
+    ``every`` includes the answered ones, newest first. Each has who waits for it, how many
+    packages are wanted from it and their bytes.
+    """
+    page = page or Page()
+    query = select(MountRequest, Volume).join(Volume, Volume.pk == MountRequest.volume_pk)
+    if every:
+        query = query.order_by(MountRequest.pk.desc())
+    else:
+        query = query.where(MountRequest.state == MountState.OPEN)
+        query = query.order_by(MountRequest.priority, MountRequest.created_at, MountRequest.pk)
+    rows = session.execute(query.limit(page.limit).offset(page.offset)).all()
+    wanted = _wanted(session, [volume.pk for _, volume in rows])
+    waiting = _waiting(session, [volume.pk for _, volume in rows])
+    return [
+        {
+            "id": mount.pk,
+            "barcode": volume.name,
+            "state": mount.state,
+            "pool": volume.pool,
+            "library": volume.library,
+            "where": place_of(volume),
+            "shelf": volume.shelf,
+            "priority": mount.priority,
+            "created_at": mount.created_at,
+            "waiting_seconds": int(((mount.answered_at or now) - mount.created_at).total_seconds()),
+            "requests": wanted[volume.pk][0],
+            "bytes": wanted[volume.pk][1],
+            "waiters": waiting[volume.pk],
+            "answered_at": mount.answered_at,
+            "answered_by": mount.answered_by,
+            "comment": mount.comment,
+        }
+        for mount, volume in rows
+    ]
+
+
+def _wanted(session: Session, volume_pks: Sequence[int]) -> dict[int | None, tuple[int, int]]:
+    """How many live requests want each volume, and the bytes of their packages."""
+    query = (
+        select(Request.volume_pk, func.count(), func.coalesce(func.sum(Package.size), 0))
+        .outerjoin(Package, Package.pk == Request.package_pk)
+        .where(Request.volume_pk.in_(volume_pks), Request.state.in_(LIVE_REQUESTS))
+        .group_by(Request.volume_pk)
+    )
+    found: dict[int | None, tuple[int, int]] = defaultdict(lambda: (0, 0))
+    for pk, count, size in session.execute(query):
+        found[pk] = (count, int(size))
+    return found
+
+
+def _waiting(session: Session, volume_pks: Sequence[int]) -> dict[int | None, list[Record]]:
+    query = (
+        select(Request.volume_pk, Waiter.who, Waiter.since)
+        .join(Waiter, Waiter.request_pk == Request.pk)
+        .where(Request.volume_pk.in_(volume_pks), Request.state.in_(LIVE_REQUESTS))
+        .order_by(Waiter.since, Waiter.pk)
+    )
+    found: dict[int | None, list[Record]] = defaultdict(list)
+    seen = set()
+    for pk, who, since in session.execute(query):
+        if (pk, who) not in seen:  # one caller may wait for several packages of the volume
+            seen.add((pk, who))
+            found[pk].append({"who": who, "since": since})
+    return found

@@ -1,0 +1,166 @@
+"""The whole archive on one screen, and the same numbers for a monitoring system."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from hsm.catalog.tables import Copy, MountRequest, Package, Request, Run, Study, Volume
+from hsm.catalog.views.common import PoolFact, Record
+from hsm.states import LIVE_REQUESTS, MountState, RequestState
+
+SHOWN_REQUEST_STATES = (*LIVE_REQUESTS, RequestState.FAILED)
+"""Done and cancelled requests are history; counting them would read the whole table."""
+
+
+def overview(session: Session, pools: Sequence[PoolFact]) -> Record:
+    """What the archive holds and what it is doing.
+
+    Keys: ``totals`` (studies, instances, bytes, packages, unsealed), ``pools`` (see
+    :func:`_pool_rows`), ``queue`` (kind, state, requests), ``mounts_open``, ``runs`` (the last of
+    each policy).
+    """
+    return {
+        "totals": _totals(session),
+        "pools": _pool_rows(session, pools),
+        "queue": _queue_counts(session),
+        "mounts_open": _mounts_open(session),
+        "runs": last_runs(session),
+    }
+
+
+def _totals(session: Session) -> Record:
+    studies, instances, size, unsealed = session.execute(
+        select(
+            func.count(),
+            func.coalesce(func.sum(Study.n_instances), 0),
+            func.coalesce(func.sum(Study.n_bytes), 0),
+            func.coalesce(func.sum(Study.unsealed), 0),
+        ).select_from(Study)
+    ).one()
+    packages = session.scalar(select(func.count()).select_from(Package)) or 0
+    return {
+        "studies": studies,
+        "instances": int(instances),
+        "bytes": int(size),
+        "packages": packages,
+        "unsealed": int(unsealed),
+    }
+
+
+@dataclass
+class _Tally:
+    volumes: dict[str, int] = field(default_factory=dict)
+    used: int = 0
+    capacity: int = 0
+    copies: dict[str, int] = field(default_factory=dict)
+    copy_bytes: int = 0
+
+
+def _pool_rows(session: Session, pools: Sequence[PoolFact]) -> list[Record]:
+    """One record a pool: name, tier, layout, library, volumes (by state), used, capacity, copies
+    (by state), package_bytes (in copies that are not released). Pools that only the catalog
+    knows come last with an empty tier."""
+    tallies = {pool.name: _Tally() for pool in pools}
+    by_volume = select(
+        Volume.pool, Volume.state, func.count(), func.sum(Volume.used), func.sum(Volume.capacity)
+    ).group_by(Volume.pool, Volume.state)
+    for pool, state, count, used, capacity in session.execute(by_volume.where(Volume.pool.is_not(None))):
+        tally = tallies.setdefault(str(pool), _Tally())
+        tally.volumes[state] = count
+        tally.used += int(used)
+        tally.capacity += int(capacity)
+    by_copy = (
+        select(Volume.pool, Copy.state, func.count(), func.sum(Package.size))
+        .join(Volume, Volume.pk == Copy.volume_pk)
+        .join(Package, Package.pk == Copy.package_pk)
+        .where(Copy.state != "released", Volume.pool.is_not(None))
+        .group_by(Volume.pool, Copy.state)
+    )
+    for pool, state, count, size in session.execute(by_copy):
+        tally = tallies.setdefault(str(pool), _Tally())
+        tally.copies[state] = count
+        tally.copy_bytes += int(size)
+    known = {pool.name: pool for pool in pools}
+    return [_pool_row(name, tally, known.get(name)) for name, tally in tallies.items()]
+
+
+def _pool_row(name: str, tally: _Tally, pool: PoolFact | None) -> Record:
+    return {
+        "name": name,
+        "tier": pool.tier.value if pool else "",
+        "layout": pool.layout if pool else "",
+        "library": pool.library if pool else None,
+        "volumes": dict(sorted(tally.volumes.items())),
+        "used": tally.used,
+        "capacity": tally.capacity,
+        "copies": dict(sorted(tally.copies.items())),
+        "package_bytes": tally.copy_bytes,
+    }
+
+
+def _queue_counts(session: Session) -> list[Record]:
+    rows = session.execute(
+        select(Request.kind, Request.state, func.count())
+        .where(Request.state.in_(SHOWN_REQUEST_STATES))
+        .group_by(Request.kind, Request.state)
+        .order_by(Request.kind, Request.state)
+    )
+    return [{"kind": kind, "state": state, "requests": count} for kind, state, count in rows]
+
+
+def _mounts_open(session: Session) -> int:
+    where = MountRequest.state == MountState.OPEN
+    return session.scalar(select(func.count()).select_from(MountRequest).where(where)) or 0
+
+
+def last_runs(session: Session) -> list[Record]:
+    """The last run of each policy, policies in alphabetical order."""
+    newest = select(func.max(Run.pk)).group_by(Run.policy)
+    rows = session.scalars(select(Run).where(Run.pk.in_(newest)).order_by(Run.policy))
+    return [run_record(run) for run in rows]
+
+
+def run_record(run: Run) -> Record:
+    """Keys: id, policy, digest, started_at, finished_at, matched, requested, refused."""
+    return {
+        "id": run.pk,
+        "policy": run.policy,
+        "digest": run.policy_digest.hex(),
+        "started_at": run.started_at,
+        "finished_at": run.finished_at,
+        "matched": run.matched,
+        "requested": run.requested,
+        "refused": run.refused,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One number for a monitoring system."""
+
+    name: str
+    labels: tuple[tuple[str, str], ...]
+    value: float
+
+
+def samples(shown: Record) -> Iterator[Sample]:
+    """The numbers of an :func:`overview`, as gauges of the Prometheus data model."""
+    for noun, value in shown["totals"].items():
+        yield Sample(f"hsm_{noun}", (), value)
+    for pool in shown["pools"]:
+        label = (("pool", pool["name"]), ("tier", pool["tier"]))
+        yield Sample("hsm_pool_used_bytes", label, pool["used"])
+        yield Sample("hsm_pool_capacity_bytes", label, pool["capacity"])
+        yield Sample("hsm_pool_package_bytes", label, pool["package_bytes"])
+        for state, count in pool["volumes"].items():
+            yield Sample("hsm_pool_volumes", (*label, ("state", state)), count)
+        for state, count in pool["copies"].items():
+            yield Sample("hsm_pool_copies", (*label, ("state", state)), count)
+    for row in shown["queue"]:
+        label = (("kind", row["kind"]), ("state", row["state"]))
+        yield Sample("hsm_queue_requests", label, row["requests"])
+    yield Sample("hsm_mount_requests_open", (), shown["mounts_open"])

@@ -1,0 +1,305 @@
+"""Studies: finding them, what is in one, and where every copy of it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+from sqlalchemy import ColumnElement, Text, and_, cast, or_, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from hsm.catalog import placement
+from hsm.catalog.tables import Copy, Journal, Package, Patient, Request, Series, Study, Volume
+from hsm.catalog.views.common import Page, Record, Tiers, place_of
+from hsm.errors import BadInput, NotFound
+from hsm.model import Availability, CopyAt, Place, Tier, check_uid
+from hsm.states import LIVE_REQUESTS, READABLE_COPIES, VolumeState
+from hsm.text import normalise
+
+ESCAPE = "/"
+GONE = ("released",)
+"""Copy states that hold no bytes and are not shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class StudyFilter:
+    """What to find. Every non-empty field narrows; ``*`` and ``?`` are wildcards as in C-FIND.
+
+    ``date`` is ``YYYYMMDD``, ``YYYYMMDD-``, ``-YYYYMMDD`` or a range. ``text`` is found anywhere in
+    patient name, patient ID, accession number, description or UID.
+    """
+
+    text: str = ""
+    patient_id: str = ""
+    name: str = ""
+    accession: str = ""
+    date: str = ""
+    uid: str = ""
+    modality: str = ""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if len(getattr(self, field.name)) > 256:
+                raise BadInput(f"{field.name} is longer than 256 characters")
+        parse_dates(self.date)
+
+
+def parse_dates(text: str) -> tuple[str, str]:
+    """First and last day of a DICOM date range (PS3.4 section C.2.2.2.5); empty where open.
+
+    :raises BadInput: not ``YYYYMMDD`` or two of them joined by ``-``.
+    """
+    first, dash, last = text.partition("-")
+    if not dash:
+        last = first
+    for day in (first, last):
+        if day and not (len(day) == 8 and day.isascii() and day.isdigit()):
+            raise BadInput(f"date {text!r}: expected YYYYMMDD, YYYYMMDD-, -YYYYMMDD or YYYYMMDD-YYYYMMDD")
+    return first, last
+
+
+def like_pattern(value: str, *, anywhere: bool = False) -> str:
+    """``value`` with its wildcards as a LIKE pattern with ``/`` as the escape character."""
+    for character in (ESCAPE, "%", "_"):
+        value = value.replace(character, ESCAPE + character)
+    value = value.replace("*", "%").replace("?", "_")
+    return f"%{value}%" if anywhere else value
+
+
+def _like(column: InstrumentedAttribute[str], value: str, *, anywhere: bool = False) -> ColumnElement[bool]:
+    return column.ilike(like_pattern(value, anywhere=anywhere), escape=ESCAPE)
+
+
+def _conditions(wanted: StudyFilter) -> list[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = []
+    exact: tuple[tuple[InstrumentedAttribute[str], str], ...] = (
+        (Patient.patient_id, wanted.patient_id),
+        (Study.accession, wanted.accession),
+        (Study.uid, wanted.uid),
+    )
+    for column, value in exact:
+        if value:
+            wild = "*" in value or "?" in value
+            found.append(column.like(like_pattern(value), escape=ESCAPE) if wild else column == value)
+    if wanted.name:
+        found.append(_name_like(wanted.name))
+    if wanted.modality:
+        found.append(Study.modalities.contains(f"\\{wanted.modality}\\", autoescape=True))
+    first, last = parse_dates(wanted.date)
+    if first:
+        found.append(Study.date >= first)
+    if last:
+        found.append(Study.date.between("0", last))  # a study without a date is before no day
+    if wanted.text:
+        columns = (Patient.patient_id, Study.accession, Study.description, Study.uid)
+        anywhere = [_like(column, wanted.text, anywhere=True) for column in columns]
+        found.append(or_(_name_like(f"*{wanted.text}*"), *anywhere))
+    return found
+
+
+def _name_like(value: str) -> ColumnElement[bool]:
+    """Any component group; without wildcards the beginning of it, as people type names."""
+    value = normalise(value).replace(" ", "*")  # "doe jane" finds DOE^JANE
+    pattern = like_pattern(value if "*" in value or "?" in value else f"{value}*")
+    return or_(
+        Patient.name_alphabetic.like(pattern, escape=ESCAPE),
+        Patient.name_other.like(pattern, escape=ESCAPE),
+        Patient.name_other.like(f"%={pattern}", escape=ESCAPE),
+    )
+
+
+def find_studies(session: Session, wanted: StudyFilter, page: Page, tiers: Tiers) -> list[Record]:
+    """Studies that match, the last received first; see :func:`_study_record` for the keys."""
+    query = (
+        select(Study, Patient)
+        .join(Patient, Patient.pk == Study.patient_pk)
+        .where(*_conditions(wanted))
+        .order_by(Study.last_received.desc(), Study.pk.desc())
+        .limit(page.limit)
+        .offset(page.offset)
+    )
+    rows = session.execute(query).all()
+    known = _availabilities(session, [row[0] for row in rows], tiers)
+    return [_study_record(study, patient, known[study.pk]) for study, patient in rows]
+
+
+def study(session: Session, uid: str, tiers: Tiers) -> Record:
+    """One study: its record, ``series`` and ``packages`` with their ``copies``, live ``requests``.
+
+    :raises BadInput: not a UID.
+    :raises NotFound: no such study.
+    """
+    found, patient = _one(session, uid)
+    record = _study_record(found, patient, _availabilities(session, [found], tiers)[found.pk])
+    record["series"] = [
+        {
+            "uid": series.uid,
+            "number": series.number,
+            "modality": series.modality,
+            "description": series.description,
+            "body_part": series.body_part,
+            "instances": series.n_instances,
+        }
+        for series in session.scalars(
+            select(Series).where(Series.study_pk == found.pk).order_by(Series.number, Series.pk)
+        )
+    ]
+    record["packages"] = _packages(session, found.pk)
+    record["requests"] = [
+        {"id": entry.pk, "kind": entry.kind, "state": entry.state, "pool": entry.pool, "error": entry.error}
+        for entry in session.scalars(
+            select(Request)
+            .where(Request.study_pk == found.pk, Request.state.in_(LIVE_REQUESTS))
+            .order_by(Request.pk)
+        )
+    ]
+    return record
+
+
+def locate(session: Session, uid: str, tiers: Tiers) -> Record:
+    """Where every copy of the study is: ``study``, ``availability``, ``unsealed``, ``copies``."""
+    found, _ = _one(session, uid)
+    copies = [
+        {"package": package["package"], "bytes": package["bytes"], **copy}
+        for package in _packages(session, found.pk)
+        for copy in package["copies"]
+    ]
+    return {
+        "study": found.uid,
+        "availability": _availabilities(session, [found], tiers)[found.pk].value,
+        "unsealed": found.unsealed,
+        "copies": copies,
+    }
+
+
+def history(session: Session, uid: str, page: Page) -> list[Record]:
+    """The journal's records about the study, its copies and its requests, oldest first.
+
+    Keys: seq, at, actor, verb, kind, subject, detail.
+    """
+    found, _ = _one(session, uid)
+    requests = select(cast(Request.pk, Text)).where(Request.study_pk == found.pk)
+    about = or_(
+        and_(Journal.kind == "study", Journal.subject == found.uid),
+        and_(Journal.kind == "request", Journal.subject.in_(requests)),
+    )
+    query = select(Journal).where(about).order_by(Journal.seq).limit(page.limit).offset(page.offset)
+    return [
+        {
+            "seq": entry.seq,
+            "at": entry.at,
+            "actor": entry.actor,
+            "verb": entry.verb,
+            "kind": entry.kind,
+            "subject": entry.subject,
+            "detail": json.loads(entry.detail or "{}"),
+        }
+        for entry in session.scalars(query)
+    ]
+
+
+def _one(session: Session, uid: str) -> tuple[Study, Patient]:
+    check_uid(uid, "Study Instance UID")
+    query = select(Study, Patient).join(Patient, Patient.pk == Study.patient_pk).where(Study.uid == uid)
+    row = session.execute(query).one_or_none()
+    if row is None:
+        raise NotFound(f"study {uid} is not in the catalog; `hsm study find` searches by name, ID or date")
+    return row[0], row[1]
+
+
+def _study_record(study: Study, patient: Patient, availability: Availability) -> Record:
+    return {
+        "uid": study.uid,
+        "availability": availability.value,
+        "patient_id": patient.patient_id,
+        "issuer": patient.issuer,
+        "patient_name": patient.name,
+        "birth_date": patient.birth_date,
+        "sex": patient.sex,
+        "date": study.date,
+        "time": study.time,
+        "accession": study.accession,
+        "description": study.description,
+        "referring_physician": study.referring_physician,
+        "modalities": [name for name in study.modalities.split("\\") if name],
+        "series_count": study.n_series,
+        "instances": study.n_instances,
+        "bytes": study.n_bytes,
+        "unsealed": study.unsealed,
+        "package_count": study.packages,
+        "source_ae": study.source_ae,
+        "first_received": study.first_received,
+        "last_received": study.last_received,
+        "last_accessed": study.last_accessed,
+    }
+
+
+def _packages(session: Session, study_pk: int) -> list[Record]:
+    found: dict[int, Record] = {}
+    packages = select(Package).where(Package.study_pk == study_pk).order_by(Package.number)
+    for package in session.scalars(packages):
+        found[package.pk] = {
+            "package": package.key,
+            "bytes": package.size,
+            "instances": package.n_instances,
+            "digest": package.digest.hex(),
+            "sealed_at": package.sealed_at,
+            "copies": [],
+        }
+    copies = (
+        select(Copy, Volume)
+        .join(Volume, Volume.pk == Copy.volume_pk)
+        .join(Package, Package.pk == Copy.package_pk)
+        .where(Package.study_pk == study_pk, Copy.state.not_in(GONE))
+        .order_by(Copy.package_pk, Copy.pk)
+    )
+    for copy, volume in session.execute(copies):
+        found[copy.package_pk]["copies"].append(_copy_record(copy, volume))
+    return list(found.values())
+
+
+def _copy_record(copy: Copy, volume: Volume) -> Record:
+    return {
+        "state": copy.state,
+        "pool": volume.pool,
+        "volume": volume.name,
+        "volume_state": volume.state,
+        "place": volume.place,
+        "where": place_of(volume),
+        "locator": copy.locator,
+        "written_at": copy.written_at,
+        "verified_at": copy.verified_at,
+    }
+
+
+def _availabilities(session: Session, studies: Sequence[Study], tiers: Tiers) -> dict[int, Availability]:
+    """Each study's availability: the least available of its packages' (PS3.4 section C.4.1.1.3.2)."""
+    query = select(Package.pk, Package.study_pk).where(Package.study_pk.in_([study.pk for study in studies]))
+    owners = {row.pk: row.study_pk for row in session.execute(query)}
+    known = {study.pk: [Availability.ONLINE] if study.unsealed else [] for study in studies}
+    copies = placement.copies(session, owners)
+    for package_pk, study_pk in owners.items():
+        known[study_pk].append(availability(copies.get(package_pk, []), tiers))
+    return {
+        pk: max(found, key=lambda each: each.rank, default=Availability.UNAVAILABLE)
+        for pk, found in known.items()
+    }
+
+
+def availability(copies: Sequence[CopyAt], tiers: Tiers) -> Availability:
+    """One package's availability: the most available of its copies'."""
+    return min(
+        (_of_copy(copy, tiers.get(copy.pool)) for copy in copies),
+        key=lambda each: each.rank,
+        default=Availability.UNAVAILABLE,
+    )
+
+
+def _of_copy(copy: CopyAt, tier: Tier | None) -> Availability:
+    if copy.state not in READABLE_COPIES or copy.volume_state == VolumeState.LOST or tier is None:
+        return Availability.UNAVAILABLE
+    if tier is Tier.ONLINE:
+        return Availability.ONLINE
+    at_hand = tier is Tier.NEARLINE or copy.place in (Place.SLOT, Place.DRIVE, Place.MOUNTED)
+    return Availability.NEARLINE if at_hand else Availability.OFFLINE

@@ -1,0 +1,308 @@
+"""The control API's counterpart: one typed method for each path, errors as four classes.
+
+Everything returned is what the daemon answered in JSON: times are ISO 8601 in UTC, sizes bytes,
+digests hexadecimal. docs/cli.md lists the keys.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx
+
+from hsm.uds import short_path
+
+Record = dict[str, Any]
+
+CONNECT_SECONDS = 5.0
+READ_SECONDS = 65.0
+ACT_SECONDS = 905.0
+"""A little longer than the daemon's own limits, so that its answer is the one that is seen."""
+
+
+class ApiError(Exception):
+    """Base: the daemon could not be asked, or its answer was no success.
+
+    :ivar kind: the sort of error, as :mod:`hsm.api.problems` names it.
+    :ivar hint: what to do next; may be empty.
+    :ivar exit_code: what a command ends with.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, kind: str = "", hint: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.hint = hint
+
+
+class Problem(ApiError):
+    """The daemon looked or tried, and something is wrong (exit code 1)."""
+
+    exit_code = 1
+
+
+class BadRequest(ApiError):
+    """What was asked makes no sense to the daemon (exit code 2)."""
+
+    exit_code = 2
+
+
+class Unreachable(ApiError):
+    """No daemon answers (exit code 3)."""
+
+    exit_code = 3
+
+
+class Refused(ApiError):
+    """A promise, a right or a state forbids it, or a person must act first (exit code 4)."""
+
+    exit_code = 4
+
+
+KINDS: Mapping[str, type[ApiError]] = {
+    "bad input": BadRequest,
+    "refused": Refused,
+    "operator needed": Refused,
+}
+
+
+class Client:
+    """A connection to the daemon whose control socket is ``path``; a context manager.
+
+    :raises ApiError: every method may, one of its four subclasses.
+    """
+
+    def __init__(self, path: Path, *, by: str = "") -> None:
+        self.path = path
+        self._by = by
+        self._held = contextlib.ExitStack()
+        self._connects = False
+        try:
+            self._address = address = self._held.enter_context(short_path(path))
+        except OSError as error:
+            raise self._unreachable(error.strerror or str(error)) from error
+        self._http = self._held.enter_context(
+            # No TLS on a unix socket; reading the machine's certificates would take 50 ms.
+            httpx.Client(transport=httpx.HTTPTransport(uds=address, verify=False), base_url="http://hsm")
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._held.close()
+
+    # What is there
+
+    def health(self) -> Record:
+        return self._get("/v1/health")
+
+    def status(self) -> Record:
+        return self._get("/v1/status")
+
+    def metrics(self) -> str:
+        """Prometheus text."""
+        return self._ask("GET", "/metrics", READ_SECONDS).text
+
+    def find_studies(self, **wanted: str | int) -> list[Record]:
+        """``text, patient_id, name, accession, date, uid, modality, limit, offset``."""
+        return self._list("/v1/studies", **wanted)
+
+    def study(self, uid: str) -> Record:
+        return self._get(f"/v1/studies/{_part(uid)}")
+
+    def locate(self, uid: str) -> Record:
+        return self._get(f"/v1/studies/{_part(uid)}/copies")
+
+    def history(self, uid: str, *, limit: int, offset: int = 0) -> list[Record]:
+        return self._list(f"/v1/studies/{_part(uid)}/history", limit=limit, offset=offset)
+
+    def explain(self, uid: str) -> Record:
+        """What the policies want for one study, and why."""
+        return self._get(f"/v1/studies/{_part(uid)}/policies")
+
+    def queue(
+        self, *, kind: str = "", state: str = "", study: str = "", limit: int, offset: int = 0
+    ) -> list[Record]:
+        return self._list("/v1/queue", kind=kind, state=state, study=study, limit=limit, offset=offset)
+
+    def request(self, pk: int) -> Record:
+        return self._get(f"/v1/queue/{pk}")
+
+    def volumes(
+        self, *, pool: str = "", state: str = "", place: str = "", limit: int, offset: int = 0
+    ) -> list[Record]:
+        return self._list("/v1/volumes", pool=pool, state=state, place=place, limit=limit, offset=offset)
+
+    def volume(self, barcode: str, *, limit: int = 50, offset: int = 0) -> Record:
+        return self._get(f"/v1/volumes/{_part(barcode)}", limit=limit, offset=offset)
+
+    def mounts(self, *, every: bool = False, limit: int = 50) -> list[Record]:
+        """Mount requests: the open ones, or every one."""
+        return self._list("/v1/mounts", all="true" if every else "", limit=limit)
+
+    def inventory(self, library: str = "") -> list[Record]:
+        return self._list("/v1/library", library=library)
+
+    def policies(self) -> list[Record]:
+        return self._list("/v1/policies")
+
+    def runs(self, *, policy: str = "", limit: int = 50) -> list[Record]:
+        return self._list("/v1/runs", policy=policy, limit=limit)
+
+    def decisions(self, *, run: int | None = None, study: str = "", limit: int = 50) -> list[Record]:
+        return self._list("/v1/decisions", run="" if run is None else run, study=study, limit=limit)
+
+    def progress(self, requests: Sequence[int]) -> list[Record]:
+        """How far these recalls are."""
+        return self._list("/v1/recalls", requests=",".join(map(str, requests)))
+
+    # What changes something
+
+    def recall(self, uids: Sequence[str], priority: str = "routine") -> list[Record]:
+        """One record for each UID: packages, requests, state, eta."""
+        return _array(self._act("/v1/recalls", {"uids": list(uids), "priority": priority}))
+
+    def cancel(self, pk: int) -> Record:
+        return self._post(f"/v1/queue/{pk}/cancel")
+
+    def retry(self, pk: int) -> Record:
+        return self._post(f"/v1/queue/{pk}/retry")
+
+    def label(self, barcode: str, pool: str) -> Record:
+        return self._post(f"/v1/volumes/{_part(barcode)}/label", pool=pool)
+
+    def move(self, barcode: str, shelf: str) -> Record:
+        return self._post(f"/v1/volumes/{_part(barcode)}/move", shelf=shelf)
+
+    def retire(self, barcode: str) -> Record:
+        return self._post(f"/v1/volumes/{_part(barcode)}/retire")
+
+    def operator_done(self, barcode: str, comment: str = "") -> Record:
+        return self._post(f"/v1/mounts/{_part(barcode)}/done", comment=comment)
+
+    def operator_refuse(self, barcode: str, comment: str) -> Record:
+        return self._post(f"/v1/mounts/{_part(barcode)}/refuse", comment=comment)
+
+    def load(self, barcode: str, drive: int) -> Record:
+        return self._post("/v1/library/load", barcode=barcode, drive=drive)
+
+    def unload(self, library: str, drive: int) -> Record:
+        return self._post("/v1/library/unload", library=library, drive=drive)
+
+    def export(self, barcode: str, shelf: str) -> Record:
+        return self._post("/v1/library/export", barcode=barcode, shelf=shelf)
+
+    def import_(self, barcode: str) -> Record:
+        return self._post("/v1/library/import", barcode=barcode)
+
+    def check_policies(self, texts: Mapping[str, str] | None = None) -> Record:
+        """Check these texts (file name -> text), or the folder that the daemon uses."""
+        members = {} if texts is None else {"texts": dict(texts)}
+        return self._post("/v1/policies/check", **members)
+
+    def run_policies(self, name: str = "", *, dry_run: bool = False) -> Record:
+        return self._post("/v1/policies/run", name=name, dry_run=dry_run)
+
+    def reload(self) -> Record:
+        return self._post("/v1/reload")
+
+    # How it is asked
+
+    def _get(self, path: str, **parameters: str | int) -> Record:
+        return _object(self._ask("GET", path, READ_SECONDS, params=_given(parameters)))
+
+    def _list(self, path: str, **parameters: str | int) -> list[Record]:
+        return _array(self._ask("GET", path, READ_SECONDS, params=_given(parameters)))
+
+    def _post(self, path: str, **members: Any) -> Record:
+        return _object(self._act(path, members))
+
+    def _act(self, path: str, members: Record) -> httpx.Response:
+        by = {"by": self._by} if self._by else {}
+        return self._ask("POST", path, ACT_SECONDS, json=members | by)
+
+    def _ask(self, method: str, path: str, seconds: float, **more: Any) -> httpx.Response:
+        timeout = httpx.Timeout(seconds, connect=CONNECT_SECONDS)
+        try:
+            self._try_connecting()
+            answer = self._http.request(method, path, timeout=timeout, **more)
+        except httpx.ReadTimeout as error:
+            raise Problem(
+                f"the daemon did not answer within {seconds:g} s", "time-out", "look again with `hsm status`"
+            ) from error
+        except (httpx.TransportError, OSError) as error:
+            self._connects = False
+            raise self._unreachable(str(error)) from error
+        if answer.is_success:
+            return answer
+        raise _failure(answer)
+
+    def _try_connecting(self) -> None:
+        """Connect once by hand: httpcore forgets to close a unix socket that does not connect."""
+        if self._connects:
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(CONNECT_SECONDS)
+            probe.connect(self._address)
+        self._connects = True
+
+    def _unreachable(self, why: str) -> Unreachable:
+        return Unreachable(
+            f"no daemon answers on {self.path}: {why}",
+            "unreachable",
+            "start one with `hsm serve`, or name its socket with --socket or its data folder with --home",
+        )
+
+
+def _given(parameters: Mapping[str, str | int]) -> dict[str, str | int]:
+    return {name: value for name, value in parameters.items() if value != ""}
+
+
+def _object(answer: httpx.Response) -> Record:
+    found = _json(answer)
+    if not isinstance(found, dict):
+        raise Problem(f"{answer.request.url.path}: expected a JSON object", "failed")
+    return found
+
+
+def _array(answer: httpx.Response) -> list[Record]:
+    found = _json(answer)
+    if not isinstance(found, list):
+        raise Problem(f"{answer.request.url.path}: expected a JSON array", "failed")
+    return found
+
+
+def _json(answer: httpx.Response) -> Any:
+    try:
+        return answer.json()
+    except ValueError as error:
+        raise Problem(f"{answer.request.url.path}: the answer is not JSON: {error}", "failed") from error
+
+
+def _part(text: str) -> str:
+    """``text`` as one part of a path. An empty, dotted or slashed one would name another path."""
+    if text in ("", ".", "..") or "/" in text:
+        raise BadRequest(f"{text!r} cannot be a name", "bad input")
+    return quote(text, safe="")
+
+
+def _failure(answer: httpx.Response) -> ApiError:
+    try:
+        said = answer.json()
+        message, kind, hint = str(said["error"]), str(said["kind"]), str(said["hint"])
+    except (ValueError, KeyError, TypeError):
+        return Problem(f"the daemon answered {answer.status_code}: {answer.text[:200]}", "failed")
+    return KINDS.get(kind, Problem)(message, kind, hint)

@@ -1,0 +1,316 @@
+"""A daemon that is all API: real server, real socket, real catalog; the services are scripted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from hsm.api.services import Services
+from hsm.catalog import journal
+from hsm.catalog.engine import Catalog
+from hsm.catalog.tables import (
+    Copy,
+    Decision,
+    MountRequest,
+    Package,
+    Patient,
+    Request,
+    Run,
+    Series,
+    Study,
+    Volume,
+    Waiter,
+)
+from hsm.catalog.views import PoolFact
+from hsm.errors import NotFound, Refused
+from hsm.model import Priority, Tier
+
+LONG_UID = "1.2.826.0.1.3680043.8.498.12345678901234567890123456789012345678"
+"""64 characters: the longest a UID may be."""
+TAPE_UID = "1.2.3.4.2"
+NEW_UID = "1.2.3.4.3"
+POOLS = (
+    PoolFact("online", Tier.ONLINE, "files"),
+    PoolFact("nearline", Tier.NEARLINE, "packages"),
+    PoolFact("tape", Tier.OFFLINE, "packages", "sim"),
+)
+
+assert len(LONG_UID) == 64
+
+
+@dataclass
+class Script:
+    """What the scripted services were asked, and what they answer or raise next."""
+
+    asked: list[tuple[Any, ...]] = field(default_factory=list)
+    answers: dict[str, Any] = field(default_factory=dict)
+
+    def reset(self) -> None:
+        self.asked.clear()
+        self.answers.clear()
+        self.answers["status"] = {
+            "version": "0.1.0",
+            "started_at": datetime(2026, 1, 1, tzinfo=UTC),
+            "listen": {"dicom": "127.0.0.1:11112", "ae_title": "HSM", "api": "/run/hsm/hsm.sock"},
+            "pid": 4711,
+            "problems": [],
+            "associations": 2,
+        }
+
+    def note(self, name: str, *arguments: Any) -> Any:
+        self.asked.append((name, *arguments))
+        answer = self.answers.get(name, {"ok": True})
+        if isinstance(answer, Exception):
+            raise answer
+        if isinstance(answer, list) and answer and answer[0] == "in turn":
+            return answer.pop(1) if len(answer) > 2 else answer[1]
+        return answer() if callable(answer) else answer
+
+
+class Custody:
+    def __init__(self, script: Script) -> None:
+        self._note = script.note
+
+    def inventory(self, library: str | None) -> list[dict[str, Any]]:
+        return self._note("inventory", library)
+
+    def operator_done(self, barcode: str, by: str, comment: str = "") -> dict[str, Any]:
+        return self._note("operator_done", barcode, by, comment)
+
+    def operator_refuse(self, barcode: str, by: str, comment: str) -> dict[str, Any]:
+        return self._note("operator_refuse", barcode, by, comment)
+
+    def export(self, barcode: str, shelf: str, by: str) -> dict[str, Any]:
+        return self._note("export", barcode, shelf, by)
+
+    def import_(self, barcode: str, by: str) -> dict[str, Any]:
+        return self._note("import", barcode, by)
+
+    def load(self, barcode: str, drive: int, by: str) -> dict[str, Any]:
+        return self._note("load", barcode, drive, by)
+
+    def unload(self, library: str, drive: int, by: str) -> dict[str, Any]:
+        return self._note("unload", library, drive, by)
+
+
+class Recall:
+    def __init__(self, script: Script) -> None:
+        self._note = script.note
+
+    def request_study(self, uid: str, priority: Priority, who: str) -> dict[str, Any]:
+        return self._note("request_study", uid, priority, who)
+
+    def progress(self, request_pks: Sequence[int]) -> list[dict[str, Any]]:
+        return self._note("progress", tuple(request_pks))
+
+
+class Policies:
+    def __init__(self, script: Script) -> None:
+        self._note = script.note
+
+    def listing(self) -> list[dict[str, Any]]:
+        return self._note("listing")
+
+    def check(self, texts: Any = None) -> dict[str, Any]:
+        return self._note("check", texts)
+
+    def run(self, name: str | None, dry_run: bool, by: str) -> dict[str, Any]:
+        return self._note("run", name, dry_run, by)
+
+    def explain(self, study_uid: str) -> dict[str, Any]:
+        return self._note("explain", study_uid)
+
+
+class Queue:
+    def __init__(self, script: Script) -> None:
+        self._note = script.note
+
+    def cancel(self, pk: int, by: str) -> None:
+        self._note("cancel", pk, by)
+
+    def retry(self, pk: int, by: str) -> None:
+        self._note("retry", pk, by)
+
+
+class Volumes:
+    def __init__(self, script: Script) -> None:
+        self._note = script.note
+
+    def label(self, barcode: str, pool: str, by: str) -> dict[str, Any]:
+        return self._note("label", barcode, pool, by)
+
+    def retire(self, barcode: str, by: str) -> None:
+        self._note("retire", barcode, by)
+
+    def move(self, barcode: str, shelf: str, by: str) -> None:
+        self._note("move", barcode, shelf, by)
+
+
+class Daemon:
+    def __init__(self, script: Script) -> None:
+        self._note = script.note
+
+    def status(self) -> dict[str, Any]:
+        return self._note("status")
+
+    def reload(self) -> dict[str, Any]:
+        return self._note("reload")
+
+
+def services(catalog: Catalog, script: Script) -> Services:
+    return Services(
+        catalog=catalog,
+        pools=lambda: POOLS,
+        custody=Custody(script),
+        recall=Recall(script),
+        policies=Policies(script),
+        queue=Queue(script),
+        volumes=Volumes(script),
+        daemon=Daemon(script),
+    )
+
+
+def fill(session: Session, catalog: Catalog) -> None:
+    """Three studies: one online and copied, one on a shelved cartridge, one not sealed yet."""
+    now = catalog.clock.now()
+    for pk, (name, tier) in enumerate((("online", 1), ("nearline", 1)), start=1):
+        session.add(_volume(pk, name, now, pool=name, used=700 * tier))
+    session.add(
+        _volume(
+            3, "T00001", now, pool="tape", used=900, library="sim", place="shelf", shelf="A3", removable=True
+        )
+    )
+    session.add(
+        _volume(4, "T00002", now, library="sim", state="scratch", place="slot", element=1002, removable=True)
+    )
+    patients = (
+        ("P1", "Döe^Jäne=山田^花子", "döe^jäne", "山田^花子"),
+        ("P2", "ROE^RICHARD", "roe^richard", ""),
+    )
+    for pk, (patient_id, name, normal, other) in enumerate(patients, start=1):
+        session.add(
+            Patient(
+                pk=pk, key=patient_id, patient_id=patient_id, issuer="", name=name, name_alphabetic=normal,
+                name_other=other, birth_date="19700101", sex="F",
+            )
+        )  # fmt: skip
+    session.flush()
+    for pk, (uid, owner, date, modalities) in enumerate(
+        (
+            (LONG_UID, 1, "20240110", "\\CT\\SR\\"),
+            (TAPE_UID, 2, "20230501", "\\MR\\"),
+            (NEW_UID, 2, "", "\\US\\"),
+        ),
+        start=1,
+    ):
+        session.add(_study(pk, uid, owner, date, modalities, now + timedelta(seconds=pk)))
+    session.flush()
+    session.add(
+        Series(
+            pk=1, study_pk=1, uid="1.2.3.4.1.1", modality="CT", number=1, description="Thorax",
+            body_part="CHEST",
+            date="", time="", station="", n_instances=3,
+        )
+    )  # fmt: skip
+    for pk in (1, 2):
+        uid = (LONG_UID, TAPE_UID)[pk - 1]
+        session.add(
+            Package(
+                pk=pk, study_pk=pk, number=1, key=f"{uid}.p0001.tar", size=700, digest=bytes(32),
+                n_instances=3,
+                sealed_at=now,
+            )
+        )  # fmt: skip
+    session.flush()
+    for package_pk, volume_pk, state in (
+        (1, 1, "verified"),
+        (1, 2, "verified"),
+        (2, 1, "released"),
+        (2, 3, "verified"),
+    ):
+        session.add(
+            Copy(
+                package_pk=package_pk, volume_pk=volume_pk, state=state, locator="x",
+                position=None, written_at=now,
+                verified_at=now,
+            )
+        )  # fmt: skip
+    _work(session, catalog)
+
+
+def _volume(pk: int, name: str, now: Any, **more: Any) -> Volume:
+    values = {
+        "pool": None, "state": "active", "removable": False, "capacity": 10_000, "used": 0, "library": None,
+        "place": "mounted", "element": None, "shelf": "", "error": "",
+    }  # fmt: skip
+    return Volume(pk=pk, name=name, uuid=f"uuid-{name}", created_at=now, **(values | more))
+
+
+def _study(pk: int, uid: str, patient: int, date: str, modalities: str, at: Any) -> Study:
+    return Study(
+        pk=pk, patient_pk=patient, uid=uid, date=date, time="", study_id="", accession=f"A{pk}",
+        description="Thorax\x1b[31m nativ", referring_physician="", referring_search="",
+        institution="", charset="",
+        modalities=modalities, n_series=1, n_instances=3, n_bytes=600, source_ae="CT1", first_received=at,
+        last_received=at, last_accessed=at, unsealed=3 if uid == NEW_UID else 0,
+        packages=0 if uid == NEW_UID else 1,
+    )  # fmt: skip
+
+
+def _work(session: Session, catalog: Catalog) -> None:
+    now = catalog.clock.now()
+    for pk, kind, state, volume in (
+        (1, "copy", "queued", None),
+        (2, "recall", "waiting", 3),
+        (3, "verify", "failed", 2),
+    ):
+        study = 2 if kind == "recall" else 1
+        session.add(
+            Request(
+                pk=pk, kind=kind, key=f"{kind}:{pk}", state=state, priority=10 * pk,
+                study_pk=study, package_pk=study,
+                volume_pk=volume, pool="tape", reason="policy keep", detail={"a": 1}, attempts=pk, worker="",
+                error="the medium is worn" if state == "failed" else "", not_before=now, created_at=now,
+                started_at=None, finished_at=now if state == "failed" else None,
+            )
+        )  # fmt: skip
+    session.flush()
+    for who in ("C-MOVE from WS1 to WS1", "recall by alice"):
+        session.add(Waiter(request_pk=2, who=who, since=now))
+    session.add(
+        MountRequest(
+            pk=1, volume_pk=3, state="open", priority=20, created_at=now - timedelta(minutes=5),
+            answered_at=None,
+            answered_by="", comment="",
+        )
+    )  # fmt: skip
+    session.add(
+        Run(
+            pk=1, policy="keep", policy_digest=bytes(32), started_at=now, finished_at=now,
+            matched=2, requested=1,
+            refused=0,
+        )
+    )  # fmt: skip
+    session.flush()
+    session.add(
+        Decision(
+            run_pk=1,
+            study_pk=1,
+            rule="to-tape",
+            action="copy",
+            pool="tape",
+            reason="older than 1 d",
+            request_pk=1,
+        )
+    )
+    journal.append(session, now, "ae:CT1", "received", "study", LONG_UID, {"patient_id": "P1"})
+    journal.append(session, now, "daemon", "queued", "request", "1", {"key": "copy:1"})
+    journal.append(session, now, "daemon", "queued", "request", "2", {"key": "recall:2"})
+
+
+REFUSED = Refused("the last verified copy stays")
+ABSENT = NotFound("no volume 'X'")
