@@ -25,7 +25,6 @@ from drivers.base import CHUNK_BYTES, Capacity, Family, Health, ObjectStat, Read
 from drivers.errors import Corrupt, DriverError, NoSpace, NotFound, Permanent, Retryable
 from drivers.oserrors import translated
 from drivers.sentinel import (
-    FOLDER_FLAGS,
     SENTINEL,
     open_folder,
     read_sentinel,
@@ -33,6 +32,7 @@ from drivers.sentinel import (
     write_sentinel,
 )
 from drivers.transfer import check_put, check_range, copy_exactly, safe_key, span, write_all
+from drivers.walk import below, exists, is_object, sync_chain, sync_folder
 
 __all__ = ["FAMILY", "FolderStore", "read_sentinel", "write_sentinel"]
 
@@ -43,8 +43,6 @@ _REMEMBERED_MAX = 10_000
 _PUBLISH_ATTEMPTS = 8
 # What link(2) answers where there are no hard links: vfat, some network and FUSE file systems.
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
-# What fsync(2) of a folder answers where folders cannot be synced (some network and FUSE file systems).
-_NO_FOLDER_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP})
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +124,8 @@ class FolderStore:
         parts = self._parts(key)
         with translated(f"delete {self._root / key}"), self._open_root(checked=True) as root:
             try:
-                with self._folder(root, parts[:-1]) as folder:
-                    if not _is_object(folder, parts[-1]):
+                with below(root, parts[:-1]) as folder:
+                    if not is_object(folder, parts[-1]):
                         return
                     os.unlink(parts[-1], dir_fd=folder)
             except (FileNotFoundError, NotADirectoryError):
@@ -172,7 +170,7 @@ class FolderStore:
             folders, self._unsynced_folders = self._unsynced_folders, set()
         with translated(f"flush {self._root}"), self._open_root(checked=True) as root:
             for parts in folders:
-                self._sync_chain(root, parts)
+                sync_chain(root, parts)
 
     def drop_caches(self) -> None:
         """Each object's next ``get``, in whatever thread, drops its cached pages first."""
@@ -215,21 +213,6 @@ class FolderStore:
         finally:
             os.close(fd)
 
-    @contextmanager
-    def _folder(self, root: int, parts: Sequence[str], *, create: bool = False) -> Iterator[int]:
-        """Walk from the root, following no symbolic link; :raises OSError: as ``open`` does."""
-        fd = os.dup(root)
-        try:
-            for depth, part in enumerate(parts):
-                if create:
-                    self._make_folder(fd, parts[: depth + 1])
-                below = os.open(part, FOLDER_FLAGS | os.O_NOFOLLOW, dir_fd=fd)
-                os.close(fd)
-                fd = below
-            yield fd
-        finally:
-            os.close(fd)
-
     def _make_folder(self, parent: int, parts: Sequence[str]) -> None:
         try:
             os.mkdir(parts[-1], 0o750, dir_fd=parent)
@@ -240,8 +223,8 @@ class FolderStore:
 
     def _open_object(self, parts: tuple[str, ...], key: str) -> int:
         try:
-            with self._open_root(checked=False) as root, self._folder(root, parts[:-1]) as folder:
-                if _is_object(folder, parts[-1]):
+            with self._open_root(checked=False) as root, below(root, parts[:-1]) as folder:
+                if is_object(folder, parts[-1]):
                     return os.open(parts[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
         except (FileNotFoundError, NotADirectoryError):
             pass  # said below, with more care than the error itself
@@ -251,7 +234,7 @@ class FolderStore:
 
     def _refuse_existing(self, root: int, parts: tuple[str, ...], key: str) -> None:
         try:
-            with self._folder(root, parts[:-1]) as folder:
+            with below(root, parts[:-1]) as folder:
                 os.stat(parts[-1], dir_fd=folder, follow_symlinks=False)
         except FileNotFoundError:
             return
@@ -279,7 +262,7 @@ class FolderStore:
     def _incoming(self, root: int) -> Iterator[_Incoming]:
         with suppress(FileExistsError):
             os.mkdir(INCOMING, 0o750, dir_fd=root)
-        with self._folder(root, (INCOMING,)) as folder:
+        with below(root, (INCOMING,)) as folder:
             incoming = self._create(folder)
             try:
                 # Held until the file is closed; tells others who open the store that it is in use. Without
@@ -303,7 +286,7 @@ class FolderStore:
     def _remove_stale(self, root: int) -> None:
         """Remove what puts left in ``.incoming`` when their process died."""
         with translated(f"clean {self._root / INCOMING}"), suppress(FileNotFoundError):
-            with self._folder(root, (INCOMING,)) as folder:
+            with below(root, (INCOMING,)) as folder:
                 for name in os.listdir(folder):
                     fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
                     try:
@@ -316,13 +299,13 @@ class FolderStore:
     def _publish(self, root: int, incoming: _Incoming, parts: tuple[str, ...], key: str) -> None:
         for _ in range(_PUBLISH_ATTEMPTS):
             # A folder may go between walking to it and linking into it: delete prunes empty ones.
-            with suppress(FileNotFoundError), self._folder(root, parts[:-1], create=True) as folder:
+            with suppress(FileNotFoundError), below(root, parts[:-1], self._make_folder) as folder:
                 try:
                     self._link(incoming, folder, parts[-1])
                 except FileExistsError:
                     raise Permanent(f"{key} is in {self._root} already; objects are immutable") from None
                 try:
-                    _sync_folder(folder)
+                    sync_folder(folder)
                     self._make_chain_durable(root, parts[:-1])
                 except OSError:
                     os.unlink(parts[-1], dir_fd=folder)
@@ -340,7 +323,7 @@ class FolderStore:
                 raise
             # rename overwrites, so look first; the lock makes the two one step among this store's users.
             with self._publishing:
-                if _exists(folder, name):
+                if exists(folder, name):
                     raise FileExistsError(errno.EEXIST, "exists") from error
                 os.rename(incoming.name, name, src_dir_fd=incoming.folder, dst_dir_fd=folder)
 
@@ -350,20 +333,11 @@ class FolderStore:
         with self._lock:
             if name in self._durable_folders:
                 return
-        self._sync_chain(root, parts)
+        sync_chain(root, parts)
         with self._lock:
             if len(self._durable_folders) >= _REMEMBERED_MAX:
                 self._durable_folders.clear()
             self._durable_folders.add(name)
-
-    def _sync_chain(self, root: int, parts: tuple[str, ...]) -> None:
-        """Sync the folders from the root down to ``parts``, or as far down as they exist."""
-        for depth in range(len(parts) + 1):
-            try:
-                with self._folder(root, parts[:depth]) as folder:
-                    _sync_folder(folder)
-            except FileNotFoundError:
-                return
 
     def _prune(self, root: int, parts: tuple[str, ...]) -> None:
         """Remove the folder if it is empty, then the one above it, and so on."""
@@ -371,7 +345,7 @@ class FolderStore:
             with self._lock:
                 self._durable_folders.discard("/".join(parts[:depth]))
             try:
-                with self._folder(root, parts[: depth - 1]) as folder:
+                with below(root, parts[: depth - 1]) as folder:
                     os.rmdir(parts[depth - 1], dir_fd=folder)
             except OSError:
                 return  # in use again, or gone: an empty folder does no harm
@@ -385,27 +359,6 @@ class FolderStore:
                 self._dropped.clear()
             self._dropped.add(key)
             return True
-
-
-def _is_object(folder: int, name: str) -> bool:
-    """:raises FileNotFoundError: nothing has that name."""
-    return stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
-
-
-def _exists(folder: int, name: str) -> bool:
-    try:
-        os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True
-
-
-def _sync_folder(fd: int) -> None:
-    try:
-        os.fsync(fd)
-    except OSError as error:
-        if error.errno not in _NO_FOLDER_SYNC:
-            raise
 
 
 def _raise_unless_gone(error: OSError) -> None:

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from drivers.errors import Corrupt, OperatorNeeded, Permanent
 from drivers.oserrors import translated
+from drivers.walk import FOLDER_FLAGS
 
 SENTINEL = ".hsm-pool"
 _SIZE_MAX = 4096
-FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def write_sentinel(root: str | os.PathLike[str], pool: str, uuid: str) -> None:
