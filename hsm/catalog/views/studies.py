@@ -9,12 +9,13 @@ from dataclasses import dataclass, fields
 from sqlalchemy import ColumnElement, Text, and_, cast, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from hsm.availability import UNSEALED, Standing, standing, worst
 from hsm.catalog import placement
 from hsm.catalog.tables import Copy, Journal, Package, Patient, Request, Series, Study, Volume
 from hsm.catalog.views.common import Page, Record, Tiers, place_of
 from hsm.errors import BadInput, NotFound
-from hsm.model import Availability, CopyAt, Place, Tier, check_uid
-from hsm.states import LIVE_REQUESTS, READABLE_COPIES, VolumeState
+from hsm.model import check_uid
+from hsm.states import LIVE_REQUESTS
 from hsm.text import normalise
 
 ESCAPE = "/"
@@ -120,7 +121,7 @@ def find_studies(session: Session, wanted: StudyFilter, page: Page, tiers: Tiers
         .offset(page.offset)
     )
     rows = session.execute(query).all()
-    known = _availabilities(session, [row[0] for row in rows], tiers)
+    known = _standings(session, [row[0] for row in rows], tiers)
     return [_study_record(study, patient, known[study.pk]) for study, patient in rows]
 
 
@@ -131,7 +132,7 @@ def study(session: Session, uid: str, tiers: Tiers) -> Record:
     :raises NotFound: no such study.
     """
     found, patient = _one(session, uid)
-    record = _study_record(found, patient, _availabilities(session, [found], tiers)[found.pk])
+    record = _study_record(found, patient, _standings(session, [found], tiers)[found.pk])
     record["series"] = [
         {
             "uid": series.uid,
@@ -158,8 +159,10 @@ def study(session: Session, uid: str, tiers: Tiers) -> Record:
 
 
 def locate(session: Session, uid: str, tiers: Tiers) -> Record:
-    """Where every copy of the study is: ``study``, ``availability``, ``unsealed``, ``copies``."""
+    """Where every copy of the study is: ``study``, ``availability``, ``media``,
+    ``unsealed``, ``copies``."""
     found, _ = _one(session, uid)
+    known = _standings(session, [found], tiers)[found.pk]
     copies = [
         {"package": package["package"], "bytes": package["bytes"], **copy}
         for package in _packages(session, found.pk)
@@ -167,7 +170,8 @@ def locate(session: Session, uid: str, tiers: Tiers) -> Record:
     ]
     return {
         "study": found.uid,
-        "availability": _availabilities(session, [found], tiers)[found.pk].value,
+        "availability": known.availability.value,
+        "media": list(known.media),
         "unsealed": found.unsealed,
         "copies": copies,
     }
@@ -208,10 +212,11 @@ def _one(session: Session, uid: str) -> tuple[Study, Patient]:
     return row[0], row[1]
 
 
-def _study_record(study: Study, patient: Patient, availability: Availability) -> Record:
+def _study_record(study: Study, patient: Patient, known: Standing) -> Record:
     return {
         "uid": study.uid,
-        "availability": availability.value,
+        "availability": known.availability.value,
+        "media": list(known.media),
         "patient_id": patient.patient_id,
         "issuer": patient.issuer,
         "patient_name": patient.name,
@@ -273,33 +278,12 @@ def _copy_record(copy: Copy, volume: Volume) -> Record:
     }
 
 
-def _availabilities(session: Session, studies: Sequence[Study], tiers: Tiers) -> dict[int, Availability]:
-    """Each study's availability: the least available of its packages' (PS3.4 section C.4.1.1.3.2)."""
+def _standings(session: Session, studies: Sequence[Study], tiers: Tiers) -> dict[int, Standing]:
+    """How available each study is, and the removable media that a retrieve of it would read."""
     query = select(Package.pk, Package.study_pk).where(Package.study_pk.in_([study.pk for study in studies]))
     owners = {row.pk: row.study_pk for row in session.execute(query)}
-    known = {study.pk: [Availability.ONLINE] if study.unsealed else [] for study in studies}
+    known = {study.pk: [UNSEALED] if study.unsealed else [] for study in studies}
     copies = placement.copies(session, owners)
     for package_pk, study_pk in owners.items():
-        known[study_pk].append(availability(copies.get(package_pk, []), tiers))
-    return {
-        pk: max(found, key=lambda each: each.rank, default=Availability.UNAVAILABLE)
-        for pk, found in known.items()
-    }
-
-
-def availability(copies: Sequence[CopyAt], tiers: Tiers) -> Availability:
-    """One package's availability: the most available of its copies'."""
-    return min(
-        (_of_copy(copy, tiers.get(copy.pool)) for copy in copies),
-        key=lambda each: each.rank,
-        default=Availability.UNAVAILABLE,
-    )
-
-
-def _of_copy(copy: CopyAt, tier: Tier | None) -> Availability:
-    if copy.state not in READABLE_COPIES or copy.volume_state == VolumeState.LOST or tier is None:
-        return Availability.UNAVAILABLE
-    if tier is Tier.ONLINE:
-        return Availability.ONLINE
-    at_hand = tier is Tier.NEARLINE or copy.place in (Place.SLOT, Place.DRIVE, Place.MOUNTED)
-    return Availability.NEARLINE if at_hand else Availability.OFFLINE
+        known[study_pk].append(standing(copies.get(package_pk, []), tiers))
+    return {pk: worst(found) for pk, found in known.items()}
