@@ -56,7 +56,12 @@ def get_logger(name: str) -> logging.Logger:
 
 @contextlib.contextmanager
 def context(**values: object) -> Iterator[None]:
-    """Add ``values`` to every record that this thread logs inside the block."""
+    """Add ``values`` to every record that this thread logs inside the block.
+
+    :raises ValueError: one of them has the name of a record's own attribute (``name``, ``module`` ...).
+    """
+    if taken := _STANDARD.intersection(values):
+        raise ValueError(f"a log record has its own {', '.join(sorted(taken))}; choose another name")
     token = _CONTEXT.set({**_CONTEXT.get({}), **values})
     try:
         yield
