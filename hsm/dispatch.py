@@ -74,11 +74,10 @@ def look(session: Session, pools: Pools, staging: Staging, now: datetime) -> Pic
         if copy is None:
             hopeless.append((order.pk, "no copy that can be read is left"))
             continue
-        kind = "verify" if order.kind is RequestKind.VERIFY else "read"
         work.append(
             planner.Work(
                 request_pk=order.pk,
-                kind=kind,  # type: ignore[arg-type]
+                kind="verify" if order.kind is RequestKind.VERIFY else "read",
                 volume=copy.volume_name,
                 pool=copy.pool,
                 priority=order.priority,
@@ -121,7 +120,6 @@ def _write(order: Order, size: int, held: Sequence[CopyAt]) -> planner.Work:
         created=order.created_at,
         size=size,
         position=None,
-        not_on=frozenset(copy.volume_name for copy in held if copy.volume_name != begun),
     )
 
 

@@ -10,7 +10,7 @@ import contextlib
 import threading
 from collections.abc import Iterator
 
-from drivers.base import ObjectStat, Readable, Store
+from drivers.base import CHUNK_BYTES, ObjectStat, Readable, Store
 from hsm import layout
 from hsm.catalog import placement
 from hsm.catalog.engine import Catalog
@@ -184,9 +184,13 @@ class Migrate:
             raise Retryable(f"{package.key} is on no disk; its recall has been asked for")
         self._staging.pin(package.key)
         try:
-            yield self._staging.open(package.key)
+            yield ChunkReader(self._staged(package))
         finally:
             self._staging.unpin(package.key)
+
+    def _staged(self, package: PackageRef) -> Iterator[bytes]:
+        for offset in range(0, package.size, CHUNK_BYTES):
+            yield self._staging.read(package.key, offset, min(CHUNK_BYTES, package.size - offset))
 
     def _blame_source(
         self, copy: CopyAt, pool: DiskPool, package: PackageRef, error: Corrupt | NotFound

@@ -56,7 +56,8 @@ class Pools:
 
     @property
     def tiers(self) -> dict[str, Tier]:
-        return {name: pool.tier for name, pool in [*self.disks.items(), *self.tapes.items()]}
+        disks = {name: pool.tier for name, pool in self.disks.items()}
+        return disks | {name: pool.tier for name, pool in self.tapes.items()}
 
     @property
     def names(self) -> frozenset[str]:
@@ -92,7 +93,9 @@ def open_pools(config: Config, catalog: Catalog) -> Pools:
             problems.append(f"pool {pool.name}: {error}")
     for library in config.libraries:
         try:
-            libraries[library.name] = registry.open_library(library.driver, library.name, library.options)
+            libraries[library.name] = registry.open_library(
+                library.driver, {**library.options, "name": library.name}
+            )
         except DriverError as error:
             problems.append(f"library {library.name}: {error}")
     if problems:
@@ -157,7 +160,7 @@ def _adopt(name: str, root: Path, home: Path) -> str:
     strange = sorted({entry.name for entry in root.iterdir()} - IGNORED_NAMES)
     if strange:
         raise ConfigError(
-            f"folder {root} is not empty ({strange[0]!r}, …) and carries no sentinel file; give an empty folder"
+            f"folder {root} holds {strange[0]!r} and more but no sentinel file; give an empty folder"
         )
     identity = str(uuid.uuid4())
     write_sentinel(root, name, identity)

@@ -10,7 +10,7 @@ from hsm.catalog.engine import Catalog
 from hsm.content import instance_file, read_all
 from hsm.errors import Corrupt, DriverError, NotFound
 from hsm.log import get_logger
-from hsm.model import CopyAt, InstanceRef, Layout
+from hsm.model import CopyAt, InstanceRef, Layout, Tier
 from hsm.pools import DiskPool, Pools
 from hsm.staging import Staging
 from hsm.states import READABLE_COPIES, CopyState
@@ -27,6 +27,9 @@ class Reader:
         self._catalog = catalog
         self._pools = pools
         self._staging = staging
+        tiers = list(Tier)
+        quickest = sorted(pools.disks.values(), key=lambda pool: tiers.index(pool.tier))
+        self._rank = {pool.name: rank for rank, pool in enumerate(quickest)}
 
     def direct_copies(self, copies: Sequence[CopyAt]) -> list[CopyAt]:
         """The copies that can be read without a recall, quickest first."""
@@ -35,12 +38,7 @@ class Reader:
             for copy in copies
             if copy.state in READABLE_COPIES and self._pools.disk_by_volume(copy.volume_pk) is not None
         ]
-        order = list(self._pools.disks)
-        tiers = self._pools.tiers
-        return sorted(
-            direct,
-            key=lambda copy: (list(type(tiers[copy.pool])).index(tiers[copy.pool]), order.index(copy.pool)),
-        )
+        return sorted(direct, key=lambda copy: self._rank[copy.pool])
 
     def read(self, instance: InstanceRef, package_key: str | None, copies: Sequence[CopyAt]) -> bytes | None:
         """The whole Part 10 file, or None when no copy can be read now.
@@ -67,7 +65,8 @@ class Reader:
         try:
             data = path.read_bytes()
         except FileNotFoundError:
-            return self._doubt(copy, f"{path} is not there")
+            self._doubt(copy, f"{path} is not there")
+            return None
         except OSError as error:
             log.warning("pool %s: %s: %s", pool.name, path, error.strerror)
             return None
@@ -78,7 +77,8 @@ class Reader:
         try:
             data = read_all(pool.store, copy.locator, instance.offset or 0, instance.size)
         except (NotFound, Corrupt) as error:
-            return self._doubt(copy, f"{where}: {error}")
+            self._doubt(copy, f"{where}: {error}")
+            return None
         except DriverError as error:
             log.warning("%s: %s", where, error)
             return None
@@ -105,7 +105,8 @@ class Reader:
     def _checked(self, data: bytes, instance: InstanceRef, copy: CopyAt | None, where: str) -> bytes | None:
         if hashlib.sha256(data).digest() == instance.digest:
             return data
-        return self._doubt(copy, f"{where}: other bytes than were stored for {instance.sop_instance_uid}")
+        self._doubt(copy, f"{where}: other bytes than were stored for {instance.sop_instance_uid}")
+        return None
 
     def _doubt(self, copy: CopyAt | None, why: str) -> None:
         """Take the copy out of use until somebody has looked; unless it is being released just now."""

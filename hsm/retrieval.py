@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from hsm.catalog import placement, queue, views
+from hsm.catalog import placement, queue
 from hsm.catalog.engine import Catalog
 from hsm.catalog.placement import PackageRef
 from hsm.model import CopyAt, InstanceRef, Priority
@@ -50,7 +50,11 @@ class _Part:
     copies: list[CopyAt]
     attachment: Attachment | None = None
     recalls: int = 0
-    failure: str = field(default="")
+    failure: str = ""
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.failure)
 
 
 class Retrievals:
@@ -132,7 +136,7 @@ class Retrieval:
         if not requests:
             return ""
         with self._owner.catalog.read() as session:
-            return views.waiting_for(session, requests)
+            return queue.waiting_for(session, requests)
 
     def close(self) -> None:
         """Leave the recalls; they go on. Idempotent."""
@@ -154,7 +158,7 @@ class Retrieval:
 
     def _from_part(self, part: _Part) -> Readable | Unobtainable | None:
         instance = part.instances[0]
-        if part.failure:
+        if part.failed:
             return Unobtainable(instance, part.failure)
         key = part.package.key if part.package is not None else None
         if part.attachment is None or self._arrived(part, instance):
@@ -166,9 +170,7 @@ class Retrieval:
             self._refresh(part)
         if part.attachment is not None:
             self._check_recall(part)
-        if part.failure:
-            return Unobtainable(instance, part.failure)
-        return None
+        return Unobtainable(instance, part.failure) if part.failed else None
 
     def _arrived(self, part: _Part, instance: InstanceRef) -> bool:
         assert part.package is not None  # only packages are recalled

@@ -65,6 +65,7 @@ class Workers:
         self._threads: list[threading.Thread] = []
         self._sessions: set[threading.Thread] = set()
         self._lock = threading.Lock()
+        self._homes = {pool.name: pool.library for pool in joints.pools.tapes.values()}
 
     def start(self) -> None:
         disks = list(self._to.pools.disks)
@@ -164,9 +165,10 @@ class Workers:
             return False
         self._settle(picture)
         drives = dispatch.drives(to.pools, to.drives)
-        plan = planner.plan(picture.work, picture.volumes, drives, now)
+        plan = planner.plan(picture.work, picture.volumes, drives, now, homes=self._homes)
         started = [self._begin(session, picture) for session in plan.sessions]
         self._prompt(plan, picture)
+        self._explain(plan)
         return any(started)
 
     def _settle(self, picture: dispatch.Picture) -> None:
@@ -211,6 +213,17 @@ class Workers:
             with self._lock:
                 self._sessions.discard(threading.current_thread())
             self._to.bell.ring()
+
+    def _explain(self, plan: planner.Plan) -> None:
+        """Say at each request why it cannot be placed, so that `hsm queue ls` answers it."""
+        reasons = list(plan.unplaceable)
+        if plan.scratch_needed:
+            log.warning("no blank volume with room for pool %s", ", ".join(plan.scratch_needed))
+        if not reasons:
+            return
+        with self._to.catalog.write() as session:
+            for pk, why in reasons:
+                queue.explain(session, pk, why)
 
     def _prompt(self, plan: planner.Plan, picture: dispatch.Picture) -> None:
         """Ask an operator for what is on the shelf; withdraw what nobody waits for any more."""

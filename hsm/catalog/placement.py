@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Row, Select, func, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from hsm import guard, states
 from hsm.catalog import journal
@@ -58,14 +59,14 @@ def packages_of_studies(session: Session, study_pks: Sequence[int]) -> list[Pack
     return [_package_ref(row) for row in session.execute(query)]
 
 
-def _packages() -> Select[tuple[int, str, int, str, int, bytes]]:
+def _packages() -> Select[int, str, int, str, int, bytes]:
     return select(Package.pk, Package.key, Package.study_pk, Study.uid, Package.size, Package.digest).join(
         Study, Study.pk == Package.study_pk
     )
 
 
-def _package_ref(row: Row[tuple[int, str, int, str, int, bytes]]) -> PackageRef:
-    return PackageRef(*row._tuple())
+def _package_ref(row: Row[int, str, int, str, int, bytes]) -> PackageRef:
+    return PackageRef(*row)
 
 
 def copies(session: Session, package_pks: Iterable[int]) -> dict[int, list[CopyAt]]:
@@ -223,13 +224,6 @@ def unsealed_members(session: Session, study_pk: int) -> list[tuple[int, Member]
     return members
 
 
-def instances_of_package(session: Session, package_pk: int) -> list[InstanceRef]:
-    rows = session.execute(
-        instance_columns().where(Instance.package_pk == package_pk).order_by(Instance.offset)
-    )
-    return [instance_ref(row) for row in rows]
-
-
 _CLASS = Name.__table__.alias("class_name")
 _SYNTAX = Name.__table__.alias("syntax_name")
 
@@ -237,7 +231,7 @@ _SYNTAX = Name.__table__.alias("syntax_name")
 def instance_columns() -> Select[
     tuple[int, str, str, str, int, int, bytes, str, str, int | None, int | None]
 ]:
-    """A SELECT of what :func:`instance_ref` needs, joined up to the study."""
+    """A SELECT of the fields of :class:`InstanceRef` in their order, joined up to the study."""
     return (
         select(
             Instance.pk,
@@ -259,15 +253,9 @@ def instance_columns() -> Select[
     )
 
 
-def viewing_order() -> tuple[object, ...]:
+def viewing_order() -> tuple[InstrumentedAttribute[Any], ...]:
     """Series number, instance number, then UIDs so that the order is total."""
     return (Series.number, Series.uid, Instance.number, Instance.uid, Instance.version)
-
-
-def instance_ref(
-    row: Row[tuple[int, str, str, str, int, int, bytes, str, str, int | None, int | None]],
-) -> InstanceRef:
-    return InstanceRef(*row._tuple())
 
 
 def next_package_number(session: Session, study_pk: int) -> int:

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from hsm import states
 from hsm.catalog import journal
-from hsm.catalog.tables import Request, Waiter
+from hsm.catalog.tables import Request, Volume, Waiter
 from hsm.errors import Refused
 from hsm.states import RequestKind, RequestState
 
@@ -278,6 +278,31 @@ def outcome(session: Session, pks: Sequence[int]) -> dict[int, tuple[RequestStat
 
 def set_detail(session: Session, pk: int, detail: dict[str, Any]) -> None:
     session.execute(update(Request).where(Request.pk == pk).values(detail=detail))
+
+
+def explain(session: Session, pk: int, why: str) -> None:
+    """Say why a queued request does not go on; no change of state."""
+    session.execute(update(Request).where(Request.pk == pk, Request.error != why).values(error=why))
+
+
+def waiting_for(session: Session, pks: Sequence[int]) -> str:
+    """In words for a human: what the first unfinished one of these requests waits for; empty when none
+    is left."""
+    row = session.execute(
+        select(Request.state, Request.error, Volume.name, Volume.shelf, Volume.place)
+        .outerjoin(Volume, Volume.pk == Request.volume_pk)
+        .where(Request.pk.in_(pks), Request.state.in_(states.LIVE_REQUESTS))
+        .order_by(Request.pk)
+        .limit(1)
+    ).one_or_none()
+    if row is None:
+        return ""
+    state, error, volume, shelf, place = row
+    if state == RequestState.WAITING and volume is not None:
+        return f"{volume} is on the shelf {shelf}".rstrip() + ", an operator has been asked for it"
+    if state == RequestState.ACTIVE:
+        return "being read" + (f" from {volume} ({place})" if volume else "")
+    return f"queued{': ' + error if error else ''}"
 
 
 def add_waiter(session: Session, request_pk: int, who: str, now: datetime) -> int:
