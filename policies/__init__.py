@@ -1,1 +1,59 @@
-"""The policy language: parse, check, compile to SQL, evaluate, explain."""
+"""The policy language: parse, check, compile to SQL, evaluate, decide, explain.
+
+A policy is a YAML document; docs/policies.md is its guide. The way from text to decision, one
+module a step::
+
+    load      a folder of YAML -> PolicySet, or PolicyErrors with every error in it
+      read, yamlsource    one document -> Policy, with line and column
+      parse               the text of an expression -> syntax tree (grammar.lark)
+      check               syntax tree -> typed expression (facts: the table of what may be asked)
+      lint                warnings
+    compile   expression -> SQL condition over columns that are handed in
+    evaluate  the same expression over one study's facts; trace says which part decided
+    decide    policy, rule, candidate studies, pool fills -> Decision values
+    explain   every rule for one study: applies or not, why, until when
+
+The public names are those imported here, and in :mod:`policies.compile` those that need SQLAlchemy.
+Nothing in this package knows tables, pools beyond their names, or how work is done.
+"""
+
+from policies.decide import Decision, Outcome, PoolFill, Run, fills_of, judge, owner
+from policies.errors import PolicyError, PolicyErrors
+from policies.evaluate import Circumstances, evaluate
+from policies.explain import Explanation, RuleExplanation, ScopeExplanation, explain
+from policies.facts import FACTS, STUDY_SOURCES, Fact, Kind, StudyFacts
+from policies.load import load_folder, load_texts
+from policies.policy import Action, Expression, Limits, Order, Policy, PolicySet, Rule, Schedule
+
+__all__ = [
+    "FACTS",
+    "STUDY_SOURCES",
+    "Action",
+    "Circumstances",
+    "Decision",
+    "Explanation",
+    "Expression",
+    "Fact",
+    "Kind",
+    "Limits",
+    "Order",
+    "Outcome",
+    "Policy",
+    "PolicyError",
+    "PolicyErrors",
+    "PolicySet",
+    "PoolFill",
+    "Rule",
+    "RuleExplanation",
+    "Run",
+    "Schedule",
+    "ScopeExplanation",
+    "StudyFacts",
+    "evaluate",
+    "explain",
+    "fills_of",
+    "judge",
+    "load_folder",
+    "load_texts",
+    "owner",
+]

@@ -1,0 +1,194 @@
+"""A checked expression: a tree of typed nodes that compile and evaluate both walk.
+
+Every node carries its place in the text (``start``, ``end``) so that an explanation can quote it.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import lru_cache
+
+from policies.facts import Fact
+
+Value = str | int | float | timedelta
+"""Text, ``YYYYMMDD`` or a code; a count or bytes; a fraction; a duration."""
+
+
+class Op(enum.Enum):
+    EQ = "="
+    NE = "!="
+    LT = "<"
+    LE = "<="
+    GT = ">"
+    GE = ">="
+
+    @property
+    def negated(self) -> Op:
+        return _NEGATED[self]
+
+    @property
+    def mirrored(self) -> Op:
+        """The operator when its two sides change places."""
+        return _MIRRORED[self]
+
+
+_NEGATED = {Op.EQ: Op.NE, Op.NE: Op.EQ, Op.LT: Op.GE, Op.GE: Op.LT, Op.GT: Op.LE, Op.LE: Op.GT}
+_MIRRORED = {Op.EQ: Op.EQ, Op.NE: Op.NE, Op.LT: Op.GT, Op.GT: Op.LT, Op.LE: Op.GE, Op.GE: Op.LE}
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """A fact, with its pool where it has one."""
+
+    fact: Fact
+    pool: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.fact.name}({self.pool})" if self.pool else self.fact.name
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    start: int = field(compare=False)
+    end: int = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Constant(Node):
+    value: bool
+
+
+@dataclass(frozen=True, slots=True)
+class And(Node):
+    parts: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Or(Node):
+    parts: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Not(Node):
+    part: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf(Node):
+    """A test of one fact."""
+
+    ref: Ref
+
+
+@dataclass(frozen=True, slots=True)
+class Compare(Leaf):
+    """Of a set of codes only = and != are asked: it has the code, it has it not."""
+
+    op: Op
+    value: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Between(Leaf):
+    """Both ends count."""
+
+    low: Value
+    high: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Among(Leaf):
+    """One of the values; of a set of codes: it has at least one of them."""
+
+    values: tuple[Value, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Like(Leaf):
+    pattern: Pattern
+
+
+@dataclass(frozen=True, slots=True)
+class IsNull(Leaf):
+    pass
+
+
+class Wild(enum.Enum):
+    ANY = "*"
+    ONE = "?"
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """Text with wildcards: ``*`` any characters or none, ``?`` one character, case-sensitive."""
+
+    parts: tuple[str | Wild, ...]
+
+    @classmethod
+    def read(cls, text: str) -> Pattern:
+        r"""From the text between the quotes; ``\*`` and ``\?`` stand for themselves."""
+        parts: list[str | Wild] = []
+        for match in re.finditer(r"\\(.)|([*?])|([^\\*?]+|\\)", text, re.DOTALL):
+            escaped, wild, plain = match.groups()
+            parts.append(Wild(wild) if wild else (escaped or plain))
+        return cls(tuple(parts))
+
+    def regex(self) -> re.Pattern[str]:
+        return _regex(self)
+
+    def glob(self) -> str:
+        """For SQLite's GLOB."""
+        return "".join(
+            part.value if isinstance(part, Wild) else re.sub(r"([*?\[])", r"[\1]", part)
+            for part in self.parts
+        )
+
+    def sql_like(self) -> str:
+        """For LIKE with the escape character ``!``."""
+        wild = {Wild.ANY: "%", Wild.ONE: "_"}
+        return "".join(
+            wild[part] if isinstance(part, Wild) else re.sub(r"([%_!])", r"!\1", part) for part in self.parts
+        )
+
+
+@lru_cache(maxsize=512)
+def _regex(pattern: Pattern) -> re.Pattern[str]:
+    wild = {Wild.ANY: ".*", Wild.ONE: "."}
+    text = "".join(wild[part] if isinstance(part, Wild) else re.escape(part) for part in pattern.parts)
+    return re.compile(text, re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """A checked expression and the text it was written as."""
+
+    text: str
+    root: Node
+
+    def __str__(self) -> str:
+        return self.text
+
+    def quote(self, node: Node) -> str:
+        """The text of one node, on one line."""
+        return " ".join(self.text[node.start : node.end].split())
+
+    def leaves(self) -> Iterator[Leaf]:
+        """Every test, from left to right."""
+        return leaves(self.root)
+
+
+def leaves(node: Node) -> Iterator[Leaf]:
+    if isinstance(node, Leaf):
+        yield node
+    elif isinstance(node, Not):
+        yield from leaves(node.part)
+    elif isinstance(node, (And, Or)):
+        for part in node.parts:
+            yield from leaves(part)
+
+
+ALWAYS = Expression("always", Constant(0, 6, value=True))

@@ -1,0 +1,97 @@
+"""Which part of a condition decided, in words with the actual values, and when it will change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from datetime import time as time_of_day
+
+from policies.evaluate import Circumstances, say_value, truth
+from policies.expr import And, Between, Compare, Expression, Leaf, Node, Not, Or, leaves
+from policies.facts import Kind, StudyFacts
+
+_INSTANT = timedelta(microseconds=1)
+
+
+def deciding(expression: Expression, facts: StudyFacts, at: Circumstances) -> tuple[str, ...]:
+    """The tests that made the condition what it is, each as ``idle > 90 d: idle is 61 d``.
+
+    Of an ``and`` that holds, all its parts; of one that does not, those that fail. Of an ``or`` the
+    reverse.
+    """
+    return tuple(_say(leaf, expression, facts, at) for leaf in _deciders(expression.root, facts, at))
+
+
+def reason(expression: Expression, facts: StudyFacts, at: Circumstances) -> str:
+    """:func:`deciding` in one line."""
+    return "; ".join(deciding(expression, facts, at))
+
+
+def _deciders(node: Node, facts: StudyFacts, at: Circumstances) -> Iterator[Node]:
+    if isinstance(node, Not):
+        yield from _deciders(node.part, facts, at)
+    elif isinstance(node, (And, Or)):
+        value = truth(node, facts, at)
+        for part in node.parts:
+            if truth(part, facts, at) is value:
+                yield from _deciders(part, facts, at)
+    else:
+        yield node
+
+
+def _say(node: Node, expression: Expression, facts: StudyFacts, at: Circumstances) -> str:
+    if not isinstance(node, Leaf):
+        return expression.quote(node)
+    return f"{expression.quote(node)}: {node.ref} is {say_value(node.ref, facts, at)}"
+
+
+def next_change(
+    expression: Expression, facts: StudyFacts, at: Circumstances, *, among: tuple[Expression, ...] = ()
+) -> datetime | None:
+    """The first instant after now at which the condition is another, if nothing but time passes.
+
+    ``among`` are further conditions that must hold with it, as the scope with the ``when`` of a rule.
+    None where no passing of time changes it, or not within what a calendar holds.
+    """
+    roots = [expression.root, *(other.root for other in among)]
+
+    def value(moment: datetime) -> bool:
+        then = Circumstances(moment, at.fills)
+        return all(truth(root, facts, then) is True for root in roots)
+
+    now = value(at.now)
+    moments = {moment for root in roots for leaf in leaves(root) for moment in _turns(leaf, facts, at)}
+    for moment in sorted(moment for moment in moments if moment > at.now):
+        if value(moment) is not now:
+            return moment
+    return None
+
+
+def _turns(leaf: Leaf, facts: StudyFacts, at: Circumstances) -> Iterator[datetime]:
+    """When the truth of one test may turn."""
+    lengths = _lengths(leaf)
+    raw = facts.values.get(leaf.ref.fact.source)
+    try:
+        if leaf.ref.fact.kind is Kind.ELAPSED and isinstance(raw, datetime):
+            for length in lengths:
+                yield (raw + length).astimezone(at.now.tzinfo)
+                yield (raw + length + _INSTANT).astimezone(at.now.tzinfo)
+        elif leaf.ref.fact.kind is Kind.DAYS and isinstance(raw, str) and raw:
+            day = datetime.strptime(raw, "%Y%m%d").date()
+            for length in lengths:
+                whole = timedelta(days=length // timedelta(days=1))
+                for turn in (day + whole, day + whole + timedelta(days=1)):
+                    yield datetime.combine(turn, time_of_day(), at.now.tzinfo)
+    except (ValueError, OverflowError):
+        return  # a date that is in no calendar, or past the end of it: time does not turn the test
+
+
+def _lengths(leaf: Leaf) -> list[timedelta]:
+    values = (
+        [leaf.value]
+        if isinstance(leaf, Compare)
+        else [leaf.low, leaf.high]
+        if isinstance(leaf, Between)
+        else []
+    )
+    return [value for value in values if isinstance(value, timedelta)]
