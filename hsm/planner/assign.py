@@ -1,0 +1,283 @@
+"""Which volume goes into which drive, for whom.
+
+The most urgent work chooses first. Everything else saves robot moves: work is batched by volume, and
+newer work on a volume that lies in an idle drive has a small head start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from hsm.model import Place
+from hsm.planner.order import LocateCost, distance, session_order, urgency
+from hsm.planner.values import DriveAt, Plan, Prompt, Session, VolumeAt, Work
+
+MOUNTED_HEAD_START_SECONDS = 300.0
+"""A change of volumes costs minutes (unload, move, load, locate): newer work on the volume that is in
+the drive may go first, but never much newer."""
+SESSION_WORK_MAX = 500
+"""The most work in one session, so that urgent work elsewhere is looked at again in between."""
+
+
+def plan(
+    work: Sequence[Work],
+    volumes: Sequence[VolumeAt],
+    drives: Sequence[DriveAt],
+    now: datetime,
+    *,
+    homes: Mapping[str, str] | None = None,
+    locate_cost: LocateCost = distance,
+) -> Plan:
+    """The next session of every idle drive. Equal arguments in any order give the same plan.
+
+    :param homes: the library of each pool; a pool that is not listed may use any.
+    """
+    desk = _Desk(work, volumes, drives, now, homes or {}, locate_cost)
+    queue = desk.batches(work)
+    while queue:
+        queue.sort(key=lambda batch: batch.rank)
+        batch = queue.pop(0)
+        if batch.volume is not None:
+            desk.place_bound(batch.volume, batch.work)
+        elif rest := desk.place_writes(batch.pool, batch.work):
+            queue.append(desk.batch(None, rest))
+    return desk.plan()
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Work for one volume, or writes for any volume of one pool; most urgent first."""
+
+    volume: str | None
+    pool: str
+    work: tuple[Work, ...]
+    rank: tuple[datetime, int]
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A session that more work may join."""
+
+    drive: DriveAt
+    volume: VolumeAt
+    room: int
+    scratch_for: str | None
+    work: list[Work] = field(default_factory=list)
+
+    @property
+    def pool(self) -> str | None:
+        return self.scratch_for or self.volume.pool
+
+    def take(self, work: Sequence[Work]) -> list[Work]:
+        """Add what there is room for and return what needs another volume.
+
+        What is too much for one session is neither: it waits for the next plan.
+        """
+        for each in work:
+            needs = each.size if each.kind == "write" else 0
+            if needs <= self.room and len(self.work) < SESSION_WORK_MAX:
+                self.work.append(each)
+                self.room -= needs
+        taken = {each.request_pk for each in self.work}
+        return [each for each in work if each.request_pk not in taken and each.size > self.room]
+
+
+class _Desk:
+    """The state of one planning: what is given away, and what became of the rest."""
+
+    def __init__(
+        self,
+        work: Sequence[Work],
+        volumes: Iterable[VolumeAt],
+        drives: Iterable[DriveAt],
+        now: datetime,
+        homes: Mapping[str, str],
+        cost: LocateCost,
+    ) -> None:
+        self._volumes = {volume.barcode: volume for volume in sorted(volumes, key=lambda v: v.barcode)}
+        self._drives = sorted(drives, key=lambda drive: (drive.library, drive.address))
+        self._now = now
+        self._homes = homes
+        self._cost = cost
+        self._asked_for = {each.volume for each in work} | {
+            volume.barcode for each in work if each.volume is None for volume in self._volumes_of(each.pool)
+        }
+        self._drafts: dict[str, _Draft] = {}
+        self._prompts: list[Prompt] = []
+        self._scratch_needed: list[str] = []
+        self._unplaceable: list[tuple[int, str]] = []
+
+    def batches(self, work: Iterable[Work]) -> list[_Batch]:
+        groups: dict[tuple[str | None, str], list[Work]] = {}
+        for each in work:
+            groups.setdefault((each.volume, each.pool if each.volume is None else ""), []).append(each)
+        return [self.batch(volume, group) for (volume, _), group in groups.items()]
+
+    def batch(self, volume: str | None, work: Iterable[Work]) -> _Batch:
+        ordered = tuple(sorted(work, key=urgency))
+        date, pk = urgency(ordered[0])
+        pool = ordered[0].pool
+        candidates = [volume] if volume else [each.barcode for each in self._writable(pool)]
+        if any(drive.holds in candidates for drive in self._drives if not drive.busy):
+            date -= timedelta(seconds=MOUNTED_HEAD_START_SECONDS)
+        return _Batch(volume, pool, ordered, (date, pk))
+
+    def place_bound(self, barcode: str, work: Sequence[Work]) -> None:
+        """Place work for one volume: a session, a prompt, or a reason why neither."""
+        volume = self._volumes.get(barcode)
+        if volume is None:
+            return self._give_up(work, f"volume {barcode} is not in the catalog")
+        if volume.place is Place.MOUNTED:
+            return self._give_up(work, f"volume {barcode} is a file system and needs no drive")
+        if volume.in_library and not self._has_drive(volume.library):
+            return self._give_up(work, f"volume {barcode} is in {volume.library}, which has no drive")
+        possible = [each for each in work if each.kind != "write" or self._may_write(volume, each)]
+        if not possible:
+            return None
+        if not volume.in_library:
+            self._prompts.append(self._prompt(volume, possible))
+            return None
+        draft = self._drafts.get(barcode) or self._open(volume)
+        if draft is not None:
+            draft.take(possible)  # what does not fit now waits for the next plan
+        return None
+
+    def place_writes(self, pool: str, work: Sequence[Work]) -> list[Work]:
+        """Place writes for any volume of a pool; those that another volume must take are returned.
+
+        Blank volumes are begun only when no volume of the pool in the library has room, idle or not:
+        a busy drive must not spread a pool over more volumes than it needs.
+        """
+        smallest = min(each.size for each in work)
+        for draft in self._drafts.values():
+            if draft.pool == pool and draft.volume.writable and smallest <= draft.room:
+                return draft.take(work)
+        home = self._homes.get(pool)
+        if not any(home in (None, drive.library) for drive in self._drives):
+            self._give_up(work, f"there is no drive for {pool}" + (f" in {home}" if home else ""))
+            return []
+        usable = [volume for volume in self._writable(pool) if smallest <= volume.room]
+        if usable:
+            return self._write_to(usable, work)
+        blank = [volume for volume in self._writable(None) if home in (None, volume.library)]
+        if not blank:
+            if pool not in self._scratch_needed:
+                self._scratch_needed.append(pool)
+            return []
+        largest = max(volume.room for volume in blank)
+        fitting = [each for each in work if each.size <= largest]
+        self._give_up(
+            [each for each in work if each.size > largest],
+            f"no volume of {pool} has room, and the largest blank one takes {largest} bytes",
+        )
+        return self._write_to(blank, fitting, scratch_for=pool) if fitting else []
+
+    def plan(self) -> Plan:
+        return Plan(
+            sessions=tuple(self._session(draft) for draft in self._drafts.values()),
+            prompts=tuple(self._prompts),
+            scratch_needed=tuple(self._scratch_needed),
+            unplaceable=tuple(self._unplaceable),
+        )
+
+    def _may_write(self, volume: VolumeAt, work: Work) -> bool:
+        if volume.writable and work.size <= volume.room:
+            return True
+        room = (
+            f"has room for {volume.room} bytes, not for {work.size}" if volume.writable else "takes no writes"
+        )
+        self._give_up([work], f"volume {volume.barcode} {room}")
+        return False
+
+    def _write_to(
+        self, usable: Sequence[VolumeAt], work: Sequence[Work], scratch_for: str | None = None
+    ) -> list[Work]:
+        """Write to one that takes the most urgent work: first one in an idle drive, then the fullest."""
+
+        def preference(volume: VolumeAt) -> tuple[bool, bool, int, str]:
+            idle = any(drive.holds == volume.barcode and not drive.busy for drive in self._drives)
+            return work[0].size > volume.room, not idle, volume.room, volume.barcode
+
+        for volume in sorted(usable, key=preference):
+            draft = self._open(volume, scratch_for)
+            if draft is not None:
+                return draft.take(work)
+        return []
+
+    def _open(self, volume: VolumeAt, scratch_for: str | None = None) -> _Draft | None:
+        """Begin a session for the volume; None while no drive can have it."""
+        drive = self._drive_for(volume)
+        if drive is None:
+            return None
+        self._drafts[volume.barcode] = draft = _Draft(drive, volume, volume.room, scratch_for)
+        return draft
+
+    def _drive_for(self, volume: VolumeAt) -> DriveAt | None:
+        """The drive that holds the volume, or else an idle one.
+
+        Empty before loaded, and loaded with what nobody asks for before what has (less urgent) work.
+        """
+        holder = next((drive for drive in self._drives if drive.holds == volume.barcode), None)
+        if holder is not None:
+            return holder if self._is_idle(holder) else None
+        idle = [drive for drive in self._drives if drive.library == volume.library and self._is_idle(drive)]
+        return min(
+            idle, key=lambda d: (d.holds is not None, d.holds in self._asked_for, d.address), default=None
+        )
+
+    def _is_idle(self, drive: DriveAt) -> bool:
+        taken = {(draft.drive.library, draft.drive.address) for draft in self._drafts.values()}
+        return not drive.busy and (drive.library, drive.address) not in taken
+
+    def _has_drive(self, library: str | None) -> bool:
+        return any(drive.library == library for drive in self._drives)
+
+    def _volumes_of(self, pool: str | None) -> list[VolumeAt]:
+        """Writable volumes of a pool (None: blank ones) that a drive of its library can load."""
+        home = self._homes.get(pool) if pool is not None else None
+        return [
+            volume
+            for volume in self._volumes.values()
+            if volume.pool == pool
+            and volume.writable
+            and volume.in_library
+            and home in (None, volume.library)
+            and self._has_drive(volume.library)
+        ]
+
+    def _writable(self, pool: str | None) -> list[VolumeAt]:
+        return [volume for volume in self._volumes_of(pool) if volume.barcode not in self._drafts]
+
+    def _give_up(self, work: Iterable[Work], reason: str) -> None:
+        self._unplaceable.extend((each.request_pk, reason) for each in work)
+
+    def _prompt(self, volume: VolumeAt, work: Sequence[Work]) -> Prompt:
+        where = "on the shelf" if volume.place is Place.SHELF else "in no library"
+        return Prompt(
+            volume.barcode,
+            tuple(each.request_pk for each in work),
+            min(each.priority for each in work),
+            f"{volume.barcode} is {where}; {self._summary(work)}",
+        )
+
+    def _session(self, draft: _Draft) -> Session:
+        drive, barcode = draft.drive, draft.volume.barcode
+        how = "in" if drive.holds == barcode else "to be loaded into"
+        blank = f", blank, for {draft.scratch_for}" if draft.scratch_for else ""
+        return Session(
+            drive,
+            barcode,
+            tuple(each.request_pk for each in session_order(draft.work, self._cost)),
+            f"{barcode} {how} drive {drive.address}{blank}; {self._summary(draft.work)}",
+            draft.scratch_for,
+        )
+
+    def _summary(self, work: Sequence[Work]) -> str:
+        kinds = [each.kind for each in work]
+        counts = ", ".join(
+            f"{kinds.count(kind)} to {kind}" for kind in ("read", "write", "verify") if kind in kinds
+        )
+        seconds = max(0.0, (self._now - min(each.created for each in work)).total_seconds())
+        return f"{counts}; the oldest has waited {seconds:.0f} s"

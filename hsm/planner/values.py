@@ -1,0 +1,105 @@
+"""What planning starts from and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from hsm.model import Place
+
+LOADABLE = frozenset({Place.SLOT, Place.MAIL, Place.DRIVE})
+"""Where a library's robot can take a volume from."""
+RESERVE_PERCENT = 5
+"""Room that writes leave: a nearly full tape can fail to take its own index."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One queued request that needs a drive."""
+
+    request_pk: int
+    kind: Literal["read", "write", "verify"]
+    volume: str | None
+    """Barcode; None for a write that may go to any volume of the pool."""
+    pool: str
+    priority: int
+    """As :class:`hsm.model.Priority`: lower goes first."""
+    created: datetime
+    size: int
+    position: int | None
+    """Where it begins on the volume; None when unknown, or for a write."""
+
+    def __post_init__(self) -> None:
+        if self.volume is None and self.kind != "write":
+            raise ValueError(f"request {self.request_pk}: a {self.kind} names its volume")
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeAt:
+    """A volume and where it is."""
+
+    barcode: str
+    pool: str | None
+    """None for a scratch volume."""
+    place: Place
+    library: str | None
+    writable: bool
+    free: int
+    drive: int | None
+    """Element address. What :class:`DriveAt` says goes before it."""
+
+    @property
+    def in_library(self) -> bool:
+        return self.library is not None and self.place in LOADABLE
+
+    @property
+    def room(self) -> int:
+        """Bytes that may be written in one session."""
+        return self.free * (100 - RESERVE_PERCENT) // 100
+
+
+@dataclass(frozen=True, slots=True)
+class DriveAt:
+    library: str
+    address: int
+    holds: str | None
+    """Barcode of the volume in it."""
+    busy: bool
+    """A session runs on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One volume in one drive, and what to do there in this order."""
+
+    drive: DriveAt
+    barcode: str
+    work: tuple[int, ...]
+    """Primary keys of requests."""
+    why: str
+    scratch_for: str | None = None
+    """The pool that the volume, a blank one, is given to first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A volume that a person must bring into a library."""
+
+    barcode: str
+    request_pks: tuple[int, ...]
+    priority: int
+    """The most urgent of them."""
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Work that is in no part of a plan waits for a drive."""
+
+    sessions: tuple[Session, ...]
+    prompts: tuple[Prompt, ...]
+    scratch_needed: tuple[str, ...]
+    """Pools whose writes wait for a blank volume, most urgent first."""
+    unplaceable: tuple[tuple[int, str], ...]
+    """Requests that no drive, volume or operator can do as things are, with the reason."""
