@@ -1,0 +1,54 @@
+# Needs only Python 3.11 or later (with venv and pip), make and git. Nothing is installed outside
+# .venv; what is already there is not done again.
+#   make run         build .venv and start the daemon in the foreground (HSM_HOME, HSM_DICOM_PORT)
+#   make test        everything that must pass: formatting, lint, types, import contracts, tests
+#   make lint        the same without the tests
+#   make wheel-check build the wheel and try it in a clean environment outside the checkout
+#   make clean       remove what make made; the data folder (var) stays
+
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := PIP_ROOT_USER_ACTION=ignore $(BIN)/python -m pip --disable-pip-version-check --no-input
+
+# The first interpreter that is new enough and can make virtual environments. Set PYTHON to choose.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
+	&& echo $$p && break; done)
+
+.PHONY: run test lint wheel-check clean
+.DEFAULT_GOAL := run
+
+run: $(VENV)/.run-stamp
+	@exec $(BIN)/hsm serve
+
+test: lint
+	$(BIN)/pytest -n 2
+
+lint: $(VENV)/.dev-stamp
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+wheel-check: $(VENV)/.venv-stamp
+	.ci/wheel-check $(BIN)/python
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find hsm policies drivers cli tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# An environment whose interpreter is gone or that lacks pip (an interrupted attempt) is made anew.
+$(VENV)/.venv-stamp:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or later with venv is needed" \
+		"(Debian: apt install python3-venv), or set PYTHON=/path/to/python" >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.run-stamp: pyproject.toml | $(VENV)/.venv-stamp
+	$(PIP) install --quiet -e '.[codecs]'
+	@touch $@
+
+$(VENV)/.dev-stamp: pyproject.toml | $(VENV)/.venv-stamp
+	$(PIP) install --quiet -e '.[dev]'
+	@touch $@ $(VENV)/.run-stamp
