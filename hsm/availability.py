@@ -51,15 +51,17 @@ def standing(copies: Sequence[CopyAt], tiers: Mapping[str, Tier]) -> Standing:
 
 
 def worst(standings: Iterable[Standing]) -> Standing:
-    """A mixed set's standing: the least available of it (PS3.4 section C.4.1.1.3.2), all its media.
+    """A mixed set's standing: the least available of it (PS3.4 section C.4.1.1.3.2).
 
-    An empty set is unavailable.
+    Its media are those of what is least available: on them the retrieve waits. An empty set is
+    unavailable.
     """
     known = list(standings)
-    if not known:
+    least = max((each.availability for each in known), key=lambda each: each.rank, default=None)
+    if least is None:
         return Standing(Availability.UNAVAILABLE)
-    least = max((each.availability for each in known), key=lambda each: each.rank)
-    return Standing(least, tuple(sorted({name for each in known for name in each.media})))
+    media = {name for each in known if each.availability is least for name in each.media}
+    return Standing(least, tuple(sorted(media)))
 
 
 def _of_copy(copy: CopyAt, tiers: Mapping[str, Tier]) -> Availability:

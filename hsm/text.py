@@ -31,9 +31,10 @@ _FRAGMENT = re.compile(rb"\x1b[^\x1b]*|[^\x1b]+")
 # PS3.5 section 6.1.2.5.3: these end the reach of an escape sequence.
 _TEXT_RESET = re.compile(rb"[\\\r\n\t\f]")
 _NAME_RESET = re.compile(rb"[\\^=\r\n\t\f]")
-_SEGMENT = re.compile(r"[\\^=\r\n\t\f]")
 # Python's codecs for these eat the escape sequence themselves.
 _SELF_ESCAPED = ("iso2022_jp", "iso2022_jp_2")
+# Sets of two-byte characters only: PS3.3 allows them as second and later values, after one for ASCII.
+_NEVER_FIRST = (*_SELF_ESCAPED, "iso_ir_58")
 # Controls that PS3.5 section 6.1.3 does not allow in text (and NUL padding): they would reach an
 # operator's terminal, and PostgreSQL refuses NUL.
 _CONTROLS = {code: None for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n\f\r"}
@@ -97,15 +98,23 @@ def normalise_group(group: str) -> str:
 
 
 def encodable(text: str, charset: str) -> bool:
-    """Whether ``charset`` is known and pydicom can write ``text`` in it without loss."""
+    """Whether ``charset`` is known and pydicom can write the value ``text`` in it without loss.
+
+    A person's name is written component by component: ask for each.
+    """
     terms = charset.split("\\")
     if not all(term.strip() in python_encoding for term in terms):
         return False
     encodings = _encodings(charset)
+    if encodings[0] in _NEVER_FIRST:
+        return False
     if default_encoding in encodings and any("\x7f" < char < "\u0100" for char in text):
         # pydicom would write Latin-1 letters as if the default repertoire had them.
         return False
-    return all(_segment_encodable(segment, encodings) for segment in _SEGMENT.split(text))
+    if any(_fits(text, encoding) for encoding in encodings):
+        return True
+    # With several sets pydicom switches between them, taking the longest part that fits each time.
+    return len(encodings) > 1 and all(any(_fits(char, each) for each in encodings) for char in text)
 
 
 def choose_charset(values: Iterable[str], preferred: Sequence[str]) -> str:
@@ -114,10 +123,13 @@ def choose_charset(values: Iterable[str], preferred: Sequence[str]) -> str:
     :param preferred: sets in order of preference: the requester's own, then the study's.
     :returns: empty for pure ASCII, else the first preferred set that holds every value, else UTF-8.
     """
-    text = "\n".join(values)
-    if text.isascii():
+    texts = [value for value in values if not value.isascii()]
+    if not texts:
         return ""
-    return next((charset for charset in preferred if charset and encodable(text, charset)), UNICODE)
+    for charset in preferred:
+        if charset and all(encodable(text, charset) for text in texts):
+            return charset
+    return UNICODE
 
 
 @functools.lru_cache(maxsize=256)
@@ -188,24 +200,15 @@ def _decode_fragment(part: bytes, first: str, reset: re.Pattern[bytes]) -> str:
     return body[: end.start()].decode(encoding, errors="replace") + _decode_plain(rest, first)
 
 
-def _segment_encodable(segment: str, encodings: tuple[str, ...]) -> bool:
-    if any(_fits(segment, encoding) for encoding in encodings):
-        return True
-    if len(encodings) == 1:
-        return False
-    # pydicom switches sets inside a segment, taking the longest part that fits each time.
-    return all(any(_fits(char, encoding) for encoding in encodings) for char in segment)
-
-
-def _fits(segment: str, encoding: str) -> bool:
-    if not segment:
+def _fits(text: str, encoding: str) -> bool:
+    if not text:
         return True
     try:
         encoder = custom_encoders.get(encoding)
         if encoder is not None:
-            encoder(segment, errors="strict")
+            encoder(text, errors="strict")
         else:
-            segment.encode(encoding)
+            text.encode(encoding)
     except UnicodeError:
         return False
     return True

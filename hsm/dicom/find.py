@@ -1,0 +1,67 @@
+"""C-FIND (PS3.4 section C.4.1): an identifier in, a stream of Pending responses out."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from pydicom.dataset import Dataset
+from sqlalchemy.exc import SQLAlchemyError
+
+from hsm.catalog import find
+from hsm.catalog.engine import Catalog
+from hsm.dicom.answer import response
+from hsm.dicom.call import error_comment
+from hsm.dicom.contexts import QUERY_RETRIEVE
+from hsm.dicom.query import parse_query, read_identifier
+from hsm.errors import BadInput
+from hsm.model import Tier
+
+PENDING: Final = 0xFF00
+CANCELLED: Final = 0xFE00
+IDENTIFIER_DOES_NOT_MATCH: Final = 0xA900
+UNABLE_TO_PROCESS: Final = 0xC001
+
+_log = logging.getLogger(__name__)
+
+Response = tuple[int | Dataset, Dataset | None]
+
+
+def handle_find(event: Any, catalog: Catalog, ae_title: str, tiers: Mapping[str, Tier]) -> Iterator[Response]:
+    """Answer pynetdicom's ``EVT_C_FIND``; the final Success is pynetdicom's.
+
+    Matches are read from the catalog while they are sent, so memory does not grow with their number,
+    and a C-CANCEL ends the query after the match at hand.
+
+    :param ae_title: for Retrieve AE Title (0008,0054).
+    """
+    peer = event.assoc.requestor.ae_title
+    try:
+        model, _ = QUERY_RETRIEVE[event.request.AffectedSOPClassUID]
+        encoded = event.request.Identifier or io.BytesIO()
+        identifier = read_identifier(encoded.getvalue(), str(event.context.transfer_syntax))
+        query = parse_query(identifier, model)
+    except BadInput as error:
+        _log.warning("C-FIND from %s refused: %s", peer, error)
+        yield failure(IDENTIFIER_DOES_NOT_MATCH, str(error)), None
+        return
+    try:
+        with catalog.read() as session:
+            for match in find.find(session, query.level, dict(query.terms), tiers, query.fields):
+                if event.is_cancelled:
+                    yield CANCELLED, None
+                    return
+                yield PENDING, response(query, match, ae_title)
+    except SQLAlchemyError:
+        _log.exception("C-FIND from %s failed in the catalog", peer)
+        yield failure(UNABLE_TO_PROCESS, "the catalog cannot be read"), None
+
+
+def failure(status: int, comment: str) -> Dataset:
+    """A failure status with its reason in Error Comment (0000,0902)."""
+    dataset = Dataset()
+    dataset.Status = status
+    dataset.ErrorComment = error_comment(comment)
+    return dataset
