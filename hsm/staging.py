@@ -195,7 +195,8 @@ class Staging:
         """Take away a package whose writer gave up."""
         with self._changed:
             if self._entries.get(key) is entry:
-                self._path(key, entry).unlink(missing_ok=True)
+                with _translated(key):
+                    self._path(key, entry).unlink(missing_ok=True)
                 del self._entries[key]
                 self._changed.notify_all()
 
