@@ -93,9 +93,7 @@ def open_pools(config: Config, catalog: Catalog) -> Pools:
             problems.append(f"pool {pool.name}: {error}")
     for library in config.libraries:
         try:
-            libraries[library.name] = registry.open_library(
-                library.driver, {**library.options, "name": library.name}
-            )
+            libraries[library.name] = registry.open_library(library.driver, library.options)
         except DriverError as error:
             problems.append(f"library {library.name}: {error}")
     if problems:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -278,6 +278,12 @@ def outcome(session: Session, pks: Sequence[int]) -> dict[int, tuple[RequestStat
 
 def set_detail(session: Session, pk: int, detail: dict[str, Any]) -> None:
     session.execute(update(Request).where(Request.pk == pk).values(detail=detail))
+
+
+def failed_total(session: Session) -> int:
+    """Requests that gave up and that nobody has retried."""
+    query = select(func.count()).select_from(Request).where(Request.state == RequestState.FAILED)
+    return session.scalar(query) or 0
 
 
 def explain(session: Session, pk: int, why: str) -> None:

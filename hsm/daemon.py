@@ -1,0 +1,420 @@
+"""The daemon: the only place that builds things and joins them."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.metadata
+import os
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from hsm import log as logs
+from hsm.api.app import build_app
+from hsm.api.server import ApiServer
+from hsm.api.services import Services
+from hsm.catalog import queue, upgrade
+from hsm.catalog.engine import Catalog, open_engine
+from hsm.catalog.views import PoolFact
+from hsm.clock import Clock, SystemClock
+from hsm.config import Config, differences_needing_restart, load
+from hsm.custody import Custody, Drives
+from hsm.delivery import Deliveries
+from hsm.dicom.deliver import Deliverer
+from hsm.dicom.find import handle_find
+from hsm.dicom.lookup import CatalogSelect
+from hsm.dicom.server import DicomServer
+from hsm.errors import ConfigError, DriverError, HsmError
+from hsm.ingest import Ingest
+from hsm.migrate import Migrate
+from hsm.model import Layout
+from hsm.notify import Notifier
+from hsm.policyrun import Policies
+from hsm.pools import Pools, open_pools
+from hsm.reader import Reader
+from hsm.recall import Recall
+from hsm.retrieval import Retrievals
+from hsm.schedule import Scheduler
+from hsm.seal import Seal
+from hsm.sessions import DriveSession
+from hsm.staging import Staging
+from hsm.wake import Bell
+from hsm.workers import Joints, Workers
+from policies import Action, PolicyErrors, PolicySet, Schedule, load_folder
+
+log = logs.get_logger(__name__)
+
+STOP_GRACE_SECONDS = 20.0
+ACTOR = "hsm"
+
+
+class Daemon:
+    """One archive in one process: built, started, reloaded and stopped as a whole."""
+
+    def __init__(self, config: Config, environ: Mapping[str, str], clock: Clock) -> None:
+        self.config = config
+        self._environ = environ
+        self._clock = clock
+        self._started_at: datetime | None = None
+        self._lock = _lock_home(config.home)
+        self._reloading = threading.Lock()
+        try:
+            self._build()
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def _build(self) -> None:
+        config, clock = self.config, self._clock
+        self.bell = Bell()
+        self.catalog = open_catalog(config, clock)
+        pools = self.pools = open_pools(config, self.catalog)
+        self.policies = Policies(
+            self.catalog, pools, self.bell, config.policies, load_policies(config, pools)
+        )
+        staging = Staging(config.staging.path, config.staging.size_max_bytes)
+        reader = Reader(self.catalog, pools, staging)
+        recall = self.recall = Recall(self.catalog, staging, reader, self.bell)
+        drives = Drives()
+        self.custody = Custody(self.catalog, pools, drives, self.bell)
+        migrate = Migrate(self.catalog, pools, staging, reader, recall)
+        self.seal = Seal(self.catalog, pools.ingest, config.seal.quiet_seconds)
+        self.ingest = Ingest(self.catalog, pools.ingest, self.bell, config.dicom.same_uid)
+        retrievals = Retrievals(self.catalog, reader, recall, staging, self.bell)
+        deliveries = Deliveries(self.catalog, self.bell)
+        self.deliverer = Deliverer(config.dicom, config.archive.ae_title, clock, retrievals, deliveries)
+        session = DriveSession(self.catalog, pools, self.custody, recall, migrate, self.bell)
+        self.workers = Workers(
+            Joints(
+                self.catalog,
+                pools,
+                staging,
+                drives,
+                self.seal,
+                migrate,
+                session,
+                self.deliverer,
+                self.bell,
+            )
+        )
+        self.dicom = DicomServer(
+            config.dicom,
+            config.archive.ae_title,
+            self.ingest,
+            CatalogSelect(self.catalog),
+            partial(handle_find, catalog=self.catalog, ae_title=config.archive.ae_title, tiers=pools.tiers),
+            retrievals,
+            deliveries,
+            clock,
+        )
+        self.scheduler = Scheduler()
+        self.api = ApiServer(build_app(self._services()), config.api.socket)
+
+    def _services(self) -> Services:
+        return Services(
+            catalog=self.catalog,
+            pools=self._pool_facts,
+            custody=self.custody,
+            recall=self.recall,
+            policies=self.policies,
+            queue=QueueActs(self.catalog, self.bell),
+            volumes=self.custody,
+            daemon=self,
+        )
+
+    def start(self) -> None:
+        """Take over what the last daemon left, then serve.
+
+        :raises ConfigError: a port or socket is taken.
+        """
+        self._started_at = self._clock.now()
+        with self.catalog.write() as session:
+            left = queue.give_back_all_active(session, self._clock.now(), ACTOR)
+        if left:
+            log.info("%d requests of the last daemon are queued again", left)
+        self._inventory()
+        self.workers.start()
+        try:
+            self.dicom.start()
+        except OSError as error:
+            where = f"{self.config.dicom.listen} port {self.config.dicom.port}"
+            raise ConfigError(f"cannot listen on {where}: {error.strerror or error}") from error
+        self._schedule(self.config)
+        self.scheduler.start()
+        self.api.start()
+
+    def stop(self) -> None:
+        """Finish or hand back what is in flight, and leave every volume with its index written."""
+        self.api.stop()
+        self.scheduler.stop()
+        self.dicom.stop(STOP_GRACE_SECONDS)
+        self.workers.stop()
+        self.custody.unmount_all()
+        self.catalog.close()
+        os.close(self._lock)
+
+    def reload(self) -> dict[str, Any]:
+        """Read configuration and policies again and take over what can be changed while running.
+
+        :raises ConfigError: something in them is wrong; everything stays as it was.
+        """
+        with self._reloading:
+            new = load(self.config.source, self._environ)
+            later = differences_needing_restart(self.config, new)
+            loaded = load_policies(new, self.pools)
+            self.policies.replace(new.policies, loaded)
+            self.dicom.reload(new.dicom)
+            self.deliverer.reload(new.dicom)
+            self.seal.quiet_seconds = new.seal.quiet_seconds
+            self.ingest.same_uid = new.dicom.same_uid
+            logs.set_level(new.log.level)
+            self._schedule(new)
+            # What needs a restart stays as it is, so that the next reload names it again.
+            self.config = new.model_copy(update={name: getattr(self.config, name) for name in _FIXED})
+        for text in later:
+            log.warning("in force only after a restart: %s", text)
+        log.info("configuration and %d policies are in force", len(loaded.policies))
+        return {"policies": len(loaded.policies), "needs_restart": later}
+
+    def status(self) -> dict[str, Any]:
+        """What listens where, and what is wrong just now."""
+        config = self.config
+        return {
+            "version": importlib.metadata.version("hsm-archive"),
+            "started_at": self._started_at,
+            "pid": os.getpid(),
+            "home": str(config.home),
+            "config": str(config.source),
+            "associations": self.dicom.associations,
+            "listen": {
+                "ae_title": config.archive.ae_title,
+                "dicom": f"{config.dicom.listen}:{self.dicom.port}",
+                "api": str(config.api.socket),
+            },
+            "drives": self._drive_facts(),
+            "problems": self._problems(),
+        }
+
+    def _pool_facts(self) -> list[PoolFact]:
+        disks = [PoolFact(p.name, p.tier, p.layout.value) for p in self.pools.disks.values()]
+        return disks + [
+            PoolFact(p.name, p.tier, Layout.PACKAGES.value, p.library) for p in self.pools.tapes.values()
+        ]
+
+    def _drive_facts(self) -> list[dict[str, Any]]:
+        found = []
+        for name, library in self.pools.libraries.items():
+            try:
+                found += [
+                    {"library": name, "drive": drive.address, "barcode": drive.barcode}
+                    for drive in library.inventory().drives()
+                ]
+            except DriverError as error:
+                log.warning("library %s: %s", name, error)
+        return found
+
+    def _problems(self) -> list[str]:
+        sick = [(pool.name, pool.store.health()) for pool in self.pools.disks.values()]
+        problems = [f"pool {name}: {health.message}" for name, health in sick if not health.ok]
+        with self.catalog.read() as session:
+            failed = queue.failed_total(session)
+        if failed:
+            problems.append(f"{failed} requests have failed: hsm queue ls --state failed")
+        return problems
+
+    def _schedule(self, config: Config) -> None:
+        """(Re)place the periodic routines; one that is gone is removed."""
+        wanted: dict[str, tuple[Schedule, Callable[[], object]]] = {
+            "seal": (Schedule(every_seconds=config.schedule.seal_seconds), self._seal_round),
+            "inventory": (Schedule(every_seconds=config.schedule.inventory_seconds), self._inventory),
+        }
+        for policy in self.policies.set.policies:
+            name = policy.name
+            wanted[f"policy {name}"] = (policy.schedule, partial(self._policy_round, name))
+        for routine in self.scheduler.routines():
+            if routine.name not in wanted:
+                self.scheduler.remove(routine.name)
+        for name, (schedule, function) in wanted.items():
+            if schedule.cron is not None:
+                self.scheduler.cron(name, schedule.cron, function)
+            else:
+                self.scheduler.every(name, schedule.every_seconds or 60.0, function)
+
+    def _seal_round(self) -> None:
+        if self.seal.enqueue_quiet():
+            self.bell.ring()
+
+    def _policy_round(self, name: str) -> None:
+        self.policies.run(name, dry_run=False, by="schedule")
+
+    def _inventory(self) -> None:
+        """A library that does not answer is a problem of its own, not of the archive."""
+        for name in self.pools.libraries:
+            try:
+                self.custody.inventory(name)
+            except (DriverError, HsmError) as error:
+                log.error("library %s: %s", name, error)
+
+
+_FIXED = ("archive", "catalog", "pools", "libraries", "staging", "api", "home")
+
+
+class QueueActs:
+    """What an operator may do to single requests."""
+
+    def __init__(self, catalog: Catalog, bell: Bell) -> None:
+        self._catalog = catalog
+        self._bell = bell
+
+    def cancel(self, pk: int, by: str) -> None:
+        """:raises Refused: there is no such request, or it is not queued or waiting."""
+        with self._catalog.write() as session:
+            queue.cancel(session, pk, self._catalog.clock.now(), by)
+        self._bell.ring()
+
+    def retry(self, pk: int, by: str) -> None:
+        """:raises Refused: there is no such request, or it has not failed."""
+        with self._catalog.write() as session:
+            queue.retry(session, pk, self._catalog.clock.now(), by)
+        self._bell.ring()
+
+
+def open_catalog(config: Config, clock: Clock) -> Catalog:
+    """Open the catalog; an embedded one that does not exist yet is made.
+
+    :raises ConfigError: it cannot be reached, or its tables are not of this version.
+    """
+    engine = open_engine(config.catalog.url)
+    try:
+        if engine.dialect.name == "sqlite" and upgrade.current_revision(engine) is None:
+            upgrade.upgrade(engine)
+        upgrade.require_head(engine)
+    except SQLAlchemyError as error:
+        where = engine.url.render_as_string(hide_password=True)
+        engine.dispose()
+        raise ConfigError(f"catalog {where}: {getattr(error, 'orig', error)}") from error
+    except ConfigError:
+        engine.dispose()
+        raise
+    return Catalog(engine, clock)
+
+
+def load_policies(config: Config, pools: Pools) -> PolicySet:
+    """The policies of the configured folder, also checked against what the pools can do.
+
+    :raises ConfigError: one report of everything that is wrong with them.
+    """
+    default = Schedule(every_seconds=config.schedule.policies_seconds)
+    try:
+        loaded = load_folder(config.policies, pools.names, default)
+    except PolicyErrors as error:
+        raise ConfigError(str(error)) from error
+    problems = []
+    for policy in loaded.policies:
+        where = f"{policy.file}:{policy.line}: policy {policy.name}"
+        for pool, copies in policy.goals.items():
+            if pool in pools.disks and copies > 1:
+                problems.append(f"{where}: pool {pool} is one volume and can hold 1 copy, not {copies}")
+        for rule in policy.rules:
+            disk = pools.disks.get(rule.pool)
+            if rule.action is Action.COPY and disk is not None and disk.layout is Layout.FILES:
+                problems.append(
+                    f"{policy.file}:{rule.line}: rule {rule.name}: copies are made in pools with the "
+                    f"packages layout; {rule.pool} has files"
+                )
+    if problems:
+        raise ConfigError("\n".join(problems))
+    for warning in loaded.warnings:
+        log.warning("%s", warning)
+    return loaded
+
+
+def run(
+    config_path: Path | None,
+    environ: Mapping[str, str],
+    on_ready: Callable[[dict[str, Any]], None],
+) -> None:
+    """Run the daemon in the foreground until SIGTERM or SIGINT; SIGHUP reloads.
+
+    :raises ConfigError: the configuration, the machine or another daemon forbids the start.
+    """
+    clock = SystemClock()
+    config = load(config_path, environ)
+    logs.set_up(config.log.level, config.log.format)
+    notifier = Notifier(environ, clock)
+    asked = _Asked()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, asked.note)
+    daemon = Daemon(config, environ, clock)
+    try:
+        daemon.start()
+        notifier.ready(f"listening on {config.dicom.listen}:{daemon.dicom.port}")
+        on_ready(daemon.status())
+        while not asked.stop:
+            asked.wait((notifier.watchdog_seconds or 20.0) / 2)
+            notifier.watchdog()
+            if asked.take_reload():
+                notifier.reloading()
+                try:
+                    daemon.reload()
+                except (ConfigError, HsmError) as error:
+                    log.error("reload refused, the old configuration stays in force:\n%s", error)
+                notifier.ready()
+    finally:
+        notifier.stopping()
+        log.info("stopping")
+        daemon.stop()
+        log.info("stopped")
+
+
+class _Asked:
+    """What signals have asked for; set in handlers, read in the main loop."""
+
+    def __init__(self) -> None:
+        self.stop = False
+        self._reload = False
+        self._rung = threading.Event()
+
+    def note(self, number: int, _frame: object) -> None:
+        if number == signal.SIGHUP:
+            self._reload = True
+        else:
+            self.stop = True
+        self._rung.set()
+
+    def wait(self, seconds: float) -> None:
+        self._rung.wait(seconds)
+        self._rung.clear()
+
+    def take_reload(self) -> bool:
+        asked, self._reload = self._reload, False
+        return asked
+
+
+def _lock_home(home: Path) -> int:
+    """Lock the data folder for this process; made if it is not there.
+
+    :raises ConfigError: another daemon has it.
+    """
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o750)
+        descriptor = os.open(home / "hsm.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    except OSError as error:
+        raise ConfigError(f"data folder {home}: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
+        os.close(descriptor)
+        raise ConfigError(
+            f"data folder {home} is in use by another daemon (pid {owner}); stop it or set HSM_HOME"
+        ) from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return descriptor

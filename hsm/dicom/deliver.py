@@ -1,0 +1,74 @@
+"""Executes deliveries whose caller has gone: what is left goes to the destination when it can be read."""
+
+from __future__ import annotations
+
+import threading
+
+from hsm.catalog.queue import Order
+from hsm.clock import Clock
+from hsm.config import DicomConfig
+from hsm.delivery import Deliveries
+from hsm.dicom.rights import AeBook
+from hsm.dicom.subops import Destination, Originator, deliver
+from hsm.errors import Permanent, Retryable
+from hsm.log import get_logger
+from hsm.model import Priority
+from hsm.recall import Stopped
+from hsm.retrieval import Retrievals
+
+log = get_logger(__name__)
+
+
+class Deliverer:
+    """Callable with a DELIVER request; returns when its destination has everything."""
+
+    def __init__(
+        self,
+        config: DicomConfig,
+        ae_title: str,
+        clock: Clock,
+        retrievals: Retrievals,
+        deliveries: Deliveries,
+    ) -> None:
+        self._config = config
+        self._ae_title = ae_title
+        self._clock = clock
+        self._retrievals = retrievals
+        self._deliveries = deliveries
+
+    def reload(self, config: DicomConfig) -> None:
+        """Use other destinations from the next delivery on."""
+        self._config = config
+
+    def __call__(self, order: Order, stop: threading.Event) -> None:
+        """
+        :raises Retryable: the destination cannot be reached now.
+        :raises Permanent: it is not configured any more, or instances failed for good.
+        :raises Stopped: the daemon stops; progress is noted.
+        """
+        left = self._deliveries.order(order)
+        peer = AeBook.of(self._config).destination(left.destination)
+        if peer is None:
+            raise Permanent(f"{left.destination} is not among the configured AEs any more")
+        if not left.instances:
+            return
+        originator = Originator(left.calling, left.message_id)
+        target = Destination(peer, self._ae_title, self._config, self._clock, left.instances, originator)
+        who = f"delivery to {left.destination} for {left.calling}"
+        source = self._retrievals.open(left.instances, who, Priority.ROUTINE)
+        sent: list[str] = []
+        try:
+            result = deliver(target, source, stop.is_set, sent.append)
+        finally:
+            source.close()
+            self._deliveries.delivered(order.pk, sent)
+        if result.stopped:
+            raise Stopped
+        if result.unreachable:
+            raise Retryable(f"{left.destination}: {result.unreachable}")
+        if result.failed:
+            uid, reason = result.failed[0]
+            raise Permanent(
+                f"{left.destination}: {len(result.failed)} instances failed, first {uid}: {reason}"
+            )
+        log.info("delivered %d instances to %s", result.delivered, left.destination)
