@@ -1,0 +1,58 @@
+"""Who gets an association and with which presentation contexts. Decided without a network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from hsm.dicom.contexts import Proposal, choose_syntax
+from hsm.dicom.rights import AeBook
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Result, source and reason of an A-ASSOCIATE-RJ, PS3.8 table 9-21, and the reason in words."""
+
+    result: int
+    source: int
+    diagnostic: int
+    reason: str
+
+
+CALLED_AE_UNKNOWN: Final = Rejection(1, 1, 7, "it called another AE title")
+CALLING_AE_UNKNOWN: Final = Rejection(1, 1, 3, "its AE title has no rights here")
+TOO_MANY: Final = Rejection(2, 3, 2, "as many associations as allowed are open")
+
+
+def admit(
+    called: str, calling: str, our_ae_title: str, check_called: bool, book: AeBook, has_room: bool
+) -> Rejection | None:
+    """:returns: None if the association is welcome, whatever its operations may be allowed to do."""
+    if check_called and called != our_ae_title:
+        return CALLED_AE_UNKNOWN
+    if not book.rights(calling):
+        return CALLING_AE_UNKNOWN
+    return None if has_room else TOO_MANY
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a set of proposals leads to."""
+
+    narrowed: tuple[tuple[str, ...], ...]
+    """For each proposal, in order: the one syntax accepted, or all proposed where none was."""
+    supported: dict[str, tuple[str, ...]]
+    """By abstract syntax: every transfer syntax accepted in one of its contexts."""
+
+
+def choose(proposals: Sequence[Proposal]) -> Choice:
+    """Choose one transfer syntax for each proposed context, each for itself."""
+    narrowed: list[tuple[str, ...]] = []
+    supported: dict[str, list[str]] = {}
+    for proposal in proposals:
+        chosen = choose_syntax(proposal)
+        narrowed.append(proposal.transfer_syntaxes if chosen is None else (chosen,))
+        if chosen is not None and chosen not in supported.setdefault(proposal.abstract_syntax, []):
+            supported[proposal.abstract_syntax].append(chosen)
+    return Choice(tuple(narrowed), {uid: tuple(syntaxes) for uid, syntaxes in supported.items()})

@@ -1,0 +1,351 @@
+"""C-MOVE and C-GET as SCP, PS3.4 sections C.4.2 and C.4.3.
+
+pynetdicom's own SCPs for these are not used: they ask for all instances at once, re-encode every
+dataset, and cannot say Pending while nothing is readable. Here the association is held while a
+recall runs: Pending at a cadence, C-CANCEL honoured, the caller watched, sub-operations from the
+first instance that is there.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from hsm.clock import Clock
+from hsm.config import AeConfig, DicomConfig
+from hsm.dicom.call import Call, failed_list
+from hsm.dicom.contexts import QUERY_RETRIEVE, Operation
+from hsm.dicom.progress import (
+    BAD_IDENTIFIER,
+    CANNOT_COUNT,
+    DESTINATION_UNKNOWN,
+    PENDING,
+    SUCCESS,
+    Cadence,
+    End,
+    Tally,
+    final_comment,
+    final_status,
+)
+from hsm.dicom.rights import NOT_AUTHORIZED, AeBook
+from hsm.dicom.subops import (
+    LOOK_SECONDS,
+    Destination,
+    Originator,
+    SameAssociation,
+    Source,
+    SubOperation,
+    Unreachable,
+    Verdict,
+)
+from hsm.errors import BadInput, DriverError, HsmError, Permanent
+from hsm.log import get_logger
+from hsm.model import InstanceRef, Priority
+from hsm.retrieval import Readable
+
+log = get_logger(__name__)
+
+CANNOT_PROCESS: Final = 0xC001
+"""Unable to process (Cxxx of PS3.4 table C.4-2): the archive failed; its log says how."""
+NOTE_PROGRESS_SECONDS: Final = 2.0
+PRIORITIES: Final = {1: Priority.STAT, 0: Priority.ROUTINE, 2: Priority.PREFETCH}
+"""By the request's Priority (0000,0700): HIGH, MEDIUM, LOW (PS3.7 section E.1)."""
+
+
+class Retrieval(Source, Protocol):
+    """An open retrieval; :class:`hsm.retrieval.Retrieval` is one."""
+
+    def waiting_for(self) -> str: ...
+    def close(self) -> None: ...
+
+
+class Retrievals(Protocol):
+    def open(self, instances: Sequence[InstanceRef], who: str, priority: Priority) -> Retrieval: ...
+
+
+class Deliveries(Protocol):
+    """C-MOVEs as durable work; :class:`hsm.delivery.Deliveries` is one."""
+
+    def begin(
+        self, destination: str, calling: str, message_id: int, instances: Sequence[InstanceRef]
+    ) -> int: ...
+    def finish(self, key: int, *, failed: int, comment: str) -> None: ...
+    def cancel(self, key: int) -> None: ...
+    def hand_over(self, key: int, undelivered: Sequence[str]) -> None: ...
+    def delivered(self, key: int, sop_instance_uids: Sequence[str]) -> None: ...
+
+
+class Select(Protocol):
+    """From an identifier to the instances it names."""
+
+    def __call__(self, identifier: bytes, transfer_syntax: str, abstract_syntax: str) -> list[InstanceRef]:
+        """:raises BadInput: the identifier is not one of this model and level."""
+        ...
+
+
+class Sender(Protocol):
+    """Where sub-operations go."""
+
+    def send(self, instance: InstanceRef, part10: bytes) -> SubOperation: ...
+    def rest(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class DeliveryNotes:
+    """The durable side of one C-MOVE; silent where nothing is delivered later."""
+
+    def __init__(self, deliveries: Deliveries, key: int | None, clock: Clock) -> None:
+        self._deliveries = deliveries
+        self._key = key
+        self._clock = clock
+        self._noted = 0
+        self._at = clock.monotonic()
+
+    @property
+    def durable(self) -> bool:
+        return self._key is not None
+
+    def progress(self, tally: Tally) -> None:
+        """Record now and then what the destination has, so that a restart does not send it again."""
+        now = self._clock.monotonic()
+        if self._key is None or now - self._at < NOTE_PROGRESS_SECONDS:
+            return
+        new = tally.delivered[self._noted :]
+        if new:
+            self._deliveries.delivered(self._key, new)
+            self._noted += len(new)
+        self._at = now
+
+    def close(self, end: End, tally: Tally, undelivered: Sequence[str], comment: str) -> None:
+        if self._key is None:
+            return
+        if end is End.CANCELLED:
+            self._deliveries.cancel(self._key)
+        elif undelivered:
+            self._deliveries.hand_over(self._key, undelivered)
+        else:
+            self._deliveries.finish(self._key, failed=len(tally.failed), comment=comment)
+
+
+class Retrieve:
+    """Answers C-MOVE and C-GET requests."""
+
+    def __init__(
+        self,
+        config: DicomConfig,
+        our_ae_title: str,
+        book: AeBook,
+        select: Select,
+        retrievals: Retrievals,
+        deliveries: Deliveries,
+        clock: Clock,
+        stopping: threading.Event,
+    ) -> None:
+        self._config = config
+        self._our_ae_title = our_ae_title
+        self._book = book
+        self._select = select
+        self._retrievals = retrievals
+        self._deliveries = deliveries
+        self._clock = clock
+        self._stopping = stopping
+
+    def serve(self, call: Call, rights: frozenset[str]) -> None:
+        """Do one C-MOVE or C-GET from request to final response."""
+        operation = QUERY_RETRIEVE[call.abstract_syntax][1]
+        if operation.value not in rights:
+            call.reply(NOT_AUTHORIZED, f"{call.calling} may not {operation.value}")
+            return
+        destination: AeConfig | None = None
+        if operation is Operation.MOVE:
+            title = str(call.request.MoveDestination or "").strip()
+            destination = self._book.destination(title)
+            if destination is None:
+                log.warning("C-MOVE from %s: destination %r is not configured", call.calling, title)
+                call.reply(DESTINATION_UNKNOWN, f"move destination {title} is not known")
+                return
+        instances = self._find(call)
+        if instances is None:
+            return
+        tally = Tally({instance.pk: instance for instance in instances})
+        if not instances:
+            call.reply(SUCCESS, counts=tally.counts)
+            return
+        try:
+            if destination is None:
+                self._get(call, instances, tally)
+            else:
+                self._move(call, destination, instances, tally)
+        except (HsmError, DriverError, SQLAlchemyError) as error:
+            log.exception("%s from %s failed", operation.value, call.calling)
+            call.reply(CANNOT_PROCESS, str(error), counts=tally.counts)
+
+    def _find(self, call: Call) -> list[InstanceRef] | None:
+        """The instances asked for; None when the request was answered with what is wrong."""
+        try:
+            identifier = call.request.Identifier.getvalue()
+            return self._select(identifier, call.transfer_syntax, call.abstract_syntax)
+        except BadInput as error:
+            log.warning("retrieve from %s: %s", call.calling, error)
+            call.reply(BAD_IDENTIFIER, str(error))
+        except (HsmError, DriverError, SQLAlchemyError):
+            log.exception("retrieve from %s: cannot search the catalog", call.calling)
+            call.reply(CANNOT_COUNT, "cannot search the catalog, see the archive's log")
+        return None
+
+    def _get(self, call: Call, instances: list[InstanceRef], tally: Tally) -> None:
+        notes = DeliveryNotes(self._deliveries, None, self._clock)
+        self._run(call, f"C-GET from {call.calling}", SameAssociation(call), instances, tally, notes)
+
+    def _move(self, call: Call, peer: AeConfig, instances: list[InstanceRef], tally: Tally) -> None:
+        key = None
+        if peer.deliver_later:
+            # Before anything is sent: from here on a crash does not lose the destination's study.
+            key = self._deliveries.begin(peer.ae_title, call.calling, call.message_id, instances)
+        sender = Destination(
+            peer,
+            self._our_ae_title,
+            self._config,
+            self._clock,
+            instances,
+            Originator(call.calling, call.message_id),
+        )
+        who = f"C-MOVE from {call.calling} to {peer.ae_title}"
+        self._run(call, who, sender, instances, tally, DeliveryNotes(self._deliveries, key, self._clock))
+
+    def _run(
+        self,
+        call: Call,
+        who: str,
+        sender: Sender,
+        instances: list[InstanceRef],
+        tally: Tally,
+        notes: DeliveryNotes,
+    ) -> None:
+        priority = PRIORITIES.get(int(call.request.Priority), Priority.ROUTINE)
+        end, waiting_for = End.BROKEN, ""
+        try:
+            retrieval = self._retrievals.open(instances, who, priority)
+            try:
+                operation = _Operation(call, who, retrieval, sender, tally, notes, self._clock, self._config)
+                end = operation.run(self._stopping)
+                waiting_for = operation.waits_for
+            finally:
+                retrieval.close()
+        except (HsmError, DriverError, SQLAlchemyError) as error:
+            log.exception("%s: the archive failed", who)
+            tally.reason = tally.reason or str(error)
+        finally:
+            self._finish(call, who, end, tally, notes, waiting_for)
+            sender.close()
+
+    def _finish(
+        self, call: Call, who: str, end: End, tally: Tally, notes: DeliveryNotes, waiting_for: str
+    ) -> None:
+        """Settle the durable side first, then answer: what the answer promises is then kept."""
+        undelivered = [each.sop_instance_uid for each in tally.left.values()]
+        later = notes.durable and bool(undelivered) and end in _DELIVERED_LATER
+        if end is not End.CANCELLED:
+            tally.give_up(tally.reason or end.value)
+        comment = final_comment(end, tally, later=later, waiting_for=waiting_for)
+        notes.close(end, tally, undelivered if later else (), comment)
+        status = final_status(end, tally)
+        log.info(
+            "%s: %s (%04X): %d sent, %d failed%s",
+            who,
+            end.value,
+            status,
+            len(tally.delivered),
+            len(tally.failed),
+            f": {comment}" if comment else "",
+        )
+        if end is End.GONE:
+            return
+        identifier = failed_list(tally.failed, call.transfer_syntax) if tally.failed else None
+        call.reply(
+            status,
+            comment,
+            identifier=identifier,
+            counts=tally.counts,
+            with_remaining=end is End.CANCELLED,
+        )
+
+
+# The caller that cancelled does not want it; one that is told of a failing destination can ask again.
+_DELIVERED_LATER: Final = frozenset({End.GONE, End.TIME_OVER, End.STOPPING, End.BROKEN})
+
+
+class _Operation:
+    """One retrieve while it runs."""
+
+    def __init__(
+        self,
+        call: Call,
+        who: str,
+        retrieval: Retrieval,
+        sender: Sender,
+        tally: Tally,
+        notes: DeliveryNotes,
+        clock: Clock,
+        config: DicomConfig,
+    ) -> None:
+        self._call = call
+        self._who = who
+        self._retrieval = retrieval
+        self._sender = sender
+        self._tally = tally
+        self._notes = notes
+        self._clock = clock
+        self._started = clock.monotonic()
+        self._hold_seconds_max = config.retrieve.hold_seconds_max
+        self._cadence = Cadence(config.retrieve.pending_seconds, self._started)
+        self.waits_for = ""
+
+    def run(self, stopping: threading.Event) -> End:
+        """Until everything was tried or something ends it early."""
+        while self._tally.left:
+            if self._call.caller_gone:
+                return End.GONE
+            if self._call.cancelled:
+                return End.CANCELLED
+            item = self._retrieval.next(
+                min(LOOK_SECONDS, self._cadence.seconds_left(self._clock.monotonic()))
+            )
+            if item is None:
+                if not self._retrieval.remaining:
+                    raise Permanent(f"{self._who}: {len(self._tally.left)} instances were never handed out")
+                end = self._wait(stopping)
+                if end is not None:
+                    return end
+            elif isinstance(item, Readable):
+                try:
+                    self._tally.note(item.instance, self._sender.send(item.instance, item.part10))
+                except Unreachable as error:
+                    self._tally.reason = self._tally.reason or str(error)
+                    return End.GONE if self._call.caller_gone else End.UNREACHABLE
+            else:
+                log.warning("%s: %s: %s", self._who, item.instance.sop_instance_uid, item.reason)
+                self._tally.note(item.instance, SubOperation(Verdict.FAILED, item.reason))
+            self._report()
+        return End.THROUGH
+
+    def _wait(self, stopping: threading.Event) -> End | None:
+        """Nothing is readable now. The limits count here only: what can be sent is always sent."""
+        if stopping.is_set():
+            return End.STOPPING
+        if not self.waits_for:
+            self.waits_for = self._retrieval.waiting_for() or "the archive's storage"
+            log.info("%s waits for %d instances: %s", self._who, len(self._tally.left), self.waits_for)
+        if self._clock.monotonic() - self._started >= self._hold_seconds_max:
+            self.waits_for = self._retrieval.waiting_for() or self.waits_for
+            return End.TIME_OVER
+        self._sender.rest()
+        return None
+
+    def _report(self) -> None:
+        if self._tally.left and self._cadence.due(self._clock.monotonic(), self._tally.handled):
+            self._call.reply(PENDING, counts=self._tally.counts, with_remaining=True)
+        self._notes.progress(self._tally)

@@ -1,0 +1,230 @@
+"""pynetdicom's upper layer (PS3.8), made to survive bad peers.
+
+pynetdicom negotiates and runs the state machine; :func:`harden` exchanges three of its parts,
+before its threads start, for subclasses that bound what a peer can make us hold or wait for:
+
+- the socket: it reads in large pieces, refuses PDUs beyond a size, gives each PDU a deadline (the
+  original blocks for ever in the middle of one), sends at once (TCP_NODELAY), and notices peers
+  that vanished without a word;
+- the state machine: what it cannot digest ends the association instead of its thread;
+- the DIMSE provider: messages are bounded while they are gathered.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import socket
+import time
+from dataclasses import dataclass
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, Final
+
+from pynetdicom import evt
+from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.dimse_messages import DIMSEMessage
+from pynetdicom.fsm import StateMachine
+from pynetdicom.pdu import A_ABORT_RQ
+from pynetdicom.pdu_primitives import A_P_ABORT
+from pynetdicom.transport import AddressInformation, AssociationSocket
+
+from hsm.log import get_logger, neutral
+
+if TYPE_CHECKING:
+    from pynetdicom.association import Association
+
+log = get_logger(__name__)
+
+PDU_BYTES_TOLERATED: Final = 4 * 2**20
+"""PDUs up to this size are read even where we announced less; larger ones end the association."""
+COMMAND_BYTES_MAX: Final = 64 * 1024
+_RECEIVE_BYTES: Final = 2**20
+_INVALID_PDU: Final = "Evt19"
+_CLOSED: Final = "Evt17"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one peer may make us hold."""
+
+    pdu_bytes: int
+    dataset_bytes: int
+
+
+class CappedBuffer(BytesIO):
+    """Takes any number of bytes, keeps ``limit`` of them, and knows whether there were more."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self._room = limit
+        self.overflowed = False
+
+    def write(self, data: Any) -> int:
+        """Like BytesIO.write, but bytes beyond the limit are dropped."""
+        size = len(data)
+        if size > self._room:
+            self.overflowed = True
+            self._room = 0
+            self.seek(0)
+            self.truncate()
+        if not self.overflowed:
+            self._room -= super().write(data)
+        return size
+
+
+class BoundedSocket(AssociationSocket):
+    """An association's socket with limits on size and time."""
+
+    pdu_bytes_max = PDU_BYTES_TOLERATED
+
+    def recv(self, nr_bytes: int) -> bytearray:
+        """Read exactly ``nr_bytes``, or what came before the peer closed.
+
+        :raises OSError: too much is announced, or it does not come in time; the caller closes.
+        """
+        sock = self.socket
+        if sock is None:
+            raise OSError("connection is closed")
+        if nr_bytes > self.pdu_bytes_max:
+            # Queued before the caller's "closed", so that the peer is told A-ABORT first.
+            self.event_queue.put(_INVALID_PDU)
+            raise OSError(f"a PDU of {nr_bytes} bytes is announced; at most {self.pdu_bytes_max} are read")
+        deadline = time.monotonic() + self._patience()
+        received = bytearray()
+        while len(received) < nr_bytes:
+            sock.settimeout(max(0.001, deadline - time.monotonic()))
+            piece = sock.recv(min(nr_bytes - len(received), _RECEIVE_BYTES))
+            if not piece:
+                break
+            received += piece
+        return received
+
+    def send(self, bytestream: bytes) -> None:
+        """Send all of ``bytestream``; failing that, the connection counts as closed."""
+        try:
+            if self.socket is None:
+                raise OSError("connection is closed")
+            self.socket.settimeout(self._patience())
+            self.socket.sendall(bytestream)
+        except OSError:
+            self.event_queue.put(_CLOSED)
+
+    def connect(self, primitive: Any) -> None:
+        super().connect(primitive)
+        if self.socket is not None:
+            set_options(self.socket, self.assoc.network_timeout or 0)
+
+    def _patience(self) -> float:
+        """Seconds for one PDU: the ACSE timeout until the association stands, then the network's."""
+        assoc = self.assoc
+        return (assoc.network_timeout if assoc.is_established else assoc.acse_timeout) or 60.0
+
+
+def set_options(sock: socket.socket, silence_seconds: float) -> None:
+    """No delay for small writes; find out within ``silence_seconds`` that a peer has vanished."""
+    with contextlib.suppress(OSError):  # a peer that closed at once: reading will tell
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if silence_seconds and hasattr(socket, "TCP_USER_TIMEOUT"):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(silence_seconds * 1000))
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, int(silence_seconds / 2)))
+
+
+class BoundedDimse(DIMSEServiceProvider):
+    """Gathers messages without growing beyond the limits."""
+
+    def __init__(self, assoc: Association, limits: Limits) -> None:
+        super().__init__(assoc)
+        self._limits = limits
+
+    def receive_primitive(self, primitive: Any) -> None:
+        """Take a P-DATA primitive; one that makes no sense aborts the association."""
+        if self.message is None:
+            self.message = DIMSEMessage()
+            self.message.data_set = CappedBuffer(self._limits.dataset_bytes)
+            self.message.encoded_command_set = CappedBuffer(COMMAND_BYTES_MAX)
+        commands = self.message.encoded_command_set
+        try:
+            super().receive_primitive(primitive)
+        except Exception as error:  # noqa: BLE001  whatever a damaged message makes the decoder raise
+            log.warning(
+                "%s sent a message that cannot be decoded: %s", peer_name(self.assoc), neutral(str(error))
+            )
+            self.message = None
+            self.dul.event_queue.put(_INVALID_PDU)
+            return
+        if isinstance(commands, CappedBuffer) and commands.overflowed:
+            log.warning("%s sent a command set beyond %d bytes", peer_name(self.assoc), COMMAND_BYTES_MAX)
+            self.dul.event_queue.put(_INVALID_PDU)
+
+
+class GuardedStateMachine(StateMachine):
+    """The state machine of PS3.8 section 9.2; what breaks it ends its association and no more."""
+
+    def do_action(self, event: str) -> None:
+        before = self.current_state
+        try:
+            super().do_action(event)
+        except Exception as error:  # noqa: BLE001  whatever a malformed PDU makes its decoder raise
+            log.warning(
+                "%s sent what cannot be understood: %s", peer_name(self.dul.assoc), neutral(str(error))
+            )
+            self._give_up()
+        if before == "Sta2" and self.current_state in ("Sta1", "Sta13"):
+            # No association came about. Its thread waits for a request until the ACSE timeout and
+            # counts as a peer until then: wake it (None is how it learns of a time-out).
+            self.dul.to_user_queue.put(None)
+
+    def _give_up(self) -> None:
+        dul = self.dul
+        sock = dul.socket
+        if sock is not None:
+            abort = A_ABORT_RQ()
+            abort.source, abort.reason_diagnostic = 0x02, 0x00
+            sock.send(abort.encode())
+            sock._shutdown_socket()
+        if self.current_state not in ("Sta1", "Sta2", "Sta3"):
+            indication = A_P_ABORT()
+            indication.provider_reason = 0x00
+            dul.to_user_queue.put(indication)
+        dul.assoc.dimse.msg_queue.put((None, None))
+        self.current_state = "Sta1"
+        dul.kill_dul()
+
+
+def harden(assoc: Association, limits: Limits, client: socket.socket | None = None) -> None:
+    """Exchange the parts named above. Call it before the association's threads start.
+
+    :param client: the accepted socket of an acceptor; a requestor's socket is made by its AE.
+    """
+    setattr(assoc, "dimse", BoundedDimse(assoc, limits))  # noqa: B010
+    assoc.dul.state_machine = GuardedStateMachine(assoc.dul)
+    if client is not None:
+        set_options(client, assoc.network_timeout or 0)
+        assoc.dul.event_queue = queue.Queue()  # the new socket announces itself in it
+        bounded = BoundedSocket(assoc, client_socket=client)
+        bounded.pdu_bytes_max = max(limits.pdu_bytes + 6, PDU_BYTES_TOLERATED)
+        assoc.dul.socket = bounded
+
+
+def outgoing_socket(assoc: Association, address: AddressInformation) -> BoundedSocket:
+    return BoundedSocket(assoc, address=address)
+
+
+def peer_name(assoc: Association) -> str:
+    """The other side in words for a log line: ``WS1 (10.1.2.3)``."""
+    other = assoc.requestor if assoc.is_acceptor else assoc.acceptor
+    title = (other.ae_title or "").strip()
+    address = other.address_info.address if other.address_info else "?"
+    return f"{neutral(title)} ({address})" if title else address
+
+
+def gone(assoc: Association) -> bool:
+    """Whether the peer aborted, vanished, or asked for release, seen from inside an operation."""
+    if not assoc.is_established or not assoc.dul.is_alive():
+        return True
+    waiting = assoc.dul.peek_next_pdu()
+    return waiting is not None
+
+
+__all__ = ["BoundedSocket", "CappedBuffer", "Limits", "evt", "gone", "harden", "outgoing_socket", "peer_name"]

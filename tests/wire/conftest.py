@@ -1,0 +1,128 @@
+"""A DICOM server on a free port with in-memory parts behind it, and a destination for C-MOVE."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from fakes import FakeArchive, FakeDeliveries, FakeIngest, FakeRetrievals, quick_config
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import Verification
+
+from hsm.clock import Clock, SystemClock
+from hsm.config import DicomConfig
+from hsm.dicom.server import DicomServer
+
+
+@dataclass
+class Running:
+    """A server under test and what it is joined to."""
+
+    server: DicomServer
+    ingest: FakeIngest
+    archive: FakeArchive
+    retrievals: FakeRetrievals
+    deliveries: FakeDeliveries
+
+    @property
+    def port(self) -> int:
+        return self.server.port
+
+
+StartServer = Callable[..., Running]
+
+
+def eventually(condition: Callable[[], Any], seconds: float = 10.0) -> None:
+    """Return as soon as ``condition`` holds; fail when it does not within ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "did not come true in time"
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def start_server() -> Iterator[StartServer]:
+    """Starts servers; each is stopped at the end, and must leave no thread behind."""
+    before = set(threading.enumerate())
+    running: list[Running] = []
+
+    def start(clock: Clock | None = None, config: DicomConfig | None = None, **changes: Any) -> Running:
+        ingest = FakeIngest()
+        archive, retrievals, deliveries = FakeArchive(ingest), FakeRetrievals(ingest), FakeDeliveries()
+        server = DicomServer(
+            config or quick_config(**changes),
+            "HSM",
+            ingest,
+            archive.select,
+            archive.find,
+            retrievals,
+            deliveries,
+            clock or SystemClock(),
+        )
+        server.start()
+        running.append(Running(server, ingest, archive, retrievals, deliveries))
+        return running[-1]
+
+    yield start
+    for each in running:
+        each.server.stop(0.0)
+    eventually(lambda: not set(threading.enumerate()) - before)
+
+
+@pytest.fixture
+def archive(start_server: StartServer) -> Running:
+    return start_server()
+
+
+class Receiver:
+    """A storage SCP that keeps dataset bytes as they came."""
+
+    def __init__(self) -> None:
+        self.received: list[tuple[str, str, bytes]] = []
+        """SOP Instance UID, transfer syntax, dataset."""
+        self.requests: list[Any] = []
+        self.status = 0x0000
+        self.associations = 0
+        self.before: Callable[[], None] = lambda: None
+        self.ae = AE("DEST")
+        self.ae.network_timeout = 20
+        self._server: Any = None
+
+    def start(self, contexts: list[tuple[str, list[str]]]) -> int:
+        for abstract, transfers in contexts:
+            self.ae.add_supported_context(abstract, transfers)
+        self.ae.add_supported_context(Verification)
+        handlers = [(evt.EVT_C_STORE, self._store), (evt.EVT_ESTABLISHED, self._established)]
+        self._server = self.ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+        return int(self._server.server_address[1])
+
+    def stop(self) -> None:
+        if self._server is not None:
+            self.ae.shutdown()
+            self._server = None
+
+    def _established(self, event: Any) -> None:
+        self.associations += 1
+
+    def _store(self, event: Any) -> int:
+        self.before()
+        self.requests.append(event.request)
+        self.received.append(
+            (
+                str(event.request.AffectedSOPInstanceUID),
+                str(event.context.transfer_syntax),
+                event.request.DataSet.getvalue(),
+            )
+        )
+        return self.status
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    made = Receiver()
+    yield made
+    made.stop()
