@@ -6,7 +6,6 @@ digests hexadecimal. docs/cli.md lists the keys.
 
 from __future__ import annotations
 
-import contextlib
 import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,8 +14,6 @@ from typing import Any, Self
 from urllib.parse import quote
 
 import httpx
-
-from hsm.uds import short_path
 
 Record = dict[str, Any]
 
@@ -82,16 +79,10 @@ class Client:
     def __init__(self, path: Path, *, by: str = "") -> None:
         self.path = path
         self._by = by
-        self._held = contextlib.ExitStack()
         self._connects = False
-        try:
-            self._address = address = self._held.enter_context(short_path(path))
-        except OSError as error:
-            raise self._unreachable(error.strerror or str(error)) from error
-        self._http = self._held.enter_context(
-            # No TLS on a unix socket; reading the machine's certificates would take 50 ms.
-            httpx.Client(transport=httpx.HTTPTransport(uds=address, verify=False), base_url="http://hsm")
-        )
+        # No TLS on a unix socket; reading the machine's certificates would take 50 ms.
+        transport = httpx.HTTPTransport(uds=str(path), verify=False)
+        self._http = httpx.Client(transport=transport, base_url="http://hsm")
 
     def __enter__(self) -> Self:
         return self
@@ -102,7 +93,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        self._held.close()
+        self._http.close()
 
     # What is there
 
@@ -256,7 +247,7 @@ class Client:
             return
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(CONNECT_SECONDS)
-            probe.connect(self._address)
+            probe.connect(str(self.path))
         self._connects = True
 
     def _unreachable(self, why: str) -> Unreachable:

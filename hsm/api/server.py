@@ -15,7 +15,6 @@ from starlette.types import ASGIApp
 
 from hsm.api.identity import PeerProtocol
 from hsm.errors import ConfigError
-from hsm.uds import short_path
 
 SOCKET_MODE = 0o660
 """The daemon's user and group; whoever may connect may do everything."""
@@ -32,13 +31,12 @@ def listen(path: Path) -> socket.socket:
     """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        with short_path(path) as address:
-            _clear(path, address)
-            listener.bind(address)
-            # Bound but not yet listening: nobody gets in before the mode is right.
-            os.chmod(path, 0o600)
-            listener.listen(CONNECTIONS_MAX)
-            os.chmod(path, SOCKET_MODE)
+        _clear(path)
+        listener.bind(str(path))
+        # Bound but not yet listening: nobody gets in before the mode is right.
+        os.chmod(path, 0o600)
+        listener.listen(CONNECTIONS_MAX)
+        os.chmod(path, SOCKET_MODE)
     except OSError as error:
         listener.close()
         raise ConfigError(f"api.socket {path}: {error.strerror or error}") from error
@@ -48,7 +46,7 @@ def listen(path: Path) -> socket.socket:
     return listener
 
 
-def _clear(path: Path, address: str) -> None:
+def _clear(path: Path) -> None:
     """Remove a socket on which nobody listens."""
     try:
         found = os.lstat(path)
@@ -58,7 +56,7 @@ def _clear(path: Path, address: str) -> None:
         raise ConfigError(f"api.socket {path}: there is something that is not a socket; remove it")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
-        status = probe.connect_ex(address)
+        status = probe.connect_ex(str(path))
     if status == errno.ECONNREFUSED:
         os.unlink(path)
         return

@@ -1,0 +1,34 @@
+"""``hsm catalog``: the database, without a daemon."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli import offline
+from cli.screen import Json
+
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="Without it, the file that `hsm serve` would use.")
+]
+
+app = typer.Typer(help="The catalog's database.", no_args_is_help=True)
+
+
+@app.command()
+def check(config: ConfigFile = None, json: Json = False) -> None:
+    """Is the catalog whole, at the right revision, and its journal unbroken? Changes nothing."""
+    from hsm.offline import check_catalog  # heavy: only for the commands that need it
+
+    offline.finish(check_catalog(config, os.environ), json)
+
+
+@app.command()
+def upgrade(config: ConfigFile = None, json: Json = False) -> None:
+    """Bring the catalog to this software's revision. Stop the daemon first, and make a backup."""
+    from hsm.offline import upgrade_catalog  # heavy: only for the commands that need it
+
+    offline.finish(upgrade_catalog(config, os.environ), json)

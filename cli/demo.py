@@ -1,0 +1,7 @@
+"""``hsm demo``: a guided tour."""
+
+from __future__ import annotations
+
+
+def demo() -> None:
+    """A guided tour on synthetic studies."""

@@ -1,0 +1,88 @@
+"""``hsm library``: changers, drives and what lies in them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cli import screen, text
+from cli.screen import Json
+from cli.session import connect
+
+Barcode = Annotated[str, typer.Argument(help="The volume's barcode.")]
+
+app = typer.Typer(help="Media libraries: what is in them, and moving it.", no_args_is_help=True)
+
+
+@app.command()
+def inventory(
+    context: typer.Context,
+    library: Annotated[str, typer.Argument(help="Only this library.")] = "",
+    json: Json = False,
+) -> None:
+    """Look into the libraries now; the catalog follows what is seen."""
+    with connect(context) as client:
+        rows = client.inventory(library)
+    if json:
+        screen.say_json(rows)
+        return
+    screen.say_table(
+        ["library", "element", ">address", "holds"],
+        [(row["library"], row["kind"], row["address"], row.get("barcode") or "-") for row in rows],
+        empty="no library is configured",
+    )
+
+
+@app.command()
+def load(
+    context: typer.Context,
+    barcode: Barcode,
+    drive: Annotated[int, typer.Argument(help="The drive's element address.")],
+    json: Json = False,
+) -> None:
+    """Put a volume into a drive (maintenance; the daemon does it by itself for its own work)."""
+    with connect(context) as client:
+        done = client.load(barcode, drive)
+    screen.say_json(done) if json else screen.say(f"{barcode} is in drive {drive}")
+
+
+@app.command()
+def unload(
+    context: typer.Context,
+    library: Annotated[str, typer.Argument(help="The library's name.")],
+    drive: Annotated[int, typer.Argument(help="The drive's element address.")],
+    json: Json = False,
+) -> None:
+    """Take the volume out of a drive and put it back into a slot."""
+    with connect(context) as client:
+        done = client.unload(library, drive)
+    screen.say_json(done) if json else screen.say(f"drive {drive} of {library} is empty")
+
+
+@app.command()
+def export(
+    context: typer.Context,
+    barcode: Barcode,
+    shelf: Annotated[str, typer.Option(help="Where it will stand, in your words.")] = "shelf",
+    json: Json = False,
+) -> None:
+    """Send a volume out of the library to the shelf."""
+    with connect(context) as client:
+        done = client.export(barcode, shelf)
+    if json:
+        screen.say_json(done)
+    elif done.get("place") == "mail":
+        screen.say(f"{barcode} is in a mail slot: take it out and put it on {shelf}")
+    else:
+        screen.say(f"{barcode} is on {text.clean(done.get('shelf') or shelf)}")
+
+
+@app.command("import")
+def import_(context: typer.Context, barcode: Barcode, json: Json = False) -> None:
+    """Take a volume that you have put into a mail slot (back) into the library."""
+    with connect(context) as client:
+        done = client.import_(barcode)
+    screen.say_json(done) if json else screen.say(
+        f"{barcode} is in {text.clean(done.get('library', 'the library'))}"
+    )

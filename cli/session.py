@@ -1,0 +1,68 @@
+"""Which daemon a command speaks to, and how its errors become exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from cli import screen
+from hsm.client import ApiError, Client
+
+EXIT_GOOD = 0
+EXIT_PROBLEM = 1
+EXIT_USAGE = 2
+EXIT_UNREACHABLE = 3
+EXIT_REFUSED = 4
+EXIT_INTERRUPTED = 130
+
+SOCKET_NAME = "hsm.sock"
+DEFAULT_HOME = "var"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The options that stand before the command."""
+
+    socket: Path | None = None
+    by: str = ""
+
+    def find_socket(self) -> Path:
+        """``--socket``, else ``hsm.sock`` in the data folder, else where the configuration says."""
+        if self.socket is not None:
+            return self.socket.expanduser().absolute()
+        home = Path(os.environ.get("HSM_HOME") or DEFAULT_HOME).expanduser().absolute()
+        usual = home / SOCKET_NAME
+        if usual.exists():
+            return usual
+        from hsm.offline import control_socket  # reads the configuration: only when it must
+
+        return control_socket(os.environ) or usual
+
+
+def connect(context: typer.Context) -> Client:
+    """A client of the daemon that the options name; use it as a context manager."""
+    settings = context.obj if isinstance(context.obj, Settings) else Settings()
+    return Client(settings.find_socket(), by=settings.by)
+
+
+class Commands(TyperGroup):
+    """A group whose commands end with the agreed exit codes."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ApiError as error:
+            screen.complain(str(error), error.hint)
+            raise typer.Exit(error.exit_code) from error
+        except BrokenPipeError as error:
+            # The reader (head, less) has seen enough. Python would complain again at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(EXIT_GOOD) from error
+        except KeyboardInterrupt as error:
+            raise typer.Exit(EXIT_INTERRUPTED) from error

@@ -1,0 +1,99 @@
+"""``hsm status``: one screen; ``hsm metrics``: the same for a monitoring system."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import typer
+
+from cli import screen, text
+from cli.screen import Json
+from cli.session import EXIT_GOOD, EXIT_PROBLEM, connect
+
+Record = dict[str, Any]
+
+
+def status(context: typer.Context, json: Json = False) -> None:
+    """Pools, queue, prompts and policy runs on one screen.
+
+    Ends with 1 when the daemon lists a problem.
+    """
+    with connect(context) as client:
+        shown = client.status()
+    if json:
+        screen.say_json(shown)
+    else:
+        _say_daemon(shown["daemon"])
+        _say_totals(shown["totals"])
+        say_pools(shown["pools"])
+        _say_work(shown)
+    raise typer.Exit(EXIT_PROBLEM if shown["daemon"].get("problems") else EXIT_GOOD)
+
+
+def metrics(context: typer.Context) -> None:
+    """The numbers of the archive as Prometheus text."""
+    with connect(context) as client:
+        sys.stdout.write(client.metrics())
+
+
+def _say_daemon(daemon: Record) -> None:
+    listen = daemon.get("listen", {})
+    parts = [f"hsm {daemon.get('version', '')}".strip()]
+    if "dicom" in listen:
+        parts.append(f"{listen.get('ae_title', '')} on {listen['dicom']}".strip())
+    if daemon.get("started_at"):
+        parts.append(f"up {text.age(daemon['started_at'], text.now())}")
+    if "pid" in daemon:
+        parts.append(f"process {daemon['pid']}")
+    screen.say(" · ".join(text.clean(part) for part in parts), style="bold")
+    for problem in daemon.get("problems", ()):
+        screen.say(f"! {text.clean(problem)}", style="red")
+
+
+def _say_totals(totals: Record) -> None:
+    held = [
+        text.plural(totals["studies"], "study", "studies"),
+        text.plural(totals["instances"], "instance"),
+        text.size(totals["bytes"]),
+        text.plural(totals["packages"], "package"),
+    ]
+    if totals["unsealed"]:
+        held.append(f"{text.plural(totals['unsealed'], 'instance')} not sealed yet")
+    screen.say(", ".join(held), "")
+
+
+def say_pools(pools: list[Record]) -> None:
+    """What each pool holds."""
+    screen.say_table(
+        ["pool", "tier", "volumes", ">used", ">of", "copies"],
+        [
+            (
+                pool["name"],
+                pool["tier"] or "not configured",
+                text.counts(pool["volumes"]),
+                text.size(pool["used"]),
+                text.size(pool["capacity"]) if pool["capacity"] else "",
+                text.counts(pool["copies"]) or "none",
+            )
+            for pool in pools
+        ],
+        empty="no pools",
+    )
+
+
+def _say_work(shown: Record) -> None:
+    screen.say("")
+    waiting = [f"{row['requests']} {row['kind']} {row['state']}" for row in shown["queue"]]
+    screen.say(f"queue     {', '.join(waiting) or 'empty'}")
+    if shown["mounts_open"]:
+        asked = text.plural(shown["mounts_open"], "volume is", "volumes are")
+        screen.say(f"operator  {asked} asked for: see `hsm operator ls`", style="yellow")
+    else:
+        screen.say("operator  nothing is asked for")
+    for run in shown["runs"]:
+        ago = text.age(run["started_at"], text.now())
+        screen.say(
+            f"policy    {text.clean(run['policy'])}: {ago} ago, matched {run['matched']},"
+            f" requested {run['requested']}, refused {run['refused']}"
+        )

@@ -1,0 +1,185 @@
+"""``hsm study``: finding studies and seeing where their copies are."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from cli import screen, text
+from cli.screen import Json, Limit, Offset
+from cli.session import connect
+
+Record = dict[str, Any]
+Uid = Annotated[str, typer.Argument(help="Study Instance UID.")]
+
+app = typer.Typer(help="Find studies, and see where every copy of one is.", no_args_is_help=True)
+
+
+@app.command()
+def find(
+    context: typer.Context,
+    words: Annotated[str, typer.Argument(help="Found anywhere in name, IDs, description or UID.")] = "",
+    patient: Annotated[str, typer.Option(help="Patient ID; * and ? are wildcards.")] = "",
+    name: Annotated[str, typer.Option(help="Beginning of the patient's name, in any case.")] = "",
+    accession: Annotated[str, typer.Option(help="Accession number.")] = "",
+    date: Annotated[str, typer.Option(help="YYYYMMDD, YYYYMMDD-, -YYYYMMDD or a range.")] = "",
+    uid: Annotated[str, typer.Option(help="Study Instance UID.")] = "",
+    modality: Annotated[str, typer.Option(help="A modality in the study.")] = "",
+    limit: Limit = 50,
+    offset: Offset = 0,
+    json: Json = False,
+) -> None:
+    """Studies, the last received first."""
+    with connect(context) as client:
+        found = client.find_studies(
+            text=words, patient_id=patient, name=name, accession=accession, date=date, uid=uid,
+            modality=modality, limit=limit, offset=offset,
+        )  # fmt: skip
+    if json:
+        screen.say_json(found)
+        return
+    screen.say_table(["study", "is"], [_found(study) for study in found], empty="no study matches")
+    if len(found) == limit:
+        screen.say(f"there may be more: --offset {offset + limit}", style="dim")
+
+
+def _found(study: Record) -> tuple[Text, Text]:
+    about = " ".join(
+        filter(
+            None,
+            (
+                text.day(study["date"]) or "no date",
+                "/".join(map(text.clean, study["modalities"])),
+                text.clean(study["patient_name"]),
+                f"({text.clean(study['patient_id'])})" if study["patient_id"] else "",
+            ),
+        )
+    )
+    what = f"{text.clean(study['description'])}  {text.plural(study['instances'], 'instance')}".strip()
+    media = Text(", ".join(map(text.clean, study["media"])), style="dim")
+    return (
+        screen.lines(Text(about, style="bold"), what, Text(study["uid"], style="dim")),
+        screen.lines(screen.state(study["availability"]), media),
+    )
+
+
+@app.command()
+def show(context: typer.Context, uid: Uid, json: Json = False) -> None:
+    """One study: patient, series, packages and their copies."""
+    with connect(context) as client:
+        study = client.study(uid)
+    if json:
+        screen.say_json(study)
+        return
+    screen.say_record(
+        {
+            "study": study["uid"],
+            "patient": f"{study['patient_name']} ({study['patient_id']})",
+            "born": " ".join(filter(None, (text.day(study["birth_date"]), study["sex"]))),
+            "date": text.day(study["date"]),
+            "accession": study["accession"],
+            "description": study["description"],
+            "holds": f"{text.plural(study['instances'], 'instance')}, {text.size(study['bytes'])}",
+            "not_sealed": study["unsealed"] or None,
+            "received": f"{text.local(study['last_received'])} from {study['source_ae']}",
+            "last_access": text.local(study["last_accessed"]),
+            "is": " ".join([study["availability"], *study["media"]]),
+        }
+    )
+    screen.say("")
+    screen.say_table(
+        ["series", "modality", "description", ">instances"],
+        [
+            (entry["number"], entry["modality"], entry["description"], entry["instances"])
+            for entry in study["series"]
+        ],
+    )
+    screen.say("")
+    _say_copies(
+        [
+            {"package": package["package"], "bytes": package["bytes"], **copy}
+            for package in study["packages"]
+            for copy in package["copies"]
+        ],
+        study["uid"],
+    )
+    for request in study["requests"]:
+        screen.say(
+            f"request {request['id']}: {request['kind']} {request['state']} {request['error']}".rstrip()
+        )
+
+
+@app.command()
+def locate(context: typer.Context, uid: Uid, json: Json = False) -> None:
+    """Where every copy of a study is."""
+    with connect(context) as client:
+        found = client.locate(uid)
+    if json:
+        screen.say_json(found)
+        return
+    screen.say(" ".join([found["availability"], *map(text.clean, found["media"])]))
+    if found["unsealed"]:
+        screen.say(f"{text.plural(found['unsealed'], 'instance')} online, not sealed yet")
+    _say_copies(found["copies"], found["study"])
+
+
+def _say_copies(copies: list[Record], uid: str) -> None:
+    screen.say_table(
+        ["package", "pool", "volume", "where", "copy", ">size", "verified"],
+        [
+            (
+                package_name(copy["package"], uid),
+                copy["pool"],
+                copy["volume"],
+                copy["where"],
+                screen.state(copy["state"]),
+                text.size(copy["bytes"]),
+                text.local(copy["verified_at"])[:10],
+            )
+            for copy in copies
+        ],
+        empty="no copies: the study is not sealed yet",
+    )
+
+
+def package_name(key: str, uid: str) -> str:
+    """A package's name without its study's UID, where that is known."""
+    return text.clean(key.removeprefix(f"{uid}.").removesuffix(".tar"))
+
+
+@app.command()
+def history(
+    context: typer.Context, uid: Uid, limit: Limit = 200, offset: Offset = 0, json: Json = False
+) -> None:
+    """The journal's records about a study, oldest first."""
+    with connect(context) as client:
+        records = client.history(uid, limit=limit, offset=offset)
+    if json:
+        screen.say_json(records)
+        return
+    screen.say_table(
+        ["when", "who", "what"],
+        [
+            (
+                text.local(record["at"]),
+                record["actor"],
+                screen.lines(
+                    f"{record['verb']} {record['kind']}"
+                    + ("" if record["kind"] == "study" else f" {text.short(record['subject'], 24)}"),
+                    Text(_detail(record["detail"], uid), style="dim"),
+                ),
+            )
+            for record in records
+        ],
+        empty="no records",
+    )
+
+
+def _detail(detail: Record, uid: str) -> str:
+    return text.words({key: _shorter(value, uid) for key, value in detail.items()}) if detail else ""
+
+
+def _shorter(value: Any, uid: str) -> Any:
+    return value.replace(f"{uid}.", "") if isinstance(value, str) else value

@@ -1,0 +1,188 @@
+"""What the command line does without a daemon: checking files, checking and upgrading the catalog.
+
+Each function returns a :class:`Report` and raises nothing that a mistake in a file can cause.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from hsm import config
+from hsm.catalog import journal, upgrade
+from hsm.catalog.engine import Catalog, open_engine
+from hsm.clock import SystemClock
+from hsm.errors import ConfigError
+from policies import PolicyErrors, PolicySet, load_folder, load_texts
+
+PROBLEMS_SHOWN_MAX = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was looked at and what was found."""
+
+    subject: str
+    """The file, folder or database."""
+    errors: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    facts: tuple[str, ...] = ()
+    """What is good to know; sentences."""
+    refused: bool = False
+    """Nothing was tried: something forbids it, and ``errors`` says what."""
+
+    @property
+    def ok(self) -> bool:
+        return not self.errors
+
+
+def control_socket(environ: Mapping[str, str]) -> Path | None:
+    """Where the configuration puts the control socket; None when it cannot be read."""
+    try:
+        return config.load(None, environ).api.socket
+    except ConfigError:
+        return None
+
+
+def check_config(path: Path | None, environ: Mapping[str, str]) -> Report:
+    """Read and validate a configuration, and the policies it names."""
+    try:
+        found = config.load(path, environ)
+    except config.InvalidConfig as error:
+        return Report(str(error.problems[0].source), tuple(str(problem) for problem in error.problems))
+    except ConfigError as error:
+        return Report(str(path or "configuration"), (str(error),))
+    policies = _check_policies(found.policies, found)
+    facts = (
+        f"data in {found.home}",
+        f"AE {found.archive.ae_title} on {found.dicom.listen}:{found.dicom.port}",
+        "pools: " + ", ".join(f"{pool.name} ({pool.tier.value})" for pool in found.pools),
+        *policies.facts,
+    )
+    return Report(str(found.source), policies.errors, policies.warnings, facts)
+
+
+def check_policies(path: Path | None, config_path: Path | None, environ: Mapping[str, str]) -> Report:
+    """Check a policy file or a folder of them (the configured one when None) against the pools."""
+    try:
+        found = config.load(config_path, environ)
+    except ConfigError as error:
+        return Report(str(config_path or "configuration"), (str(error),))
+    return _check_policies(path or found.policies, found)
+
+
+def _check_policies(path: Path, known: config.Config) -> Report:
+    pools = [pool.name for pool in known.pools]
+    try:
+        loaded = _load_policies(path, pools)
+    except PolicyErrors as error:
+        return Report(str(path), tuple(each.render() for each in error.errors))
+    except (OSError, UnicodeDecodeError) as error:
+        return Report(str(path), (f"{path}: cannot be read: {error}",))
+    rules = sum(len(policy.rules) for policy in loaded.policies)
+    names = ", ".join(policy.name for policy in loaded.policies) or "none"
+    warnings = tuple(each.render() for each in loaded.warnings)
+    return Report(str(path), (), warnings, (f"policies: {names} ({rules} rules)",))
+
+
+def _load_policies(path: Path, pools: list[str]) -> PolicySet:
+    if path.is_file():
+        return load_texts({str(path): path.read_text("utf-8")}, pools)
+    return load_folder(path, pools)
+
+
+def check_catalog(config_path: Path | None, environ: Mapping[str, str]) -> Report:
+    """Is the catalog at the right revision, whole, and its journal unbroken? Changes nothing."""
+    try:
+        found = config.load(config_path, environ)
+        _require_file(found)
+        engine = open_engine(found.catalog.url)
+    except ConfigError as error:
+        return Report("catalog", (str(error),))
+    subject = engine.url.render_as_string(hide_password=True)
+    try:
+        upgrade.require_head(engine)
+        errors = [*_damage(engine), *_broken_journal(engine)]
+        facts = (f"revision {upgrade.head_revision()}", f"{_journal_length(engine)} records in the journal")
+        return Report(subject, tuple(errors), (), facts)
+    except (ConfigError, SQLAlchemyError) as error:
+        return Report(subject, (str(error),))
+    finally:
+        engine.dispose()
+
+
+def upgrade_catalog(config_path: Path | None, environ: Mapping[str, str]) -> Report:
+    """Bring the catalog to this software's revision, making it where there is none.
+
+    Refused while a daemon answers on this configuration's control socket.
+    """
+    try:
+        found = config.load(config_path, environ)
+    except ConfigError as error:
+        return Report("catalog", (str(error),))
+    if _answers(found.api.socket):
+        why = f"a daemon answers on {found.api.socket}: stop it (and every other node) first"
+        return Report("catalog", (why,), refused=True)
+    engine = open_engine(found.catalog.url)
+    subject = engine.url.render_as_string(hide_password=True)
+    try:
+        if engine.url.database and engine.dialect.name == "sqlite":
+            Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True)
+        before = upgrade.current_revision(engine)
+        upgrade.upgrade(engine)
+    except (ConfigError, SQLAlchemyError, OSError) as error:
+        return Report(subject, (str(error),))
+    finally:
+        engine.dispose()
+    head = upgrade.head_revision()
+    fact = (
+        f"already at revision {head}" if before == head else f"upgraded from {before or 'nothing'} to {head}"
+    )
+    return Report(subject, facts=(fact,))
+
+
+def _require_file(found: config.Config) -> None:
+    """Opening a SQLite catalog makes an empty one; a check must not."""
+    prefix = "sqlite:///"
+    path = found.catalog.url.removeprefix(prefix)
+    if path != found.catalog.url and not Path(path).is_file():
+        raise ConfigError(f"{path} is not there yet; `hsm serve` or `hsm catalog upgrade` makes it")
+
+
+def _damage(engine: Engine) -> list[str]:
+    """What SQLite says of its own file. PostgreSQL has tools of its own for that."""
+    if engine.dialect.name != "sqlite":
+        return []
+    with engine.connect() as connection:
+        rows = connection.execute(text("PRAGMA integrity_check")).scalars().all()
+        orphans = connection.execute(text("PRAGMA foreign_key_check")).all()
+    found = [f"the file is damaged: {row}" for row in rows if row != "ok"]
+    found += [f"row {row[1]} of {row[0]} names a row of {row[2]} that is not there" for row in orphans]
+    return found[:PROBLEMS_SHOWN_MAX]
+
+
+def _broken_journal(engine: Engine) -> list[str]:
+    with Catalog(engine, SystemClock()).read() as session:
+        problems = islice(journal.verify(session), PROBLEMS_SHOWN_MAX)
+        return [f"journal, record {problem.seq}: {problem.message}" for problem in problems]
+
+
+def _journal_length(engine: Engine) -> int:
+    with engine.connect() as connection:
+        return int(connection.execute(text("SELECT count(*) FROM journal")).scalar_one())
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
