@@ -16,6 +16,11 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
 	&& echo $$p && break; done)
 
+# An environment that moved with its checkout, or whose interpreter is gone, is made anew.
+ifneq ($(shell cat $(VENV)/.venv-stamp 2>/dev/null && $(BIN)/python -c 'print("works")' 2>/dev/null),$(CURDIR) works)
+$(shell rm -f $(VENV)/.venv-stamp $(VENV)/.run-stamp $(VENV)/.dev-stamp)
+endif
+
 .PHONY: run test lint wheel-check clean
 .DEFAULT_GOAL := run
 
@@ -38,12 +43,13 @@ clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find hsm policies drivers cli tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# An environment whose interpreter is gone or that lacks pip (an interrupted attempt) is made anew.
+# One that works is kept; one that lacks pip (an interrupted attempt) is not.
 $(VENV)/.venv-stamp:
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or later with venv is needed" \
-		"(Debian: apt install python3-venv), or set PYTHON=/path/to/python" >&2; exit 1; }
-	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	@touch $@
+	@grep -qF '$(CURDIR)/$(VENV)' $(BIN)/activate 2>/dev/null && $(BIN)/python -m pip --version >/dev/null 2>&1 || { \
+	test -n "$(PYTHON)" || { echo "Python 3.11 or later with venv is needed" \
+		"(Debian: apt install python3-venv), or set PYTHON=/path/to/python" >&2; exit 1; }; \
+	$(PYTHON) -m venv --clear $(VENV); }
+	@echo '$(CURDIR)' >$@
 
 $(VENV)/.run-stamp: pyproject.toml | $(VENV)/.venv-stamp
 	$(PIP) install --quiet -e '.[codecs]'
