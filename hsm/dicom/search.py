@@ -6,8 +6,7 @@ queue every response in memory for one that reads slowly.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from types import SimpleNamespace
 from typing import Any, Final, Protocol
 
@@ -31,7 +30,7 @@ Response = tuple[int | Dataset, Dataset | None]
 class Find(Protocol):
     """Responses to a C-FIND, the final Success excepted, given what pynetdicom's EVT_C_FIND gives."""
 
-    def __call__(self, event: Any) -> Generator[Response, None, None]: ...
+    def __call__(self, event: Any) -> Iterator[Response]: ...
 
 
 class FindEvent:
@@ -63,15 +62,18 @@ class Search:
         if "find" not in rights:
             call.reply(NOT_AUTHORIZED, f"{call.calling} may not find")
             return
+        responses = self._find(FindEvent(call))
         try:
-            with contextlib.closing(self._find(FindEvent(call))) as responses:
-                status, comment = self._send(call, responses)
+            status, comment = self._send(call, responses)
         except Exception:
             log.exception("C-FIND from %s failed", call.calling)
             status, comment = CANNOT_PROCESS, "internal error, see the archive's log"
+        finally:
+            if isinstance(responses, Generator):
+                responses.close()  # it may hold a transaction
         call.reply(status, comment)
 
-    def _send(self, call: Call, responses: Generator[Response, None, None]) -> tuple[int, str]:
+    def _send(self, call: Call, responses: Iterator[Response]) -> tuple[int, str]:
         """Send what is pending; the status and comment of the final response."""
         number = 0
         for answer, identifier in responses:
