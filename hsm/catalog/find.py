@@ -271,7 +271,7 @@ def _matches(
             field: row._mapping[field.value] for field in Field if field.value in row._mapping
         }
         if Field.MODALITIES in values:
-            values[Field.MODALITIES] = tuple(row.modalities.strip("\\").split("\\"))
+            values[Field.MODALITIES] = tuple(each for each in row.modalities.split("\\") if each)
         if classes:
             values[Field.SOP_CLASSES] = classes[row.study_uid]
         yield Match(
