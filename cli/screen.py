@@ -46,10 +46,15 @@ def err() -> Console:
 
 
 def say(*lines: object, style: str = "") -> None:
-    """Lines of text on standard output, wrapped at words where the terminal is narrow."""
+    """Lines of text on standard output, never broken: UIDs and paths in them are copied."""
     console = out()
     for line in lines:
-        console.print(Text(str(line), style=style), soft_wrap=not console.is_terminal)
+        console.print(Text(str(line), style=style), soft_wrap=True)
+
+
+def say_text(words: str, style: str = "") -> None:
+    """A sentence or more, broken between words where the screen ends."""
+    out().print(Text(words, style=style))
 
 
 def say_json(value: Any) -> None:

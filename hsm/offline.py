@@ -11,17 +11,19 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from hsm import config
-from hsm.catalog import journal, upgrade
+from hsm.catalog import check, journal, upgrade
 from hsm.catalog.engine import Catalog, open_engine
+from hsm.catalog.tables import Journal
 from hsm.clock import SystemClock
 from hsm.errors import ConfigError
 from policies import PolicyErrors, PolicySet, load_folder, load_texts
 
 PROBLEMS_SHOWN_MAX = 20
+"""Of each kind of problem."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ def check_catalog(config_path: Path | None, environ: Mapping[str, str]) -> Repor
     subject = engine.url.render_as_string(hide_password=True)
     try:
         upgrade.require_head(engine)
-        errors = [*_damage(engine), *_broken_journal(engine)]
+        errors = [*_inconsistencies(engine), *_broken_journal(engine)]
         facts = (f"revision {upgrade.head_revision()}", f"{_journal_length(engine)} records in the journal")
         return Report(subject, tuple(errors), (), facts)
     except (ConfigError, SQLAlchemyError) as error:
@@ -155,16 +157,10 @@ def _require_file(found: config.Config) -> None:
         raise ConfigError(f"{path} is not there yet; `hsm serve` or `hsm catalog upgrade` makes it")
 
 
-def _damage(engine: Engine) -> list[str]:
-    """What SQLite says of its own file. PostgreSQL has tools of its own for that."""
-    if engine.dialect.name != "sqlite":
-        return []
-    with engine.connect() as connection:
-        rows = connection.execute(text("PRAGMA integrity_check")).scalars().all()
-        orphans = connection.execute(text("PRAGMA foreign_key_check")).all()
-    found = [f"the file is damaged: {row}" for row in rows if row != "ok"]
-    found += [f"row {row[1]} of {row[0]} names a row of {row[2]} that is not there" for row in orphans]
-    return found[:PROBLEMS_SHOWN_MAX]
+def _inconsistencies(engine: Engine) -> list[str]:
+    with Catalog(engine, SystemClock()).read() as session:
+        found = check.check(session, PROBLEMS_SHOWN_MAX)
+    return [f"{each.noun} {each.subject}: {each.message}; {each.remedy}" for each in found]
 
 
 def _broken_journal(engine: Engine) -> list[str]:
@@ -175,7 +171,7 @@ def _broken_journal(engine: Engine) -> list[str]:
 
 def _journal_length(engine: Engine) -> int:
     with engine.connect() as connection:
-        return int(connection.execute(text("SELECT count(*) FROM journal")).scalar_one())
+        return int(connection.execute(select(func.count()).select_from(Journal)).scalar_one())
 
 
 def _answers(path: Path) -> bool:

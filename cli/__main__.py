@@ -1,0 +1,5 @@
+"""``python -m cli`` is ``hsm``."""
+
+from cli.main import main
+
+main()
