@@ -33,6 +33,7 @@ from policies.parse import Item, Syntax, SyntaxFault, parse
 TESTS_MAX = 300
 """Databases bound the depth of an expression; SQLite at 1000."""
 
+_NAMES = ("name", "call")
 _ELAPSED = (Kind.ELAPSED, Kind.DAYS)
 _ORDERED = (*_ELAPSED, Kind.COUNT, Kind.SIZE, Kind.DATE, Kind.FRACTION)
 _EXAMPLES = {
@@ -160,7 +161,9 @@ class _Checker:
         op = Op(tree.operator)
         if self.is_fact(left) and self.is_fact(right):
             raise self.wrong(right, f"compare {left.text} with a value, not with another fact")
-        if not self.is_fact(left) and (self.is_fact(right) or left.kind not in ("name", "call")):
+        if not self.is_fact(left) and (
+            self.is_fact(right) or (left.kind not in _NAMES and right.kind in _NAMES)
+        ):
             left, right, op = right, left, op.mirrored
         ref = self.ref(left)
         kind = ref.fact.kind
@@ -287,9 +290,8 @@ class _Checker:
         extra = ""
         if kind in _ELAPSED and item.kind == "date":
             extra = "; for dates write study_date"
-        if kind is Kind.FRACTION and item.kind == "number":
-            extra = f"; did you mean {item.number * 100:f}%?" if item.number and item.number <= 1 else ""
-            extra = extra or f"; did you mean {item.text}%?"
+        if kind is Kind.FRACTION and item.kind == "number" and item.number is not None:
+            extra = f"; did you mean {_percentage(item.number)}?"
         return self.wrong(item, f"{ref} is {_a(kind)}: expected {_EXAMPLES[kind]}{extra}")
 
     def count(self, item: Item, number: Decimal, ref: Ref) -> int:
@@ -346,6 +348,11 @@ class _Checker:
             self.fault(
                 item.start, item.end, f"'{text}' is not a modality that DICOM defines.{hint}", warning=True
             )
+
+
+def _percentage(number: Decimal) -> str:
+    """What was probably meant: 0.85 and 85 are both 85%."""
+    return f"{(number * 100 if number <= 1 else number).normalize():f}%"
 
 
 def _a(kind: Kind) -> str:

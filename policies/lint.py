@@ -51,10 +51,10 @@ def _contradictions(policy: Policy) -> Iterator[tuple[Rule, str]]:
 
 
 def _unreachable_goals(policy: Policy) -> Iterator[str]:
-    releases = any(rule.action is Action.RELEASE for rule in policy.rules)
+    releases = {rule.pool for rule in policy.rules if rule.action is Action.RELEASE}
     fed = {rule.pool for rule in policy.rules if rule.action is Action.COPY}
     for pool in policy.goals:
-        if releases and pool not in fed:
+        if releases and pool not in fed | releases:
             yield (
                 f"no rule copies to {pool}, which copies demand: unless studies arrive there nothing is ever "
                 f"released; add a rule with copy to: {pool}"

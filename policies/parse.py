@@ -180,6 +180,8 @@ def _explain(text: str, error: UnexpectedInput) -> Fault:
 def _explain_character(text: str, at: int) -> Fault:
     if text[at] in "'\"":
         return Fault(at, len(text), f"the text is not closed: write {text[at]} at its end")
+    if re.search(r"\b\d{4}(-\d+)?$", text[:at]) and text[at] == "-":
+        return Fault(at, at + 1, "write dates with two digits each, as in 2024-01-31")
     for foreign, advice in _FOREIGN:
         if text.startswith(foreign, at):
             return Fault(at, at + len(foreign), f"{foreign} is not part of the language: {advice}")
@@ -190,6 +192,9 @@ def _explain_character(text: str, at: int) -> Fault:
 
 def _explain_end(text: str, expected: set[str]) -> Fault:
     at = len(text.rstrip())
+    operator = re.search(r"\b(and|or|not)$", text[:at], re.IGNORECASE)
+    if operator and "LPAR" in expected:
+        return _half(operator.group(), operator.start(), at)
     if "RPAR" in expected and "_OR" in expected:
         return Fault(at, at + 1, "a parenthesis is not closed: write ) here")
     if "COMPARISON" in expected:
@@ -237,10 +242,13 @@ def _explain_token(text: str, token: Token, expected: set[str]) -> Fault:
             if empty
             else "this ) closes nothing, or a value is missing before it: write the value or leave ) out",
         )
-    if token.type in ("_AND", "_OR", "_NOT") and "COMPARISON" in expected:
-        return Fault(
-            at, end, f"{word} needs a whole condition on each side, as in idle > 30d {word} age > 1 year"
-        )
+    if token.type in ("_AND", "_OR", "_NOT"):
+        return _half(word, at, end)
     if "NAME" in expected or "NUMBER" in expected:
         return Fault(at, end, f"unexpected {word!r}: write a value here, as in idle > 30d")
     return Fault(at, end, f"unexpected {word!r}: write and or or before a further condition")
+
+
+def _half(word: str, start: int, end: int) -> Fault:
+    example = "not idle > 30d" if word.lower() == "not" else f"idle > 30d {word} age > 1 year"
+    return Fault(start, end, f"{word} needs a whole condition on each side, as in {example}")

@@ -98,7 +98,7 @@ def _read_field(
         match = re.fullmatch(r"(?:(\*)|(\w+)(?:-(\w+))?)(?:/(\d+))?", part)
         if match is None:
             raise ScheduleError(
-                f"{part!r} is not a {what}: write *, {low}-{high}, or a list such as {low},{high}"
+                f"{part!r} is no {what}: write *, {low}-{high}, or a list such as {low},{high}"
             )
         star, first, last, step = match.groups()
         if step is not None and not 1 <= int(step) <= high:
@@ -122,4 +122,4 @@ def _read_number(text: str, what: str, low: int, high: int, names: Sequence[str]
     if text.isdecimal() and len(text) < 4 and low <= int(text) <= high:
         return int(text)
     also = f" or {names[0]} to {names[-1]}" if names else ""
-    raise ScheduleError(f"{text!r} is not a {what}: write {low} to {high}{also}")
+    raise ScheduleError(f"{text!r} is no {what}: write {low} to {high}{also}")

@@ -35,6 +35,7 @@ class Source:
         self.file = file
         self.text = text.removeprefix("\ufeff")
         self.findings: list[PolicyError] = []
+        self._keys: dict[int, Node] = {}
         self._starts = [0, *(match.end() for match in re.finditer(r"\n", self.text))]
 
     @property
@@ -63,8 +64,11 @@ class Source:
         return bisect_right(self._starts, node.start_mark.index)
 
     def on(self, node: Node, message: str, *, warning: bool = False) -> None:
-        """Note a finding about a whole node: the first line of it is underlined."""
+        """Note a finding about a whole node, its first line underlined; about its key if it is empty."""
         start, end = node.start_mark.index, node.end_mark.index
+        key = self._keys.get(id(node))
+        if start == end and key is not None:
+            start, end = key.start_mark.index, key.end_mark.index
         first = self.text[start:end].split("\n", 1)[0].rstrip()
         self.at(start, message, width=len(first), warning=warning)
 
@@ -110,8 +114,7 @@ class Source:
                 if node is not None and not empty:
                     found.append(node)
         except MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            self.at(mark.index if mark else 0, _explain_yaml(error, self.text))
+            self._refused_by_yaml(error)
         except RecursionError:
             self.at(0, "the YAML is nested too deep to be a policy: write it flat, as docs/policies.md shows")
         except YAMLError as error:
@@ -119,6 +122,19 @@ class Source:
             reason = getattr(error, "reason", str(error))
             self.at(place, f"not YAML: {reason}; remove this character")
         return found
+
+    def _refused_by_yaml(self, error: MarkedYAMLError) -> None:
+        context, opened = str(error.context or ""), error.context_mark
+        ended = "end of stream" in str(error.problem) or "<stream end>" in str(error.problem)
+        if opened is not None and ended and "quoted" in context:
+            self.at(
+                opened.index, "the quotes that open here are not closed: write the same quote at their end"
+            )
+        elif opened is not None and ended and "flow" in context:
+            self.at(opened.index, "the bracket that opens here is not closed: write ] or } at its end")
+        else:
+            mark = error.problem_mark or opened
+            self.at(mark.index if mark else 0, _explain_yaml(error, self.text))
 
     def entries(self, node: Node, what: str, known: Collection[str]) -> dict[str, Entry]:
         """The keys of a mapping; unknown and repeated ones are noted and left out."""
@@ -137,6 +153,7 @@ class Source:
                 self.on(key, f"'{name}' is given twice in {what}: keep one")
             else:
                 entries[name] = Entry(key, value)
+                self._keys[id(value)] = key
         return entries
 
     def scalar(self, node: Node, what: str, example: str) -> ScalarNode | None:
