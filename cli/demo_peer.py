@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pydicom.dataset import Dataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage
-from pydicom.uid import StudyRootQueryRetrieveInformationModelFind as Find
-from pydicom.uid import StudyRootQueryRetrieveInformationModelMove as Move
+from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, MRImageStorage
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.dsutils import encode
 
+# PS3.4 section C.6.2.2: the Study Root information models.
+FIND = UID("1.2.840.10008.5.1.4.1.2.2.1")
+MOVE = UID("1.2.840.10008.5.1.4.1.2.2.2")
 TITLE = "DEMO"
 MOVE_SECONDS_MAX = 120.0
 PENDING = (0xFF00, 0xFF01)
@@ -87,9 +88,9 @@ class Peer:
         query = Dataset()
         query.QueryRetrieveLevel, query.StudyInstanceUID = "STUDY", uid
         query.InstanceAvailability = query.StorageMediaFileSetID = ""
-        association = self._associate(port, called, (Find,))
+        association = self._associate(port, called, (FIND,))
         try:
-            for status, answer in association.send_c_find(query, Find):
+            for status, answer in association.send_c_find(query, FIND):
                 if getattr(status, "Status", None) in PENDING and answer is not None:
                     return answer
         finally:
@@ -99,7 +100,7 @@ class Peer:
     def move(self, port: int, uid: str, called: str) -> Moved:
         """Begin a C-MOVE of a study to this AE; it goes on in a thread."""
         moved = Moved()
-        association = self._associate(port, called, (Move,))
+        association = self._associate(port, called, (MOVE,))
         query = Dataset()
         query.QueryRetrieveLevel, query.StudyInstanceUID = "STUDY", uid
         threading.Thread(target=_follow, args=(association, query, moved), daemon=True).start()
@@ -119,7 +120,7 @@ class Peer:
 
 def _follow(association: Association, query: Dataset, moved: Moved) -> None:
     try:
-        for status, _ in association.send_c_move(query, TITLE, Move):
+        for status, _ in association.send_c_move(query, TITLE, MOVE):
             code = getattr(status, "Status", None)
             if code in PENDING:
                 moved.pending += 1
