@@ -39,7 +39,9 @@ _WORD_BYTES: Final = {
 }
 _UNDEFINED: Final = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_BITS_ALLOCATED: Final = 0x00280100
 _PIXEL_REPRESENTATION: Final = 0x00280103
+_PIXEL_DATA: Final = 0x7FE00010
 
 
 class CannotTranscode(HsmError):
@@ -122,6 +124,8 @@ class _Scope:
 
     signed: bool = False
     """Pixel Representation of this dataset or the nearest one around it, PS3.5 section A.1."""
+    bits: int = 0
+    """Bits Allocated."""
     creators: dict[int, str] = field(default_factory=dict)
     """Private Creator by group and block, ``gggg00bb`` (PS3.5 section 7.8.1)."""
 
@@ -159,10 +163,15 @@ class _Converter:
             pos = start + length
             if pos > end:
                 raise CannotTranscode(f"({tag >> 16:04X},{tag & 0xFFFF:04X}) goes beyond the dataset's end")
+            if tag == _PIXEL_DATA and scope.bits > 16 and self._source.order != self._target.order:
+                # By PS3.5 section 8.2 the words of a 32-bit pixel swap, by many writers the pixel does.
+                raise CannotTranscode(f"pixels of {scope.bits} bits have no agreed byte order in big endian")
+            self._note(tag, bytes(self._data[start:pos]), scope)
             value = self._value(vr, bytes(self._data[start:pos]))
-            self._note(tag, value, scope)
             if tag & 0xFFFF:  # group lengths are retired and would be wrong now (PS3.5 section 7.2)
                 parts.append(self._new_head(tag, vr, len(value)) + value)
+        if any(self._data[pos:end]):
+            raise CannotTranscode(f"the dataset ends inside the head of an element at byte {pos}")
         return b"".join(parts), end
 
     def _items(
@@ -205,7 +214,7 @@ class _Converter:
         return struct.pack(f"{order}HH2sH", group, element, vr.encode(), length)
 
     def _value(self, vr: str, value: bytes) -> bytes:
-        value += b"\0" * (len(value) % 2)
+        value += (b"\0" if vr == "UI" or vr in _LONG_VRS else b" ") * (len(value) % 2)
         size = _WORD_BYTES.get(vr, 1)
         if self._source.order == self._target.order or size == 1 or len(value) % size:
             return value
@@ -217,6 +226,8 @@ class _Converter:
     def _note(self, tag: int, value: bytes, scope: _Scope) -> None:
         if tag == _PIXEL_REPRESENTATION:
             scope.signed = 1 in value[:2]  # 0 or 1 in either byte order
+        elif tag == _BITS_ALLOCATED:
+            scope.bits = int.from_bytes(value[:2], "big" if self._source.order == ">" else "little")
         elif tag >> 16 & 1 and 0x10 <= tag & 0xFFFF <= 0xFF:
             scope.creators[tag] = value.decode("latin-1").strip(" \0")
 
