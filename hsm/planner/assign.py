@@ -168,6 +168,7 @@ class _Desk:
             return []
         largest = max(volume.room for volume in blank)
         fitting = [each for each in work if each.size <= largest]
+        blank = [volume for volume in blank if smallest <= volume.room]
         self._give_up(
             [each for each in work if each.size > largest],
             f"no volume of {pool} has room, and the largest blank one takes {largest} bytes",

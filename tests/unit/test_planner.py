@@ -365,6 +365,12 @@ def test_what_is_larger_than_any_blank_volume_is_unplaceable_and_holds_up_nothin
     )
 
 
+def test_a_blank_volume_too_small_for_anything_is_not_loaded_in_place_of_one_that_is_out_of_reach() -> None:
+    volumes = [volume("S1", None, free=0), volume("S2", None, library="other")]
+    drives = [drive(0), drive(1, library="other", busy=True)]
+    assert plan([write(1)], volumes, drives, NOW) == Plan((), (), (), ())
+
+
 def test_a_pool_writes_in_its_own_library() -> None:
     volumes = [volume("S1", None), volume("S2", None, library="other")]
     drives = [drive(0), drive(1, library="other")]
