@@ -133,9 +133,9 @@ MakeUrl = Callable[[bool], str]
 def _make_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeUrl]:
     """Make one catalog URL, empty or migrated, on each of the two databases."""
     if request.param == "sqlite":
-        path = tmp_path / "catalog.db"
 
         def make_sqlite(migrated: bool) -> str:
+            path = tmp_path / ("catalog.db" if migrated else "empty.db")
             if migrated:
                 shutil.copyfile(request.getfixturevalue("sqlite_template"), path)
             return f"sqlite:///{path}"
