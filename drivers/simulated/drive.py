@@ -114,7 +114,8 @@ class CartridgeStore:
         """See :meth:`drivers.base.Store.put`; durable after :meth:`flush` or unmounting."""
         safe_key(key)
         check_put(size, digest, key)
-        with self._appending, self._operation("put", key), translated(f"put {key} on {self._name}"):
+        # The operation comes before the lock: who unloads looks for operations while it holds the drive.
+        with self._operation("put", key), self._appending, translated(f"put {key} on {self._name}"):
             medium = self._medium
             if key in medium.objects:
                 raise Permanent(f"{key} is on {self._name} already; objects are immutable")
@@ -171,7 +172,7 @@ class CartridgeStore:
 
     def flush(self) -> None:
         """Write the index; what was put before it survives a crash."""
-        with self._appending, self._operation("flush"), self._drive.lock:
+        with self._operation("flush"), self._appending, self._drive.lock:
             if self._medium.dirty:
                 self._drive.check("flush")
                 self._drive.time.spend(self._drive.model.flush_seconds)

@@ -1,0 +1,187 @@
+"""What every Store and every Library must do is in this folder; a driver joins with one line below.
+
+A Store's line says how to open it in an empty folder. The harness that it gives can be crashed:
+the store is left as it stands, nothing is closed, and what finds its storage afterwards is new.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from drivers.base import Library, Store, VolumeLabel
+from drivers.errors import DriverError, Retryable
+from drivers.folder import FolderStore
+from drivers.simulated.library import SimulatedLibrary
+from drivers.wrappers import FaultyStore, LimitedStore, RetryingStore, fail_at_random
+
+Wrap = Callable[[Store], Store]
+
+
+class StoreHarness(Protocol):
+    """A Store under test and the storage below it."""
+
+    store: Store
+
+    def crash(self) -> Store:
+        """Forget the store as a killed process does, and open another one on the same storage."""
+        ...
+
+    def small(self, free: int) -> Store:
+        """Open an empty store with about ``free`` bytes of room."""
+        ...
+
+
+class FolderHarness:
+    def __init__(self, folder: Path, wrap: Wrap) -> None:
+        self._folder, self._wrap = folder, wrap
+        (folder / "pool").mkdir()
+        self.store = self._open(0)
+
+    def _open(self, reserve: int) -> Store:
+        return self._wrap(FolderStore(self._folder / "pool", reserve_bytes=reserve))
+
+    def crash(self) -> Store:
+        self.store = self._open(0)
+        return self.store
+
+    def small(self, free: int) -> Store:
+        system = os.statvfs(self._folder)
+        return self._open(max(0, system.f_bavail * system.f_frsize - free))
+
+
+class TapeHarness:
+    label = VolumeLabel("HSM001L8", "5f0c0a3e-0000-4000-8000-000000000001", "tape-a")
+
+    def __init__(self, folder: Path, wrap: Wrap) -> None:
+        self._folder, self._wrap = folder, wrap
+        self._numbers = itertools.count()
+        library = self._library("library", 4 << 30)
+        drive = library.inventory().drives()[0].address
+        library.label(self.label, drive)
+        self.store = wrap(library.mount(self.label, drive))
+
+    def _library(self, name: str, capacity: int) -> SimulatedLibrary:
+        return SimulatedLibrary(
+            self._folder / name, cartridges=(self.label.barcode,), capacity_bytes=capacity
+        )
+
+    def crash(self) -> Store:
+        library = self._library("library", 4 << 30)
+        self.store = self._wrap(library.mount(self.label, library.inventory().drives()[0].address))
+        return self.store
+
+    def small(self, free: int) -> Store:
+        library = self._library(f"small-{next(self._numbers)}", free * 20 // 19)
+        drive = library.inventory().drives()[0].address
+        library.label(self.label, drive)
+        return self._wrap(library.mount(self.label, drive))
+
+
+def as_it_is(store: Store) -> Store:
+    return store
+
+
+def retried(store: Store) -> Store:
+    """Fails often and tries again; not in puts, because not every test's source can be wound back."""
+    at_random = fail_at_random(random.Random(7), 0.15, Retryable)
+
+    def fault(operation: str, key: str) -> DriverError | None:
+        return None if operation in ("put", "write") else at_random(operation, key)
+
+    return RetryingStore(FaultyStore(store, fault), attempts=40, rng=random.Random(8), sleep=lambda _: None)
+
+
+def limited(store: Store) -> Store:
+    elapsed = 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal elapsed
+        elapsed += seconds
+
+    return LimitedStore(store, bytes_per_second=1000, clock=lambda: elapsed, sleep=sleep)
+
+
+OpenStore = Callable[[Path], StoreHarness]
+
+STORES: dict[str, OpenStore] = {
+    "folder": lambda folder: FolderHarness(folder, as_it_is),
+    "simulated cartridge": lambda folder: TapeHarness(folder, as_it_is),
+    "folder, retried": lambda folder: FolderHarness(folder, retried),
+    "folder, limited": lambda folder: FolderHarness(folder, limited),
+    "simulated cartridge, retried": lambda folder: TapeHarness(folder, retried),
+}
+
+
+class LibraryHarness(Protocol):
+    """A Library under test: at least two drives, two cartridges and one mail slot, all media blank."""
+
+    library: Library
+    barcodes: tuple[str, ...]
+    """In the library, in slots."""
+    absent: str
+    """A cartridge that is not in the library."""
+
+    def crash(self) -> Library:
+        """Forget the library as a killed process does, and open it again."""
+        ...
+
+
+class SimulatedHarness:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "library"
+        self.barcodes = ("HSM001L8", "HSM002L8", "HSM003L8")
+        self.absent = "HSM004L8"
+        self.library: Library = self._open()
+
+    def _open(self) -> SimulatedLibrary:
+        return SimulatedLibrary(
+            self._folder,
+            slots=5,
+            mail_slots=2,
+            drives=2,
+            cartridges=self.barcodes,
+            on_shelf=(self.absent,),
+            capacity_bytes=64 << 20,
+        )
+
+    def crash(self) -> Library:
+        self.library = self._open()
+        return self.library
+
+
+OpenLibrary = Callable[[Path], LibraryHarness]
+
+LIBRARIES: dict[str, OpenLibrary] = {
+    "simulated": SimulatedHarness,
+}
+
+
+@pytest.fixture(params=STORES)
+def open_store(request: pytest.FixtureRequest) -> OpenStore:
+    """How one kind of store is opened in an empty folder."""
+    opener: OpenStore = STORES[request.param]
+    return opener
+
+
+@pytest.fixture
+def harness(open_store: OpenStore, tmp_path: Path) -> StoreHarness:
+    return open_store(tmp_path)
+
+
+@pytest.fixture
+def store(harness: StoreHarness) -> Store:
+    return harness.store
+
+
+@pytest.fixture(params=LIBRARIES)
+def hall(request: pytest.FixtureRequest, tmp_path: Path) -> LibraryHarness:
+    """A library with its cartridges."""
+    opener: OpenLibrary = LIBRARIES[request.param]
+    return opener(tmp_path)
