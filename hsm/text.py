@@ -24,6 +24,9 @@ from pydicom.charset import (
 UNICODE = "ISO_IR 192"
 """The Specific Character Set that can hold every value."""
 
+GROUP_CHARS_MAX = 512
+"""A normalised component group is cut here: folding may lengthen it, and it is a key of an index."""
+
 _log = logging.getLogger(__name__)
 
 _ESC = b"\x1b"
@@ -94,7 +97,8 @@ def normalise_group(group: str) -> str:
     """One component group, normalised: no spaces around components, no carets at its end."""
     # A full-width equals sign folds to the one that separates groups.
     folded = normalise(normalise(group).replace("=", " "))
-    return "^".join(component.strip() for component in folded.split("^")).rstrip("^")
+    group = "^".join(component.strip() for component in folded.split("^"))
+    return group[:GROUP_CHARS_MAX].rstrip("^ ")
 
 
 def encodable(text: str, charset: str) -> bool:

@@ -103,7 +103,7 @@ class Patient(Base):
     name: Mapped[str]
     """Decoded, as sent: up to three component groups joined by ``=``."""
     name_alphabetic: Mapped[str] = mapped_column(index=True)
-    """First component group, normalised for matching (hsm.dicom.text)."""
+    """First component group, normalised for matching (hsm.text)."""
     name_other: Mapped[str]
     """Ideographic and phonetic groups, normalised, joined by ``=``."""
     birth_date: Mapped[str]

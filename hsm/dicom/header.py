@@ -59,8 +59,8 @@ def read_header(dataset: Buffer, transfer_syntax_uid: str) -> Header:
     """
     raw = {
         element.tag: bytes(element.value)
-        for element in elements(dataset, transfer_syntax_uid)
-        if element.tag in _WANTED and not element.undefined_length
+        for element in elements(dataset, transfer_syntax_uid, only=_WANTED)
+        if not element.undefined_length
     }
     charset = _join(decode(raw.get(_CHARSET, b"")))[:VALUE_CHARS_MAX]
     fields: dict[str, str] = {}

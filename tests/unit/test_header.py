@@ -123,6 +123,19 @@ def test_a_deflated_dataset_is_inflated_and_one_cut_short_is_refused() -> None:
         read_header(b"\xff" * 100, DEFLATED)
 
 
+def test_a_long_deflated_dataset_is_read_from_its_head_and_a_bomb_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pixels = struct.pack("<HH2sHL", 0x7FE0, 0x0010, b"OW", 0, 4 << 20) + b"\0" * (4 << 20)
+    deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    data = deflater.compress(encoded({}) + pixels) + deflater.flush()
+    monkeypatch.setattr("hsm.dicom.elements.INFLATED_HEAD_BYTES_MAX", 1 << 20)
+    assert read_header(data, DEFLATED).study_uid == "1.2.3.1"
+    monkeypatch.setattr("hsm.dicom.elements.INFLATED_BYTES_MAX", 2 << 20)
+    with pytest.raises(BadInput, match="inflates to more than"):
+        read_header(data, DEFLATED)
+
+
 def test_a_sender_that_names_the_wrong_vr_encoding_is_understood() -> None:
     _, implicit = rewritten("CT_small.dcm", implicit=True, little=True)
     _, explicit = rewritten("CT_small.dcm", implicit=False, little=True)

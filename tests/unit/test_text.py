@@ -186,3 +186,8 @@ def test_a_folded_group_never_gains_a_separator_of_groups(name: str) -> None:
     alphabetic, other = text.normalise_name(name)
     assert "=" not in alphabetic
     assert other.count("=") <= 1
+
+
+def test_a_group_that_folding_lengthens_is_cut_to_what_an_index_holds() -> None:
+    alphabetic, _ = text.normalise_name("\ufdfa" * 500)
+    assert len(alphabetic) <= text.GROUP_CHARS_MAX
