@@ -41,17 +41,18 @@ def ls(
 
 
 def _row(row: Record) -> tuple[object, ...]:
-    volume = " ".join(filter(None, (row["volume"], row["place"]))) or row["pool"] or ""
+    place = "" if row["place"] == "mounted" else row["place"]
+    where = " ".join(filter(None, (row["volume"], place))) or row["pool"] or ""
     waiting = text.plural(len(row["waiters"]), "waits", "wait") if row["waiters"] else ""
     return (
         row["id"],
         row["kind"],
         screen.state(row["state"]),
         row["priority"],
-        volume,
+        where,
         text.age(row["created_at"], text.now()),
         screen.lines(
-            text.short(row["package"] or row["study"] or row["reason"], 26),
+            text.short(row["package"] or row["study"] or row["reason"], 22),
             Text(text.clean(row["error"]), style="red"),
             Text(waiting, style="dim"),
         ),

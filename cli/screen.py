@@ -35,9 +35,15 @@ STATE_STYLES = {
 }
 
 
+class _Screen(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to :class:`cli.session.Commands`: rich would end the command with 1."""
+        raise BrokenPipeError
+
+
 def out() -> Console:
     """Standard output as it is now: width, colours and encoding are asked of the terminal."""
-    return Console(highlight=False, emoji=False, markup=False)
+    return _Screen(highlight=False, emoji=False, markup=False)
 
 
 def err() -> Console:
