@@ -8,16 +8,12 @@ from pydantic import BaseModel
 
 from hsm.config.model import Config
 
-LIVE = (
-    "policies",
-    "dicom.aes",
-    "dicom.unknown_aes",
-    "dicom.retrieve",
-    "seal",
-    "schedule",
-    "log.level",
-)
-"""Settings that SIGHUP puts into force at once; every other one is fixed while the daemon runs."""
+LIVE = ("policies", "dicom", "seal", "schedule", "log.level")
+"""Settings, and sections of them, that a reload puts into force at once; for DICOM, from the next
+association on."""
+
+FIXED = ("dicom.listen", "dicom.port")
+"""What is fixed all the same: a listening socket that peers are configured for does not move."""
 
 _SECRET = ("catalog.url",)
 _CHANGED_SHOWN_MAX = 80
@@ -33,7 +29,7 @@ def differences_needing_restart(old: Config, new: Config) -> list[str]:
 
 
 def _is_live(name: str) -> bool:
-    return any(name == live or name.startswith(live + ".") for live in LIVE)
+    return name not in FIXED and any(name == live or name.startswith(live + ".") for live in LIVE)
 
 
 def _changes(old: BaseModel, new: BaseModel, prefix: str) -> Iterator[tuple[str, str]]:
