@@ -13,8 +13,6 @@ context.configure(
     target_metadata=Base.metadata,
     # SQLite rolls DDL back as well as PostgreSQL does; Alembic assumes that it does not.
     transactional_ddl=True,
-    # SQLite cannot alter most things in place: Alembic copies the table instead.
-    render_as_batch=True,
 )
 with context.begin_transaction():
     context.run_migrations()
