@@ -82,19 +82,15 @@ def _wait(client: Client, requests: list[int], *, quiet: bool) -> list[Record]:
                     screen.say(f"recall {each['id']} is {each['state']}")
                 known[each["id"]] = each["state"]
         return last
-    bar = Progress(
-        TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True), TimeElapsedColumn(),
-        console=console,
-    )  # fmt: skip
-    with bar:
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(True), TimeElapsedColumn())
+    with Progress(*columns, console=console) as bar:
         tasks: dict[int, TaskID] = {}
         for last in follow(client, requests):
             for each in last:
-                task = tasks.setdefault(
-                    each["id"], bar.add_task("") if each["id"] not in tasks else TaskID(0)
-                )
+                if each["id"] not in tasks:
+                    tasks[each["id"]] = bar.add_task("")
                 bar.update(
-                    task,
+                    tasks[each["id"]],
                     description=_described(each),
                     total=each["bytes"],
                     completed=each["bytes_done"],

@@ -20,7 +20,9 @@ app = typer.Typer(help="Find studies, and see where every copy of one is.", no_a
 @app.command()
 def find(
     context: typer.Context,
-    words: Annotated[str, typer.Argument(help="Found anywhere in name, IDs, description or UID.")] = "",
+    words: Annotated[
+        list[str] | None, typer.Argument(help="Found anywhere in name, IDs, description or UID.")
+    ] = None,
     patient: Annotated[str, typer.Option(help="Patient ID; * and ? are wildcards.")] = "",
     name: Annotated[str, typer.Option(help="Beginning of the patient's name, in any case.")] = "",
     accession: Annotated[str, typer.Option(help="Accession number.")] = "",
@@ -34,8 +36,8 @@ def find(
     """Studies, the last received first."""
     with connect(context) as client:
         found = client.find_studies(
-            text=words, patient_id=patient, name=name, accession=accession, date=date, uid=uid,
-            modality=modality, limit=limit, offset=offset,
+            text=" ".join(words or ()), patient_id=patient, name=name, accession=accession, date=date,
+            uid=uid, modality=modality, limit=limit, offset=offset,
         )  # fmt: skip
     if json:
         screen.say_json(found)

@@ -8,7 +8,7 @@ from typing import Any
 
 from hsm.catalog.tables import Volume
 from hsm.errors import BadInput
-from hsm.model import Tier
+from hsm.model import Priority, Tier
 
 Record = dict[str, Any]
 """One thing as shown: documented keys, plain values."""
@@ -54,3 +54,11 @@ def place_of(volume: Volume) -> str:
     if volume.element is not None and volume.place in ("slot", "mail", "drive"):
         return " ".join(filter(None, (volume.library, volume.place, str(volume.element))))
     return volume.place
+
+
+def priority_name(value: int) -> str:
+    """``stat`` for 0; the number itself when it is between the named ones."""
+    try:
+        return Priority(value).name.lower()
+    except ValueError:
+        return str(value)

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from hsm.catalog.tables import Copy, MountRequest, Package, Request, Study, Volume, Waiter
-from hsm.catalog.views.common import Page, Record, place_of
+from hsm.catalog.views.common import Page, Record, place_of, priority_name
 from hsm.errors import NotFound
 from hsm.states import LIVE_REQUESTS, MountState
 
@@ -118,7 +118,7 @@ def mounts(session: Session, now: datetime, *, every: bool = False, page: Page |
             "library": volume.library,
             "where": place_of(volume),
             "shelf": volume.shelf,
-            "priority": mount.priority,
+            "priority": priority_name(mount.priority),
             "created_at": mount.created_at,
             "waiting_seconds": int(((mount.answered_at or now) - mount.created_at).total_seconds()),
             "requests": wanted[volume.pk][0],

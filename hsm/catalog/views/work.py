@@ -10,10 +10,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hsm.catalog.tables import Decision, MountRequest, Package, Request, Run, Study, Volume, Waiter
-from hsm.catalog.views.common import Page, Record, place_of
+from hsm.catalog.views.common import Page, Record, place_of, priority_name
 from hsm.catalog.views.overview import run_record
 from hsm.errors import BadInput, NotFound
-from hsm.model import Priority
 from hsm.states import LIVE_REQUESTS, MountState, RequestKind, RequestState
 
 WAITERS_SHOWN = 20
@@ -78,14 +77,6 @@ def _waiters(session: Session, pks: Sequence[int]) -> dict[int, list[Record]]:
     for waiter in session.scalars(query):
         found[waiter.request_pk].append({"who": waiter.who, "since": waiter.since})
     return found
-
-
-def priority_name(value: int) -> str:
-    """``stat`` for 0; the number itself when it is between the named ones."""
-    try:
-        return Priority(value).name.lower()
-    except ValueError:
-        return str(value)
 
 
 def _record(
