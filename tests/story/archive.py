@@ -68,7 +68,7 @@ schedule: every 1 second
 KEEP = """\
 policy: keep
 priority: 1
-rules: []
+rules: [{name: never, copy to: nearline, when: age > 200 years}]
 """
 """Nothing is copied and nothing released."""
 
@@ -108,6 +108,7 @@ class Archive:
         self.config = home / "hsm.yaml"
         self.config.write_text(text)
         self.process: subprocess.Popen[bytes] | None = None
+        self._pid: int | None = None
         self.received = home / "received"
         self.received.mkdir()
 
@@ -134,6 +135,8 @@ class Archive:
                 stderr=log,
             )
 
+        self._pid = self.process.pid
+
         def answers() -> bool:
             assert self.process is not None
             if self.process.poll() is not None:
@@ -144,6 +147,11 @@ class Archive:
             return False
 
         until(answers, "the daemon answers", START_SECONDS)
+
+    @property
+    def pid(self) -> int:
+        assert self._pid is not None
+        return self._pid
 
     def stop(self) -> int:
         """SIGTERM, and the exit status."""
