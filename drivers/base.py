@@ -164,7 +164,10 @@ class VolumeLabel:
 
 
 class Library(Protocol):
-    """Drives and something that puts volumes into them: a robot, or a person with a shelf."""
+    """Drives and something that puts volumes into them: a robot, or a person with a shelf.
+
+    ``drive`` is always a drive's element address, as :meth:`inventory` gives it.
+    """
 
     @property
     def name(self) -> str: ...

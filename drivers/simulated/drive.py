@@ -102,12 +102,12 @@ class CartridgeStore:
     @property
     def traits(self) -> Traits:
         model = self._drive.model
-        middle = model.locate_seconds(model.spot(0.0), model.spot(0.5))
+        seconds = model.move_seconds + model.load_seconds + model.typical_locate_seconds()
         return Traits(
             append_only=True,
             random_access=False,
             removable=True,
-            latency_seconds=(model.move_seconds + model.load_seconds + middle) * self._drive.time.factor,
+            latency_seconds=seconds * self._drive.time.factor,
         )
 
     def put(self, key: str, source: Readable, size: int, digest: bytes | None) -> ObjectStat:

@@ -76,6 +76,11 @@ class DriveModel:
         )
         return max(0.0, seconds)
 
+    def typical_locate_seconds(self) -> float:
+        """From the load point to the middle of the tape's length, half-way through its wraps."""
+        middle = Spot(self.wraps // 2, (self.lpos_min + self.lpos_max) / 2)
+        return self.locate_seconds(self.spot(0.0), middle)
+
     def rewind_seconds(self, start: Spot) -> float:
         """To the load point: straight along the tape, whatever the wrap."""
         if start == self.spot(0.0):
