@@ -15,6 +15,7 @@ from cli.demo_home import DemoError, DemoHome
 from cli.demo_peer import Moved, Peer, dataset_bytes
 from cli.demo_studies import DemoStudy, make_studies
 from cli.operator import COLUMNS, mount_row
+from hsm.client import Refused
 
 Record = dict[str, Any]
 
@@ -106,7 +107,7 @@ class Tour:
         copies = self._client.locate(self._ct.uid)["copies"]
         cartridge = next(str(copy["volume"]) for copy in copies if copy["pool"] == "tape")
         screen.say(f"$ hsm library export {cartridge} --shelf '{SHELF}'")
-        self._client.export(cartridge, SHELF)
+        self._until("the robot hands it out", lambda: self._exported(cartridge))
         found = self._peer.find(self._port, self._ct.uid, self._title)
         screen.say_text(
             f"C-FIND   {self._ct.title}: Instance Availability {found.InstanceAvailability},"
@@ -114,6 +115,14 @@ class Tour:
         )
         self._show()
         return cartridge
+
+    def _exported(self, cartridge: str) -> bool:
+        """False while a drive still has the cartridge in use."""
+        try:
+            self._client.export(cartridge, SHELF)
+        except Refused:
+            return False
+        return True
 
     def _ask(self) -> Moved:
         self._step(

@@ -82,10 +82,10 @@ def run(
         screen.say_json(done)
         return
     for each in done["runs"]:
-        would = "would do" if dry_run else "to do"
+        asked = "would be asked for" if dry_run else "asked for"
         screen.say(
             f"{text.clean(each['policy'])}: {text.plural(each['matched'], 'study matches', 'studies match')},"
-            f" {each['to_do']} {would} ({text.size(each['bytes'])}), {each['refused']} refused,"
+            f" {each['to_do']} {asked} ({text.size(each['bytes'])}), {each['refused']} refused,"
             f" {text.plural(each['requests'], 'new request')}",
             style="bold",
         )

@@ -52,7 +52,7 @@ def _row(row: Record) -> tuple[object, ...]:
         where,
         text.age(row["created_at"], text.now()),
         screen.lines(
-            text.short(row["package"] or row["study"] or row["reason"], 22),
+            text.short(row["package"] or row["study"] or row["reason"], 18),
             Text(text.clean(row["error"]), style="red"),
             Text(waiting, style="dim"),
         ),

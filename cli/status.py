@@ -85,9 +85,8 @@ def say_pools(pools: list[Record]) -> None:
 def _say_work(shown: Record) -> None:
     screen.say("")
     for drive in shown["daemon"].get("drives", ()):
-        screen.say(
-            f"drive     {text.clean(drive['library'])} {drive['drive']}: {text.clean(drive['barcode'] or 'empty')}"
-        )
+        holds = text.clean(drive["barcode"] or "empty")
+        screen.say(f"drive     {text.clean(drive['library'])} {drive['drive']}: {holds}")
     waiting = [f"{row['requests']} {row['kind']} {row['state']}" for row in shown["queue"]]
     screen.say(f"queue     {', '.join(waiting) or 'empty'}")
     if shown["mounts_open"]:

@@ -166,12 +166,8 @@ def history(
         [
             (
                 text.local(record["at"]),
-                record["actor"],
-                screen.lines(
-                    f"{record['verb']} {record['kind']}"
-                    + ("" if record["kind"] == "study" else f" {text.short(record['subject'], 24)}"),
-                    Text(_detail(record["detail"], uid), style="dim"),
-                ),
+                text.short(record["actor"], 20),
+                screen.lines(_event(record, uid), Text(_circumstances(record["detail"], uid), style="dim")),
             )
             for record in records
         ],
@@ -179,9 +175,25 @@ def history(
     )
 
 
-def _detail(detail: Record, uid: str) -> str:
-    return text.words({key: _shorter(value, uid) for key, value in detail.items()}) if detail else ""
+def _event(record: Record, uid: str) -> str:
+    """``copy verified: p0001 on T00001`` or ``request 4 queued: copy p0001 tape``."""
+    detail = record["detail"]
+    if record["kind"] == "request":
+        work = str(detail.get("key", "")).replace(":", " ")
+        return f"request {record['subject']} {record['verb']}: {_local_names(work, uid)}"
+    where = " on ".join(
+        _local_names(str(detail[key]), uid) for key in ("package", "volume") if detail.get(key)
+    )
+    return f"{record['verb']}: {where}" if where else str(record["verb"])
 
 
-def _shorter(value: Any, uid: str) -> Any:
-    return value.replace(f"{uid}.", "") if isinstance(value, str) else value
+def _circumstances(detail: Record, uid: str) -> str:
+    """What else a record says; the digest stands in full in ``--json``."""
+    told = {key: value for key, value in detail.items() if key not in ("key", "package", "volume", "sha256")}
+    why = [str(told.pop(key)) for key in ("why", "reason") if key in told]
+    return _local_names("; ".join([*why, text.words(told)] if told else why), uid)
+
+
+def _local_names(words: str, uid: str) -> str:
+    """Without the UID of the study that all of it is about."""
+    return text.clean(words.replace(f"{uid}.", "").replace(uid, "").replace(".tar", "").strip())

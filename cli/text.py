@@ -83,7 +83,7 @@ def words(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Mapping):
-        return ", ".join(f"{clean(key)} {words(item)}" for key, item in value.items())
+        return ", ".join(f"{clean(key)} {words(item)}" for key, item in value.items()) or "-"
     if isinstance(value, Iterable) and not isinstance(value, str):
         return ", ".join(words(item) for item in value) or "-"
     return clean(value)

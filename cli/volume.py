@@ -78,7 +78,7 @@ def show(
         ["package", "copy", ">size", "verified"],
         [
             (
-                text.short(entry["package"], 46),
+                text.short(entry["package"], 42),
                 screen.state(entry["state"]),
                 text.size(entry["bytes"]),
                 text.local(entry["verified_at"])[:10],

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 from api_world import LONG_UID, NEW_UID, POOLS, TAPE_UID, fill
-from sqlalchemy import event
+from sqlalchemy import delete, event
 from sqlalchemy.orm import Session
 
 from hsm.api.wire import jsonable
 from hsm.catalog import views
 from hsm.catalog.engine import Catalog
+from hsm.catalog.tables import Waiter
 from hsm.catalog.views import Page, StudyFilter
 from hsm.errors import BadInput
 
@@ -116,3 +117,12 @@ def test_times_are_said_in_utc_whatever_zone_they_come_in(catalog: Catalog) -> N
     assert jsonable(moment.astimezone(timezone(timedelta(hours=9)))) == jsonable(moment.astimezone(UTC))
     with pytest.raises(TypeError):
         jsonable(object())
+
+
+def test_a_mount_nobody_waits_for_says_the_reason_it_is_wanted(catalog: Catalog) -> None:
+    with catalog.write() as writing:
+        fill(writing, catalog)
+        writing.execute(delete(Waiter))
+    with catalog.read() as session:
+        [mount] = views.mounts(session, catalog.clock.now())
+    assert mount["waiters"] == [{"who": "policy keep", "since": catalog.clock.now()}]

@@ -65,7 +65,7 @@ def test_days_are_dicom_dates_and_anything_else_as_it_is() -> None:
 
 def test_words_say_any_answer_on_one_line() -> None:
     assert text.words({"a": [1, 2], "b": None, "c": True}) == "a 1, 2, b -, c yes"
-    assert text.words([]) == "-"
+    assert text.words([]) == text.words({}) == text.words("") == "-"
 
 
 def test_the_announcement_ends_with_ready_and_says_what_to_try() -> None:
