@@ -31,9 +31,9 @@ from hsm.dicom.retrieve import Deliveries, Retrievals, Retrieve, Select
 from hsm.dicom.rights import NOT_AUTHORIZED, AeBook
 from hsm.dicom.search import Find, Search
 from hsm.dicom.store import Ingest, Storage
-from hsm.dicom.upperlayer import Limits, harden, peer_name
+from hsm.dicom.upperlayer import BoundedSocket, Limits, harden, peer_name
 from hsm.log import context as log_context
-from hsm.log import get_logger
+from hsm.log import get_logger, neutral
 from hsm.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 log = get_logger(__name__)
@@ -183,24 +183,33 @@ class DicomServer:
     def requested(self, event: evt.Event) -> None:
         """An A-ASSOCIATE-RQ came: reject it, or say what of it is supported."""
         assoc = event.assoc
+        try:
+            rejection = self._negotiate(assoc)
+        except Exception as error:  # noqa: BLE001  a request that is valid for its parser and still absurd
+            log.warning("association request from %s is malformed: %s", peer_name(assoc), neutral(str(error)))
+            assoc.acse.send_abort(0x02)
+        else:
+            if rejection is None:
+                return
+            log.warning("association from %s rejected: %s", peer_name(assoc), rejection.reason)
+            assoc.acse.send_reject(rejection.result, rejection.source, rejection.diagnostic)
+        assoc.kill()  # waits until the answer is out; our caller closes the socket next
+
+    def _negotiate(self, assoc: Association) -> Rejection | None:
         request: Any = assoc.requestor.primitive
         calling = str(request.calling_ae_title or "").strip()
         assoc.requestor.ae_title = calling
-        rejection = self._admit(assoc, str(request.called_ae_title or "").strip(), calling)
-        if rejection is not None:
-            log.warning("association from %s rejected: %s", peer_name(assoc), rejection.reason)
-            assoc.acse.send_reject(rejection.result, rejection.source, rejection.diagnostic)
-            assoc.kill()  # waits until the answer is out; our caller closes the socket next
-            return
         proposed = request.presentation_context_definition_list
         choice = choose(
             [Proposal(str(cx.abstract_syntax), tuple(map(str, cx.transfer_syntax))) for cx in proposed]
         )
+        rejection = self._admit(assoc, str(request.called_ae_title or "").strip(), calling)
         for cx, syntaxes in zip(proposed, choice.narrowed, strict=True):
             # pynetdicom chooses from one list for each SOP class; by narrowing what was proposed we
             # choose for each context.
             cx.transfer_syntax = list(syntaxes)
         assoc.acceptor.supported_contexts = [_supported(uid, ts) for uid, ts in choice.supported.items()]
+        return rejection
 
     def _admit(self, assoc: Association, called: str, calling: str) -> Rejection | None:
         with self._lock:
@@ -285,8 +294,8 @@ def _cut(assoc: Association) -> None:
     """End an association at once, even one whose thread blocks in reading or sending."""
     assoc._kill = True
     sock = assoc.dul.socket
-    if sock is not None:
-        sock._shutdown_socket()
+    if isinstance(sock, BoundedSocket):
+        sock.cut()
 
 
 class _Handler(RequestHandler):

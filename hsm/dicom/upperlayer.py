@@ -114,6 +114,22 @@ class BoundedSocket(AssociationSocket):
         if self.socket is not None:
             set_options(self.socket, self.assoc.network_timeout or 0)
 
+    def _shutdown_socket(self) -> None:
+        """Unlike the original, close also what the peer had closed before."""
+        sock = self.socket
+        if sock is None:
+            return
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+        sock.close()
+
+    def cut(self) -> None:
+        """From another thread: make whoever reads or writes find the connection closed."""
+        sock = self.socket
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
     def _patience(self) -> float:
         """Seconds for one PDU: the ACSE timeout until the association stands, then the network's."""
         assoc = self.assoc
@@ -174,6 +190,14 @@ class GuardedStateMachine(StateMachine):
             # No association came about. Its thread waits for a request until the ACSE timeout and
             # counts as a peer until then: wake it (None is how it learns of a time-out).
             self.dul.to_user_queue.put(None)
+        if (
+            self.current_state == "Sta13"
+            and self.dul.socket is not None
+            and self.dul.socket.socket is not None
+        ):
+            # The association is over and only closing is left: do not wait for the rest of a PDU.
+            with contextlib.suppress(OSError):
+                self.dul.socket.socket.shutdown(socket.SHUT_RD)
 
     def _give_up(self) -> None:
         dul = self.dul

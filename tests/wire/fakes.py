@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pydicom.data
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
+from pydicom.filereader import read_file_meta_info
 from pydicom.uid import UID
 from pynetdicom.dsutils import decode
 
@@ -237,8 +238,7 @@ def part10_parts(path: Path) -> tuple[str, bytes]:
     """Transfer syntax and dataset bytes of a Part 10 file."""
     raw = path.read_bytes()
     group_length = struct.unpack("<L", raw[140:144])[0]
-    meta = dcmread(io.BytesIO(raw), stop_before_pixels=True, specific_tags=[]).file_meta
-    return str(meta.TransferSyntaxUID), raw[144 + group_length :]
+    return str(read_file_meta_info(path).TransferSyntaxUID), raw[144 + group_length :]
 
 
 def element(group: int, number: int, vr: str, value: bytes) -> bytes:

@@ -1,0 +1,207 @@
+"""C-STORE over real associations: bytes as they came, and the status that each failure has."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+
+import pytest
+from conftest import Running, StartServer
+from fakes import CHARSET_FILES, CT, EXPLICIT, IMPLICIT, MR, TEST_FILES, element, part10_parts, small_dataset
+from peers import VERIFICATION, associated, send_raw
+
+from hsm.dicom.header import read_header
+from hsm.errors import BadInput, Conflict, NoSpace, Permanent, Retryable
+
+PRIVATE_CLASS = "1.2.840.113619.4.26"
+PRIVATE_SYNTAX = "1.2.840.113619.5.2"
+UNKNOWN_SYNTAX = "1.2.3.4.5.6.7"
+
+
+def readable_files() -> list[Path]:
+    """pydicom's bundled files that are whole instances of a study, in every transfer syntax."""
+    found = []
+    for path in sorted([*TEST_FILES.glob("*.dcm"), *CHARSET_FILES.glob("*.dcm")]):
+        if path.read_bytes()[128:132] != b"DICM":
+            continue
+        try:
+            syntax, dataset = part10_parts(path)
+            read_header(dataset, syntax)
+        except (BadInput, AttributeError):
+            continue
+        found.append(path)
+    return found
+
+
+FILES = readable_files()
+
+
+def test_the_bundled_files_are_many_and_in_many_syntaxes() -> None:
+    assert len(FILES) > 60
+    assert len({part10_parts(path)[0] for path in FILES}) >= 11
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
+def test_every_bundled_file_is_stored_with_its_bytes_unchanged(archive: Running) -> None:
+    for path in FILES:
+        syntax, dataset = part10_parts(path)
+        header = read_header(dataset, syntax)
+        with associated(archive.port, [(header.sop_class_uid, [syntax])]) as assoc:
+            answer = send_raw(assoc, header.sop_class_uid, header.sop_instance_uid, dataset, syntax)
+        assert answer.Status == 0x0000, path.name
+        kept = archive.ingest.stored[header.sop_instance_uid]
+        assert kept.dataset == dataset, path.name
+        assert (kept.transfer_syntax, kept.source) == (syntax, "WS1")
+
+
+@pytest.mark.parametrize("syntax", [PRIVATE_SYNTAX, UNKNOWN_SYNTAX, EXPLICIT, IMPLICIT])
+@pytest.mark.parametrize(
+    "sop_class", [PRIVATE_CLASS, "1.2.840.10008.5.1.4.1.1.999", "1.2.840.10008.5.1.4.1.1.6"]
+)
+def test_private_and_unknown_classes_and_syntaxes_are_negotiated_as_proposed(
+    archive: Running, sop_class: str, syntax: str
+) -> None:
+    with associated(archive.port, [(sop_class, [syntax])]) as assoc:
+        assert [str(cx.transfer_syntax[0]) for cx in assoc.accepted_contexts] == [syntax]
+
+
+def test_an_instance_of_a_private_class_in_an_unknown_syntax_is_kept_as_it_came(archive: Running) -> None:
+    dataset = small_dataset("1.2.77", sop_class=PRIVATE_CLASS)
+    with associated(archive.port, [(PRIVATE_CLASS, [UNKNOWN_SYNTAX])]) as assoc:
+        assert send_raw(assoc, PRIVATE_CLASS, "1.2.77", dataset, UNKNOWN_SYNTAX).Status == 0
+    kept = archive.ingest.stored["1.2.77"]
+    assert (kept.dataset, kept.transfer_syntax) == (dataset, UNKNOWN_SYNTAX)
+
+
+def test_contexts_of_one_class_keep_their_own_syntaxes(archive: Running) -> None:
+    jpeg = "1.2.840.10008.1.2.4.50"
+    with associated(archive.port, [(CT, [IMPLICIT]), (CT, [jpeg, IMPLICIT]), (CT, [EXPLICIT])]) as assoc:
+        assert [str(cx.transfer_syntax[0]) for cx in assoc.accepted_contexts] == [IMPLICIT, jpeg, EXPLICIT]
+
+
+def test_services_that_are_not_offered_are_not_accepted(archive: Running) -> None:
+    refused = [
+        "1.2.840.10008.5.1.4.31",
+        "1.2.840.10008.5.1.4.1.2.3.1",
+        "1.2.840.10008.1.20.1",
+        "1.2.40.0.13.1.5.1.4.1.2.2.1",
+        "1.2.840.10008.5.1.4.38.1",
+    ]
+    contexts = [(VERIFICATION, [IMPLICIT]), *((uid, [IMPLICIT]) for uid in refused)]
+    with associated(archive.port, contexts) as assoc:
+        assert [str(cx.abstract_syntax) for cx in assoc.accepted_contexts] == [VERIFICATION]
+        assert {str(cx.abstract_syntax) for cx in assoc.rejected_contexts} == set(refused)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (NoSpace("pool online has 10 bytes to give"), 0xA700),
+        (Conflict("other content is there"), 0x0111),
+        (BadInput("no"), 0xC000),
+        (Retryable("disk is busy"), 0x0110),
+        (Permanent("catalog refused it"), 0x0110),
+        (ZeroDivisionError("a bug"), 0x0110),
+    ],
+)
+def test_each_failure_of_ingest_has_its_status_and_says_why(
+    archive: Running, error: Exception, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(header: object) -> None:
+        raise error
+
+    archive.ingest.before = fail
+    with caplog.at_level(logging.WARNING), associated(archive.port, [(CT, [EXPLICIT])]) as assoc:
+        answer = send_raw(assoc, CT, "1.2.9", small_dataset("1.2.9"), EXPLICIT)
+        assert answer.Status == status
+        said = "internal error" if isinstance(error, ZeroDivisionError) else str(error)
+        assert said in answer.ErrorComment
+        archive.ingest.before = lambda header: None
+        assert send_raw(assoc, CT, "1.2.9", small_dataset("1.2.9"), EXPLICIT).Status == 0
+    assert "1.2.9" in caplog.text
+
+
+def test_a_long_reason_fits_into_the_error_comment(archive: Running) -> None:
+    def fail(header: object) -> None:
+        raise NoSpace("pool/\\online: " + "ä" * 300)
+
+    archive.ingest.before = fail
+    with associated(archive.port, [(CT, [EXPLICIT])]) as assoc:
+        answer = send_raw(assoc, CT, "1.2.9", small_dataset("1.2.9"), EXPLICIT)
+    assert answer.Status == 0xA700
+    assert len(answer.ErrorComment) == 64
+
+
+@pytest.mark.parametrize(
+    ("sop_class", "uid", "status"),
+    [(CT, "1.2.10", 0xA900), (MR, "1.2.9", 0xA900), (CT, "1.2.9", 0x0000)],
+)
+def test_a_command_that_names_another_instance_or_class_is_refused(
+    archive: Running, sop_class: str, uid: str, status: int
+) -> None:
+    with associated(archive.port, [(sop_class, [EXPLICIT])]) as assoc:
+        answer = send_raw(assoc, sop_class, uid, small_dataset("1.2.9"), EXPLICIT)
+    assert answer.Status == status
+    assert bool(archive.ingest.stored) == (status == 0)
+
+
+@pytest.mark.parametrize(
+    "dataset",
+    [
+        b"\0" * 64,
+        small_dataset("1.2.9")[:-10],
+        small_dataset("1.2.9", study="../../etc/passwd"),
+        small_dataset("1.2.9", series=""),
+        element(0x0008, 0x0016, "UI", CT.encode()),
+    ],
+)
+def test_a_dataset_that_cannot_be_understood_is_refused_and_not_stored(
+    archive: Running, dataset: bytes
+) -> None:
+    with associated(archive.port, [(CT, [EXPLICIT])]) as assoc:
+        answer = send_raw(assoc, CT, "1.2.9", dataset, EXPLICIT)
+        assert answer.Status == 0xC000
+        assert answer.ErrorComment
+        assert send_raw(assoc, CT, "1.2.8", small_dataset("1.2.8"), EXPLICIT, 2).Status == 0
+    assert list(archive.ingest.stored) == ["1.2.8"]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
+def test_an_instance_uid_that_would_leave_the_pool_is_refused(archive: Running) -> None:
+    with associated(archive.port, [(CT, [EXPLICIT])]) as assoc:
+        answer = send_raw(assoc, CT, "../../1.2", small_dataset("../../1.2"), EXPLICIT)
+        assert answer.Status == 0xC000
+    assert archive.ingest.stored == {}
+
+
+def test_a_dataset_beyond_the_limit_is_refused_without_being_kept_in_memory(
+    start_server: StartServer,
+) -> None:
+    archive = start_server(max_dataset_bytes=100_000)
+    with associated(archive.port, [(CT, [EXPLICIT])]) as assoc:
+        answer = send_raw(assoc, CT, "1.2.9", small_dataset("1.2.9", pixels=3_000_000), EXPLICIT)
+        assert answer.Status == 0xA700
+        assert "max_dataset_bytes" in answer.ErrorComment
+        assert send_raw(assoc, CT, "1.2.8", small_dataset("1.2.8", pixels=90_000), EXPLICIT, 2).Status == 0
+    assert list(archive.ingest.stored) == ["1.2.8"]
+
+
+def test_many_peers_store_at_once(archive: Running) -> None:
+    failures: list[object] = []
+
+    def store(number: int) -> None:
+        with associated(archive.port, [(CT, [EXPLICIT])], calling=f"CT{number}") as assoc:
+            for n in range(5):
+                uid = f"1.2.{number}.{n}"
+                answer = send_raw(assoc, CT, uid, small_dataset(uid, pixels=20_000), EXPLICIT, n + 1)
+                if answer is None or answer.Status != 0:
+                    failures.append(answer)
+
+    threads = [threading.Thread(target=store, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert failures == []
+    assert len(archive.ingest.stored) == 40
