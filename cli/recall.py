@@ -43,9 +43,10 @@ def recall(
 
 
 def _say(asked: list[Record], ended: list[Record]) -> None:
+    done = {each["id"] for each in ended if each["state"] == "done"}
     for each in asked:
         total, here = each["packages"], each["readable_now"]
-        if here == total:
+        if here == total or done.issuperset(each["requests"]):
             screen.say(f"{each['uid']}: everything can be read now")
             continue
         numbers = ", ".join(map(str, each["requests"]))

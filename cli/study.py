@@ -166,7 +166,7 @@ def history(
         [
             (
                 text.local(record["at"]),
-                text.short(record["actor"], 20),
+                text.head(record["actor"], 20),
                 screen.lines(_event(record, uid), Text(_circumstances(record["detail"], uid), style="dim")),
             )
             for record in records

@@ -66,6 +66,12 @@ def short(text: str | None, width: int) -> str:
     return f"{text[: width - 1 - tail]}…{text[len(text) - tail :]}"
 
 
+def head(text: str, width: int) -> str:
+    """The beginning of ``text``."""
+    text = clean(text)
+    return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
 def counts(numbers: Mapping[str, int]) -> str:
     """``{"verified": 3, "suspect": 1}`` as ``3 verified, 1 suspect``."""
     return ", ".join(f"{count} {clean(name)}" for name, count in numbers.items() if count)

@@ -111,7 +111,7 @@ SCREENS = [
     (["policy", "run", "--dry-run"], ["1 would be asked for", LONG_UID, "release from online"]),
     (["policy", "explain", LONG_UID], ["default owns the study", "to tape", "older than 1 d"][:2]),
     (["recall", TAPE_UID], ["0 of 1 package", "recall 2"]),
-    (["recall", TAPE_UID, "--wait"], ["recall 2 is done"]),
+    (["recall", TAPE_UID, "--wait"], ["recall 2 is done", "everything can be read now"]),
     (["reload"], ["reloaded", "dicom.port"]),
     (["operator", "done", "T00001"], ["T00001 is in sim"]),
     (["library", "export", "T00002", "--shelf", "A3"], ["take it out and put it on A3"]),
@@ -218,6 +218,7 @@ def test_a_recall_that_fails_is_a_problem_with_its_reason(run: Run, script: Scri
     result = run("recall", TAPE_UID, "--wait")
     assert result.exit_code == 1
     assert "recall 2 failed: alice: lent out" in result.stderr
+    assert "everything can be read" not in result.stdout
 
 
 def test_nothing_to_recall_does_not_wait(run: Run, script: Script) -> None:
