@@ -183,7 +183,7 @@ class Library(Protocol):
     def label(self, label: VolumeLabel, drive: int) -> None:
         """Load a blank volume and write its label.
 
-        :raises Permanent: the volume is not blank.
+        :raises WrongVolume: the volume is not blank.
         """
         ...
 
@@ -191,7 +191,7 @@ class Library(Protocol):
         """Load the volume into ``drive`` (unloading another one first) and return it as a Store.
 
         :raises OperatorNeeded: the volume is not in the library.
-        :raises Permanent: what is in the drive says it is another volume than ``label``.
+        :raises WrongVolume: what is in the drive says it is another volume than ``label``.
         """
         ...
 

@@ -33,3 +33,7 @@ class NotFound(Permanent):
 
 class NoSpace(Retryable):
     """The volume cannot take these bytes; another volume may."""
+
+
+class WrongVolume(Permanent):
+    """The medium is not the one that was expected: blank, foreign, or labelled as another volume."""

@@ -126,7 +126,8 @@ def _write(order: Order, size: int, held: Sequence[CopyAt]) -> planner.Work:
 def _source(order: Order, held: Sequence[CopyAt]) -> CopyAt | None:
     if order.kind is RequestKind.VERIFY:
         return next((copy for copy in held if copy.volume_pk == order.volume_pk), None)
-    return quickest(held)
+    tried = order.detail.get("tried", [])
+    return quickest([copy for copy in held if copy.copy_pk not in tried])
 
 
 def _volume(volume: media.VolumeRef) -> planner.VolumeAt:

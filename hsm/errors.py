@@ -6,7 +6,16 @@ are; what the daemon adds derives from :class:`HsmError`.
 
 from __future__ import annotations
 
-from drivers.errors import Corrupt, DriverError, NoSpace, NotFound, OperatorNeeded, Permanent, Retryable
+from drivers.errors import (
+    Corrupt,
+    DriverError,
+    NoSpace,
+    NotFound,
+    OperatorNeeded,
+    Permanent,
+    Retryable,
+    WrongVolume,
+)
 
 __all__ = [
     "BadInput",
@@ -21,6 +30,7 @@ __all__ = [
     "Permanent",
     "Refused",
     "Retryable",
+    "WrongVolume",
 ]
 
 

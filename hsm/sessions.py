@@ -18,10 +18,19 @@ from hsm.catalog.media import VolumeRef
 from hsm.catalog.placement import PackageRef
 from hsm.catalog.queue import Order
 from hsm.custody import Custody
-from hsm.errors import Corrupt, DriverError, HsmError, NoSpace, NotFound, OperatorNeeded, Permanent, Retryable
+from hsm.errors import (
+    Corrupt,
+    DriverError,
+    HsmError,
+    NoSpace,
+    NotFound,
+    OperatorNeeded,
+    Retryable,
+    WrongVolume,
+)
 from hsm.log import get_logger
 from hsm.migrate import Migrate
-from hsm.model import Place
+from hsm.model import CopyAt, Place
 from hsm.pools import Pools
 from hsm.recall import Recall, Stopped
 from hsm.states import CopyState, RequestKind, VolumeState
@@ -78,19 +87,32 @@ class DriveSession:
             log.info("%s: stopping; %d requests are handed back", actor, len(pending))
             self._give_back(pending, actor, "the daemon stops")
         except OperatorNeeded as error:
-            # The changer knew better than the catalog: look again, and the planner will ask for it.
             log.warning("%s: %s", actor, error)
-            self._give_back(pending, actor, str(error))
-            self._custody.inventory(work.library)
-        except Permanent as error:
+            self._ask_the_changer(work, pending, actor, str(error))
+        except (WrongVolume, Corrupt) as error:
+            # Not what its barcode promises, or its own index cannot be read: nobody writes to it now.
             log.error("%s: %s: %s", actor, work.barcode, error)
             self._suspect_volume(work.barcode, actor, str(error))
             self._retry(pending, actor, str(error))
         except (DriverError, HsmError) as error:
             log.error("%s: %s: %s", actor, work.barcode, error)
             self._retry(pending, actor, str(error))
+        except Exception as error:  # a fault of ours must not leave requests active for ever
+            log.exception("%s: %s: unexpected", actor, work.barcode)
+            self._retry(pending, actor, f"unexpected: {error!r}")
         finally:
             self._bell.ring()
+
+    def _ask_the_changer(self, work: Assignment, pending: dict[int, Order], actor: str, error: str) -> None:
+        """The changer knew better than the catalog: a volume that has left is asked for by the planner;
+        anything else (no free slot, an open door) is tried again after a pause."""
+        self._custody.inventory(work.library)
+        with self._catalog.read() as session:
+            place = media.volume(session, work.barcode).place
+        if place in (Place.SHELF, Place.UNKNOWN):
+            self._give_back(pending, actor, error)
+        else:
+            self._retry(pending, actor, error)
 
     def _mount(self, work: Assignment, actor: str) -> tuple[VolumeRef, Store]:
         library = self._pools.libraries[work.library]
@@ -163,6 +185,7 @@ class DriveSession:
         except (Corrupt, NotFound) as error:
             if copy is not None:
                 self._recall.suspect(copy, error)
+                self._remember(order, copy)
             self._retry({order.pk: order}, actor, f"{volume.name}: {error}")
         except DriverError as error:
             self._retry({order.pk: order}, actor, f"{volume.name}: {error}")
@@ -170,6 +193,12 @@ class DriveSession:
             with self._catalog.write() as session:
                 queue.done(session, order.pk, self._catalog.clock.now(), actor)
         self._bell.ring()
+
+    def _remember(self, order: Order, copy: CopyAt) -> None:
+        """Do not read the same bad copy again for this request."""
+        tried = [*order.detail.get("tried", []), copy.copy_pk]
+        with self._catalog.write() as session:
+            queue.set_detail(session, order.pk, order.detail | {"tried": tried})
 
     def _write(
         self,

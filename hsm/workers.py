@@ -104,6 +104,10 @@ class Workers:
                 log.error("%s: %s", threading.current_thread().name, error)
                 self._to.catalog.clock.wait(self._stop, ERROR_PAUSE_SECONDS)
                 continue
+            except Exception:  # a fault of ours: the thread must live, the log has the trace
+                log.exception("%s: unexpected", threading.current_thread().name)
+                self._to.catalog.clock.wait(self._stop, ERROR_PAUSE_SECONDS)
+                continue
             if not busy:
                 self._to.bell.wait(rings, IDLE_SECONDS)
 
@@ -132,6 +136,10 @@ class Workers:
         except (DriverError, HsmError, SQLAlchemyError, OSError) as error:
             text = str(error)
             log.warning("%s (request %d) will be tried again: %s", order.key, order.pk, text)
+            self._end(lambda s, now: queue.retry_later(s, order.pk, now, name, text))
+        except Exception as error:  # a fault of ours must not leave a request active for ever
+            log.exception("%s (request %d): unexpected", order.key, order.pk)
+            text = f"unexpected: {error!r}"
             self._end(lambda s, now: queue.retry_later(s, order.pk, now, name, text))
         else:
             self._end(lambda s, now: queue.done(s, order.pk, now, name))

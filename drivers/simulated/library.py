@@ -16,7 +16,7 @@ from typing import Any
 
 from drivers import options as opt
 from drivers.base import ElementKind, Inventory, Store, VolumeLabel
-from drivers.errors import NotFound, Permanent, Retryable
+from drivers.errors import NotFound, Permanent, Retryable, WrongVolume
 from drivers.oserrors import translated
 from drivers.simulated.drive import CartridgeStore, Drive, Timekeeper
 from drivers.simulated.faults import Event, FaultScript
@@ -86,7 +86,7 @@ class SimulatedLibrary:
         """See :meth:`drivers.base.Library.read_label`.
 
         :raises OperatorNeeded: the cartridge is not in the library.
-        :raises Permanent: it carries something else than a label of ours (it is foreign).
+        :raises WrongVolume: it carries something else than a label of ours (it is foreign).
         :raises Retryable: the drive, or the one that holds the cartridge, is busy.
         """
         with self._drive(drive) as bay:
@@ -100,7 +100,7 @@ class SimulatedLibrary:
             medium = self._medium(label.barcode)
             found = medium.label()
             if found is not None:
-                raise Permanent(
+                raise WrongVolume(
                     f"{label.barcode} is not blank: it is volume {found.uuid} of pool {found.pool!r}"
                 )
             bay.check("label")
@@ -117,9 +117,9 @@ class SimulatedLibrary:
             medium = self._medium(label.barcode)
             found = medium.label()
             if found is None:
-                raise Permanent(f"{label.barcode} in drive {drive} is blank, expected volume {label.uuid}")
+                raise WrongVolume(f"{label.barcode} in drive {drive} is blank, expected volume {label.uuid}")
             if (found.barcode, found.uuid) != (label.barcode, label.uuid):
-                raise Permanent(
+                raise WrongVolume(
                     f"what carries the barcode {label.barcode} in drive {drive} is {found.barcode} "
                     f"({found.uuid}), expected {label.uuid}: nothing was read or written"
                 )
@@ -264,14 +264,17 @@ def open_library(options: Mapping[str, Any]) -> SimulatedLibrary:
 
     ``cartridges`` is a list of barcodes, or a number: HSM001L8 and so on (8 in a new library).
     ``on_shelf`` is a list of barcodes, or how many of the numbered cartridges, the last ones, begin
-    on the shelf.
+    on the shelf. Where neither is given, a library that is there already stays as it is.
     """
     folder = opt.text(options, "folder")
     if folder is None:
         raise Permanent("driver simulated: option folder is missing")
     cartridges, on_shelf = opt.names(options, "cartridges"), opt.names(options, "on_shelf")
     if cartridges is None:
-        cartridges = () if PlacesFile(Path(folder)).exists() else 8
+        if PlacesFile(Path(folder)).exists():
+            cartridges, on_shelf = (), on_shelf if isinstance(on_shelf, tuple) else ()
+        else:
+            cartridges = 8
     if isinstance(cartridges, int):
         cartridges = tuple(f"HSM{number:03d}L8" for number in range(1, cartridges + 1))
     if isinstance(on_shelf, int):
@@ -286,5 +289,5 @@ def open_library(options: Mapping[str, Any]) -> SimulatedLibrary:
         cartridges=cartridges,
         on_shelf=on_shelf or (),
         capacity_bytes=opt.size(options, "capacity_bytes"),
-        time_factor=opt.factor(options, "time_factor", 1.0),
+        time_factor=opt.factor(options, "time_factor", 0.0),
     )

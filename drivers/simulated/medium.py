@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drivers.base import ObjectStat, VolumeLabel
-from drivers.errors import Corrupt, NotFound, Permanent
+from drivers.errors import Corrupt, NotFound, WrongVolume
 from drivers.oserrors import translated
 from drivers.simulated.disk import read_json, replace_json, sync_folder
 from drivers.transfer import write_all
@@ -65,7 +65,7 @@ class Medium:
     def label(self) -> VolumeLabel | None:
         """The label on the medium; None when it is blank.
 
-        :raises Permanent: it holds data and no label of ours.
+        :raises WrongVolume: it holds data and no label of ours.
         :raises Corrupt: the label is unreadable.
         """
         with translated(f"read the label of {self.barcode}"):
@@ -76,7 +76,9 @@ class Medium:
             except (ValueError, TypeError) as error:
                 raise Corrupt(f"the label of {self.barcode} is unreadable: {error}") from error
             if self._image.exists() and self._image.stat().st_size:
-                raise Permanent(f"{self.barcode} is not blank and carries no label of this archive: foreign")
+                raise WrongVolume(
+                    f"{self.barcode} is not blank and carries no label of this archive: foreign"
+                )
         return None
 
     def format(self, label: VolumeLabel) -> None:

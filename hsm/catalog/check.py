@@ -86,7 +86,7 @@ _COUNTED = ("n_series", "n_instances", "n_bytes", "unsealed", "packages")
 
 _COUNTERS = """
 WITH per_series AS (
-    SELECT series_pk, count(*) AS n_instances, sum(size) AS n_bytes,
+    SELECT series_pk, sum(CASE WHEN version = 0 THEN 1 ELSE 0 END) AS n_instances, sum(size) AS n_bytes,
            sum(CASE WHEN package_pk IS NULL THEN 1 ELSE 0 END) AS unsealed
       FROM instance GROUP BY series_pk
 ), per_study AS (
@@ -157,7 +157,8 @@ _PATIENTS = (
         "series",
         """SELECT series.pk, series.uid AS subject, series.n_instances AS kept,
                   count(instance.pk) AS true_count
-             FROM series LEFT JOIN instance ON instance.series_pk = series.pk
+             FROM series
+             LEFT JOIN instance ON instance.series_pk = series.pk AND instance.version = 0
             GROUP BY series.pk, series.uid, series.n_instances
            HAVING series.n_instances <> count(instance.pk)""",
         "n_instances is {kept}, its rows say {true_count}",

@@ -52,14 +52,17 @@ def known_versions(session: Session, sop_instance_uid: str) -> list[Known]:
 def register(session: Session, received: Received) -> None:
     """Insert the instance and what is above it, and count it.
 
-    Rows are always touched in the order patient, study, series, instance, so that associations that
-    store into one study wait for each other and never deadlock.
+    Rows are always touched in the same order, study (with its patient), series, instance, so that
+    associations that store into one study wait for each other and never deadlock.
     """
     header = received.header
-    patient_pk = _patient(session, header)
-    study = _study(session, patient_pk, received)
+    study, news = _study(session, received)
     series_pk, new_series = _series(session, study.pk, header)
-    session.execute(update(Series).where(Series.pk == series_pk).values(n_instances=Series.n_instances + 1))
+    # Counters are of what queries show: one instance a UID, however many versions are kept.
+    first = int(received.version == 0)
+    session.execute(
+        update(Series).where(Series.pk == series_pk).values(n_instances=Series.n_instances + first)
+    )
     session.add(
         Instance(
             series_pk=series_pk,
@@ -75,7 +78,7 @@ def register(session: Session, received: Received) -> None:
         )
     )
     values: dict[str, Any] = {
-        "n_instances": Study.n_instances + 1,
+        "n_instances": Study.n_instances + first,
         "n_series": Study.n_series + new_series,
         "n_bytes": Study.n_bytes + received.size,
         "unsealed": Study.unsealed + 1,
@@ -86,15 +89,11 @@ def register(session: Session, received: Received) -> None:
     if header.modality and modality not in study.modalities:
         values["modalities"] = join_modalities({*study.modalities.split("\\"), header.modality})
     session.execute(update(Study).where(Study.pk == study.pk).values(**values))
-    if study.patient_pk != patient_pk:
+    session.flush()
+    # Last, for its lock on the journal's head is held until the commit.
+    for verb, detail in news:
         journal.append(
-            session,
-            received.at,
-            f"ae:{received.source_ae}",
-            "patient-mismatch",
-            "study",
-            header.study_uid,
-            {"sop_instance_uid": header.sop_instance_uid, "patient_id": header.patient_id},
+            session, received.at, f"ae:{received.source_ae}", verb, "study", header.study_uid, detail
         )
 
 
@@ -109,9 +108,13 @@ def name_pk(session: Session, uid: str) -> int:
     return _get_or_insert(session, Name, Name.uid == uid, "uid", uid=uid)[0].pk
 
 
-def _patient(session: Session, header: Header) -> int:
+def _patient_key(header: Header) -> str:
     # Without a Patient ID nothing says that two studies are one person's: keep them apart.
-    key = f"{header.patient_id}\\{header.patient_issuer}" if header.patient_id else f"\\{header.study_uid}"
+    return f"{header.patient_id}\\{header.patient_issuer}" if header.patient_id else f"\\{header.study_uid}"
+
+
+def _patient(session: Session, header: Header) -> int:
+    key = _patient_key(header)
     alphabetic, other = normalise_name(header.patient_name)
     patient, _ = _get_or_insert(
         session,
@@ -130,7 +133,33 @@ def _patient(session: Session, header: Header) -> int:
     return patient.pk
 
 
-def _study(session: Session, patient_pk: int, received: Received) -> Study:
+News = list[tuple[str, dict[str, Any]]]
+
+
+def _study(session: Session, received: Received) -> tuple[Study, News]:
+    """The study's row, locked, and what the journal should know of it."""
+    header = received.header
+    known = _lock_study(session, header.study_uid)
+    if known is None:
+        made = _insert_study(session, _patient(session, header), received)
+        if made is not None:
+            return made, [("received", {"patient_id": header.patient_id, "accession": header.accession})]
+        known = _lock_study(session, header.study_uid)
+        assert known is not None  # somebody else has just committed it
+    patient_key = session.execute(select(Patient.key).where(Patient.pk == known.patient_pk)).scalar_one()
+    if patient_key == _patient_key(header):
+        return known, []
+    # A study stays with the patient it came with first; who sent what is for a person to sort out.
+    detail = {"sop_instance_uid": header.sop_instance_uid, "patient_id": header.patient_id}
+    return known, [("patient-mismatch", detail)]
+
+
+def _lock_study(session: Session, uid: str) -> Study | None:
+    """Locked, because the counters and the modalities are read and then written."""
+    return session.scalars(select(Study).where(Study.uid == uid).with_for_update()).one_or_none()
+
+
+def _insert_study(session: Session, patient_pk: int, received: Received) -> Study | None:
     header = received.header
     alphabetic, other = normalise_name(header.referring_physician)
     study, new = _get_or_insert(
@@ -160,19 +189,7 @@ def _study(session: Session, patient_pk: int, received: Received) -> Study:
         unsealed=0,
         packages=0,
     )
-    if new:
-        journal.append(
-            session,
-            received.at,
-            f"ae:{received.source_ae}",
-            "received",
-            "study",
-            header.study_uid,
-            {"patient_id": header.patient_id, "accession": header.accession},
-        )
-        return study
-    # Lock the row: the counters below and the modalities are read and then written.
-    return session.scalars(select(Study).where(Study.pk == study.pk).with_for_update()).one()
+    return study if new else None
 
 
 def _series(session: Session, study_pk: int, header: Header) -> tuple[int, int]:

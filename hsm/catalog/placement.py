@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, func, select, update
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy import Row, Select, SQLColumnExpression, func, select, update
+from sqlalchemy.orm import Session
 
 from hsm import guard, states
 from hsm.catalog import journal
@@ -147,7 +147,7 @@ def move_copy(
         session.execute(update(Volume).where(Volume.pk == row.volume_pk).values(used=Volume.used + size))
     elif new is CopyState.VERIFIED:
         row.verified_at = now
-    elif new is CopyState.RELEASED and row.state == CopyState.RELEASING:
+    elif new is CopyState.RELEASED and row.state != CopyState.WRITING:
         size = _size(session, row)
         session.execute(
             update(Volume)
@@ -253,9 +253,15 @@ def instance_columns() -> Select[
     )
 
 
-def viewing_order() -> tuple[InstrumentedAttribute[Any], ...]:
+def viewing_order() -> tuple[SQLColumnExpression[Any], ...]:
     """Series number, instance number, then UIDs so that the order is total."""
-    return (Series.number, Series.uid, Instance.number, Instance.uid, Instance.version)
+    return (
+        Series.number.nulls_last(),
+        Series.uid,
+        Instance.number.nulls_last(),
+        Instance.uid,
+        Instance.version,
+    )
 
 
 def next_package_number(session: Session, study_pk: int) -> int:

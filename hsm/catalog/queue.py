@@ -21,7 +21,16 @@ from hsm.catalog.tables import Request, Volume, Waiter
 from hsm.errors import Refused
 from hsm.states import RequestKind, RequestState
 
-ATTEMPTS_MAX = 8
+ATTEMPTS_MAX: dict[RequestKind, int | None] = {
+    RequestKind.SEAL: 8,
+    RequestKind.COPY: 8,
+    RequestKind.VERIFY: 8,
+    RequestKind.RELEASE: 8,
+    # A recall ends when no copy is left to try, never because it took long (promise 6).
+    RequestKind.RECALL: None,
+    # With the longest pause between attempts: a destination may be away for a day and a half.
+    RequestKind.DELIVER: 220,
+}
 RETRY_FIRST_SECONDS = 2.0
 RETRY_LAST_SECONDS = 600.0
 
@@ -181,7 +190,8 @@ def retry_later(session: Session, pk: int, now: datetime, actor: str, error: str
     :returns: whether it will be tried again.
     """
     row = _locked(session, pk)
-    if row.attempts >= ATTEMPTS_MAX:
+    attempts_max = ATTEMPTS_MAX[RequestKind(row.kind)]
+    if attempts_max is not None and row.attempts >= attempts_max:
         fail(session, pk, now, actor, f"{error} (gave up after {row.attempts} attempts)")
         return False
     row.error = error
@@ -192,7 +202,8 @@ def retry_later(session: Session, pk: int, now: datetime, actor: str, error: str
 
 def retry_seconds(attempts: int) -> float:
     """The pause after the nth attempt: doubling, with a ceiling."""
-    return float(min(RETRY_FIRST_SECONDS * 2 ** max(attempts - 1, 0), RETRY_LAST_SECONDS))
+    doublings = min(max(attempts - 1, 0), 30)
+    return float(min(RETRY_FIRST_SECONDS * 2**doublings, RETRY_LAST_SECONDS))
 
 
 def give_back(session: Session, pk: int, now: datetime, actor: str, why: str) -> None:
