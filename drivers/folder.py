@@ -305,8 +305,7 @@ class FolderStore:
                 except FileExistsError:
                     raise Permanent(f"{key} is in {self._root} already; objects are immutable") from None
                 try:
-                    sync_folder(folder)
-                    self._make_chain_durable(root, parts[:-1])
+                    self._sync_name(root, folder, parts[:-1])
                 except OSError:
                     os.unlink(parts[-1], dir_fd=folder)
                     raise
@@ -327,12 +326,15 @@ class FolderStore:
                     raise FileExistsError(errno.EEXIST, "exists") from error
                 os.rename(incoming.name, name, src_dir_fd=incoming.folder, dst_dir_fd=folder)
 
-    def _make_chain_durable(self, root: int, parts: tuple[str, ...]) -> None:
-        """Sync the folders above, unless this was done since this process first used them."""
+    def _sync_name(self, root: int, folder: int, parts: tuple[str, ...]) -> None:
+        """Sync the folder of a new name; the folders above too, once in this process."""
         name = "/".join(parts)
         with self._lock:
-            if name in self._durable_folders:
-                return
+            known = name in self._durable_folders
+        if known:
+            sync_folder(folder)
+            return
+        # Whoever made the folder may have died, or be about to, before it synced the folder's own name.
         sync_chain(root, parts)
         with self._lock:
             if len(self._durable_folders) >= _REMEMBERED_MAX:

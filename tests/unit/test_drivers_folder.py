@@ -285,6 +285,9 @@ def test_the_bytes_are_synced_before_the_name_and_the_name_before_success(
     at = steps.index("link")
     assert steps[:at] == ["sync .incoming"]
     assert {"sync a", "sync ."} <= set(steps[at:])
+    steps.clear()
+    put(store, "a/second")
+    assert steps == ["sync .incoming", "link", "sync a"]
     # A second process's store knows nothing of the first one's syncs: the folder's own name is synced again.
     steps.clear()
     put(FolderStore(root), "a/l")

@@ -132,6 +132,14 @@ def test_opening_again_changes_nothing_and_may_add_cartridges_and_slots(folder: 
     assert element.kind is ElementKind.MAIL
 
 
+def test_the_same_options_open_the_same_library_again(folder: Path) -> None:
+    options = {"folder": str(folder), "on_shelf": 2}
+    library = open_library(options)
+    library.hand_insert("HSM008L8")
+    assert open_library(options).inventory() == library.inventory()
+    assert open_library(options).shelf() == ("HSM007L8",)
+
+
 def test_an_element_that_is_occupied_cannot_be_taken_out_of_the_configuration(folder: Path) -> None:
     open_at(folder, slots=4, cartridges=("A", "B", "C"))
     with pytest.raises(Permanent, match="C is in it"):
@@ -242,6 +250,7 @@ def test_what_a_failed_put_wrote_stays_on_the_tape(library: SimulatedLibrary) ->
         store.put("k", io.BytesIO(DATA), len(DATA), bytes(32))
     assert store.capacity().free == before - len(DATA)
     put(store, "l")
+    assert store.stat("l").position == 2  # behind the dead blocks
     library.unmount(DRIVE)
     store = library.mount(ONE, DRIVE)
     assert keys(store) == ["l"]
@@ -262,6 +271,7 @@ def test_what_was_put_after_the_last_flush_is_gone_after_a_crash(
     assert keys(store) == ["early"]
     assert read(store, "early") == DATA
     assert store.capacity().free == free
+    assert (folder / "cartridges/HSM001L8/image").stat().st_size == len(DATA)
 
 
 def test_kill_9_loses_nothing_that_was_flushed(folder: Path) -> None:
