@@ -32,6 +32,6 @@ VOLUME /var/lib/hsm
 EXPOSE 11112
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=10s --start-period=60s --retries=3 \
-    CMD ["hsm", "status", "--json"]
+    CMD ["hsm", "health"]
 ENTRYPOINT ["hsm"]
 CMD ["serve"]

@@ -67,6 +67,7 @@ def options(
 
 app.command("serve")(serve.serve)
 app.command("status")(status.status)
+app.command("health")(status.health)
 app.command("metrics")(status.metrics)
 app.command("stats", hidden=True)(status.metrics)
 app.command("demo")(demo.demo)

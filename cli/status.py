@@ -31,6 +31,12 @@ def status(context: typer.Context, json: Json = False) -> None:
     raise typer.Exit(EXIT_PROBLEM if shown["daemon"].get("problems") else EXIT_GOOD)
 
 
+def health(context: typer.Context) -> None:
+    """Exit with 0 while the daemon answers, whatever problems it knows of (for supervisors)."""
+    with connect(context) as client:
+        client.health()
+
+
 def metrics(context: typer.Context) -> None:
     """The numbers of the archive as Prometheus text."""
     with connect(context) as client:

@@ -18,7 +18,7 @@ from drivers.base import ElementKind, Inventory, Library, SimulatedHands, Volume
 from hsm.catalog import media, queue
 from hsm.catalog.engine import Catalog
 from hsm.catalog.media import VolumeRef
-from hsm.errors import DriverError, Refused
+from hsm.errors import DriverError, NotFound, Refused
 from hsm.log import get_logger
 from hsm.model import Place
 from hsm.pools import Pools
@@ -330,7 +330,7 @@ class Custody:
             return self._pools.libraries[name]
         except KeyError:
             have = ", ".join(self._pools.libraries) or "none"
-            raise Refused(f"there is no library {name!r}; configured: {have}") from None
+            raise NotFound(f"there is no library {name!r}; configured: {have}") from None
 
     def _only_library(self) -> str:
         if len(self._pools.libraries) != 1:

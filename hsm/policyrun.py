@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from hsm.catalog import facts, media, placement, queue, runs
 from hsm.catalog.engine import Catalog
 from hsm.catalog.facts import Candidate
-from hsm.errors import Refused
+from hsm.errors import NotFound
 from hsm.log import get_logger
 from hsm.model import Priority
 from hsm.pools import Pools
@@ -111,25 +111,25 @@ class Policies:
     def explain(self, study_uid: str) -> dict[str, Any]:
         """Why each rule does or does not apply to a study now, and when that changes.
 
-        :raises Refused: the catalog has it not, or has not sealed it yet.
+        :raises NotFound: the catalog has it not, or has not sealed it yet.
         """
         now = self._catalog.clock.now()
         with self._catalog.read() as session:
             candidate = facts.one(session, study_uid)
             if candidate is None:
-                raise Refused(f"no sealed study {study_uid} in the catalog")
+                raise NotFound(f"no sealed study {study_uid} in the catalog")
             found = explain(self.set, _study_facts(candidate), now, self._fills(session))
         return asdict(found)
 
     def run(self, name: str | None, dry_run: bool, by: str) -> dict[str, Any]:
         """Run one policy, or all in order of priority.
 
-        :raises Refused: no such policy.
+        :raises NotFound: no such policy.
         """
         try:
             chosen = [self.set.policy(name)] if name is not None else list(self.set.policies)
         except LookupError as error:
-            raise Refused(str(error)) from error
+            raise NotFound(str(error)) from error
         # One at a time: two runs of one policy would only fight for the same keys.
         with self._running:
             loaded = self.set

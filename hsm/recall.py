@@ -10,6 +10,8 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sqlalchemy.orm import Session
+
 from drivers.base import Store
 from hsm.catalog import find, placement, queue
 from hsm.catalog.engine import Catalog
@@ -78,20 +80,25 @@ class Recall:
         self._staging.pin(package.key)
         now = self._catalog.clock.now()
         with self._catalog.write() as session:
-            request_pk, _ = queue.enqueue(
-                session,
-                now,
-                who,
-                RequestKind.RECALL,
-                f"recall:{package.key}",
-                priority=priority,
-                reason=who,
-                study_pk=package.study_pk,
-                package_pk=package.pk,
-            )
+            request_pk = self._join(session, package, who, priority)
             waiter_pk = queue.add_waiter(session, request_pk, who, now)
         self._bell.ring()
         return Attachment(request_pk, waiter_pk)
+
+    def _join(self, session: Session, package: PackageRef, who: str, priority: Priority) -> int:
+        """The package's one live recall, begun if there is none."""
+        request_pk, _ = queue.enqueue(
+            session,
+            self._catalog.clock.now(),
+            who,
+            RequestKind.RECALL,
+            f"recall:{package.key}",
+            priority=priority,
+            reason=who,
+            study_pk=package.study_pk,
+            package_pk=package.pk,
+        )
+        return request_pk
 
     def detach(self, package: PackageRef, attachment: Attachment) -> None:
         """Leave; the recall goes on for others and for the next one who asks."""
@@ -102,7 +109,7 @@ class Recall:
     def request_study(self, uid: str, priority: Priority, who: str) -> dict[str, object]:
         """Queue the recall of all packages of a study, or of the one series or instance named.
 
-        :raises Refused: the catalog has nothing under this UID.
+        :raises NotFound: the catalog has nothing under this UID.
         """
         with self._catalog.read() as session:
             instances = (
@@ -111,7 +118,7 @@ class Recall:
                 or find.select_instances(session, Selection(sop_instance_uids=(uid,)))
             )
             if not instances:
-                raise Refused(f"the catalog has no study, series or instance {uid}")
+                raise NotFound(f"the catalog has no study, series or instance {uid}")
             pks = sorted({instance.package_pk for instance in instances if instance.package_pk is not None})
             packages = [placement.package(session, pk) for pk in pks]
             copies = placement.copies(session, pks)
@@ -123,17 +130,8 @@ class Recall:
                 here += 1
                 continue
             with self._catalog.write() as session:
-                request_pk, _ = queue.enqueue(
-                    session,
-                    now,
-                    who,
-                    RequestKind.RECALL,
-                    f"recall:{package.key}",
-                    priority=priority,
-                    reason=who,
-                    study_pk=package.study_pk,
-                    package_pk=package.pk,
-                )
+                request_pk = self._join(session, package, who, priority)
+                queue.add_waiter(session, request_pk, who, now)
             requests.append(request_pk)
         self._bell.ring()
         return {"uid": uid, "packages": len(packages), "readable_now": here, "requests": requests}

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from hsm import states
 from hsm.catalog import journal
 from hsm.catalog.tables import Copy, MountRequest, Volume
-from hsm.errors import Refused
+from hsm.errors import NotFound
 from hsm.model import Place
 from hsm.states import CopyState, MountState, VolumeState
 
@@ -62,10 +62,10 @@ def find_volume(session: Session, name: str) -> VolumeRef | None:
 
 
 def volume(session: Session, name: str) -> VolumeRef:
-    """:raises Refused: no volume has this name or barcode."""
+    """:raises NotFound: no volume has this name or barcode."""
     found = find_volume(session, name)
     if found is None:
-        raise Refused(f"the catalog has no volume {name!r}; `hsm volume ls` lists what it has")
+        raise NotFound(f"the catalog has no volume {name!r}; `hsm volume ls` lists what it has")
     return found
 
 

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from hsm import states
 from hsm.catalog import journal
 from hsm.catalog.tables import Request, Volume, Waiter
-from hsm.errors import Refused
+from hsm.errors import NotFound, Refused
 from hsm.states import RequestKind, RequestState
 
 ATTEMPTS_MAX: dict[RequestKind, int | None] = {
@@ -277,7 +277,7 @@ def give_back_all_active(session: Session, now: datetime, actor: str) -> int:
 
 
 def get(session: Session, pk: int) -> Order:
-    """:raises Refused: there is no such request."""
+    """:raises NotFound: there is no such request."""
     return _order(_found(session.get(Request, pk), pk))
 
 
@@ -335,7 +335,7 @@ def remove_waiters(session: Session, pks: Sequence[int]) -> None:
 
 def _found(row: Request | None, pk: int) -> Request:
     if row is None:
-        raise Refused(f"there is no request {pk}")
+        raise NotFound(f"there is no request {pk}")
     return row
 
 
