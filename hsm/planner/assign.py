@@ -147,24 +147,28 @@ class _Desk:
     def place_writes(self, pool: str, work: Sequence[Work]) -> list[Work]:
         """Place writes for any volume of a pool; those that another volume must take are returned.
 
-        Blank volumes are begun only when no volume of the pool in the library has room, idle or not:
-        a busy drive must not spread a pool over more volumes than it needs.
+        A volume that lies in an idle drive comes first, then one that is loaded in this plan anyway,
+        then any other of the pool. Blank volumes are begun only when none of the pool's in the library
+        has room, idle or not: a busy drive must not spread a pool over more volumes than it needs.
         """
-        smallest = min(each.size for each in work)
-        for draft in self._drafts.values():
-            if draft.pool == pool and draft.volume.writable and smallest <= draft.room:
-                return draft.take(work)
         home = self._homes.get(pool)
         if not any(home in (None, drive.library) for drive in self._drives):
             self._give_up(work, f"there is no drive for {pool}" + (f" in {home}" if home else ""))
             return []
+        smallest = min(each.size for each in work)
         usable = [volume for volume in self._writable(pool) if smallest <= volume.room]
+        at_hand = {drive.holds for drive in self._drives if self._is_idle(drive)}
+        mounted = [volume for volume in usable if volume.barcode in at_hand]
+        if mounted:
+            return self._write_to(mounted, work)
+        for draft in self._drafts.values():
+            if draft.pool == pool and draft.volume.writable and smallest <= draft.room:
+                return draft.take(work)
         if usable:
             return self._write_to(usable, work)
         blank = [volume for volume in self._writable(None) if home in (None, volume.library)]
         if not blank:
-            if pool not in self._scratch_needed:
-                self._scratch_needed.append(pool)
+            self._scratch_needed.append(pool)
             return []
         largest = max(volume.room for volume in blank)
         fitting = [each for each in work if each.size <= largest]
@@ -195,13 +199,8 @@ class _Desk:
     def _write_to(
         self, usable: Sequence[VolumeAt], work: Sequence[Work], scratch_for: str | None = None
     ) -> list[Work]:
-        """Write to one that takes the most urgent work: first one in an idle drive, then the fullest."""
-
-        def preference(volume: VolumeAt) -> tuple[bool, bool, int, str]:
-            idle = any(drive.holds == volume.barcode and not drive.busy for drive in self._drives)
-            return work[0].size > volume.room, not idle, volume.room, volume.barcode
-
-        for volume in sorted(usable, key=preference):
+        """Write to one that takes the most urgent work, rather the fullest."""
+        for volume in sorted(usable, key=lambda v: (work[0].size > v.room, v.room, v.barcode)):
             draft = self._open(volume, scratch_for)
             if draft is not None:
                 return draft.take(work)

@@ -63,12 +63,12 @@ def session_order(work: Sequence[Work], cost: LocateCost) -> list[Work]:
 
     Nobody who waits at a workstation waits for a bulk recall of the same volume.
     """
+    by_urgency = sorted(work, key=urgency)
+    reads = [each for each in by_urgency if each.kind != "write"]
     ordered: list[Work] = []
     at = 0  # a volume is at its load point when a session begins
     for urgent in (True, False):
-        part = [
-            each for each in work if each.kind != "write" and (each.priority < Priority.ROUTINE) is urgent
-        ]
-        ordered += locate_order(sorted(part, key=urgency), at, cost)
+        part = [each for each in reads if (each.priority < Priority.ROUTINE) is urgent]
+        ordered += locate_order(part, at, cost)
         at = next((each.position for each in reversed(ordered) if each.position is not None), at)
-    return ordered + sorted((each for each in work if each.kind == "write"), key=urgency)
+    return ordered + [each for each in by_urgency if each.kind == "write"]

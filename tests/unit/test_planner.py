@@ -321,6 +321,29 @@ def test_writes_fill_the_fullest_volume_to_its_reserve_and_go_on_to_the_next() -
     assert did(answer) == [(0, "B", (0, 1, 2, 3)), (1, "A", (4, 5, 6, 7, 8, 9))]
 
 
+def test_writes_prefer_a_volume_that_lies_in_an_idle_drive_over_a_fuller_one() -> None:
+    volumes = [volume("A", free=100), volume("B", place=Place.DRIVE)]
+    assert did(plan([write(1)], volumes, [drive(0), drive(1, "B")], NOW)) == [(1, "B", (1,))]
+
+
+def test_the_most_urgent_write_chooses_the_volume_though_a_smaller_one_would_fit_a_fuller() -> None:
+    volumes = [volume("A"), volume("B", free=100)]
+    work = [write(1, 500, minutes=9), write(2, 10)]
+    assert did(plan(work, volumes, [drive()], NOW)) == [(0, "A", (1, 2))]
+
+
+def test_a_volume_with_writes_to_come_stays_in_its_drive_when_another_drive_can_be_had() -> None:
+    volumes = [volume("A", place=Place.DRIVE), volume("B"), volume("C", "vault", place=Place.DRIVE)]
+    drives = [drive(0, "A"), drive(1, "C")]  # B has room too, but A need not be loaded
+    work = [write(1), read(2, "B", priority=Priority.STAT)]
+    assert did(plan(work, volumes, drives, NOW)) == [(1, "B", (2,)), (0, "A", (1,))]
+
+
+def test_writes_of_a_session_go_by_urgency_whether_or_not_they_named_the_volume() -> None:
+    work = [write(1, minutes=3), write(2, volume="A", minutes=2), write(3, minutes=1)]
+    assert did(plan(work, [volume("A")], [drive()], NOW)) == [(0, "A", (1, 2, 3))]
+
+
 def test_writes_join_the_session_that_reads_a_volume_with_room_after_its_reads() -> None:
     work = [write(1, priority=Priority.STAT, minutes=1), read(2, "B", at=5), write(3)]
     volumes = [volume("A", writable=False), volume("B")]

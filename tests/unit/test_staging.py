@@ -153,6 +153,17 @@ def test_the_least_recently_used_unpinned_package_makes_room(area: Staging, tmp_
     assert area.used_bytes == 100
 
 
+def test_a_package_that_took_long_to_arrive_is_not_the_oldest_when_it_is_complete(
+    area: Staging, tmp_path: Path
+) -> None:
+    slow = area.admit(key(1), 30)
+    fill(area, 2, b"x" * 30)
+    slow.write(b"y" * 30)
+    slow.commit(sha(b"y" * 30))
+    fill(area, 3, b"z" * 70)
+    assert files(tmp_path) == {key(1), key(3)}
+
+
 def test_pins_are_counted_and_may_come_before_the_package(area: Staging) -> None:
     area.pin(key(1))
     area.pin(key(1))
@@ -272,6 +283,43 @@ def test_a_staged_file_that_vanished_or_shrank_is_dropped_so_that_it_can_be_reca
     assert not area.complete(key(1))
     assert files(tmp_path) == set()
     fill(area, 1, b"abc")
+
+
+def test_a_read_that_fails_does_not_cost_the_package_that_came_in_its_place(
+    area: Staging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(area, 1, b"abc")
+
+    def fail_late(*_: object) -> bytes:
+        area.remove(key(1))
+        fill(area, 1, b"xyz")
+        raise OSError(errno.EIO, "late")
+
+    with monkeypatch.context() as patch, pytest.raises(Retryable, match="late"):
+        patch.setattr(os, "pread", fail_late)
+        area.read(key(1), 0, 3)
+    assert area.read(key(1), 0, 3) == b"xyz"
+
+
+def test_a_commit_that_fails_does_not_cost_the_package_that_came_in_its_place(
+    area: Staging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = os.fsync, []
+
+    def fail_late(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == 2:  # the folder's, after the rename
+            area.remove(key(1))
+            fill(area, 1, b"xyz")
+            raise OSError(errno.EIO, "late")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail_late)
+    writer = area.admit(key(1), 3)
+    writer.write(b"abc")
+    with pytest.raises(Retryable, match="late"):
+        writer.commit(sha(b"abc"))
+    assert area.read(key(1), 0, 3) == b"xyz"
 
 
 def test_a_read_that_finds_no_free_descriptor_does_not_cost_a_good_package(
@@ -418,6 +466,25 @@ def run_all(*targets: Callable[[], None]) -> None:
     assert not any(thread.is_alive() for thread in threads)
     if errors:
         raise errors[0]
+
+
+def test_a_waiter_is_woken_by_each_write(area: Staging) -> None:
+    """Ping-pong: the next byte is written only when the last one has been seen."""
+    seen = threading.Semaphore(0)
+
+    def follow() -> None:
+        for end in range(1, 51):
+            assert area.wait_for(key(1), end, WAIT_SECONDS)
+            seen.release()
+
+    def write() -> None:
+        writer = area.admit(key(1), 50)
+        for _ in range(50):
+            writer.write(b"x")
+            assert seen.acquire(timeout=WAIT_SECONDS / 4), "nobody woke the waiter"
+        writer.commit(sha(b"x" * 50))
+
+    run_all(follow, write)
 
 
 def test_many_readers_follow_a_writer_and_each_gets_every_byte(tmp_path: Path) -> None:
