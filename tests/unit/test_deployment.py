@@ -73,7 +73,7 @@ def test_the_image_runs_as_another_user_than_root_and_is_watched() -> None:
     assert "HSM_DICOM_LISTEN=0.0.0.0" in settings
     assert instructions("VOLUME") == [("final", "/var/lib/hsm")]
     assert instructions("STOPSIGNAL") == [("final", "SIGTERM")]
-    assert '"hsm", "status"' in instructions("HEALTHCHECK")[0][1]
+    assert '"hsm", "health"' in instructions("HEALTHCHECK")[0][1]
 
 
 def unit() -> list[tuple[str, str, str]]:
