@@ -234,6 +234,11 @@ class Custody:
         changer = self._library(library)
         found = changer.read_label(volume.name, drive)
         now = self._catalog.clock.now()
+        if found is not None and found.pool == pool and self._is_empty(changer, found, drive):
+            # We labelled it and died before the catalog knew: nothing is on it but that label.
+            with self._catalog.write() as session:
+                media.give_to_pool(session, volume.pk, pool, found.uuid, now, by)
+            return found
         if found is not None:
             with self._catalog.write() as session:
                 why = f"carries the label of pool {found.pool!r} ({found.barcode}, {found.uuid})"
@@ -244,6 +249,10 @@ class Custody:
         with self._catalog.write() as session:
             media.give_to_pool(session, volume.pk, pool, label.uuid, now, by)
         return label
+
+    @staticmethod
+    def _is_empty(changer: Library, label: VolumeLabel, drive: int) -> bool:
+        return next(iter(changer.mount(label, drive).list()), None) is None
 
     def move(self, barcode: str, shelf: str, by: str) -> dict[str, object]:
         """Note another place on the shelf for a volume that is not in a library.
