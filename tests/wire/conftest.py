@@ -6,12 +6,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from socketserver import BaseServer
 from typing import Any
 
 import pytest
 from fakes import FakeArchive, FakeDeliveries, FakeIngest, FakeRetrievals, quick_config
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification
+from pynetdicom.transport import ThreadedAssociationServer
 
 from hsm.clock import Clock, SystemClock
 from hsm.config import DicomConfig
@@ -97,13 +99,21 @@ class Receiver:
             self.ae.add_supported_context(abstract, transfers)
         self.ae.add_supported_context(Verification)
         handlers = [(evt.EVT_C_STORE, self._store), (evt.EVT_ESTABLISHED, self._established)]
-        self._server = self.ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+        self._server = self.ae.make_server(
+            ("127.0.0.1", 0), evt_handlers=handlers, server_class=ThreadedAssociationServer
+        )
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+        self._thread.start()
         return int(self._server.server_address[1])
 
     def stop(self) -> None:
-        if self._server is not None:
-            self.ae.shutdown()
-            self._server = None
+        if self._server is None:
+            return
+        for assoc in self._server.active_associations:
+            assoc.abort()
+        BaseServer.shutdown(self._server)
+        self._server.server_close()
+        self._thread.join()
 
     def _established(self, event: Any) -> None:
         self.associations += 1
