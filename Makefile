@@ -9,6 +9,7 @@
 SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
+SOURCES := hsm policies drivers cli tests
 PIP := PIP_ROOT_USER_ACTION=ignore $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 # The first interpreter that is new enough and can make virtual environments. Set PYTHON to choose.
@@ -31,8 +32,8 @@ test: lint
 	$(BIN)/pytest -n 2
 
 lint: $(VENV)/.dev-stamp
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
@@ -41,7 +42,7 @@ wheel-check: $(VENV)/.venv-stamp
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	find hsm policies drivers cli tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One that works is kept; one that lacks pip (an interrupted attempt) is not.
 $(VENV)/.venv-stamp:
