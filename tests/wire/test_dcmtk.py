@@ -43,7 +43,9 @@ def _dcmtk() -> None:
         pytest.skip(f"DCMTK is not installed: {', '.join(missing)}")
 
 
-def run(tool: str, port: int, *args: str | Path, called: str = "HSM") -> subprocess.CompletedProcess[str]:
+def run(
+    tool: str, port: int, *args: str | Path, called: str = "HSM", folder: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     command = [tool, "-v", "-aet", "DCMTK", "-aec", called, "127.0.0.1", str(port), *map(str, args)]
     return subprocess.run(
         command,
@@ -51,6 +53,7 @@ def run(tool: str, port: int, *args: str | Path, called: str = "HSM") -> subproc
         text=True,
         timeout=60,
         check=False,
+        cwd=folder,
         encoding="latin-1",
     )
 
@@ -165,10 +168,9 @@ def test_movescu_receives_the_bytes_that_are_stored(movable: tuple[Running, list
         syntax, dataset = part10_parts(path)
         each = stored(dataset, syntax)
         archive.ingest.stored = {each.header.sop_instance_uid: each}
-        # +B writes what came, bit by bit.
-        done = run(
-            "movescu", archive.port, *arguments, "-k", f"StudyInstanceUID={each.header.study_uid}", "+B"
-        )
+        # +B writes what came, bit by bit (and into the working directory, whatever -od says).
+        study = f"StudyInstanceUID={each.header.study_uid}"
+        done = run("movescu", archive.port, *arguments, "-k", study, "+B", folder=folder)
         assert done.returncode == 0, done.stderr + done.stdout
         (received,) = folder.iterdir()
         assert part10_parts(received) == (syntax, dataset), path.name
