@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, timezone
+from functools import cache
+from random import Random
 from typing import Any
 
 from hypothesis import strategies as st
 from sqlalchemy import (
     BigInteger,
     Column,
+    ColumnElement,
+    Connection,
     Engine,
     Integer,
     MetaData,
     Table,
     Text,
-    delete,
     func,
     insert,
     select,
 )
 
 from hsm.catalog.tables import UtcDateTime
-from policies import Expression, StudyFacts, evaluate
+from policies import Expression, Order, StudyFacts, evaluate
 from policies.check import check_expression
-from policies.compile import ColumnFactory, compile_expression
+from policies.compile import ColumnFactory, compile_expression, compile_order
 from policies.expr import Not
 
 POOLS = ("online", "nearline", "tape-a")
@@ -80,6 +84,7 @@ TEXTS = (
     "A*b",
     "A?b",
     "50%_done",
+    "50%-done",
     "!bang!",
     "O'Neil",
     "Ärzte",
@@ -116,38 +121,47 @@ DATES = ("20240131", "20231231", "19991231", "18950101", "18941231", "20260301")
 WRITTEN_DATES = ("2024-01-31", "2023-12-31", "1999-12-31", "1895-01-01", "2026-03-01")
 
 
-@st.composite
-def moments(draw: st.DrawFn, now: datetime) -> datetime:
-    """Times whose distance from now is about one that expressions name, the edges among them."""
-    nudge = draw(st.sampled_from((-INSTANT, timedelta(0), INSTANT, timedelta(hours=-1))))
-    return (now - draw(st.sampled_from(LENGTHS)) + nudge).astimezone(UTC)
+def _moment(random: Random, now: datetime) -> datetime:
+    """A time whose distance from now is about one that expressions name, the edges among them."""
+    nudge = random.choice((-INSTANT, timedelta(0), INSTANT, timedelta(hours=-1)))
+    return (now - random.choice(LENGTHS) + nudge).astimezone(UTC)
 
 
-@st.composite
-def dates(draw: st.DrawFn, now: datetime) -> str | None:
-    days = draw(st.sampled_from((0, 1, 2, 14, 29, 30, 31, 364, 365, 366, -1, -40)))
+def _date(random: Random, now: datetime) -> str | None:
+    days = random.choice((0, 1, 2, 14, 29, 30, 31, 364, 365, 366, -1, -40))
     near = (now.date() - timedelta(days=days)).strftime("%Y%m%d")
-    return draw(st.sampled_from((near, near, near, "", None, *DATES)))
+    return random.choice((near, near, near, "", None, *DATES))
 
 
-@st.composite
-def studies(draw: st.DrawFn, now: datetime, uid: str = "1") -> StudyFacts:
-    codes = draw(st.lists(st.sampled_from(("CT", "SR", "MR", "PT", "C")), unique=True, max_size=3))
-    empty = draw(st.sampled_from(("", None, "\\", "\\\\")))
-    values = {
-        "modalities": "\\" + "\\".join(sorted(codes)) + "\\" if codes else empty,
-        "study_date": draw(dates(now)),
-        "received_at": draw(moments(now)),
-        "accessed_at": draw(moments(now)),
-        "size": draw(st.sampled_from(SIZES)),
-        "instances": draw(st.integers(0, 4)),
+def _study(random: Random, now: datetime, uid: str) -> StudyFacts:
+    codes = random.sample(("CT", "SR", "MR", "PT", "C"), random.randint(0, 3))
+    values: dict[str, Any] = {
+        "modalities": "\\" + "\\".join(sorted(codes)) + "\\"
+        if codes
+        else random.choice(("", None, "\\", "\\\\")),
+        "study_date": _date(random, now),
+        "received_at": _moment(random, now),
+        "accessed_at": _moment(random, now),
+        "size": random.choice(SIZES),
+        "instances": random.randint(0, 4),
     }
-    values |= {name: draw(st.sampled_from(TEXTS)) for name in ("institution", "source_ae", "accession")}
-    values |= {name: draw(st.sampled_from(TEXTS)) for name in ("description", "patient_id")}
-    copies = draw(st.dictionaries(st.sampled_from(POOLS), st.integers(0, 3)))
-    return StudyFacts(uid, values, copies)
+    for name in ("institution", "source_ae", "accession", "description", "patient_id"):
+        values[name] = random.choice(TEXTS)
+    pools = random.sample(POOLS, random.randint(0, len(POOLS)))
+    return StudyFacts(uid, values, {pool: random.randint(0, 3) for pool in pools})
 
 
+def studies(now: datetime, count: int) -> st.SearchStrategy[list[StudyFacts]]:
+    """Studies from a seed: many of them cost no more than one draw."""
+
+    def make(seed: int) -> list[StudyFacts]:
+        random = Random(seed)
+        return [_study(random, now, str(number)) for number in range(count)]
+
+    return st.integers(0, 2**32).map(make)
+
+
+@cache
 def fills() -> st.SearchStrategy[dict[str, float]]:
     return st.dictionaries(st.sampled_from(POOLS), st.sampled_from((0.0, 0.25, 0.5, 0.85, 1.0)))
 
@@ -217,8 +231,8 @@ def _sorted_lengths() -> list[str]:
 
 def _tests() -> st.SearchStrategy[str]:
     codes = ("CT", "SR", "C", "PT")
-    pool = st.sampled_from(POOLS)
     numbers = ("0", "1", "2", "3")
+    percentages = ("0%", "25%", "50.0%", "85%", "100%")
     return st.one_of(
         _ordered("age", _sorted_lengths(), ORDERED) | _null("age"),
         _ordered("idle", _sorted_lengths(), ORDERED),
@@ -234,15 +248,14 @@ def _tests() -> st.SearchStrategy[str]:
         _among("study_date", WRITTEN_DATES),
         _among("modality", codes) | _null("modality"),
         st.builds(lambda op, code: f"modality {op} {code}", st.sampled_from(EQUALS), st.sampled_from(codes)),
-        st.sampled_from(("institution", "source_ae", "accession", "description", "patient_id")).flatmap(
-            _text
-        ),
-        pool.flatmap(lambda name: _ordered(f"copies({name})", numbers, (*ORDERED, *EQUALS))),
-        pool.flatmap(lambda name: _ordered(f"fill({name})", ("0%", "25%", "50.0%", "85%", "100%"), ORDERED)),
+        *(_text(fact) for fact in ("institution", "source_ae", "accession", "description", "patient_id")),
+        *(_ordered(f"copies({pool})", numbers, (*ORDERED, *EQUALS)) for pool in POOLS),
+        *(_ordered(f"fill({pool})", percentages, ORDERED) for pool in POOLS),
         st.sampled_from(("always", "never")),
     )
 
 
+@cache
 def expressions() -> st.SearchStrategy[str]:
     return st.recursive(
         _tests(),
@@ -262,6 +275,45 @@ def checked(text: str) -> Expression:
     return result.expression
 
 
+@contextmanager
+def _filled(engine: Engine, some: Sequence[StudyFacts]) -> Iterator[Connection]:
+    """A connection that sees the tables filled with ``some``, for as long as it is open."""
+    rows = [{"study": study.study, **study.values} for study in some]
+    copies = [
+        {"study": study.study, "pool": pool, "verified": count}
+        for study in some
+        for pool, count in study.copies.items()
+    ]
+    with engine.connect() as connection:
+        connection.execute(insert(STUDY), rows)
+        if copies:
+            connection.execute(insert(COPIES), copies)
+        yield connection
+        connection.rollback()
+
+
+def rows_where(engine: Engine, condition: ColumnElement[bool], some: Sequence[StudyFacts]) -> set[str]:
+    """The studies that a compiled condition finds."""
+    with _filled(engine, some) as connection:
+        return set(connection.execute(select(STUDY.c.study).where(condition)).scalars())
+
+
+def rows_in_order(engine: Engine, order: tuple[Order, ...], some: Sequence[StudyFacts]) -> list[str]:
+    with _filled(engine, some) as connection:
+        return list(
+            connection.execute(select(STUDY.c.study).order_by(*compile_order(order, columns()))).scalars()
+        )
+
+
+def studies_with(now: datetime, each: Sequence[tuple[str, str | None, int]]) -> list[StudyFacts]:
+    """Studies that differ in study date and days of idleness."""
+    base = _study(Random(0), now, "").values
+    return [
+        StudyFacts(uid, {**base, "study_date": day, "accessed_at": now - timedelta(days=idle)})
+        for uid, day, idle in each
+    ]
+
+
 def selected(
     engine: Engine,
     expression: Expression,
@@ -270,22 +322,7 @@ def selected(
     fill: Mapping[str, float],
 ) -> set[str]:
     """The studies that the compiled expression finds."""
-    rows = [{"study": study.study, **study.values} for study in some]
-    copies = [
-        {"study": study.study, "pool": pool, "verified": count}
-        for study in some
-        for pool, count in study.copies.items()
-    ]
-    with engine.connect() as connection:
-        connection.execute(delete(STUDY))
-        connection.execute(delete(COPIES))
-        connection.execute(insert(STUDY), rows)
-        if copies:
-            connection.execute(insert(COPIES), copies)
-        condition = compile_expression(expression, columns(), now, fill)
-        found = set(connection.execute(select(STUDY.c.study).where(condition)).scalars())
-        connection.rollback()
-    return found
+    return rows_where(engine, compile_expression(expression, columns(), now, fill), some)
 
 
 def assert_agreement(

@@ -16,11 +16,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from policies import Action, PolicySet, load_folder, load_texts, units
 from policies.check import check_expression
-from policies.compile import compile_expression, compile_order, compile_ownership
+from policies.compile import compile_expression
 from policies.dates import age_ranges
 from policies.expr import Compare, Op, Pattern, Ref
 from policies.facts import FACTS
-from policies.policy import Order, Rule
+from policies.policy import Rule
 from policies.schedule import Schedule, ScheduleError, read_schedule
 
 ROOT = Path(__file__).parents[3]
@@ -272,27 +272,6 @@ def test_a_policy_behind_one_that_owns_every_study_is_warned_about() -> None:
     (warning,) = loaded.warnings
     assert (warning.file, warning.line) == ("a.yaml", 1)
     assert "'late' never owns a study: 'all' goes before it" in warning.message
-
-
-def test_a_later_policy_gets_what_no_earlier_scope_takes_nulls_included() -> None:
-    rules = "rules: [{name: a, copy to: tape}]\n"
-    texts = {
-        "a": f"policy: first\npriority: 1\nscope: institution = 'St. Mary'\n{rules}",
-        "b": f"policy: rest\npriority: 2\n{rules}",
-    }
-    loaded = load_texts(texts, POOLS)
-    sql = compile_ownership(loaded, loaded.policies[1], columns(), NOW, {})
-    assert "coalesce" in str(sql).lower()
-
-
-def test_order_puts_the_longest_idle_first_and_the_unknown_last() -> None:
-    terms = compile_order(
-        (Order(FACTS["idle"], True), Order(FACTS["age"], True), Order(FACTS["size"], False)), columns()
-    )
-    said = [str(term) for term in terms]
-    assert said[0] == "agreement_study.accessed_at ASC"
-    assert said[1].startswith("CASE")
-    assert said[2:] == ["agreement_study.study_date ASC", "agreement_study.size ASC"]
 
 
 def test_the_embedded_default_is_good_and_without_warnings() -> None:
