@@ -101,8 +101,9 @@ class _Desk:
         self._now = now
         self._homes = homes
         self._cost = cost
+        pools = {each.pool for each in work if each.volume is None}
         self._asked_for = {each.volume for each in work} | {
-            volume.barcode for each in work if each.volume is None for volume in self._volumes_of(each.pool)
+            volume.barcode for pool in pools for volume in self._volumes_of(pool)
         }
         self._drafts: dict[str, _Draft] = {}
         self._prompts: list[Prompt] = []
