@@ -191,6 +191,8 @@ class _Checker:
                 tree.items[0], f"{ref} is {_a(ref.fact.kind)}: write between, or < and >, instead of in"
             )
         values = self.all_values(tree.items[1:], ref)
+        if ref.fact.kind is Kind.CODES:
+            self.tests += len(values) - 1  # each code becomes a test of its own in SQL
         return Among(tree.start, tree.end, ref, tuple(dict.fromkeys(values)))
 
     def between(self, tree: Syntax) -> Node:

@@ -123,6 +123,7 @@ BROKEN = [
     (WHEN, "(" * 50 + "idle > 1d" + ")" * 50, 8, 51, "split the rule"),
     (WHEN, "not " * 60 + "idle > 1d", 8, 11, "write it once or not at all"),
     (WHEN, " or ".join(["idle > 1d"] * 400), 8, 11, "split the rule"),
+    (WHEN, f"modality in ({', '.join(['CT'] * 400)})", 8, 11, "split the rule"),
     (WHEN, "''", 8, 11, "write for example idle > 30d"),
     ("    when: idle > 10 minutes", "    when:", 8, 5, "write for example idle > 30d"),
     # scope
