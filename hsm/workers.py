@@ -37,6 +37,9 @@ DISK_WORKERS = 2
 DELIVERY_WORKERS = 2
 DISK_KINDS = (RequestKind.SEAL, RequestKind.COPY, RequestKind.VERIFY, RequestKind.RELEASE)
 
+Launch = Callable[[str, Callable[[], None]], None]
+"""Runs a drive's session, by name, in a thread or at once."""
+
 Deliver = Callable[[Order, threading.Event], None]
 """Executes one DELIVER request; raises Retryable when the destination is down."""
 
@@ -59,8 +62,12 @@ class Joints:
 class Workers:
     """Owns the threads. :meth:`stop` returns when each has finished or handed back what it had."""
 
-    def __init__(self, joints: Joints) -> None:
+    def __init__(self, joints: Joints, launch: Launch | None = None) -> None:
+        """
+        :param launch: runs a drive's session; without it each session has a thread of its own.
+        """
         self._to = joints
+        self._launch = launch or self._in_thread
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self._sessions: set[threading.Thread] = set()
@@ -68,19 +75,32 @@ class Workers:
         self._homes = {pool.name: pool.library for pool in joints.pools.tapes.values()}
 
     def start(self) -> None:
-        disks = list(self._to.pools.disks)
         for number in range(DISK_WORKERS):
-            self._spawn(f"disk-{number + 1}", lambda: self._take(DISK_KINDS, disks, self._disk))
+            self._spawn(f"disk-{number + 1}", self.disk_step)
         for number in range(DELIVERY_WORKERS):
-            self._spawn(
-                f"delivery-{number + 1}", lambda: self._take((RequestKind.DELIVER,), None, self._deliver)
-            )
-        self._spawn("dispatcher", self._dispatch)
+            self._spawn(f"delivery-{number + 1}", self.delivery_step)
+        self._spawn("dispatcher", self.drive_step)
+
+    def disk_step(self) -> bool:
+        """Do the most urgent request that needs only disks; False when there is none."""
+        return self._take(DISK_KINDS, list(self._to.pools.disks), self._disk)
+
+    def delivery_step(self) -> bool:
+        """Do one delivery; False when there is none."""
+        return self._take((RequestKind.DELIVER,), None, self._deliver)
+
+    def drive_step(self) -> bool:
+        """Look at everything that needs a drive and start what can be; whether a session was started."""
+        return self._dispatch()
+
+    def ask_to_stop(self) -> None:
+        """What is under way hands itself back as soon as it can."""
+        self._stop.set()
+        self._to.bell.ring()
 
     def stop(self) -> None:
         """Ask every thread to stop and wait for it."""
-        self._stop.set()
-        self._to.bell.ring()
+        self.ask_to_stop()
         for thread in self._threads:
             thread.join()
         with self._lock:
@@ -207,11 +227,14 @@ class Workers:
             return False
         log.info("%s: %s for %d requests: %s", actor, plan.barcode, len(taken), plan.why)
         work = Assignment(drive.library, drive.address, plan.barcode, picture.pool_of(plan.work[0]), taken)
-        thread = threading.Thread(target=self._run, args=(work,), name=f"drive-{drive.address}", daemon=True)
+        self._launch(f"drive-{drive.address}", lambda: self._run(work))
+        return True
+
+    def _in_thread(self, name: str, session: Callable[[], None]) -> None:
+        thread = threading.Thread(target=session, name=name, daemon=True)
         with self._lock:
             self._sessions.add(thread)
         thread.start()
-        return True
 
     def _run(self, work: Assignment) -> None:
         try:
