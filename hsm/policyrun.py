@@ -169,8 +169,8 @@ class Policies:
         now, columns = run.at.now, facts.columns()
         fills = fills_of(run.pools)
         where = [
-            facts.owned(compile_ownership(loaded, policy, columns, now, fills)),
-            facts.owned(compile_expression(rule.when, columns, now, fills)),
+            compile_ownership(loaded, policy, columns, now, fills),
+            compile_expression(rule.when, columns, now, fills),
             facts.idle(KINDS[rule.action], rule.pool, now - FAILED_PAUSE),
         ]
         if rule.action is Action.COPY:

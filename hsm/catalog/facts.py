@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, exists, false, func, join, literal, select
+from sqlalchemy import ColumnElement, exists, func, join, literal, select
 from sqlalchemy.orm import Session
 
 from hsm import guard, states
@@ -87,11 +87,6 @@ def candidates(
 def one(session: Session, uid: str) -> Candidate | None:
     """The facts of one study; None when the catalog has it not, or has not sealed it yet."""
     return next(candidates(session, [Study.uid == uid]), None)
-
-
-def owned(condition: Any) -> ColumnElement[bool]:
-    """A policy's condition as a WHERE term: what is not known does not match."""
-    return func.coalesce(condition, false())
 
 
 def idle(kind: RequestKind, pool: str, failed_since: datetime) -> ColumnElement[bool]:
