@@ -176,7 +176,11 @@ class Daemon:
             logs.set_level(new.log.level)
             self._schedule(new)
             # What needs a restart stays as it is, so that the next reload names it again.
-            self.config = new.model_copy(update={name: getattr(self.config, name) for name in _FIXED})
+            old = self.config
+            kept: dict[str, Any] = {name: getattr(old, name) for name in _FIXED}
+            kept["dicom"] = new.dicom.model_copy(update={"listen": old.dicom.listen, "port": old.dicom.port})
+            kept["log"] = new.log.model_copy(update={"format": old.log.format})
+            self.config = new.model_copy(update=kept)
         for text in later:
             log.warning("in force only after a restart: %s", text)
         log.info("configuration and %d policies are in force", len(loaded.policies))
