@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from hsm.catalog.columns import unpack_uid
+
 LIMIT_EACH = 1000
 """Findings of one check; one that was cut says so by having this many."""
 
@@ -55,6 +57,8 @@ def _run(session: Session, one: _Check, limit: int) -> Iterator[Finding]:
     rows = session.execute(text(f"{one.query}\nORDER BY 1 LIMIT :limit"), {"limit": limit})
     for row in rows.mappings():
         values = dict(row)
+        if not isinstance(values["subject"], str):
+            values["subject"] = unpack_uid(values["subject"])
         yield Finding(
             one.name,
             one.noun,

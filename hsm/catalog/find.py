@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Executable, Row, Select, exists, func, or_, select
+from sqlalchemy import ColumnElement, Executable, Row, Select, exists, func, or_, select, text
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from hsm.availability import UNSEALED, Standing, standing, worst
@@ -15,10 +15,12 @@ from hsm.catalog import matching, placement
 from hsm.catalog.matching import Column
 from hsm.catalog.tables import Instance, Name, Package, Patient, Series, Study, Volume
 from hsm.model import Availability, InstanceRef, Selection, Tier
-from hsm.terms import LEVEL_OF, Field, Level, NameMatch, Term
+from hsm.terms import LEVEL_OF, Exact, Field, Level, NameMatch, Term
 
+ROWS_AT_FIRST = 20
 ROWS_AT_ONCE = 200
-"""Rows fetched and judged together: one query for their packages and one for the copies."""
+"""Matches read and judged together: one query for their values, one for their packages and one for
+the copies."""
 
 KEYS_AT_ONCE = 5000
 """Keys in one IN list; SQLite allows 32,766 parameters in a statement."""
@@ -90,10 +92,19 @@ _KEYS: Mapping[Level, InstrumentedAttribute[int]] = {
     Level.SERIES: Series.pk,
     Level.IMAGE: Instance.pk,
 }
-# The values of the name columns that SQL searches: normalised groups joined by "=".
-_NAME_COLUMNS: Mapping[Field, tuple[Column, Column]] = {
-    Field.PATIENT_NAME: (Patient.name_alphabetic, Patient.name_other),
-    Field.REFERRING_PHYSICIAN: (Study.referring_search, Study.referring_search),
+# UIDs kept in the table "name", by the column that refers to it.
+_NAMED: Mapping[Field, InstrumentedAttribute[int]] = {
+    Field.SOP_CLASS_UID: Instance.class_pk,
+    Field.TRANSFER_SYNTAX_UID: Instance.syntax_pk,
+}
+# What SQL searches in place of a name as sent: its normalised groups.
+_NAME_COLUMNS: Mapping[Field, tuple[Column, Column, Column]] = {
+    Field.PATIENT_NAME: (Patient.name_alphabetic, Patient.name_ideographic, Patient.name_phonetic),
+    Field.REFERRING_PHYSICIAN: (
+        Study.referring_alphabetic,
+        Study.referring_ideographic,
+        Study.referring_phonetic,
+    ),
 }
 
 
@@ -114,13 +125,10 @@ def find(
         study) those that are wanted; the others are always there.
     :raises ValueError: a term for a field below the level.
     """
-    query = _select(session, level, wanted, fields)
-    names = {field: term for field, term in wanted.items() if isinstance(term, NameMatch)}
-    with session.execute(query, execution_options={"yield_per": ROWS_AT_ONCE}) as result:
-        for page in result.partitions():
-            rows = [row for row in page if _names_match(row, names)]
-            if rows:
-                yield from _matches(session, level, rows, tiers, fields)
+    for keys in _pages(session, _matching_keys(session, level, wanted)):
+        found = {row.pk: row for row in session.execute(_details(level, fields, keys))}
+        rows = [found[key] for key in keys if key in found]
+        yield from _matches(session, level, rows, tiers, fields)
 
 
 def availability_of(
@@ -182,32 +190,62 @@ def select_instances(session: Session, selection: Selection) -> list[InstanceRef
     return [instance for _, instance in sorted(found.values(), key=lambda each: each[0])]
 
 
-def _select(
-    session: Session, level: Level, wanted: Mapping[Field, Term], fields: frozenset[Field]
-) -> Select[Any]:
+def _pages(session: Session, query: Select[int]) -> Iterator[Sequence[int]]:
+    """Stream keys, a few first, so that the first match waits for few others.
+
+    On PostgreSQL from a server-side cursor. It is planned for the whole answer: planned for the
+    first tenth, as PostgreSQL does with cursors, it would walk the table from its beginning in the
+    answer's order, and what is asked for is mostly at its end.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("SET LOCAL cursor_tuple_fraction = 1"))
+    options = {"stream_results": True, "max_row_buffer": 1}
+    with session.execute(query, execution_options=options) as result:
+        keys = result.scalars()
+        size = ROWS_AT_FIRST
+        while page := keys.fetchmany(size):
+            yield page
+            size = ROWS_AT_ONCE
+
+
+def _matching_keys(session: Session, level: Level, wanted: Mapping[Field, Term]) -> Select[int]:
+    """The keys of what matches, in order. Joins no table that no term and no order needs."""
+    below = [field for field in wanted if LEVEL_OF[field].rank > level.rank]
+    if below:
+        raise ValueError(f"{below[0].value} belongs below the {level.value} level")
+    top = min([level.rank, *(LEVEL_OF[field].rank for field in wanted)])
+    query = select(_KEYS[level])
+    order: list[Column] = [_KEYS[level]]
+    if level is Level.IMAGE:
+        top = min(top, Level.SERIES.rank)
+        query = query.join(Series, Series.pk == Instance.series_pk).where(_newest())
+    if level.rank >= Level.SERIES.rank:
+        order = [Series.study_pk, Series.number, Series.uid]
+        order += [Instance.number, Instance.uid] if level is Level.IMAGE else []
+        if top <= Level.STUDY.rank:
+            query = query.join(Study, Study.pk == Series.study_pk)
+    if level.rank >= Level.STUDY.rank and top == Level.PATIENT.rank:
+        query = query.join(Patient, Patient.pk == Study.patient_pk)
+    sqlite = session.get_bind().dialect.name == "sqlite"
+    return query.where(*(_condition(field, term, sqlite) for field, term in wanted.items())).order_by(*order)
+
+
+def _details(level: Level, fields: frozenset[Field], keys: Sequence[int]) -> Select[Any]:
+    """What is shown of these entities, in no order."""
     shown = {field: column for field, column in _COLUMNS.items() if LEVEL_OF[field].rank <= level.rank}
     columns = [column.label(field.value) for field, column in shown.items()]
     columns += [make().label(field.value) for field, make in _PATIENT_COUNTS.items() if field in fields]
     charset = Study.charset if level is not Level.PATIENT else _of_patient(func.max(Study.charset))
     query = select(_KEYS[level].label("pk"), charset.label("charset"), *columns).select_from(Patient)
-    order: list[Column] = [_KEYS[level]]
     if level.rank >= Level.STUDY.rank:
         query = query.join(Study, Study.patient_pk == Patient.pk)
-        order = [Study.pk]
     if level.rank >= Level.SERIES.rank:
         query = query.join(Series, Series.study_pk == Study.pk)
-        order += [Series.number, Series.uid]
     if level is Level.IMAGE:
-        query = query.join(Instance, Instance.series_pk == Series.pk).where(_newest())
+        query = query.join(Instance, Instance.series_pk == Series.pk)
         query = query.join(_Class, _Class.pk == Instance.class_pk)
         query = query.join(_Syntax, _Syntax.pk == Instance.syntax_pk)
-        order += [Instance.number, Instance.uid]
-    sqlite = session.get_bind().dialect.name == "sqlite"
-    for field, term in wanted.items():
-        if LEVEL_OF[field].rank > level.rank:
-            raise ValueError(f"{field.value} belongs below the {level.value} level")
-        query = query.where(_condition(field, term, sqlite))
-    return query.order_by(*order)
+    return query.where(_KEYS[level].in_(keys))
 
 
 def _of_patient(what: ColumnElement[Any]) -> ColumnElement[Any]:
@@ -221,9 +259,15 @@ def _newest() -> ColumnElement[bool]:
 
 def _condition(field: Field, term: Term, sqlite: bool) -> ColumnElement[bool]:
     if isinstance(term, NameMatch):
-        return matching.name(*_NAME_COLUMNS[field], term, sqlite)
+        return matching.name(_NAME_COLUMNS[field], term, sqlite)
+    if field is Field.MODALITIES and isinstance(term, Exact):
+        # The study's own column says it: no row of another table is read for it.
+        position = func.instr if sqlite else func.strpos
+        return position(Study.modalities, f"\\{term.value}\\") > 0
     if field is Field.MODALITIES:
         return exists().where(Series.study_pk == Study.pk, matching.compare(Series.modality, term, sqlite))
+    if field in _NAMED:
+        return _NAMED[field].in_(select(Name.pk).where(matching.compare(Name.uid, term, sqlite)))
     if field is Field.SOP_CLASSES:
         return exists().where(
             Series.study_pk == Study.pk,
@@ -232,10 +276,6 @@ def _condition(field: Field, term: Term, sqlite: bool) -> ColumnElement[bool]:
             matching.compare(Name.uid, term, sqlite),
         )
     return matching.compare(_COLUMNS[field], term, sqlite)
-
-
-def _names_match(row: Row[Any], names: Mapping[Field, NameMatch]) -> bool:
-    return all(term.accepts(row._mapping[field.value]) for field, term in names.items())
 
 
 def _packages_of(level: Level, pks: Sequence[int]) -> Executable:

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from hsm.catalog import journal
 from hsm.catalog.tables import Base, Instance, Name, Patient, Series, Study
 from hsm.model import Header
-from hsm.text import normalise_name
+from hsm.text import normalise_groups
 
 T = TypeVar("T", bound=Base)
 
@@ -115,7 +115,7 @@ def _patient_key(header: Header) -> str:
 
 def _patient(session: Session, header: Header) -> int:
     key = _patient_key(header)
-    alphabetic, other = normalise_name(header.patient_name)
+    alphabetic, ideographic, phonetic = normalise_groups(header.patient_name)
     patient, _ = _get_or_insert(
         session,
         Patient,
@@ -126,7 +126,8 @@ def _patient(session: Session, header: Header) -> int:
         issuer=header.patient_issuer,
         name=header.patient_name,
         name_alphabetic=alphabetic,
-        name_other=other,
+        name_ideographic=ideographic or None,
+        name_phonetic=phonetic or None,
         birth_date=header.patient_birth_date,
         sex=header.patient_sex,
     )
@@ -161,7 +162,7 @@ def _lock_study(session: Session, uid: str) -> Study | None:
 
 def _insert_study(session: Session, patient_pk: int, received: Received) -> Study | None:
     header = received.header
-    alphabetic, other = normalise_name(header.referring_physician)
+    alphabetic, ideographic, phonetic = normalise_groups(header.referring_physician)
     study, new = _get_or_insert(
         session,
         Study,
@@ -175,7 +176,9 @@ def _insert_study(session: Session, patient_pk: int, received: Received) -> Stud
         accession=header.accession,
         description=header.study_description,
         referring_physician=header.referring_physician,
-        referring_search="=".join(part for part in (alphabetic, other) if part),
+        referring_alphabetic=alphabetic,
+        referring_ideographic=ideographic or None,
+        referring_phonetic=phonetic or None,
         institution=header.institution,
         charset=header.charset,
         modalities="",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, or_
@@ -27,11 +27,9 @@ def compare(column: Column, term: Exact | Wildcard | AnyOf | Range, sqlite: bool
             parts += [_like(column, each.pattern, sqlite) for each in choices if isinstance(each, Wildcard)]
             return or_(*parts)
         case Range(low, high):
-            # Code point order, whatever the database's locale; SQLite compares so by itself.
-            text = column if sqlite else column.collate("C")
-            parts = [column != ""]
-            parts += [text >= low] if low is not None else []
-            parts += [text <= high] if high is not None else []
+            # From the smallest text that is not empty.
+            parts = [column > ""] if not low else [column >= low]
+            parts += [column <= high] if high is not None else []
             return and_(*parts)
 
 
@@ -65,30 +63,16 @@ def like_pattern(pattern: str) -> str:
     )
 
 
-def name(alphabetic: Column, other: Column, term: NameMatch, sqlite: bool) -> ColumnElement[bool]:
-    """A superset of what matches: in joined groups a star may run over the ``=`` between them.
+def name(columns: Sequence[Column], term: NameMatch, sqlite: bool) -> ColumnElement[bool]:
+    """The condition that a person's name matches, as :meth:`hsm.terms.NameMatch.accepts` says.
 
-    :param alphabetic: the column of the alphabetic group.
-    :param other: the column of the other groups; the same one where all are joined in it.
-
-    :meth:`hsm.terms.NameMatch.accepts` takes the surplus away.
+    :param columns: of the alphabetic, the ideographic and the phonetic group.
     """
-    first, second, third = term.groups
 
-    def any_of(column: Column, pattern: str, joined: bool) -> ColumnElement[bool]:
-        around = itertools.product(("", "*="), ("", "=*")) if joined else [("", "")]
-        return or_(
-            *(
-                _like(column, f"{before}{variant}{after}", sqlite)
-                for before, after in around
-                for variant in terms.name_variants(pattern)
-            )
-        )
+    def group_matches(column: Column, pattern: str) -> ColumnElement[bool]:
+        return or_(*(_like(column, variant, sqlite) for variant in terms.name_variants(pattern)))
 
-    if alphabetic is other:
-        return and_(*(any_of(other, pattern, True) for pattern in term.groups if pattern))
     if term.any_group:
-        return or_(any_of(alphabetic, first, False), any_of(other, first, True))
-    parts = [any_of(alphabetic, first, False)] if first else []
-    parts += [any_of(other, pattern, True) for pattern in (second, third) if pattern]
-    return and_(*parts)
+        return or_(*(group_matches(column, term.groups[0]) for column in columns))
+    pairs = zip(columns, term.groups, strict=True)
+    return and_(*(group_matches(column, pattern) for column, pattern in pairs if pattern))

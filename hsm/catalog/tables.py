@@ -8,22 +8,17 @@ transition tables of :mod:`hsm.states`. Times are UTC.
 from __future__ import annotations
 
 import enum
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, ClassVar
 
 from sqlalchemy import (
     JSON,
     BigInteger,
     CheckConstraint,
-    DateTime,
-    Dialect,
     ForeignKey,
     Index,
-    Integer,
     LargeBinary,
     SmallInteger,
-    Text,
-    TypeDecorator,
     UniqueConstraint,
     text,
 )
@@ -31,6 +26,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.schema import MetaData
 
 from hsm import states
+from hsm.catalog.columns import CodePointText, Key, PackedUid, SmallKey, UtcDateTime
 from hsm.model import Place
 
 NAMING = {
@@ -41,35 +37,12 @@ NAMING = {
     "pk": "pk_%(table_name)s",
 }
 
-# SQLite gives out row ids only for INTEGER PRIMARY KEY.
-Key = BigInteger().with_variant(Integer(), "sqlite")
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """Aware UTC datetimes on both databases (SQLite keeps no time zone)."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError(f"{value!r} has no time zone")
-        value = value.astimezone(UTC)
-        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
 
 class Base(DeclarativeBase):
     metadata = MetaData(naming_convention=NAMING)
     type_annotation_map: ClassVar[dict[Any, Any]] = {
         datetime: UtcDateTime(),
-        str: Text(),
+        str: CodePointText,
         dict[str, Any]: JSON(),
     }
 
@@ -77,6 +50,12 @@ class Base(DeclarativeBase):
 def _one_of(column: str, names: tuple[str, ...]) -> CheckConstraint:
     listed = ", ".join(f"'{name}'" for name in names)
     return CheckConstraint(f"{column} IN ({listed})", name=column)
+
+
+def _where_known(table: str, column: str) -> Index:
+    """An index of the few rows that have a value."""
+    known = text(f"{column} IS NOT NULL")
+    return Index(f"ix_{table}_{column}", column, postgresql_where=known, sqlite_where=known)
 
 
 def _values(kind: type[enum.StrEnum]) -> tuple[str, ...]:
@@ -88,7 +67,7 @@ class Name(Base):
 
     __tablename__ = "name"
 
-    pk: Mapped[int] = mapped_column(SmallInteger().with_variant(Integer(), "sqlite"), primary_key=True)
+    pk: Mapped[int] = mapped_column(SmallKey, primary_key=True)
     uid: Mapped[str] = mapped_column(unique=True)
 
 
@@ -104,10 +83,13 @@ class Patient(Base):
     """Decoded, as sent: up to three component groups joined by ``=``."""
     name_alphabetic: Mapped[str] = mapped_column(index=True)
     """First component group, normalised for matching (hsm.text)."""
-    name_other: Mapped[str]
-    """Ideographic and phonetic groups, normalised, joined by ``=``."""
-    birth_date: Mapped[str]
+    name_ideographic: Mapped[str | None]
+    name_phonetic: Mapped[str | None]
+    """The other two groups likewise; None where there is none."""
+    birth_date: Mapped[str] = mapped_column(index=True)
     sex: Mapped[str]
+
+    __table_args__ = (_where_known("patient", "name_ideographic"), _where_known("patient", "name_phonetic"))
 
 
 class Study(Base):
@@ -122,8 +104,10 @@ class Study(Base):
     accession: Mapped[str] = mapped_column(index=True)
     description: Mapped[str]
     referring_physician: Mapped[str]
-    referring_search: Mapped[str]
-    """All component groups, normalised, joined by ``=``."""
+    referring_alphabetic: Mapped[str] = mapped_column(index=True)
+    referring_ideographic: Mapped[str | None]
+    referring_phonetic: Mapped[str | None]
+    """The referring physician's name by group, normalised, as the patient's."""
     institution: Mapped[str]
     charset: Mapped[str]
     modalities: Mapped[str]
@@ -141,6 +125,8 @@ class Study(Base):
     packages: Mapped[int]
 
     __table_args__ = (
+        _where_known("study", "referring_ideographic"),
+        _where_known("study", "referring_phonetic"),
         Index(
             "ix_study_unsealed",
             "last_received",
@@ -169,20 +155,22 @@ class Series(Base):
 
 
 class Instance(Base):
+    """One version of a SOP instance. Columns from wide to narrow: alignment would pad them otherwise."""
+
     __tablename__ = "instance"
 
     pk: Mapped[int] = mapped_column(Key, primary_key=True)
     series_pk: Mapped[int] = mapped_column(ForeignKey("series.pk"), index=True)
-    uid: Mapped[str]
+    size: Mapped[int] = mapped_column(BigInteger)
+    package_pk: Mapped[int | None] = mapped_column(ForeignKey("package.pk"), index=True)
+    offset: Mapped[int | None] = mapped_column(BigInteger)
+    number: Mapped[int | None]
     version: Mapped[int] = mapped_column(SmallInteger)
     """0 for the first; greater where other bytes came under the same UID and both are kept."""
     class_pk: Mapped[int] = mapped_column(ForeignKey("name.pk"))
     syntax_pk: Mapped[int] = mapped_column(ForeignKey("name.pk"))
-    number: Mapped[int | None]
-    size: Mapped[int] = mapped_column(BigInteger)
     digest: Mapped[bytes] = mapped_column(LargeBinary(32))
-    package_pk: Mapped[int | None] = mapped_column(ForeignKey("package.pk"), index=True)
-    offset: Mapped[int | None] = mapped_column(BigInteger)
+    uid: Mapped[str] = mapped_column(PackedUid)
 
     __table_args__ = (
         UniqueConstraint("uid", "version"),

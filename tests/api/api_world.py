@@ -191,11 +191,11 @@ def fill(session: Session, catalog: Catalog) -> None:
         ("P1", "Döe^Jäne=山田^花子", "döe^jäne", "山田^花子"),
         ("P2", "ROE^RICHARD", "roe^richard", ""),
     )
-    for pk, (patient_id, name, normal, other) in enumerate(patients, start=1):
+    for pk, (patient_id, name, normal, ideographic) in enumerate(patients, start=1):
         session.add(
             Patient(
                 pk=pk, key=patient_id, patient_id=patient_id, issuer="", name=name, name_alphabetic=normal,
-                name_other=other, birth_date="19700101", sex="F",
+                name_ideographic=ideographic or None, birth_date="19700101", sex="F",
             )
         )  # fmt: skip
     session.flush()
@@ -253,7 +253,7 @@ def _volume(pk: int, name: str, now: Any, **more: Any) -> Volume:
 def _study(pk: int, uid: str, patient: int, date: str, modalities: str, at: Any) -> Study:
     return Study(
         pk=pk, patient_pk=patient, uid=uid, date=date, time="", study_id="", accession=f"A{pk}",
-        description="Thorax\x1b[31m nativ", referring_physician="", referring_search="",
+        description="Thorax\x1b[31m nativ", referring_physician="", referring_alphabetic="",
         institution="", charset="",
         modalities=modalities, n_series=1, n_instances=3, n_bytes=600, source_ae="CT1", first_received=at,
         last_received=at, last_accessed=at, unsealed=3 if uid == NEW_UID else 0,

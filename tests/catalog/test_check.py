@@ -212,7 +212,7 @@ def test_a_row_that_refers_to_nothing_is_found_on_sqlite(sqlite_catalog: Catalog
 
 def test_a_digest_of_the_wrong_length_is_found(catalog: Catalog) -> None:
     short = "zeroblob(20)" if catalog.engine.dialect.name == "sqlite" else "decode(repeat('00', 20), 'hex')"
-    findings = _findings_after(catalog, f"UPDATE instance SET digest = {short} WHERE uid = '1.2.3.2.1'")
+    findings = _findings_after(catalog, f"UPDATE instance SET digest = {short} WHERE package_pk IS NULL")
     assert [(finding.check, finding.subject) for finding in findings] == [("digest-length", "1.2.3.2.1")]
     assert "20 bytes" in findings[0].message
 

@@ -356,12 +356,12 @@ def event(dataset: bytes, *, cancel_after: int = 10**6) -> Any:
 def add_studies(catalog: Catalog, count: int) -> None:
     at = datetime(2026, 1, 1, tzinfo=UTC)
     texts = (
-        "date time study_id accession description referring_physician referring_search institution"
+        "date time study_id accession description referring_physician referring_alphabetic institution"
         " charset modalities source_ae"
     )
     with catalog.write() as session:
         patient = Patient(
-            key="P", patient_id="P", issuer="", name="山田", name_alphabetic="山田", name_other="",
+            key="P", patient_id="P", issuer="", name="山田", name_alphabetic="山田",
             birth_date="", sex="",
         )  # fmt: skip
         session.add(patient)

@@ -105,8 +105,8 @@ def _name_like(value: str) -> ColumnElement[bool]:
     pattern = like_pattern(value if "*" in value or "?" in value else f"{value}*")
     return or_(
         Patient.name_alphabetic.like(pattern, escape=ESCAPE),
-        Patient.name_other.like(pattern, escape=ESCAPE),
-        Patient.name_other.like(f"%={pattern}", escape=ESCAPE),
+        Patient.name_ideographic.like(pattern, escape=ESCAPE),
+        Patient.name_phonetic.like(pattern, escape=ESCAPE),
     )
 
 
