@@ -73,6 +73,9 @@ class Custody:
         self._pools = pools
         self._drives = drives
         self._bell = bell
+        # Looking and writing down what was seen are one act: a map that is older than somebody else's
+        # move must never overwrite it.
+        self._looking = {name: threading.RLock() for name in pools.libraries}
 
     def inventory(self, library: str | None = None) -> list[dict[str, object]]:
         """Ask the changers what is where and make the catalog say the same; their elements.
@@ -83,9 +86,11 @@ class Custody:
         names = [library] if library is not None else list(self._pools.libraries)
         elements: list[dict[str, object]] = []
         for name in names:
-            seen = self._library(name).inventory()
-            with self._catalog.write() as session:
-                self._reconcile(session, name, seen)
+            changer = self._library(name)
+            with self._looking[name]:
+                seen = changer.inventory()
+                with self._catalog.write() as session:
+                    self._reconcile(session, name, seen)
             elements += [
                 {"library": name, "kind": e.kind.value, "address": e.address, "barcode": e.barcode}
                 for e in seen.elements
@@ -104,13 +109,14 @@ class Custody:
         changer = self._library(library)
         if isinstance(changer, SimulatedHands) and changer.inventory().find(barcode) is None:
             changer.hand_insert(barcode)
-        seen = changer.inventory()
-        if seen.find(barcode) is None:
-            raise Refused(f"{library} does not see {barcode}; {_mail_slots(seen)}")
-        now = self._catalog.clock.now()
-        with self._catalog.write() as session:
-            answered = media.answer(session, volume.pk, MountState.DONE, now, by, comment)
-            self._reconcile(session, library, seen)
+        with self._looking[library]:
+            seen = changer.inventory()
+            if seen.find(barcode) is None:
+                raise Refused(f"{library} does not see {barcode}; {_mail_slots(seen)}")
+            now = self._catalog.clock.now()
+            with self._catalog.write() as session:
+                answered = media.answer(session, volume.pk, MountState.DONE, now, by, comment)
+                self._reconcile(session, library, seen)
         self._bell.ring()
         return {"barcode": barcode, "library": library, "answered": answered}
 
@@ -142,7 +148,20 @@ class Custody:
         library = volume.library
         if library is None or volume.place not in (Place.SLOT, Place.MAIL, Place.DRIVE):
             raise Refused(f"{barcode} is in no library (it is: {volume.place.value} {volume.shelf})".rstrip())
-        changer = self._library(library)
+        with self._looking[library]:
+            taken = self._take_out(self._library(library), library, barcode)
+            seen = self._library(library).inventory()
+            now = self._catalog.clock.now()
+            with self._catalog.write() as session:
+                place = Place.SHELF if taken else Place.MAIL
+                media.place_volume(session, volume.pk, place, now, by, library=library, shelf=shelf)
+                self._reconcile(session, library, seen)
+        self._bell.ring()
+        return {"barcode": barcode, "place": place.value, "shelf": shelf}
+
+    def _take_out(self, changer: Library, library: str, barcode: str) -> bool:
+        """From wherever it lies into a mail slot, and out of it where hands are simulated; whether it
+        has left the library."""
         element = changer.inventory().find(barcode)
         if element is not None and element.kind is ElementKind.DRIVE:
             with self._drives.claimed(library, element.address):
@@ -151,15 +170,7 @@ class Custody:
             changer.eject(barcode)
         if isinstance(changer, SimulatedHands):
             changer.hand_remove(barcode)
-        seen = changer.inventory()
-        taken = seen.find(barcode) is None
-        now = self._catalog.clock.now()
-        with self._catalog.write() as session:
-            place = Place.SHELF if taken else Place.MAIL
-            media.place_volume(session, volume.pk, place, now, by, library=library, shelf=shelf)
-            self._reconcile(session, library, seen)
-        self._bell.ring()
-        return {"barcode": barcode, "place": place.value, "shelf": shelf}
+        return changer.inventory().find(barcode) is None
 
     def import_(self, barcode: str, by: str) -> dict[str, object]:
         """Take a volume (back) into the library; the same as answering its mount request.

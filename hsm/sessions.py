@@ -10,7 +10,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from drivers.base import Library, Store, VolumeLabel
+from drivers.base import Store, VolumeLabel
 from hsm import layout
 from hsm.catalog import media, placement, queue
 from hsm.catalog.engine import Catalog
@@ -123,32 +123,11 @@ class DriveSession:
         else:
             label = VolumeLabel(volume.name, volume.uuid, work.pool)
         store = library.mount(label, work.drive)
-        now = self._catalog.clock.now()
         with self._catalog.write() as session:
-            media.place_volume(
-                session, volume.pk, Place.DRIVE, now, actor, library=work.library, element=work.drive
-            )
             media.set_capacity(session, volume.pk, store.capacity().total)
-        self._note_unloaded(library, work, actor)
+        # Mounting may also have put another volume back into a slot.
+        self._custody.inventory(work.library)
         return volume, store
-
-    def _note_unloaded(self, library: Library, work: Assignment, actor: str) -> None:
-        """Mounting may have put another volume back into a slot."""
-        seen = library.inventory()
-        with self._catalog.write() as session:
-            for volume in media.volumes(session):
-                element = seen.find(volume.name)
-                if volume.library == work.library and volume.place is Place.DRIVE and element is not None:
-                    place = Place(element.kind.value)
-                    media.place_volume(
-                        session,
-                        volume.pk,
-                        place,
-                        self._catalog.clock.now(),
-                        actor,
-                        library=work.library,
-                        element=element.address,
-                    )
 
     def _read(
         self,
