@@ -322,15 +322,20 @@ class _Operation:
                     return end
             elif isinstance(item, Readable):
                 try:
-                    self._tally.note(item.instance, self._sender.send(item.instance, item.part10))
+                    self._note(item.instance, self._sender.send(item.instance, item.part10))
                 except Unreachable as error:
                     self._tally.reason = self._tally.reason or str(error)
                     return End.GONE if self._call.caller_gone else End.UNREACHABLE
             else:
-                log.warning("%s: %s: %s", self._who, item.instance.sop_instance_uid, item.reason)
-                self._tally.note(item.instance, SubOperation(Verdict.FAILED, item.reason))
+                self._note(item.instance, SubOperation(Verdict.FAILED, item.reason))
             self._report()
         return End.THROUGH
+
+    def _note(self, instance: InstanceRef, outcome: SubOperation) -> None:
+        if outcome.verdict is not Verdict.COMPLETED:
+            verdict = outcome.verdict.value
+            log.warning("%s: %s %s: %s", self._who, instance.sop_instance_uid, verdict, outcome.reason)
+        self._tally.note(instance, outcome)
 
     def _wait(self, stopping: threading.Event) -> End | None:
         """Nothing is readable now. The limits count here only: what can be sent is always sent."""

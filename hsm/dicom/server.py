@@ -137,10 +137,12 @@ class DicomServer:
         while associations := self._server.active_associations:
             late = self._clock.monotonic() >= deadline
             for assoc in associations:
-                if late:
-                    _cut(assoc)
-                elif assoc not in self._busy and assoc.is_established:
+                if assoc in self._busy and not late:
+                    continue
+                if assoc.is_established and not late:
                     assoc.abort(block=False)
+                else:
+                    _cut(assoc)  # one that is only half open too: it has nothing to lose
             if late:
                 break
             self._clock.wait(threading.Event(), POLL_SECONDS)

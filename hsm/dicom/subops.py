@@ -155,6 +155,7 @@ def _answer(assoc: Association, message_id: int) -> tuple[int, str]:
         left = assoc.dul.to_provider_queue.qsize()
         if left != unsent:
             unsent, deadline = left, time.monotonic() + patience
+            assoc.dul._idle_timer.restart()  # it counts what comes only, and we are sending
         if time.monotonic() > deadline:
             raise _Lost(f"no answer within {patience:g} s")
 
@@ -274,12 +275,14 @@ class Destination:
                 return _no_context(instance)
             line.message_id = line.message_id % 0xFFFF + 1
             try:
-                return self._send_in(line, context, instance, part10)
+                return _send(line.assoc, context, instance, part10, line.message_id, self._originator)
             except _Lost as error:
                 reason = str(error)
                 log.warning("%s: %s while sending %s", self._name(), reason, instance.sop_instance_uid)
                 line.assoc.abort()
                 del self._lines[group]
+            finally:
+                self._last_used = self._clock.monotonic()
         return SubOperation(Verdict.FAILED, reason)
 
     def rest(self) -> None:
@@ -292,18 +295,6 @@ class Destination:
         for line in self._lines.values():
             line.assoc.release()
         self._lines.clear()
-
-    def _send_in(self, line: _Line, context: Accepted, instance: InstanceRef, part10: bytes) -> SubOperation:
-        # pynetdicom's own thread would take the answer off the queue: hold it meanwhile, as its
-        # send_c_store() does.
-        line.assoc._reactor_checkpoint.clear()
-        try:
-            while not line.assoc._is_paused:
-                time.sleep(0.0001)
-            return _send(line.assoc, context, instance, part10, line.message_id, self._originator)
-        finally:
-            line.assoc._reactor_checkpoint.set()
-            self._last_used = self._clock.monotonic()
 
     def _open(self, group: int) -> _Line:
         contexts = [

@@ -97,6 +97,7 @@ class BoundedSocket(AssociationSocket):
             if not piece:
                 break
             received += piece
+        acknowledge_at_once(sock)
         return received
 
     def send(self, bytestream: bytes) -> None:
@@ -144,6 +145,18 @@ def set_options(sock: socket.socket, silence_seconds: float) -> None:
         if silence_seconds and hasattr(socket, "TCP_USER_TIMEOUT"):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(silence_seconds * 1000))
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, int(silence_seconds / 2)))
+    acknowledge_at_once(sock)
+
+
+def acknowledge_at_once(sock: socket.socket) -> None:
+    """Do not delay the next acknowledgement; the kernel forgets this, so it is said after each PDU.
+
+    DCMTK writes a PDU's head and body apart and leaves Nagle's algorithm on: its body waits until
+    our acknowledgement of the head comes, which the kernel would hold back for 40 ms.
+    """
+    if hasattr(socket, "TCP_QUICKACK"):
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
 
 class BoundedDimse(DIMSEServiceProvider):
@@ -172,6 +185,18 @@ class BoundedDimse(DIMSEServiceProvider):
         if isinstance(commands, CappedBuffer) and commands.overflowed:
             log.warning("%s sent a command set beyond %d bytes", peer_name(self.assoc), COMMAND_BYTES_MAX)
             self.dul.event_queue.put(_INVALID_PDU)
+
+
+class SendingDimse(BoundedDimse):
+    """For associations that we only send on: answers are taken from ``msg_queue`` by who waits.
+
+    pynetdicom's association thread looks for requests with :meth:`get_msg` and drops the answers that
+    it gets instead, if it is quicker; its own remedy, to pause the thread, leaves a gap.
+    """
+
+    def get_msg(self, block: bool = False) -> Any:
+        """Nothing, ever: a peer that we send to has no requests for us."""
+        return None, None
 
 
 class GuardedStateMachine(StateMachine):
@@ -221,7 +246,7 @@ def harden(assoc: Association, limits: Limits, client: socket.socket | None = No
 
     :param client: the accepted socket of an acceptor; a requestor's socket is made by its AE.
     """
-    setattr(assoc, "dimse", BoundedDimse(assoc, limits))  # noqa: B010
+    assoc.dimse = BoundedDimse(assoc, limits) if client is not None else SendingDimse(assoc, limits)
     assoc.dul.state_machine = GuardedStateMachine(assoc.dul)
     if client is not None:
         set_options(client, assoc.network_timeout or 0)

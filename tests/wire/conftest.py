@@ -3,47 +3,16 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from socketserver import BaseServer
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from fakes import FakeArchive, FakeDeliveries, FakeIngest, FakeRetrievals, quick_config
-from pynetdicom import AE, evt
-from pynetdicom.sop_class import Verification
-from pynetdicom.transport import ThreadedAssociationServer
+from wire_fakes import FakeArchive, FakeDeliveries, FakeIngest, FakeRetrievals, quick_config
+from wire_world import Receiver, Running, StartServer, eventually
 
 from hsm.clock import Clock, SystemClock
 from hsm.config import DicomConfig
 from hsm.dicom.server import DicomServer
-
-
-@dataclass
-class Running:
-    """A server under test and what it is joined to."""
-
-    server: DicomServer
-    ingest: FakeIngest
-    archive: FakeArchive
-    retrievals: FakeRetrievals
-    deliveries: FakeDeliveries
-
-    @property
-    def port(self) -> int:
-        return self.server.port
-
-
-StartServer = Callable[..., Running]
-
-
-def eventually(condition: Callable[[], Any], seconds: float = 10.0) -> None:
-    """Return as soon as ``condition`` holds; fail when it does not within ``seconds``."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "did not come true in time"
-        time.sleep(0.005)
 
 
 @pytest.fixture
@@ -78,57 +47,6 @@ def start_server() -> Iterator[StartServer]:
 @pytest.fixture
 def archive(start_server: StartServer) -> Running:
     return start_server()
-
-
-class Receiver:
-    """A storage SCP that keeps dataset bytes as they came."""
-
-    def __init__(self) -> None:
-        self.received: list[tuple[str, str, bytes]] = []
-        """SOP Instance UID, transfer syntax, dataset."""
-        self.requests: list[Any] = []
-        self.status = 0x0000
-        self.associations = 0
-        self.before: Callable[[], None] = lambda: None
-        self.ae = AE("DEST")
-        self.ae.network_timeout = 20
-        self._server: Any = None
-
-    def start(self, contexts: list[tuple[str, list[str]]]) -> int:
-        for abstract, transfers in contexts:
-            self.ae.add_supported_context(abstract, transfers)
-        self.ae.add_supported_context(Verification)
-        handlers = [(evt.EVT_C_STORE, self._store), (evt.EVT_ESTABLISHED, self._established)]
-        self._server = self.ae.make_server(
-            ("127.0.0.1", 0), evt_handlers=handlers, server_class=ThreadedAssociationServer
-        )
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
-        self._thread.start()
-        return int(self._server.server_address[1])
-
-    def stop(self) -> None:
-        if self._server is None:
-            return
-        for assoc in self._server.active_associations:
-            assoc.abort()
-        BaseServer.shutdown(self._server)
-        self._server.server_close()
-        self._thread.join()
-
-    def _established(self, event: Any) -> None:
-        self.associations += 1
-
-    def _store(self, event: Any) -> int:
-        self.before()
-        self.requests.append(event.request)
-        self.received.append(
-            (
-                str(event.request.AffectedSOPInstanceUID),
-                str(event.context.transfer_syntax),
-                event.request.DataSet.getvalue(),
-            )
-        )
-        return self.status
 
 
 @pytest.fixture

@@ -12,9 +12,8 @@ import threading
 import time
 
 import pytest
-from conftest import Running, StartServer, eventually
-from fakes import CT, EXPLICIT, IMPLICIT, small_dataset
-from peers import (
+from wire_fakes import CT, EXPLICIT, IMPLICIT, small_dataset
+from wire_peers import (
     ECHO,
     STUDY_MOVE,
     VERIFICATION,
@@ -30,6 +29,7 @@ from peers import (
     ui,
     us,
 )
+from wire_world import Running, StartServer, eventually
 
 ACCEPT, REJECT, ABORT, RELEASED, P_DATA = 2, 3, 7, 6, 4
 

@@ -11,30 +11,36 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Receiver, eventually
-from fakes import (
+from pydicom import Dataset, dcmread
+from pynetdicom import evt
+from pynetdicom.dsutils import encode
+from wire_fakes import (
     CHARSET_FILES,
     CT,
     EXPLICIT,
+    FILES,
     IMPLICIT,
     FakeDeliveries,
+    kinds_of,
     part10_parts,
     quick_config,
     small_dataset,
 )
-from peers import (
+from wire_peers import (
     PATIENT_MOVE,
     STUDY_FIND,
     STUDY_GET,
     STUDY_MOVE,
+    Raw,
+    associate_rq,
     associated,
     counts,
+    pdata,
     send_raw,
+    store_command,
     study_identifier,
 )
-from pydicom import Dataset
-from pynetdicom import evt
-from test_store import FILES
+from wire_world import Receiver, eventually
 
 from drivers.folder import FolderStore
 from hsm.catalog import media
@@ -124,13 +130,15 @@ def move(port: int, identifier: Dataset, model: str = STUDY_MOVE) -> Dataset:
 @pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
 def test_every_bundled_file_comes_back_from_the_archive_byte_for_byte(real: Real) -> None:
     sent: dict[str, tuple[str, bytes]] = {}
-    for path in FILES:
-        syntax, dataset = part10_parts(path)
-        uid = read_header(dataset, syntax).sop_instance_uid
-        if uid in sent and sent[uid] != (syntax, dataset):
-            continue  # another version of the same UID has its own test
-        sent[uid] = (syntax, dataset)
-        assert store(real.port, dataset, syntax) == 0, path.name
+    with associated(real.port, kinds_of(FILES)) as assoc:
+        for path in FILES:
+            syntax, dataset = part10_parts(path)
+            header = read_header(dataset, syntax)
+            if header.sop_instance_uid in sent:
+                continue  # another version of the same UID has its own test
+            sent[header.sop_instance_uid] = (syntax, dataset)
+            answer = send_raw(assoc, header.sop_class_uid, header.sop_instance_uid, dataset, syntax)
+            assert answer.Status == 0, path.name
     got: dict[str, tuple[str, bytes]] = {}
 
     def keep(event: Any) -> int:
@@ -142,10 +150,10 @@ def test_every_bundled_file_comes_back_from_the_archive_byte_for_byte(real: Real
         return 0
 
     headers = {uid: read_header(dataset, syntax) for uid, (syntax, dataset) in sent.items()}
-    kinds = sorted({(headers[uid].sop_class_uid, syntax) for uid, (syntax, _) in sent.items()})
+    kinds = kinds_of(FILES)
     with associated(
         real.port,
-        [(STUDY_GET, [IMPLICIT]), *((sop_class, [syntax]) for sop_class, syntax in kinds)],
+        [(STUDY_GET, [IMPLICIT]), *kinds],
         scp_roles=sorted({sop_class for sop_class, _ in kinds}),
         handlers=[(evt.EVT_C_STORE, keep)],
     ) as assoc:
@@ -249,8 +257,6 @@ def test_a_find_that_does_not_fit_its_model_is_refused_with_the_tag(two_studies:
     "name", ["chrH31.dcm", "chrX1.dcm", "chrX2.dcm", "chrFren.dcm", "chrKoreanMulti.dcm"]
 )
 def test_a_name_in_its_own_script_comes_back_from_find_as_it_is_in_the_file(real: Real, name: str) -> None:
-    from pydicom import dcmread
-
     syntax, dataset = part10_parts(CHARSET_FILES / name)
     written = str(dcmread(CHARSET_FILES / name).PatientName)
     assert store(real.port, dataset, syntax) == 0
@@ -303,8 +309,6 @@ def test_success_means_that_the_bytes_are_on_disk_and_in_the_catalog(real: Real,
     part10 = path.read_bytes()
     assert part10.endswith(dataset)
     select = CatalogSelect(catalog)
-    from pynetdicom.dsutils import encode
-
     identifier = encode(study_identifier("1.2.3"), True, True)
     assert identifier is not None
     (instance,) = select(identifier, IMPLICIT, STUDY_MOVE)
@@ -324,8 +328,6 @@ def test_a_file_that_was_damaged_on_disk_never_reaches_a_peer(real: Real, receiv
 
 
 def test_a_lost_connection_in_mid_store_leaves_no_file(real: Real) -> None:
-    from peers import Raw, associate_rq, pdata, store_command
-
     dataset = small_dataset("1.2.9", pixels=100_000)
     with Raw(real.port) as peer:
         peer.send(associate_rq([(CT, [EXPLICIT])]))

@@ -8,9 +8,22 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Receiver, Running, StartServer, eventually
-from fakes import CT, EXPLICIT, IMPLICIT, MR, TEST_FILES, decoded, part10_parts, small_dataset, stored
-from peers import (
+from pynetdicom import evt
+from sqlalchemy.exc import OperationalError
+from wire_fakes import (
+    CT,
+    EXPLICIT,
+    FILES,
+    IMPLICIT,
+    MR,
+    TEST_FILES,
+    decoded,
+    kinds_of,
+    part10_parts,
+    small_dataset,
+    stored,
+)
+from wire_peers import (
     STUDY_GET,
     STUDY_MOVE,
     VERIFICATION,
@@ -20,9 +33,7 @@ from peers import (
     failed_uids,
     study_identifier,
 )
-from pynetdicom import evt
-from sqlalchemy.exc import OperationalError
-from test_store import FILES
+from wire_world import Receiver, Running, StartServer, eventually
 
 from hsm.clock import ManualClock
 from hsm.dicom.header import read_header
@@ -644,9 +655,8 @@ def test_every_bundled_file_is_got_byte_for_byte_in_its_own_syntax(archive: Runn
         each = stored(dataset, syntax)
         archive.ingest.stored[each.header.sop_instance_uid] = each
     held = dict(archive.ingest.stored)
-    kinds = sorted({(each.header.sop_class_uid, each.transfer_syntax) for each in held.values()})
-    contexts = [(sop_class, [syntax]) for sop_class, syntax in kinds]
-    with getting(archive, got, contexts, sorted({sop_class for sop_class, _ in kinds})) as assoc:
+    kinds = kinds_of(FILES)
+    with getting(archive, got, kinds, sorted({sop_class for sop_class, _ in kinds})) as assoc:
         *_, (status, _) = assoc.send_c_get(study_identifier(""), STUDY_GET)
     assert status.Status == 0
     assert {uid: (ts, data) for uid, ts, data in got.received} == {

@@ -7,9 +7,8 @@ import threading
 import time
 
 import pytest
-from conftest import Receiver, Running, StartServer, eventually
-from fakes import CT, EXPLICIT, IMPLICIT, quick_config, small_dataset, stored
-from peers import (
+from wire_fakes import CT, EXPLICIT, IMPLICIT, quick_config, small_dataset, stored
+from wire_peers import (
     STUDY_FIND,
     STUDY_GET,
     STUDY_MOVE,
@@ -22,6 +21,7 @@ from peers import (
     send_raw,
     study_identifier,
 )
+from wire_world import Receiver, Running, StartServer, eventually
 
 REJECT = 3
 ALL = [(uid, [IMPLICIT]) for uid in (VERIFICATION, STUDY_FIND, STUDY_MOVE, STUDY_GET)] + [(CT, [EXPLICIT])]
@@ -184,6 +184,15 @@ def test_a_stop_cuts_who_is_busy_when_the_grace_is_over(archive: Running) -> Non
     go_on.set()
     thread.join(10)
     assert answers == [None]
+
+
+def test_a_stop_does_not_wait_for_connections_that_say_nothing(archive: Running) -> None:
+    with Raw(archive.port) as silent:
+        eventually(lambda: archive.server._server.active_associations)  # type: ignore[union-attr]
+        started = time.monotonic()
+        archive.server.stop(30.0)
+        assert time.monotonic() - started < 3
+        assert silent.until_closed() == []
 
 
 def test_a_stop_hands_back_what_waits_for_a_cartridge_and_says_so(

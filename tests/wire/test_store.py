@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from pathlib import Path
 
 import pytest
-from conftest import Running, StartServer
-from fakes import CHARSET_FILES, CT, EXPLICIT, IMPLICIT, MR, TEST_FILES, element, part10_parts, small_dataset
-from peers import VERIFICATION, associated, send_raw
+from wire_fakes import CT, EXPLICIT, FILES, IMPLICIT, MR, element, kinds_of, part10_parts, small_dataset
+from wire_peers import VERIFICATION, associated, send_raw
+from wire_world import Running, StartServer
 
 from hsm.dicom.header import read_header
 from hsm.errors import BadInput, Conflict, NoSpace, Permanent, Retryable
@@ -19,24 +18,6 @@ PRIVATE_SYNTAX = "1.2.840.113619.5.2"
 UNKNOWN_SYNTAX = "1.2.3.4.5.6.7"
 
 
-def readable_files() -> list[Path]:
-    """pydicom's bundled files that are whole instances of a study, in every transfer syntax."""
-    found = []
-    for path in sorted([*TEST_FILES.glob("*.dcm"), *CHARSET_FILES.glob("*.dcm")]):
-        if path.read_bytes()[128:132] != b"DICM":
-            continue
-        try:
-            syntax, dataset = part10_parts(path)
-            read_header(dataset, syntax)
-        except (BadInput, AttributeError):
-            continue
-        found.append(path)
-    return found
-
-
-FILES = readable_files()
-
-
 def test_the_bundled_files_are_many_and_in_many_syntaxes() -> None:
     assert len(FILES) > 60
     assert len({part10_parts(path)[0] for path in FILES}) >= 11
@@ -44,15 +25,15 @@ def test_the_bundled_files_are_many_and_in_many_syntaxes() -> None:
 
 @pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
 def test_every_bundled_file_is_stored_with_its_bytes_unchanged(archive: Running) -> None:
-    for path in FILES:
-        syntax, dataset = part10_parts(path)
-        header = read_header(dataset, syntax)
-        with associated(archive.port, [(header.sop_class_uid, [syntax])]) as assoc:
+    with associated(archive.port, kinds_of(FILES)) as assoc:
+        for path in FILES:
+            syntax, dataset = part10_parts(path)
+            header = read_header(dataset, syntax)
             answer = send_raw(assoc, header.sop_class_uid, header.sop_instance_uid, dataset, syntax)
-        assert answer.Status == 0x0000, path.name
-        kept = archive.ingest.stored[header.sop_instance_uid]
-        assert kept.dataset == dataset, path.name
-        assert (kept.transfer_syntax, kept.source) == (syntax, "WS1")
+            assert answer.Status == 0x0000, path.name
+            kept = archive.ingest.stored[header.sop_instance_uid]
+            assert kept.dataset == dataset, path.name
+            assert (kept.transfer_syntax, kept.source) == (syntax, "WS1")
 
 
 @pytest.mark.parametrize("syntax", [PRIVATE_SYNTAX, UNKNOWN_SYNTAX, EXPLICIT, IMPLICIT])

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes import TEST_FILES, element, part10_parts, small_dataset
 from pydicom import Dataset, dcmread
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID
 from pynetdicom.dsutils import decode
+from wire_fakes import TEST_FILES, element, part10_parts, small_dataset
 
 from hsm.dicom.contexts import UNCOMPRESSED
 from hsm.dicom.transcode import CannotTranscode, targets, transcode

@@ -10,11 +10,11 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from fakes import IMPLICIT
 from pydicom import Dataset
 from pynetdicom import AE, build_context, build_role
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_CANCEL, C_STORE
+from wire_fakes import IMPLICIT
 
 STUDY_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 STUDY_MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
@@ -45,6 +45,8 @@ def associated(
         ext_neg=[build_role(uid, scp_role=True) for uid in scp_roles],
         evt_handlers=list(handlers),
     )
+    # Its thread may be quicker than we to take an answer, and would drop it: it puts it back instead.
+    setattr(assoc, "_serve_request", lambda message, cx: assoc.dimse.msg_queue.put((cx, message)))  # noqa: B010
     try:
         yield assoc
     finally:
@@ -73,8 +75,6 @@ def send_raw(
     request.Priority = 2
     request.DataSet = io.BytesIO(dataset)
     assoc._reactor_checkpoint.clear()
-    while not assoc._is_paused:
-        pass
     try:
         assoc.dimse.send_msg(request, int(context.context_id or 0))
         return assoc.dimse.get_msg(block=True)[1]

@@ -19,6 +19,7 @@ from pynetdicom.dsutils import decode
 
 from hsm.config import DicomConfig
 from hsm.dicom.header import read_header
+from hsm.errors import BadInput
 from hsm.ingest import StoreOutcome
 from hsm.model import Header, InstanceRef, Priority
 from hsm.part10 import file_head
@@ -282,3 +283,28 @@ def quick_config(**changes: Any) -> DicomConfig:
         "retrieve": {"pending_seconds": 5.0, "hold_seconds_max": 60.0},
     }
     return DicomConfig.model_validate(settings | changes)
+
+
+def readable_files() -> list[Path]:
+    """pydicom's bundled files that are whole instances of a study, in every transfer syntax."""
+    found = []
+    for path in sorted([*TEST_FILES.glob("*.dcm"), *CHARSET_FILES.glob("*.dcm")]):
+        if path.read_bytes()[128:132] != b"DICM":
+            continue
+        try:
+            syntax, dataset = part10_parts(path)
+            read_header(dataset, syntax)
+        except (BadInput, AttributeError):
+            continue
+        found.append(path)
+    return found
+
+
+FILES = readable_files()
+
+
+def kinds_of(paths: list[Path]) -> list[tuple[str, list[str]]]:
+    """One presentation context for each SOP class and transfer syntax of these files."""
+    parts = [part10_parts(path) for path in paths]
+    kinds = {(read_header(dataset, syntax).sop_class_uid, syntax) for syntax, dataset in parts}
+    return [(sop_class, [syntax]) for sop_class, syntax in sorted(kinds)]
