@@ -63,6 +63,16 @@ def stored_plan(pool: DiskPool, package: PackageRef) -> PackagePlan:
     return plan_from_manifest(read_all(pool.store, key, 0, None))
 
 
+def require_absent(pool: DiskPool, key: str) -> None:
+    """Return when an object that was not found is really not there.
+
+    :raises DriverError: the pool itself is not there (nothing is mounted on its folder): that says nothing
+        about what it holds.
+    """
+    with contextlib.suppress(NotFound):
+        pool.store.stat(key)
+
+
 def open_instance(pool: DiskPool, study_uid: str, member: Member, *, from_medium: bool) -> BufferedReader:
     """An instance file, open for reading.
 
@@ -70,11 +80,14 @@ def open_instance(pool: DiskPool, study_uid: str, member: Member, *, from_medium
         disk has (promise 2).
     :raises NotFound: it is not there.
     :raises Retryable: the file system failed.
+    :raises OperatorNeeded: it is not mounted.
     """
-    path = pool.root / instance_key(study_uid, member)
+    key = instance_key(study_uid, member)
+    path = pool.root / key
     try:
         raw = FileIO(path)
     except FileNotFoundError as error:
+        require_absent(pool, key)
         raise NotFound(f"pool {pool.name}: {path} is not there") from error
     except OSError as error:
         raise Retryable(f"pool {pool.name}: {path}: {error.strerror}") from error

@@ -36,19 +36,39 @@ class Drives:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._busy: set[tuple[str, int]] = set()
+        self._busy: dict[tuple[str, int], str] = {}
+        self._leaving: set[str] = set()
 
-    def claim(self, library: str, address: int) -> bool:
-        """Take a drive; False when somebody has it."""
+    def claim(self, library: str, address: int, barcode: str = "") -> bool:
+        """Take a drive (for a volume); False when somebody has it, or the volume is on its way out."""
         with self._lock:
-            if (library, address) in self._busy:
+            if (library, address) in self._busy or barcode in self._leaving:
                 return False
-            self._busy.add((library, address))
+            self._busy[library, address] = barcode
             return True
 
     def free(self, library: str, address: int) -> None:
         with self._lock:
-            self._busy.discard((library, address))
+            self._busy.pop((library, address), None)
+
+    @contextlib.contextmanager
+    def leaving(self, barcode: str) -> Iterator[None]:
+        """Nobody begins a session with this volume meanwhile.
+
+        :raises Refused: a session has it.
+        """
+        with self._lock:
+            for (library, address), held in self._busy.items():
+                if held == barcode:
+                    raise Refused(
+                        f"{barcode} is in use in drive {address} of {library}; try again when it has finished"
+                    )
+            self._leaving.add(barcode)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._leaving.discard(barcode)
 
     def busy(self, library: str, address: int) -> bool:
         with self._lock:
@@ -148,7 +168,7 @@ class Custody:
         library = volume.library
         if library is None or volume.place not in (Place.SLOT, Place.MAIL, Place.DRIVE):
             raise Refused(f"{barcode} is in no library (it is: {volume.place.value} {volume.shelf})".rstrip())
-        with self._looking[library]:
+        with self._looking[library], self._drives.leaving(barcode):
             taken = self._take_out(self._library(library), library, barcode)
             seen = self._library(library).inventory()
             now = self._catalog.clock.now()
@@ -245,7 +265,8 @@ class Custody:
         changer = self._library(library)
         found = changer.read_label(volume.name, drive)
         now = self._catalog.clock.now()
-        if found is not None and found.pool == pool and self._is_empty(changer, found, drive):
+        ours = found is not None and (found.barcode, found.pool) == (volume.name, pool)
+        if found is not None and ours and self._is_empty(changer, found, drive):
             # We labelled it and died before the catalog knew: nothing is on it but that label.
             with self._catalog.write() as session:
                 media.give_to_pool(session, volume.pk, pool, found.uuid, now, by)

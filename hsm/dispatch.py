@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from drivers.base import ElementKind
 from hsm import planner
 from hsm.catalog import media, placement, queue
 from hsm.catalog.queue import Order
 from hsm.custody import Drives
+from hsm.errors import DriverError
+from hsm.guard import GOOD_VOLUMES
+from hsm.log import get_logger
 from hsm.model import CopyAt, Place
 from hsm.pools import Pools
-from hsm.recall import quickest
+from hsm.recall import quickest, why_none
 from hsm.staging import Staging
-from hsm.states import CopyState, RequestKind, RequestState, VolumeState
+from hsm.states import READABLE_COPIES, CopyState, RequestKind, RequestState, VolumeState
+
+log = get_logger(__name__)
 
 WRITABLE = (VolumeState.SCRATCH, VolumeState.LABELLED, VolumeState.ACTIVE)
-UNFINISHED = (CopyState.WRITING, CopyState.WRITTEN)
+TROUBLE_MAX = 3
+"""How often a copy may fail to be read for one recall before another one is tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +40,12 @@ class Picture:
     """Requests that nothing can serve, and why."""
     awaited: tuple[int, ...]
     """Volumes that waiting requests wait for."""
+    asked: bool
+    """An operator is asked for some volume."""
 
     @property
     def empty(self) -> bool:
-        return not (self.work or self.ready or self.hopeless or self.awaited)
+        return not (self.work or self.ready or self.hopeless or self.awaited or self.asked)
 
     def pool_of(self, request_pk: int) -> str:
         return next(work.pool for work in self.work if work.request_pk == request_pk)
@@ -49,6 +56,8 @@ def look(session: Session, pools: Pools, staging: Staging, now: datetime) -> Pic
     kinds = (RequestKind.COPY, RequestKind.VERIFY, RequestKind.RECALL)
     orders = [order for order in queue.waiting_work(session, now, kinds) if order.pool not in pools.disks]
     copies = placement.copies(session, {order.package_pk for order in orders if order.package_pk is not None})
+    volumes = _volumes([each for each in media.volumes(session) if each.library in pools.libraries])
+    writing = queue.copies_under_way(session)
     work: list[planner.Work] = []
     ready: list[int] = []
     hopeless: list[tuple[int, str]] = []
@@ -62,17 +71,18 @@ def look(session: Session, pools: Pools, staging: Staging, now: datetime) -> Pic
             continue
         package = placement.package(session, order.package_pk)
         held = copies[order.package_pk]
-        if order.kind is RequestKind.RECALL and (
-            staging.complete(package.key) or any(pools.disk_by_volume(copy.volume_pk) for copy in held)
-        ):
+        if order.kind is RequestKind.RECALL and (staging.complete(package.key) or _on_disk(pools, held)):
             ready.append(order.pk)
             continue
         if order.kind is RequestKind.COPY:
-            work.append(_write(order, package.size, held))
+            # One at a time of a package and pool: where the second may go depends on where the first went.
+            if (package.pk, order.pool or "") not in writing:
+                writing.add((package.pk, order.pool or ""))
+                work.append(_write(order, package.size, held, volumes))
             continue
         copy = _source(order, held)
         if copy is None:
-            hopeless.append((order.pk, "no copy that can be read is left"))
+            hopeless.append((order.pk, _why_none(order, held)))
             continue
         work.append(
             planner.Work(
@@ -86,59 +96,116 @@ def look(session: Session, pools: Pools, staging: Staging, now: datetime) -> Pic
                 position=copy.position,
             )
         )
-    volumes = tuple(_volume(volume) for volume in media.volumes(session) if volume.library in pools.libraries)
-    return Picture(tuple(work), volumes, tuple(ready), tuple(hopeless), tuple(awaited))
+    return Picture(
+        tuple(work),
+        tuple(volumes.values()),
+        tuple(ready),
+        tuple(hopeless),
+        tuple(awaited),
+        bool(media.open_mount_requests(session)),
+    )
 
 
 def drives(pools: Pools, use: Drives) -> tuple[planner.DriveAt, ...]:
-    """Every drive as its changer sees it now."""
-    return tuple(
-        planner.DriveAt(name, element.address, element.barcode, use.busy(name, element.address))
-        for name, library in pools.libraries.items()
-        for element in library.inventory().elements
-        if element.kind is ElementKind.DRIVE
+    """Every drive as its changer sees it now. A changer that does not answer has none: the others'
+    work goes on."""
+    found: list[planner.DriveAt] = []
+    for name, library in pools.libraries.items():
+        try:
+            seen = library.inventory()
+        except DriverError as error:
+            log.error("library %s: %s", name, error)
+            continue
+        found += [
+            planner.DriveAt(name, drive.address, drive.barcode, use.busy(name, drive.address))
+            for drive in seen.drives()
+        ]
+    return tuple(found)
+
+
+def _on_disk(pools: Pools, held: Sequence[CopyAt]) -> bool:
+    return any(
+        copy.state in READABLE_COPIES and pools.disk_by_volume(copy.volume_pk) is not None for copy in held
     )
 
 
-def _write(order: Order, size: int, held: Sequence[CopyAt]) -> planner.Work:
-    """A copy to make: on the volume where a crashed attempt began it, else wherever there is room but
-    never on a volume that has the package already."""
+def _write(
+    order: Order, size: int, held: Sequence[CopyAt], volumes: Mapping[int, planner.VolumeAt]
+) -> planner.Work:
+    """A copy to make: on the volume where an earlier attempt began it, if it can be finished there; else
+    wherever there is room, but never on a volume that has the package already."""
+    written = next((copy for copy in _begun(order, held, CopyState.WRITTEN)), None)
     begun = next(
         (
-            copy.volume_name
-            for copy in held
-            if copy.pool == order.pool and copy.state in UNFINISHED and copy.volume_state in WRITABLE
+            copy
+            for copy in _begun(order, held, CopyState.WRITING)
+            if (volume := volumes.get(copy.volume_pk)) is not None
+            and volume.writable
+            and volume.in_library
+            and size <= volume.room
         ),
         None,
     )
+    to = written or begun
     return planner.Work(
         request_pk=order.pk,
-        kind="write",
-        volume=begun,
+        # What is written needs only its reading back, and no more room for that.
+        kind="verify" if written else "write",
+        volume=to.volume_name if to else None,
         pool=order.pool or "",
         priority=order.priority,
         created=order.created_at,
         size=size,
-        position=None,
+        position=written.position if written else None,
+        not_on=frozenset(copy.volume_name for copy in held) if to is None else frozenset(),
     )
 
 
+def _begun(order: Order, held: Sequence[CopyAt], state: CopyState) -> list[CopyAt]:
+    return [
+        copy
+        for copy in held
+        if copy.pool == order.pool and copy.state == state and copy.volume_state in GOOD_VOLUMES
+    ]
+
+
 def _source(order: Order, held: Sequence[CopyAt]) -> CopyAt | None:
+    """The copy to read for a recall or a verification; None when there is none.
+
+    A recall reads no copy twice that gave wrong bytes, and leaves one that fails otherwise for another.
+    """
     if order.kind is RequestKind.VERIFY:
         return next((copy for copy in held if copy.volume_pk == order.volume_pk), None)
-    tried = order.detail.get("tried", [])
-    return quickest([copy for copy in held if copy.copy_pk not in tried])
+    tried, trouble = order.detail.get(queue.TRIED, []), order.detail.get(queue.TROUBLE, {})
+    left = [copy for copy in held if copy.place is not Place.MOUNTED and copy.copy_pk not in tried]
+    smooth = [copy for copy in left if trouble.get(str(copy.copy_pk), 0) < TROUBLE_MAX]
+    return quickest(smooth) or quickest(left)
 
 
-def _volume(volume: media.VolumeRef) -> planner.VolumeAt:
-    # A capacity of zero is a cartridge that no drive has seen yet: let the drive say when it is full.
-    free = volume.capacity - volume.used if volume.capacity else 1 << 62
+def _why_none(order: Order, held: Sequence[CopyAt]) -> str:
+    if order.kind is RequestKind.VERIFY:
+        return "the copy that was to be verified is not there any more"
+    return why_none(held, order.detail.get(queue.TRIED, []))
+
+
+def _volumes(known: Sequence[media.VolumeRef]) -> dict[int, planner.VolumeAt]:
+    """By key. A capacity of zero is a cartridge that no drive has seen yet: as large as the largest of
+    its library, so that a package larger than all does not use up one blank volume after the other."""
+    largest: dict[str | None, int] = {}
+    for volume in known:
+        largest[volume.library] = max(largest.get(volume.library, 0), volume.capacity)
+    return {
+        volume.pk: _volume(volume, volume.capacity or largest[volume.library] or 1 << 62) for volume in known
+    }
+
+
+def _volume(volume: media.VolumeRef, capacity: int) -> planner.VolumeAt:
     return planner.VolumeAt(
         barcode=volume.name,
         pool=volume.pool,
         place=volume.place,
         library=volume.library,
         writable=volume.state in WRITABLE,
-        free=free,
+        free=capacity - volume.used,
         drive=volume.element if volume.place is Place.DRIVE else None,
     )

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 
 from drivers.base import CHUNK_BYTES, ObjectStat, Readable, Store
-from hsm import layout
+from hsm import layout, states
 from hsm.catalog import placement
 from hsm.catalog.engine import Catalog
 from hsm.catalog.placement import PackageRef
@@ -30,6 +30,10 @@ from hsm.states import CopyState
 log = get_logger(__name__)
 
 ACTOR = "migrate"
+
+
+class SourceUnavailable(Retryable):
+    """There is nothing to copy from just now; the volume that is written to has no part in it."""
 
 
 class StopReader:
@@ -67,12 +71,12 @@ class Migrate:
         if pool.layout is Layout.FILES:
             raise Permanent(f"pool {pool.name}: packages are not copied back into the files layout")
         locator = layout.package_locator(package.key)
-        existing = self._copy_on(package, pool.volume_pk)
-        if existing is not None and existing.state == CopyState.VERIFIED:
+        copy_pk, state = self.begin(package, pool.volume_pk, locator)
+        if state is CopyState.VERIFIED:
             return
-        if existing is not None and existing.state == CopyState.SUSPECT:
-            self._drop_suspect(existing, package, pool)
-        copy_pk = self._begin(package, pool.volume_pk, locator)
+        if state in (CopyState.SUSPECT, CopyState.RELEASING):
+            self._drop_suspect(copy_pk, package, pool, locator)
+            self._begin(package, pool.volume_pk, locator)
         self.write(copy_pk, package, pool.store, locator, stop)
         pool.store.flush()
         self.mark_written(copy_pk, None)
@@ -84,6 +88,8 @@ class Migrate:
         """Put a package's bytes on a Store; what an earlier attempt put there whole is taken as it is.
 
         Not flushed: the caller does that once for all it wrote.
+
+        :raises SourceUnavailable: no copy to read from, or it gave other bytes.
         """
         with contextlib.suppress(NotFound):
             there = store.stat(locator)
@@ -112,9 +118,17 @@ class Migrate:
             source = StopReader(ChunkReader(store.get(locator)), stop)
             verify_stream(package_chunks(source), package.size, package.digest)
         except (Corrupt, NotFound) as error:
-            self._move(copy_pk, CopyState.SUSPECT, str(error))
+            self.judge(copy_pk, CopyState.SUSPECT, str(error))
             raise Corrupt(f"{package.key}: {error}") from error
-        self._move(copy_pk, CopyState.VERIFIED, "read back")
+        self.judge(copy_pk, CopyState.VERIFIED, "read back")
+
+    def judge(self, copy_pk: int, verdict: CopyState, why: str) -> None:
+        """Note what reading a copy has shown, unless it is on its way out or that is known already."""
+        with self._catalog.write() as session:
+            state = placement.state_of(session, copy_pk)
+            if state is CopyState.SUSPECT is verdict or verdict not in states.COPY.table[state]:
+                return
+            placement.move_copy(session, copy_pk, verdict, self._catalog.clock.now(), ACTOR, why=why)
 
     def verify_on_disk(self, order: Order, stop: threading.Event) -> None:
         """Read one disk copy again and compare every digest.
@@ -131,9 +145,9 @@ class Migrate:
                 chunks = package_chunks(StopReader(source, stop))
                 verify_stream(chunks, package.size, package.digest)
         except (Corrupt, NotFound) as error:
-            self._move(copy.copy_pk, CopyState.SUSPECT, str(error))
+            self.judge(copy.copy_pk, CopyState.SUSPECT, str(error))
             raise Corrupt(f"{package.key} in {pool.name}: {error}") from error
-        self._move(copy.copy_pk, CopyState.VERIFIED, "read back")
+        self.judge(copy.copy_pk, CopyState.VERIFIED, "read back")
 
     def release(self, order: Order) -> None:
         """Release a package's copy from a disk pool, if the guard agrees in the same transaction.
@@ -165,7 +179,8 @@ class Migrate:
     def _source(self, package: PackageRef) -> Iterator[Readable]:
         """The package's bytes from the quickest place that has them.
 
-        :raises Retryable: only a volume has them; its recall has been asked for.
+        :raises SourceUnavailable: only a volume has them and its recall has been asked for, or what was
+            read from here was damaged.
         """
         with self._catalog.read() as session:
             copies = placement.copies(session, [package.pk])[package.pk]
@@ -181,10 +196,12 @@ class Migrate:
             return
         if not self._staging.complete(package.key):
             self._ask_recall(package)
-            raise Retryable(f"{package.key} is on no disk; its recall has been asked for")
+            raise SourceUnavailable(f"{package.key} is on no disk; its recall has been asked for")
         self._staging.pin(package.key)
         try:
             yield ChunkReader(self._staged(package))
+        except (Corrupt, NotFound) as error:
+            self._blame_staging(package, error)
         finally:
             self._staging.unpin(package.key)
 
@@ -201,21 +218,30 @@ class Migrate:
                 verify_stream(package_chunks(source), package.size, package.digest)
         except (Corrupt, NotFound) as found:
             self._recall.suspect(copy, found)
-            raise Retryable(f"source {copy.volume_name}: {found}; another copy is tried") from found
+            raise SourceUnavailable(f"source {copy.volume_name}: {found}; another copy is tried") from found
+        raise error
+
+    def _blame_staging(self, package: PackageRef, error: Corrupt | NotFound) -> None:
+        """The same for what lies in the staging area: damaged there, it is recalled again."""
+        try:
+            verify_stream(self._staged(package), package.size, package.digest)
+        except (Corrupt, NotFound) as found:
+            self._staging.remove(package.key)
+            raise SourceUnavailable(f"{package.key} was damaged in the staging area: {found}") from found
         raise error
 
     def _ask_recall(self, package: PackageRef) -> None:
         attachment = self._recall.attach(package, f"copy of {package.key}", Priority.MIGRATION)
         self._recall.detach(package, attachment)
 
-    def _drop_suspect(self, copy: CopyAt, package: PackageRef, pool: DiskPool) -> None:
+    def _drop_suspect(self, copy_pk: int, package: PackageRef, pool: DiskPool, locator: str) -> None:
         """Make room for a good copy where a suspect one lies; the guard must agree."""
         with self._catalog.write() as session:
-            verdict = placement.release(session, copy.copy_pk, (), self._catalog.clock.now(), ACTOR)
+            verdict = placement.release(session, copy_pk, (), self._catalog.clock.now(), ACTOR)
         if not verdict.allowed:
             raise Permanent(f"{package.key} in {pool.name} is suspect and stays: {verdict.reason}")
-        delete_package(pool, package, copy.locator)
-        self._move(copy.copy_pk, CopyState.RELEASED, "suspect bytes deleted")
+        delete_package(pool, package, locator)
+        self._move(copy_pk, CopyState.RELEASED, "suspect bytes deleted")
 
     def _package(self, order: Order) -> PackageRef:
         if order.package_pk is None:

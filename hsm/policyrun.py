@@ -19,6 +19,7 @@ from hsm.catalog import facts, media, placement, queue, runs
 from hsm.catalog.engine import Catalog
 from hsm.catalog.facts import Candidate
 from hsm.errors import NotFound
+from hsm.guard import GOOD_VOLUMES
 from hsm.log import get_logger
 from hsm.model import Priority
 from hsm.pools import Pools
@@ -238,12 +239,17 @@ class Policies:
     ) -> Iterator[int]:
         """The new requests that a decision needs: one a package and missing copy."""
         packages = placement.packages_of_studies(session, [candidate.study_pk])
-        copies = placement.copies(session, [package.pk for package in packages])
         goals: dict[str, Any] = {"goals": dict(policy.goals)}
         for package in packages:
-            there = [copy for copy in copies[package.pk] if copy.pool == decision.pool]
+            there = [
+                copy
+                for copy in placement.copy_facts(session, package.pk)
+                if copy.pool == decision.pool and copy.state not in (CopyState.RELEASED, CopyState.LOST)
+            ]
             if decision.action is Action.COPY:
-                good = sum(copy.state == CopyState.VERIFIED for copy in there)
+                good = sum(
+                    copy.state is CopyState.VERIFIED and copy.volume_state in GOOD_VOLUMES for copy in there
+                )
                 keys = [
                     f"copy:{package.key}:{decision.pool}:{n}"
                     for n in range(good, policy.wanted(decision.pool))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 
-from hsm.catalog import placement
+from hsm.catalog import journal, placement
 from hsm.catalog.engine import Catalog
-from hsm.content import instance_file, read_all
+from hsm.content import instance_file, read_all, require_absent
 from hsm.errors import Corrupt, DriverError, NotFound
 from hsm.log import get_logger
 from hsm.model import CopyAt, InstanceRef, Layout, Tier
@@ -60,24 +61,54 @@ class Reader:
             return self._from_staging(package_key, instance)
         return None
 
+    def read_suspect(self, instance: InstanceRef, copies: Sequence[CopyAt]) -> bytes | None:
+        """The last resort: one instance from a suspect copy on a disk, if this instance at least is what
+        was stored. One flipped bit condemns a copy, not all that is in it."""
+        for copy in copies:
+            pool = self._pools.disk_by_volume(copy.volume_pk)
+            if pool is None or copy.state != CopyState.SUSPECT:
+                continue
+            try:
+                if pool.layout is Layout.FILES:
+                    data = instance_file(pool, instance).read_bytes()
+                else:
+                    data = read_all(pool.store, copy.locator, instance.offset or 0, instance.size)
+            except (OSError, DriverError) as error:
+                log.warning("%s in %s: %s", instance.sop_instance_uid, pool.name, error)
+                continue
+            if hashlib.sha256(data).digest() == instance.digest:
+                return data
+        return None
+
     def _from_file(self, pool: DiskPool, instance: InstanceRef, copy: CopyAt | None) -> bytes | None:
         path = instance_file(pool, instance)
         try:
             data = path.read_bytes()
         except FileNotFoundError:
-            self._doubt(copy, f"{path} is not there")
+            self._absent(pool, path, instance, copy)
             return None
         except OSError as error:
             log.warning("pool %s: %s: %s", pool.name, path, error.strerror)
             return None
         return self._checked(data, instance, copy, str(path))
 
+    def _absent(self, pool: DiskPool, path: Path, instance: InstanceRef, copy: CopyAt | None) -> None:
+        try:
+            require_absent(pool, path.relative_to(pool.root).as_posix())
+        except DriverError as error:
+            log.error("pool %s: %s", pool.name, error)
+            return
+        if copy is not None:
+            self._doubt(instance, copy, f"{path} is not there")
+        else:  # it may have been sealed and released since the caller looked
+            log.warning("%s is not there", path)
+
     def _from_package(self, pool: DiskPool, instance: InstanceRef, copy: CopyAt) -> bytes | None:
         where = f"{pool.name}: {copy.locator}"
         try:
             data = read_all(pool.store, copy.locator, instance.offset or 0, instance.size)
         except (NotFound, Corrupt) as error:
-            self._doubt(copy, f"{where}: {error}")
+            self._doubt(instance, copy, f"{where}: {error}")
             return None
         except DriverError as error:
             log.warning("%s: %s", where, error)
@@ -105,16 +136,20 @@ class Reader:
     def _checked(self, data: bytes, instance: InstanceRef, copy: CopyAt | None, where: str) -> bytes | None:
         if hashlib.sha256(data).digest() == instance.digest:
             return data
-        self._doubt(copy, f"{where}: other bytes than were stored for {instance.sop_instance_uid}")
+        self._doubt(instance, copy, f"{where}: other bytes than were stored for {instance.sop_instance_uid}")
         return None
 
-    def _doubt(self, copy: CopyAt | None, why: str) -> None:
-        """Take the copy out of use until somebody has looked; unless it is being released just now."""
+    def _doubt(self, instance: InstanceRef, copy: CopyAt | None, why: str) -> None:
+        """Take the copy out of use until somebody has looked; unless it is being released just now.
+
+        What is in no package yet has no copy to mark: the study's history says it.
+        """
         log.error("%s", why)
-        if copy is None:
-            return
         with self._catalog.write() as session:
-            if placement.state_of(session, copy.copy_pk) in READABLE_COPIES:
+            if copy is None:
+                now, detail = self._catalog.clock.now(), {"why": why}
+                journal.append(session, now, ACTOR, "instance damaged", "study", instance.study_uid, detail)
+            elif placement.state_of(session, copy.copy_pk) in READABLE_COPIES:
                 placement.move_copy(
                     session, copy.copy_pk, CopyState.SUSPECT, self._catalog.clock.now(), ACTOR, why=why
                 )

@@ -7,7 +7,7 @@ operator's shift (promise 6).
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
@@ -65,6 +65,23 @@ def quickest(copies: Sequence[CopyAt]) -> CopyAt | None:
     return min(reachable, key=cost, default=None)
 
 
+def why_none(copies: Sequence[CopyAt], tried: Collection[int] = ()) -> str:
+    """In words for a human: why :func:`quickest` found nothing among these copies. Pure."""
+    if not copies:
+        return "no copy that can be read is left"
+
+    def why(copy: CopyAt) -> str:
+        if copy.copy_pk in tried:
+            return f"{copy.volume_name} gave other bytes than were stored"
+        if copy.volume_state in (VolumeState.LOST, VolumeState.RETIRED):
+            return f"{copy.volume_name} is {copy.volume_state}"
+        if copy.place not in NEAREST_FIRST:
+            return f"nobody knows where {copy.volume_name} is"
+        return f"the copy on {copy.volume_name} is {copy.state}"
+
+    return f"no copy that can be read is left: {'; '.join(why(copy) for copy in copies)}"
+
+
 class Recall:
     """Queues recalls, lets waiters join and leave, and brings a package into the staging area."""
 
@@ -79,9 +96,13 @@ class Recall:
         :meth:`detach`."""
         self._staging.pin(package.key)
         now = self._catalog.clock.now()
-        with self._catalog.write() as session:
-            request_pk = self._join(session, package, who, priority)
-            waiter_pk = queue.add_waiter(session, request_pk, who, now)
+        try:
+            with self._catalog.write() as session:
+                request_pk = self._join(session, package, who, priority)
+                waiter_pk = queue.add_waiter(session, request_pk, who, now)
+        except BaseException:
+            self._staging.unpin(package.key)
+            raise
         self._bell.ring()
         return Attachment(request_pk, waiter_pk)
 

@@ -7,15 +7,17 @@ in which their bytes arrive. Closing a retrieval leaves the recalls to themselve
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
 
 from hsm.catalog import placement, queue
 from hsm.catalog.engine import Catalog
 from hsm.catalog.placement import PackageRef
 from hsm.model import CopyAt, InstanceRef, Priority
 from hsm.reader import Reader
-from hsm.recall import Attachment, Recall, quickest
+from hsm.recall import Attachment, Recall, quickest, why_none
 from hsm.staging import Staging
 from hsm.states import RequestState
 from hsm.wake import Bell
@@ -71,27 +73,27 @@ class Retrievals:
 
     def open(self, instances: Sequence[InstanceRef], who: str, priority: Priority) -> Retrieval:
         """Begin to retrieve these instances; joins the recalls that are needed at once."""
-        parts: dict[int | None, deque[InstanceRef]] = {}
-        for instance in instances:
-            parts.setdefault(instance.package_pk, deque()).append(instance)
-        pks = [pk for pk in parts if pk is not None]
         with self.catalog.read() as session:
-            copies = placement.copies(session, pks)
-            packages = {pk: placement.package(session, pk) for pk in pks}
+            parts = _parts(session, instances)
         with self.catalog.write() as session:
             studies = {instance.study_uid for instance in instances}
             placement.touch_studies(session, studies, self.catalog.clock.now())
-        retrieval = Retrieval(
-            self,
-            [
-                _Part(queued, packages[pk] if pk is not None else None, copies[pk] if pk is not None else [])
-                for pk, queued in parts.items()
-            ],
-            who,
-            priority,
-        )
+        retrieval = Retrieval(self, parts, who, priority)
         retrieval.begin()
         return retrieval
+
+
+def _parts(session: Session, instances: Iterable[InstanceRef]) -> list[_Part]:
+    """The instances by package, with the copies of each."""
+    queued: dict[int | None, deque[InstanceRef]] = {}
+    for instance in instances:
+        queued.setdefault(instance.package_pk, deque()).append(instance)
+    pks = [pk for pk in queued if pk is not None]
+    copies = placement.copies(session, pks)
+    return [
+        _Part(each, None, []) if pk is None else _Part(each, placement.package(session, pk), copies[pk])
+        for pk, each in queued.items()
+    ]
 
 
 class Retrieval:
@@ -111,8 +113,11 @@ class Retrieval:
     def begin(self) -> None:
         """Join recalls for all that no disk has."""
         for part in self._parts:
-            if part.package is not None and not self._owner.reader.direct_copies(part.copies):
-                self._join(part)
+            self._join_if_needed(part)
+
+    def _join_if_needed(self, part: _Part) -> None:
+        if part.package is not None and not self._owner.reader.direct_copies(part.copies):
+            self._join(part)
 
     def next(self, timeout_seconds: float) -> Readable | Unobtainable | None:
         """The next instance that can be read, or one that cannot be had; None when the time is over
@@ -146,31 +151,57 @@ class Retrieval:
 
     def _look(self) -> Readable | Unobtainable | None:
         """One pass over the parts, the first that has something wins."""
-        for part in list(self._parts):
-            found = self._from_part(part)
+        at = 0
+        while at < len(self._parts):  # it may grow meanwhile
+            part = self._parts[at]
+            found = self._from_part(part) if part.instances else None
             if found is not None:
                 part.instances.popleft()
-                if not part.instances:
-                    self._leave(part)
-                    self._parts.remove(part)
+            if part.instances:
+                at += 1
+            else:
+                self._leave(part)
+                self._parts.remove(part)
+            if found is not None:
                 return found
         return None
 
     def _from_part(self, part: _Part) -> Readable | Unobtainable | None:
         instance = part.instances[0]
         if part.failed:
-            return Unobtainable(instance, part.failure)
+            return self._last_resort(part, instance)
         key = part.package.key if part.package is not None else None
         if part.attachment is None or self._arrived(part, instance):
             data = self._owner.reader.read(instance, key, part.copies)
             if data is not None:
                 return Readable(instance, data)
             if part.package is None:
-                return Unobtainable(instance, "not sealed yet, and its file cannot be read")
+                return self._look_up_again(part, instance)
             self._refresh(part)
         if part.attachment is not None:
             self._check_recall(part)
-        return Unobtainable(instance, part.failure) if part.failed else None
+        return self._last_resort(part, instance) if part.failed else None
+
+    def _last_resort(self, part: _Part, instance: InstanceRef) -> Readable | Unobtainable:
+        data = self._owner.reader.read_suspect(instance, part.copies)
+        return Readable(instance, data) if data is not None else Unobtainable(instance, part.failure)
+
+    def _look_up_again(self, part: _Part, instance: InstanceRef) -> Unobtainable | None:
+        """An unsealed instance whose file is gone may have been sealed, and even released, since it was
+        selected: what is left of the part is found anew by its packages."""
+        wanted = [each.pk for each in part.instances]
+        with self._owner.catalog.read() as session:
+            now = placement.instances(session, wanted)
+            sealed = [now[pk] for pk in wanted if pk in now and now[pk].package_pk is not None]
+            fresh = _parts(session, sealed)
+        if all(each.pk != instance.pk for each in sealed):
+            return Unobtainable(instance, "it is not sealed yet, and its file is damaged or missing")
+        moved = {each.pk for each in sealed}
+        part.instances = deque(each for each in part.instances if each.pk not in moved)
+        self._parts += fresh
+        for each in fresh:
+            self._join_if_needed(each)
+        return None
 
     def _arrived(self, part: _Part, instance: InstanceRef) -> bool:
         assert part.package is not None  # only packages are recalled
@@ -187,7 +218,7 @@ class Retrieval:
     def _join(self, part: _Part) -> None:
         assert part.package is not None
         if quickest(part.copies) is None:
-            part.failure = "no copy that can be read is left"
+            part.failure = why_none(part.copies)
             return
         if part.recalls >= RECALLS_PER_PACKAGE_MAX:
             part.failure = f"recalled {part.recalls} times and never readable"
@@ -202,13 +233,16 @@ class Retrieval:
         request_pk = part.attachment.request_pk
         with self._owner.catalog.read() as session:
             state, error = queue.outcome(session, [request_pk])[request_pk]
-        if state in (RequestState.FAILED, RequestState.CANCELLED):
-            part.failure = error or f"its recall was {state.value}"
+        if state is RequestState.CANCELLED:
+            part.failure = f"its recall (request {request_pk}) was cancelled"
+        elif state is RequestState.FAILED:
+            self._refresh(part)
+            part.failure = error or "its recall failed"
         elif state is RequestState.DONE and not self._owner.staging.complete(part.package.key):
             self._leave(part)
             self._refresh(part)
 
     def _leave(self, part: _Part) -> None:
-        if part.attachment is not None and part.package is not None:
-            self._owner.recall.detach(part.package, part.attachment)
-            part.attachment = None
+        attachment, part.attachment = part.attachment, None
+        if attachment is not None and part.package is not None:
+            self._owner.recall.detach(part.package, attachment)

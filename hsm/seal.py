@@ -20,6 +20,8 @@ log = get_logger(__name__)
 
 ACTOR = "seal"
 STUDIES_PER_ROUND_MAX = 200
+FAILED_PAUSE = timedelta(hours=1)
+"""How long a study that could not be sealed is left alone; the failed request says why."""
 
 
 class Seal:
@@ -35,7 +37,10 @@ class Seal:
         now = self._catalog.clock.now()
         with self._catalog.read() as session:
             quiet = placement.quiet_studies(
-                session, now - timedelta(seconds=self.quiet_seconds), STUDIES_PER_ROUND_MAX
+                session,
+                now - timedelta(seconds=self.quiet_seconds),
+                now - FAILED_PAUSE,
+                STUDIES_PER_ROUND_MAX,
             )
         new = 0
         for study_pk, uid in quiet:

@@ -25,11 +25,12 @@ from hsm.errors import (
     NoSpace,
     NotFound,
     OperatorNeeded,
+    Permanent,
     Retryable,
     WrongVolume,
 )
 from hsm.log import get_logger
-from hsm.migrate import Migrate
+from hsm.migrate import Migrate, SourceUnavailable
 from hsm.model import CopyAt, Place
 from hsm.pools import Pools
 from hsm.recall import Recall, Stopped
@@ -37,6 +38,9 @@ from hsm.states import CopyState, RequestKind, VolumeState
 from hsm.wake import Bell
 
 log = get_logger(__name__)
+
+WRITE_ATTEMPTS_MAX = 3
+"""How often a write to a volume is tried before another volume takes its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +97,11 @@ class DriveSession:
             # Not what its barcode promises, or its own index cannot be read: nobody writes to it now.
             log.error("%s: %s: %s", actor, work.barcode, error)
             self._suspect_volume(work.barcode, actor, str(error))
+            self._note_reads(work, pending, bad=True)
             self._retry(pending, actor, str(error))
         except (DriverError, HsmError) as error:
             log.error("%s: %s: %s", actor, work.barcode, error)
+            self._note_reads(work, pending, bad=False)
             self._retry(pending, actor, str(error))
         except Exception as error:  # a fault of ours must not leave requests active for ever
             log.exception("%s: %s: unexpected", actor, work.barcode)
@@ -112,6 +118,7 @@ class DriveSession:
         if place in (Place.SHELF, Place.UNKNOWN):
             self._give_back(pending, actor, error)
         else:
+            self._note_reads(work, pending, bad=False)
             self._retry(pending, actor, error)
 
     def _mount(self, work: Assignment, actor: str) -> tuple[VolumeRef, Store]:
@@ -164,20 +171,40 @@ class DriveSession:
         except (Corrupt, NotFound) as error:
             if copy is not None:
                 self._recall.suspect(copy, error)
-                self._remember(order, copy)
+                self._note_read(order, copy, bad=True)
             self._retry({order.pk: order}, actor, f"{volume.name}: {error}")
+        except NoSpace as error:  # of the staging area: no fault of the copy
+            self._retry({order.pk: order}, actor, str(error))
         except DriverError as error:
+            if copy is not None:
+                self._note_read(order, copy, bad=isinstance(error, Permanent))
             self._retry({order.pk: order}, actor, f"{volume.name}: {error}")
         else:
             with self._catalog.write() as session:
                 queue.done(session, order.pk, self._catalog.clock.now(), actor)
         self._bell.ring()
 
-    def _remember(self, order: Order, copy: CopyAt) -> None:
-        """Do not read the same bad copy again for this request."""
-        tried = [*order.detail.get("tried", []), copy.copy_pk]
+    def _note_read(self, order: Order, copy: CopyAt, *, bad: bool) -> None:
+        """A copy could not be read for this request: not again if it is bad, else rather another one."""
+        if order.kind is not RequestKind.RECALL:
+            return
+        tried, trouble = order.detail.get(queue.TRIED, []), dict(order.detail.get(queue.TROUBLE, {}))
+        trouble[str(copy.copy_pk)] = trouble.get(str(copy.copy_pk), 0) + 1
+        if bad:
+            tried = [*tried, copy.copy_pk]
         with self._catalog.write() as session:
-            queue.set_detail(session, order.pk, order.detail | {"tried": tried})
+            detail = order.detail | {queue.TRIED: tried, queue.TROUBLE: trouble}
+            queue.set_detail(session, order.pk, detail)
+
+    def _note_reads(self, work: Assignment, pending: dict[int, Order], *, bad: bool) -> None:
+        """The same for all recalls of a session whose volume could not be used."""
+        orders = [order for order in pending.values() if order.kind is RequestKind.RECALL]
+        with self._catalog.read() as session:
+            copies = placement.copies(session, {order.package_pk or 0 for order in orders})
+        for order in orders:
+            for copy in copies[order.package_pk or 0]:
+                if copy.volume_name == work.barcode:
+                    self._note_read(order, copy, bad=bad)
 
     def _write(
         self,
@@ -201,20 +228,46 @@ class DriveSession:
             except NoSpace as error:
                 log.info("%s is full: %s", volume.name, error)
                 full = True
-            except Retryable as error:
+            except SourceUnavailable as error:
                 del pending[order.pk]
                 self._retry({order.pk: order}, actor, str(error))
+            except (Retryable, Permanent) as error:
+                del pending[order.pk]
+                if self._blame_volume(volume, order, error, actor):
+                    self._retry({order.pk: order, **pending}, actor, f"{volume.name}: {error}")
+                    return
+                self._retry({order.pk: order}, actor, f"{volume.name}: {error}")
             else:
                 unproved.append(done)
         if unproved:
-            store.flush()
+            try:
+                store.flush()
+            except (Retryable, Permanent) as error:
+                self._blame_volume(volume, unproved[0].order, error, actor)
+                self._retry(pending, actor, f"{volume.name}: {error}")
+                return
             self._note_written(volume, unproved, actor)
             self._prove(volume, store, unproved, pending, stop, actor)
         if full:
-            with self._catalog.write() as session:
-                media.move_volume(session, volume.pk, VolumeState.FULL, self._catalog.clock.now(), actor)
+            self._close_full(volume, actor)
         if pending:
             self._give_back(pending, actor, f"{volume.name} is full" if full else "the daemon stops")
+
+    def _blame_volume(self, volume: VolumeRef, order: Order, error: DriverError, actor: str) -> bool:
+        """Writing failed: for good, or again and again? Then nobody writes to this volume any more and
+        its work goes to another one. Whether it was so."""
+        if isinstance(error, Retryable) and order.attempts < WRITE_ATTEMPTS_MAX:
+            return False
+        log.error("%s: %s takes no more writes: %s", actor, volume.name, error)
+        self._suspect_volume(volume.name, actor, str(error))
+        return True
+
+    def _close_full(self, volume: VolumeRef, actor: str) -> None:
+        """A volume that holds something takes no more; an empty one was only too small for this package,
+        and its capacity is known now."""
+        with self._catalog.write() as session:
+            if media.volume(session, volume.name).state is VolumeState.ACTIVE:
+                media.move_volume(session, volume.pk, VolumeState.FULL, self._catalog.clock.now(), actor)
 
     def _put(self, order: Order, volume: VolumeRef, store: Store, stop: threading.Event) -> _Unproved:
         with self._catalog.read() as session:
@@ -222,7 +275,8 @@ class DriveSession:
         locator = layout.package_locator(package.key)
         copy_pk, state = self._migrate.begin(package, volume.pk, locator)
         if state in (CopyState.SUSPECT, CopyState.LOST):
-            raise Retryable(f"{package.key} on {volume.name} is {state.value}; another volume is needed")
+            why = f"{package.key} on {volume.name} is {state.value}; another volume is needed"
+            raise SourceUnavailable(why)
         there = self._migrate.write(copy_pk, package, store, locator, stop)
         return _Unproved(order, copy_pk, package, locator, there.position)
 
@@ -252,17 +306,34 @@ class DriveSession:
                 del pending[done.order.pk]
                 self._retry({done.order.pk: done.order}, actor, f"{volume.name}: {error}")
                 continue
+            except (Retryable, Permanent) as error:
+                if done.order.attempts >= WRITE_ATTEMPTS_MAX:
+                    why = f"cannot be read back: {error}"
+                    self._migrate.judge(done.copy_pk, CopyState.SUSPECT, why)
+                del pending[done.order.pk]
+                self._retry({done.order.pk: done.order}, actor, f"{volume.name}: {error}")
+                continue
             del pending[done.order.pk]
+            now = self._catalog.clock.now()
             with self._catalog.write() as session:
-                queue.done(session, done.order.pk, self._catalog.clock.now(), actor)
+                placement.give_up_unfinished(
+                    session,
+                    now,
+                    actor,
+                    f"finished on {volume.name}",
+                    package_pk=done.package.pk,
+                    pool=done.order.pool,
+                )
+                queue.done(session, done.order.pk, now, actor)
             log.info("copied %s to %s, read back", done.package.key, volume.name)
 
     def _suspect_volume(self, barcode: str, actor: str, why: str) -> None:
+        """Nobody writes to the volume any more; what was begun on it is begun anew elsewhere."""
+        now = self._catalog.clock.now()
         with self._catalog.write() as session:
             volume = media.volume(session, barcode)
-            if volume.state is not VolumeState.SUSPECT:
-                now = self._catalog.clock.now()
-                media.move_volume(session, volume.pk, VolumeState.SUSPECT, now, actor, why)
+            media.move_volume(session, volume.pk, VolumeState.SUSPECT, now, actor, why)
+            placement.give_up_unfinished(session, now, actor, why, volume_pk=volume.pk)
 
     def _give_back(self, orders: dict[int, Order], actor: str, why: str) -> None:
         with self._catalog.write() as session:

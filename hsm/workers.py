@@ -7,7 +7,7 @@ that come back; what needs a hand becomes a mount request.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -20,6 +20,7 @@ from hsm.custody import Drives
 from hsm.errors import Corrupt, DriverError, HsmError, Permanent, Refused
 from hsm.log import get_logger
 from hsm.migrate import Migrate
+from hsm.model import Place
 from hsm.pools import Pools
 from hsm.recall import Stopped
 from hsm.seal import Seal
@@ -30,6 +31,7 @@ from hsm.wake import Bell
 
 log = get_logger(__name__)
 
+ACTOR = "dispatcher"
 IDLE_SECONDS = 1.0
 """The longest sleep without a ring: retries become due by the clock alone."""
 ERROR_PAUSE_SECONDS = 5.0
@@ -71,6 +73,8 @@ class Workers:
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self._sessions: set[threading.Thread] = set()
+        self._owed: set[int] = set()
+        self._lacking: tuple[str, ...] = ()
         self._lock = threading.Lock()
         self._homes = {pool.name: pool.library for pool in joints.pools.tapes.values()}
 
@@ -144,31 +148,50 @@ class Workers:
         try:
             act(order)
         except Stopped:
-            self._end(lambda s, now: queue.give_back(s, order.pk, now, name, "the daemon stops"))
+            self._end(order.pk, lambda s, now: queue.give_back(s, order.pk, now, name, "the daemon stops"))
         except (Corrupt, Permanent, Refused) as error:
             # Corrupt bytes on the target are written anew; the others will not change by waiting.
             text = str(error)
             log.warning("%s (request %d): %s", order.key, order.pk, text)
             if isinstance(error, Corrupt) and order.kind is RequestKind.COPY:
-                self._end(lambda s, now: queue.retry_later(s, order.pk, now, name, text))
+                self._end(order.pk, lambda s, now: queue.retry_later(s, order.pk, now, name, text))
             else:
-                self._end(lambda s, now: queue.fail(s, order.pk, now, name, text))
+                self._end(order.pk, lambda s, now: queue.fail(s, order.pk, now, name, text))
         except (DriverError, HsmError, SQLAlchemyError, OSError) as error:
             text = str(error)
             log.warning("%s (request %d) will be tried again: %s", order.key, order.pk, text)
-            self._end(lambda s, now: queue.retry_later(s, order.pk, now, name, text))
+            self._end(order.pk, lambda s, now: queue.retry_later(s, order.pk, now, name, text))
         except Exception as error:  # a fault of ours must not leave a request active for ever
             log.exception("%s (request %d): unexpected", order.key, order.pk)
             text = f"unexpected: {error!r}"
-            self._end(lambda s, now: queue.retry_later(s, order.pk, now, name, text))
+            self._end(order.pk, lambda s, now: queue.retry_later(s, order.pk, now, name, text))
         else:
-            self._end(lambda s, now: queue.done(s, order.pk, now, name))
+            self._end(order.pk, lambda s, now: queue.done(s, order.pk, now, name))
         self._to.bell.ring()
         return True
 
-    def _end(self, change: Callable[..., object]) -> None:
-        with self._to.catalog.write() as session:
-            change(session, self._to.catalog.clock.now())
+    def _end(self, pk: int, change: Callable[..., object]) -> None:
+        """Write a request's end down; while the catalog does not answer, it is owed."""
+        try:
+            with self._to.catalog.write() as session:
+                change(session, self._to.catalog.clock.now())
+        except Exception:
+            self._owe([pk])
+            raise
+
+    def _owe(self, pks: Iterable[int]) -> None:
+        with self._lock:
+            self._owed.update(pks)
+
+    def _pay(self) -> None:
+        """Hand back what is still active although nobody works on it: its end could not be recorded."""
+        with self._lock:
+            owed = sorted(self._owed)
+        for pk in owed:
+            with self._to.catalog.write() as session:
+                queue.give_back_lost(session, pk, self._to.catalog.clock.now(), ACTOR)
+            with self._lock:
+                self._owed.discard(pk)
 
     def _disk(self, order: Order) -> None:
         if order.kind is RequestKind.SEAL:
@@ -186,6 +209,7 @@ class Workers:
     def _dispatch(self) -> bool:
         """One look at everything that needs a drive."""
         to = self._to
+        self._pay()
         now = to.catalog.clock.now()
         with to.catalog.read() as session:
             picture = dispatch.look(session, to.pools, to.staging, now)
@@ -196,7 +220,7 @@ class Workers:
         plan = planner.plan(picture.work, picture.volumes, drives, now, homes=self._homes)
         started = [self._begin(session, picture) for session in plan.sessions]
         self._prompt(plan, picture)
-        self._explain(plan)
+        self._explain(plan, picture)
         return any(started)
 
     def _settle(self, picture: dispatch.Picture) -> None:
@@ -206,24 +230,29 @@ class Workers:
             return
         with self._to.catalog.write() as session:
             for pk in picture.ready:
-                if queue.take(session, pk, "dispatcher", now) is not None:
-                    queue.done(session, pk, now, "dispatcher")
+                if queue.take(session, pk, ACTOR, now) is not None:
+                    queue.done(session, pk, now, ACTOR)
             for pk, why in picture.hopeless:
-                queue.fail(session, pk, now, "dispatcher", why)
+                if queue.take(session, pk, ACTOR, now) is not None:
+                    queue.fail(session, pk, now, ACTOR, why)
         self._to.bell.ring()
 
     def _begin(self, plan: planner.Session, picture: dispatch.Picture) -> bool:
         """Claim the drive, take the requests, and start the session's thread."""
         drive = plan.drive
-        if not self._to.drives.claim(drive.library, drive.address):
+        if not self._to.drives.claim(drive.library, drive.address, plan.barcode):
             return False
         actor = f"drive {drive.address} of {drive.library}"
-        with self._to.catalog.write() as session:
-            now = self._to.catalog.clock.now()
-            orders = [queue.take(session, pk, actor, now) for pk in plan.work]
-        taken = tuple(order for order in orders if order is not None)
+        taken: tuple[Order, ...] = ()
+        try:
+            with self._to.catalog.write() as session:
+                now = self._to.catalog.clock.now()
+                orders = [queue.take(session, pk, actor, now) for pk in plan.work]
+            taken = tuple(order for order in orders if order is not None)
+        finally:
+            if not taken:
+                self._to.drives.free(drive.library, drive.address)
         if not taken:
-            self._to.drives.free(drive.library, drive.address)
             return False
         log.info("%s: %s for %d requests: %s", actor, plan.barcode, len(taken), plan.why)
         work = Assignment(drive.library, drive.address, plan.barcode, picture.pool_of(plan.work[0]), taken)
@@ -239,17 +268,28 @@ class Workers:
     def _run(self, work: Assignment) -> None:
         try:
             self._to.session.run(work, self._stop)
+        except Exception:  # not even the ends of its requests could be written down
+            log.exception("drive %d of %s: the session's end is not recorded yet", work.drive, work.library)
+            self._owe(order.pk for order in work.orders)
         finally:
             self._to.drives.free(work.library, work.drive)
             with self._lock:
                 self._sessions.discard(threading.current_thread())
             self._to.bell.ring()
 
-    def _explain(self, plan: planner.Plan) -> None:
+    def _explain(self, plan: planner.Plan, picture: dispatch.Picture) -> None:
         """Say at each request why it cannot be placed, so that `hsm queue ls` answers it."""
         reasons = list(plan.unplaceable)
-        if plan.scratch_needed:
-            log.warning("no blank volume with room for pool %s", ", ".join(plan.scratch_needed))
+        placed = {pk for session in plan.sessions for pk in session.work} | {pk for pk, _ in reasons}
+        reasons += [
+            (each.request_pk, f"no volume has room for {each.pool}: put a blank one in")
+            for each in picture.work
+            if each.volume is None and each.pool in plan.scratch_needed and each.request_pk not in placed
+        ]
+        if plan.scratch_needed != self._lacking:
+            self._lacking = plan.scratch_needed
+            for pool in plan.scratch_needed:
+                log.warning("operator: no volume has room for pool %s: put a blank one in", pool)
         if not reasons:
             return
         with self._to.catalog.write() as session:
@@ -261,14 +301,17 @@ class Workers:
         clock = self._to.catalog.clock
         with self._to.catalog.write() as session:
             now = clock.now()
+            wanted = []
             for prompt in plan.prompts:
                 volume = media.volume(session, prompt.barcode)
-                if media.ask_for(session, volume.pk, prompt.priority, now, "dispatcher"):
+                if volume.place not in (Place.SHELF, Place.UNKNOWN):
+                    continue  # it has come since the plan looked
+                wanted.append(volume.pk)
+                if media.ask_for(session, volume.pk, prompt.priority, now, ACTOR):
                     log.warning(
                         "operator: load %s (%s): %s", volume.name, volume.shelf or "shelf", prompt.why
                     )
                 for pk in prompt.request_pks:
                     why = f"{volume.name} is on the shelf"
-                    queue.wait_for_operator(session, pk, volume.pk, now, "dispatcher", why)
-            wanted = [media.volume(session, prompt.barcode).pk for prompt in plan.prompts]
+                    queue.wait_for_operator(session, pk, volume.pk, now, ACTOR, why)
             media.retire_obsolete(session, [*wanted, *picture.awaited], now)

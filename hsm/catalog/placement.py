@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, SQLColumnExpression, func, select, update
+from sqlalchemy import Row, Select, SQLColumnExpression, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from hsm import guard, states
 from hsm.catalog import journal
-from hsm.catalog.tables import Copy, Instance, Name, Package, Patient, Series, Study, Volume
+from hsm.catalog.tables import Copy, Instance, Name, Package, Patient, Request, Series, Study, Volume
 from hsm.model import CopyAt, Goal, InstanceRef, Place
 from hsm.package import Member, PackageIdentity, SeriesIdentity, member_name
-from hsm.states import CopyState, VolumeState
+from hsm.states import CopyState, RequestKind, RequestState, VolumeState
 
 COPYABLE_STATES = (CopyState.WRITING, CopyState.WRITTEN, CopyState.VERIFIED, CopyState.SUSPECT)
 """States of copies that stand for bytes on a volume, whole or not."""
@@ -159,6 +159,31 @@ def move_copy(
     _record(session, row, now, actor, new.value, why)
 
 
+def give_up_unfinished(
+    session: Session,
+    now: datetime,
+    actor: str,
+    why: str,
+    *,
+    volume_pk: int | None = None,
+    package_pk: int | None = None,
+    pool: str | None = None,
+) -> int:
+    """Copies that were begun and will not be finished (on a volume, or of a package in a pool) end as
+    released: nothing counts on them, and what was written of them is nobody's. How many there were."""
+    query = select(Copy.pk).join(Volume, Volume.pk == Copy.volume_pk).where(Copy.state == CopyState.WRITING)
+    if volume_pk is not None:
+        query = query.where(Copy.volume_pk == volume_pk)
+    if package_pk is not None:
+        query = query.where(Copy.package_pk == package_pk)
+    if pool is not None:
+        query = query.where(Volume.pool == pool)
+    pks = session.scalars(query.order_by(Copy.pk)).all()
+    for pk in pks:
+        move_copy(session, pk, CopyState.RELEASED, now, actor, why=why)
+    return len(pks)
+
+
 def state_of(session: Session, copy_pk: int) -> CopyState:
     return CopyState(session.execute(select(Copy.state).where(Copy.pk == copy_pk)).scalar_one())
 
@@ -197,11 +222,20 @@ def copy_facts(session: Session, package_pk: int) -> list[guard.CopyFact]:
     ]
 
 
-def quiet_studies(session: Session, before: datetime, limit: int) -> list[tuple[int, str]]:
-    """Studies with unsealed instances whose last one came before ``before``, oldest first."""
+def quiet_studies(
+    session: Session, before: datetime, failed_since: datetime, limit: int
+) -> list[tuple[int, str]]:
+    """Studies with unsealed instances whose last one came before ``before``, oldest first; without
+    those whose sealing is under way or has failed since ``failed_since``."""
+    tried = exists().where(
+        Request.study_pk == Study.pk,
+        Request.kind == RequestKind.SEAL,
+        Request.state.in_(states.LIVE_REQUESTS)
+        | ((Request.state == RequestState.FAILED) & (Request.finished_at > failed_since)),
+    )
     rows = session.execute(
         select(Study.pk, Study.uid)
-        .where(Study.unsealed > 0, Study.last_received <= before)
+        .where(Study.unsealed > 0, Study.last_received <= before, ~tried)
         .order_by(Study.last_received)
         .limit(limit)
     )
@@ -251,6 +285,13 @@ def instance_columns() -> Select[
         .join(_CLASS, _CLASS.c.pk == Instance.class_pk)
         .join(_SYNTAX, _SYNTAX.c.pk == Instance.syntax_pk)
     )
+
+
+def instances(session: Session, pks: Sequence[int]) -> dict[int, InstanceRef]:
+    """These instances as the catalog has them now, by key."""
+    rows = session.execute(instance_columns().where(Instance.pk.in_(pks)))
+    found = [InstanceRef(*tuple[Any, ...](columns)) for columns in rows]
+    return {instance.pk: instance for instance in found}
 
 
 def viewing_order() -> tuple[SQLColumnExpression[Any], ...]:

@@ -31,6 +31,10 @@ ATTEMPTS_MAX: dict[RequestKind, int | None] = {
     # With the longest pause between attempts: a destination may be away for a day and a half.
     RequestKind.DELIVER: 220,
 }
+TRIED = "tried"
+"""In a request's detail: copies that gave wrong bytes and are not read again for it."""
+TROUBLE = "trouble"
+"""In a request's detail: how often reading each copy has failed otherwise."""
 RETRY_FIRST_SECONDS = 2.0
 RETRY_LAST_SECONDS = 600.0
 
@@ -115,16 +119,18 @@ def enqueue(
             index_elements=[Request.key], index_where=Request.state.in_(states.LIVE_REQUESTS)
         )
     )
-    pk = session.scalar(statement.returning(Request.pk))
-    if pk is not None:
-        journal.append(session, now, actor, "queued", "request", f"{pk}", {"key": key, "reason": reason})
-        return pk, True
-    row = session.scalars(
-        select(Request).where(Request.key == key, Request.state.in_(states.LIVE_REQUESTS)).with_for_update()
-    ).one()
-    if priority < row.priority:
-        row.priority = priority
-    return row.pk, False
+    live = select(Request).where(Request.key == key, Request.state.in_(states.LIVE_REQUESTS))
+    while True:
+        pk = session.scalar(statement.returning(Request.pk))
+        if pk is not None:
+            journal.append(session, now, actor, "queued", "request", f"{pk}", {"key": key, "reason": reason})
+            return pk, True
+        row = session.scalars(live.with_for_update()).one_or_none()
+        if row is not None:
+            if priority < row.priority:
+                row.priority = priority
+            return row.pk, False
+        # The live one ended between the two statements: now there is room for a new one.
 
 
 def waiting_work(session: Session, now: datetime, kinds: Sequence[RequestKind]) -> list[Order]:
@@ -214,8 +220,11 @@ def give_back(session: Session, pk: int, now: datetime, actor: str, why: str) ->
 
 
 def wait_for_operator(session: Session, pk: int, volume_pk: int, now: datetime, actor: str, why: str) -> None:
-    """A person must act first. Already waiting for the same volume: nothing changes."""
+    """A person must act first. Already waiting for the same volume, ended or taken meanwhile: nothing
+    changes."""
     row = _locked(session, pk)
+    if row.state not in (RequestState.QUEUED, RequestState.WAITING):
+        return
     row.volume_pk = volume_pk
     row.error = why
     if row.state != RequestState.WAITING:
@@ -231,7 +240,8 @@ def wake_waiting(session: Session, volume_pk: int, now: datetime, actor: str) ->
     ).all()
     for row in rows:
         row.error = ""
-        row.volume_pk = None
+        if row.kind != RequestKind.VERIFY:  # a verification is of the copy on this volume and no other
+            row.volume_pk = None
         _move(session, row, RequestState.QUEUED, now, actor)
     return [row.pk for row in rows]
 
@@ -264,6 +274,8 @@ def retry(session: Session, pk: int, now: datetime, actor: str) -> None:
         raise Refused(f"request {live} already stands for {row.key}")
     row.attempts = 0
     row.not_before = now
+    # Whoever asks for another try has changed something: no copy is out of the question any more.
+    row.detail = {name: value for name, value in row.detail.items() if name not in (TRIED, TROUBLE)}
     _move(session, row, RequestState.QUEUED, now, actor)
 
 
@@ -279,6 +291,23 @@ def give_back_all_active(session: Session, now: datetime, actor: str) -> int:
 def get(session: Session, pk: int) -> Order:
     """:raises NotFound: there is no such request."""
     return _order(_found(session.get(Request, pk), pk))
+
+
+def copies_under_way(session: Session) -> set[tuple[int, str]]:
+    """(package, pool) of every copy request that a worker has."""
+    rows = session.execute(
+        select(Request.package_pk, Request.pool).where(
+            Request.kind == RequestKind.COPY, Request.state == RequestState.ACTIVE
+        )
+    )
+    return {(package_pk, pool or "") for package_pk, pool in rows if package_pk is not None}
+
+
+def give_back_lost(session: Session, pk: int, now: datetime, actor: str) -> None:
+    """Queue a request again that is still active although its worker is through with it."""
+    row = _locked(session, pk)
+    if row.state == RequestState.ACTIVE:
+        _move(session, row, RequestState.QUEUED, now, actor, "its end could not be recorded")
 
 
 def outcome(session: Session, pks: Sequence[int]) -> dict[int, tuple[RequestState, str]]:

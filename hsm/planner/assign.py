@@ -111,16 +111,19 @@ class _Desk:
         self._unplaceable: list[tuple[int, str]] = []
 
     def batches(self, work: Iterable[Work]) -> list[_Batch]:
-        groups: dict[tuple[str | None, str], list[Work]] = {}
+        groups: dict[tuple[str | None, str, frozenset[str]], list[Work]] = {}
         for each in work:
-            groups.setdefault((each.volume, each.pool if each.volume is None else ""), []).append(each)
-        return [self.batch(volume, group) for (volume, _), group in groups.items()]
+            bound = (each.volume, "", frozenset[str]())
+            key = bound if each.volume is not None else (None, each.pool, each.not_on)
+            groups.setdefault(key, []).append(each)
+        return [self.batch(volume, group) for (volume, *_), group in groups.items()]
 
     def batch(self, volume: str | None, work: Iterable[Work]) -> _Batch:
         ordered = tuple(sorted(work, key=urgency))
         date, pk = urgency(ordered[0])
         pool = ordered[0].pool
-        candidates = [volume] if volume else [each.barcode for each in self._writable(pool)]
+        free = self._writable(pool, ordered[0].not_on)
+        candidates = [volume] if volume else [each.barcode for each in free]
         if any(drive.holds in candidates for drive in self._drives if not drive.busy):
             date -= timedelta(seconds=MOUNTED_HEAD_START_SECONDS)
         return _Batch(volume, pool, ordered, (date, pk))
@@ -146,7 +149,8 @@ class _Desk:
         return None
 
     def place_writes(self, pool: str, work: Sequence[Work]) -> list[Work]:
-        """Place writes for any volume of a pool; those that another volume must take are returned.
+        """Place writes for any volume of a pool (but those they all must keep off); what another volume
+        must take is returned.
 
         A volume that lies in an idle drive comes first, then one that is loaded in this plan anyway,
         then any other of the pool. Blank volumes are begun only when none of the pool's in the library
@@ -157,19 +161,22 @@ class _Desk:
             self._give_up(work, f"there is no drive for {pool}" + (f" in {home}" if home else ""))
             return []
         smallest = min(each.size for each in work)
-        usable = [volume for volume in self._writable(pool) if smallest <= volume.room]
+        not_on = work[0].not_on
+        usable = [volume for volume in self._writable(pool, not_on) if smallest <= volume.room]
         at_hand = {drive.holds for drive in self._drives if self._is_idle(drive)}
         mounted = [volume for volume in usable if volume.barcode in at_hand]
         if mounted:
             return self._write_to(mounted, work)
         for draft in self._drafts.values():
-            if draft.pool == pool and draft.volume.writable and smallest <= draft.room:
+            fits = draft.volume.writable and smallest <= draft.room
+            if draft.pool == pool and fits and draft.volume.barcode not in not_on:
                 return draft.take(work)
         if usable:
             return self._write_to(usable, work)
-        blank = [volume for volume in self._writable(None) if home in (None, volume.library)]
+        blank = [volume for volume in self._writable(None, not_on) if home in (None, volume.library)]
         if not blank:
-            self._scratch_needed.append(pool)
+            if pool not in self._scratch_needed:
+                self._scratch_needed.append(pool)
             return []
         largest = max(volume.room for volume in blank)
         fitting = [each for each in work if each.size <= largest]
@@ -248,8 +255,13 @@ class _Desk:
             and self._has_drive(volume.library)
         ]
 
-    def _writable(self, pool: str | None) -> list[VolumeAt]:
-        return [volume for volume in self._volumes_of(pool) if volume.barcode not in self._drafts]
+    def _writable(self, pool: str | None, not_on: frozenset[str]) -> list[VolumeAt]:
+        """Those of :meth:`_volumes_of` that no session has yet and that the work may go to."""
+        return [
+            volume
+            for volume in self._volumes_of(pool)
+            if volume.barcode not in self._drafts and volume.barcode not in not_on
+        ]
 
     def _give_up(self, work: Iterable[Work], reason: str) -> None:
         self._unplaceable.extend((each.request_pk, reason) for each in work)

@@ -29,6 +29,8 @@ class Work:
     size: int
     position: int | None
     """Where it begins on the volume; None when unknown, or for a write."""
+    not_on: frozenset[str] = frozenset()
+    """Barcodes of volumes that a write must not go to: a second copy belongs on another volume."""
 
     def __post_init__(self) -> None:
         if self.volume is None and self.kind != "write":
