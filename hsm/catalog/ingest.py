@@ -1,8 +1,11 @@
-"""Registering received instances: one transaction an instance, counters kept as they come."""
+"""Registering one received instance and whatever is above it, counters kept as they come.
+
+:mod:`hsm.catalog.batch` does the same for many at once where all above them is known.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -10,7 +13,6 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from hsm.catalog import journal
 from hsm.catalog.tables import Base, Instance, Name, Patient, Series, Study
 from hsm.model import Header
 from hsm.text import normalise_groups
@@ -29,6 +31,9 @@ class Received:
     digest: bytes
     source_ae: str
     at: datetime
+
+    def at_version(self, version: int) -> Received:
+        return replace(self, version=version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +54,26 @@ def known_versions(session: Session, sop_instance_uid: str) -> list[Known]:
     return [Known(version, digest) for version, digest in rows]
 
 
-def register(session: Session, received: Received) -> None:
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The rows that an instance hangs on."""
+
+    study_pk: int
+    series_pk: int
+    class_pk: int
+    syntax_pk: int
+
+
+News = list[tuple[str, dict[str, Any]]]
+"""Verbs and details that the journal should have of a study."""
+
+
+def register(session: Session, received: Received) -> tuple[Keys, News]:
     """Insert the instance and what is above it, and count it.
 
     Rows are always touched in the same order, study (with its patient), series, instance, so that
-    associations that store into one study wait for each other and never deadlock.
+    associations that store into one study wait for each other and never deadlock. The news are for
+    the caller to append, last in its transaction: that locks the journal's head until the commit.
     """
     header = received.header
     study, news = _study(session, received)
@@ -63,20 +83,13 @@ def register(session: Session, received: Received) -> None:
     session.execute(
         update(Series).where(Series.pk == series_pk).values(n_instances=Series.n_instances + first)
     )
-    session.add(
-        Instance(
-            series_pk=series_pk,
-            uid=header.sop_instance_uid,
-            version=received.version,
-            class_pk=name_pk(session, header.sop_class_uid),
-            syntax_pk=name_pk(session, received.transfer_syntax_uid),
-            number=header.instance_number,
-            size=received.size,
-            digest=received.digest,
-            package_pk=None,
-            offset=None,
-        )
+    keys = Keys(
+        study.pk,
+        series_pk,
+        name_pk(session, header.sop_class_uid),
+        name_pk(session, received.transfer_syntax_uid),
     )
+    session.add(Instance(**instance_values(received, keys)))
     values: dict[str, Any] = {
         "n_instances": Study.n_instances + first,
         "n_series": Study.n_series + new_series,
@@ -90,11 +103,24 @@ def register(session: Session, received: Received) -> None:
         values["modalities"] = join_modalities({*study.modalities.split("\\"), header.modality})
     session.execute(update(Study).where(Study.pk == study.pk).values(**values))
     session.flush()
-    # Last, for its lock on the journal's head is held until the commit.
-    for verb, detail in news:
-        journal.append(
-            session, received.at, f"ae:{received.source_ae}", verb, "study", header.study_uid, detail
-        )
+    return keys, news
+
+
+def instance_values(received: Received, keys: Keys) -> dict[str, Any]:
+    """The columns of a new instance's row."""
+    header = received.header
+    return {
+        "series_pk": keys.series_pk,
+        "uid": header.sop_instance_uid,
+        "version": received.version,
+        "class_pk": keys.class_pk,
+        "syntax_pk": keys.syntax_pk,
+        "number": header.instance_number,
+        "size": received.size,
+        "digest": received.digest,
+        "package_pk": None,
+        "offset": None,
+    }
 
 
 def join_modalities(modalities: set[str]) -> str:
@@ -108,13 +134,14 @@ def name_pk(session: Session, uid: str) -> int:
     return _get_or_insert(session, Name, Name.uid == uid, "uid", uid=uid)[0].pk
 
 
-def _patient_key(header: Header) -> str:
+def patient_key(header: Header) -> str:
+    """Patient ID and issuer in one value."""
     # Without a Patient ID nothing says that two studies are one person's: keep them apart.
     return f"{header.patient_id}\\{header.patient_issuer}" if header.patient_id else f"\\{header.study_uid}"
 
 
 def _patient(session: Session, header: Header) -> int:
-    key = _patient_key(header)
+    key = patient_key(header)
     alphabetic, ideographic, phonetic = normalise_groups(header.patient_name)
     patient, _ = _get_or_insert(
         session,
@@ -134,9 +161,6 @@ def _patient(session: Session, header: Header) -> int:
     return patient.pk
 
 
-News = list[tuple[str, dict[str, Any]]]
-
-
 def _study(session: Session, received: Received) -> tuple[Study, News]:
     """The study's row, locked, and what the journal should know of it."""
     header = received.header
@@ -147,8 +171,8 @@ def _study(session: Session, received: Received) -> tuple[Study, News]:
             return made, [("received", {"patient_id": header.patient_id, "accession": header.accession})]
         known = _lock_study(session, header.study_uid)
         assert known is not None  # somebody else has just committed it
-    patient_key = session.execute(select(Patient.key).where(Patient.pk == known.patient_pk)).scalar_one()
-    if patient_key == _patient_key(header):
+    key = session.execute(select(Patient.key).where(Patient.pk == known.patient_pk)).scalar_one()
+    if key == patient_key(header):
         return known, []
     # A study stays with the patient it came with first; who sent what is for a person to sort out.
     detail = {"sop_instance_uid": header.sop_instance_uid, "patient_id": header.patient_id}

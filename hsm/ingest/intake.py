@@ -1,0 +1,299 @@
+"""What becomes of a received instance: decided once, for whatever way its bytes came in."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from hsm import layout
+from hsm.catalog.batch import Note, Registrar, Stale
+from hsm.catalog.commit import GroupCommit, Ticket
+from hsm.catalog.engine import Catalog
+from hsm.catalog.ingest import Known, Received
+from hsm.errors import Conflict, Permanent, Retryable
+from hsm.ingest.files import Buffer, Incoming, Shelf, said_of
+from hsm.ingest.room import Room
+from hsm.log import get_logger
+from hsm.model import Header
+from hsm.part10 import file_head
+from hsm.pools import DiskPool
+from hsm.wake import Bell
+
+log = get_logger(__name__)
+
+SameUidRule = Literal["reject", "keep first", "keep both"]
+VERSIONS_MAX = 99
+WRITE_BYTES = 8 << 20
+"""Handed to the disk at a time where a whole dataset is there."""
+
+
+class StoreOutcome(enum.Enum):
+    """What became of a received instance; each of them is a success to the peer."""
+
+    STORED = "stored"
+    DUPLICATE = "duplicate"  # the same bytes were there already
+    KEPT_FIRST = "kept first"  # other bytes under the same UID; the rule says the first stay
+    KEPT_BOTH = "kept both"  # other bytes under the same UID, kept as a further version
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is done with bytes under a UID."""
+
+    version: int
+    outcome: StoreOutcome | None
+    """None: they are rejected."""
+    verb: str = ""
+    """For the journal, where other bytes are there."""
+
+    @property
+    def keeps(self) -> bool:
+        return self.outcome in (StoreOutcome.STORED, StoreOutcome.KEPT_BOTH)
+
+
+def decide(known: Sequence[Known], digest: bytes, rule: SameUidRule) -> Decision:
+    """Which version these bytes become, if any."""
+    if not known:
+        return Decision(0, StoreOutcome.STORED)
+    if any(version.digest == digest for version in known):
+        return Decision(0, StoreOutcome.DUPLICATE)
+    if rule == "keep first":
+        return Decision(0, StoreOutcome.KEPT_FIRST, "same uid kept first")
+    if rule == "reject" or len(known) >= VERSIONS_MAX:
+        return Decision(0, None, "same uid rejected")
+    return Decision(known[-1].version + 1, StoreOutcome.KEPT_BOTH, "same uid kept both")
+
+
+@dataclass(slots=True)
+class _Item:
+    """One flushed file that wants its name and its row."""
+
+    file: Incoming
+    received: Received
+    rule: SameUidRule
+    key: str = ""
+    """The name it was given, if that is new."""
+    decision: Decision | None = None
+
+
+class Ingest:
+    """Stores instances into the online pool and the catalog. Thread-safe."""
+
+    def __init__(self, catalog: Catalog, pool: DiskPool, bell: Bell, same_uid: SameUidRule) -> None:
+        self._catalog = catalog
+        self._pool = pool
+        self._bell = bell
+        self.same_uid: SameUidRule = same_uid
+        self._room = Room(pool, catalog.clock)
+        self._shelf = Shelf(pool.root)
+        self._registrar = Registrar(catalog.engine)
+        self._group: GroupCommit[_Item] = GroupCommit(self._commit)
+
+    def store(
+        self, header: Header, transfer_syntax_uid: str, dataset: bytes | memoryview, source_ae: str
+    ) -> StoreOutcome:
+        """Make one instance durable and catalogued; when this returns, it may be acknowledged.
+
+        ``dataset`` is kept byte for byte. ``header`` was read from it.
+
+        :raises NoSpace: the pool is full or at its reserve; nothing was stored.
+        :raises Conflict: other bytes under this UID are there and the rule is to reject.
+        :raises Retryable: the disk or the database failed; the peer may send again.
+        """
+        view = memoryview(dataset).cast("B")
+        arrival = self.begin(header.sop_class_uid, header.sop_instance_uid, transfer_syntax_uid)
+        try:
+            for start in range(0, len(view), WRITE_BYTES):
+                arrival.write([view[start : start + WRITE_BYTES]])
+            return arrival.keep(header, source_ae)
+        finally:
+            arrival.close()
+
+    def begin(self, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> Arrival:
+        """An instance begins to arrive. Nothing is written before its first bytes are."""
+        return Arrival(
+            self, file_head(sop_class_uid, sop_instance_uid, transfer_syntax_uid), transfer_syntax_uid
+        )
+
+    # For Arrival.
+
+    def open_file(self, size: int) -> Incoming:
+        self._room.take(size)
+        with said_of(f"pool {self._pool.name}"):
+            return self._shelf.incoming()
+
+    @contextmanager
+    def writing(self, size: int) -> Iterator[None]:
+        self._room.take(size)
+        with said_of(f"pool {self._pool.name}"):
+            yield
+
+    def finish(
+        self, file: Incoming, header: Header, syntax: str, size: int, digest: bytes, source: str
+    ) -> StoreOutcome:
+        """Flush, name and catalogue an arrived file."""
+        with said_of(f"pool {self._pool.name}: flush {header.sop_instance_uid}"):
+            file.flush()
+        received = Received(header, syntax, 0, size, digest, source, self._catalog.clock.now())
+        item = _Item(file, received, self.same_uid)
+        self._group.submit(item)
+        decision = item.decision
+        assert decision is not None
+        if decision.verb:
+            log.warning(
+                "other bytes under SOP Instance UID %s from %s: %s",
+                header.sop_instance_uid,
+                source,
+                decision.verb,
+            )
+        if decision.outcome is None:
+            raise Conflict(f"SOP Instance UID {header.sop_instance_uid} is in the archive with other content")
+        return decision.outcome
+
+    def _commit(self, tickets: Sequence[Ticket[_Item]]) -> None:
+        """One transaction for all; if it fails, one for each, so that no instance fails another's."""
+        try:
+            self._transact([ticket.value for ticket in tickets])
+        except Exception as error:  # noqa: BLE001  whatever it is, each is told its own below
+            if len(tickets) == 1 and not isinstance(error, Stale):
+                tickets[0].error = error
+                return
+            for ticket in tickets:
+                try:
+                    self._transact([ticket.value])
+                except Exception as own:  # noqa: BLE001
+                    ticket.error = own
+
+    def _transact(self, items: Sequence[_Item]) -> None:
+        try:
+            committing = False
+            uids = sorted({item.received.header.sop_instance_uid for item in items})
+            with self._registrar.transaction(uids) as connection:
+                known = self._registrar.known(connection, uids)
+                kept, notes = self._decide(items, known)
+                with said_of(f"pool {self._pool.name}"):
+                    for item in kept:
+                        self._place(item)
+                    self._shelf.sync()
+                self._registrar.register(connection, [item.received for item in kept], notes)
+                committing = True
+        except Stale:
+            raise
+        except IntegrityError as error:
+            uid = items[0].received.header.sop_instance_uid
+            self._withdraw(items)
+            raise Permanent(f"catalog refused {uid}: {error.orig}") from error
+        except SQLAlchemyError as error:
+            # The commit may or may not have reached the disk; the file stays, the peer sends again,
+            # and the digest then says which of the two it was.
+            if not committing:
+                self._withdraw(items)
+            raise Retryable(f"catalog: {getattr(error, 'orig', None) or error}") from error
+        except BaseException:
+            self._withdraw(items)
+            raise
+
+    def _decide(
+        self, items: Sequence[_Item], known: dict[str, list[Known]]
+    ) -> tuple[list[_Item], list[Note]]:
+        """Decide about each in turn, those before it in the batch being known to it."""
+        kept: list[_Item] = []
+        notes: list[Note] = []
+        for item in items:
+            received = item.received
+            uid = received.header.sop_instance_uid
+            versions = known.setdefault(uid, [])
+            decision = item.decision = decide(versions, received.digest, item.rule)
+            if decision.verb:
+                detail = {
+                    "sop_instance_uid": uid,
+                    "sha256": received.digest.hex(),
+                    "versions": len(versions),
+                }
+                notes.append(Note(received, decision.verb, detail))
+            if decision.keeps:
+                if decision.version != received.version:
+                    item.received = received.at_version(decision.version)
+                versions.append(Known(decision.version, received.digest))
+                kept.append(item)
+        return kept, notes
+
+    def _place(self, item: _Item) -> None:
+        header = item.received.header
+        key = layout.instance_path(
+            header.study_uid, header.series_uid, header.sop_instance_uid, item.received.version
+        )
+        if self._shelf.place(item.file.path, key, item.received.digest):
+            item.key = key
+
+    def _withdraw(self, items: Sequence[_Item]) -> None:
+        """Take back the names of what was certainly not committed."""
+        for item in items:
+            if item.key:
+                self._shelf.remove(item.key)
+                item.key = ""
+
+
+class Arrival:
+    """One instance on its way in: written and digested as it comes. For one thread."""
+
+    def __init__(self, ingest: Ingest, head: bytes, transfer_syntax_uid: str) -> None:
+        self._ingest = ingest
+        self._syntax = transfer_syntax_uid
+        self._head = head
+        self._hasher = hashlib.sha256(head)
+        self._file: Incoming | None = None
+        self.size = len(head)
+        """Bytes of the Part 10 file so far."""
+
+    def write(self, parts: Sequence[Buffer]) -> None:
+        """Add bytes of the dataset. They are not used after the call returns.
+
+        :raises NoSpace: the pool is full or at its reserve.
+        :raises Retryable: the disk failed.
+        """
+        count = sum(len(part) for part in parts)
+        if self._file is None:
+            self._file = self._ingest.open_file(0)
+            parts = [self._head, *parts]
+            count += len(self._head)
+            self.size = 0
+        with self._ingest.writing(count):
+            self._file.write(parts)
+        self.size += count
+        for part in parts:
+            if part is not self._head:
+                self._hasher.update(part)
+
+    @contextmanager
+    def dataset(self) -> Iterator[memoryview]:
+        """What was written, for a reader that goes to and fro."""
+        if self._file is None:
+            yield memoryview(b"")
+            return
+        with said_of("reading what came"), self._file.view(len(self._head)) as view:
+            yield view
+
+    def keep(self, header: Header, source_ae: str) -> StoreOutcome:
+        """Make it durable and catalogued; when this returns, it may be acknowledged.
+
+        :raises Conflict: other bytes under this UID are there and the rule is to reject.
+        :raises Retryable: the disk or the database failed; the peer may send again.
+        """
+        if self._file is None:
+            self.write([])
+        assert self._file is not None
+        digest = self._hasher.digest()
+        return self._ingest.finish(self._file, header, self._syntax, self.size, digest, source_ae)
+
+    def close(self) -> None:
+        """Drop what was not kept. Call it however the arrival ends."""
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
