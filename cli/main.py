@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from cli import (
+    bench,
     catalog,
     config,
     demo,
@@ -82,6 +83,7 @@ for name, group in (
     ("library", library.app),
     ("operator", operator.app),
     ("catalog", catalog.app),
+    ("bench", bench.app),
 ):
     app.add_typer(group, name=name)
 

@@ -227,6 +227,10 @@ def _matching_keys(session: Session, level: Level, wanted: Mapping[Field, Term])
     if level.rank >= Level.STUDY.rank and top == Level.PATIENT.rank:
         query = query.join(Patient, Patient.pk == Study.patient_pk)
     sqlite = session.get_bind().dialect.name == "sqlite"
+    if sqlite and wanted:
+        # Added to, a key can serve no order: SQLite would rather read a table from end to end in that
+        # order than sort the few rows that an index gives it.
+        order[0] = order[0] + 0
     return query.where(*(_condition(field, term, sqlite) for field, term in wanted.items())).order_by(*order)
 
 
@@ -300,16 +304,18 @@ def _matches(
     tiers: Mapping[str, Tier],
     fields: frozenset[Field],
 ) -> Iterator[Match]:
+    if not rows:
+        return
+    row_keys = list(rows[0]._mapping)
     known = availability_of(session, level, [row.pk for row in rows], tiers)
     names = {name for each in known.values() for name in each.media}
     media = _media(session, names) if names else {}
     classes = (
         _sop_classes(session, rows) if Field.SOP_CLASSES in fields and level is not Level.PATIENT else {}
     )
+    given = [(field, row_keys.index(field.value)) for field in Field if field.value in row_keys]
     for row in rows:
-        values: dict[Field, Value] = {
-            field: row._mapping[field.value] for field in Field if field.value in row._mapping
-        }
+        values: dict[Field, Value] = {field: row[at] for field, at in given}
         if Field.MODALITIES in values:
             values[Field.MODALITIES] = tuple(each for each in row.modalities.split("\\") if each)
         if classes:

@@ -74,26 +74,19 @@ def copies(session: Session, package_pks: Iterable[int]) -> dict[int, list[CopyA
     wanted = list(package_pks)
     found: dict[int, list[CopyAt]] = {pk: [] for pk in wanted}
     rows = session.execute(
-        select(Copy, Volume)
+        # Columns, not entities: a query of thousands of studies reads as many copies.
+        select(
+            *(Copy.pk, Copy.package_pk, Volume.pk, Volume.name, Volume.pool, Copy.state, Volume.state),
+            *(Volume.place, Copy.locator, Copy.position, Volume.library, Volume.shelf),
+        )
         .join(Volume, Volume.pk == Copy.volume_pk)
         .where(Copy.package_pk.in_(wanted), Copy.state.in_(COPYABLE_STATES))
         .order_by(Copy.pk)
     )
-    for copy, volume in rows:
-        found[copy.package_pk].append(
+    for copy_pk, package_pk, volume_pk, name, pool, state, volume_state, place, *rest in rows:
+        found[package_pk].append(
             CopyAt(
-                copy.pk,
-                copy.package_pk,
-                volume.pk,
-                volume.name,
-                volume.pool or "",
-                copy.state,
-                volume.state,
-                Place(volume.place),
-                copy.locator,
-                copy.position,
-                volume.library,
-                volume.shelf,
+                *(copy_pk, package_pk, volume_pk, name, pool or "", state, volume_state, Place(place)), *rest
             )
         )
     return found

@@ -17,6 +17,7 @@ from sqlalchemy import (
     CheckConstraint,
     ForeignKey,
     Index,
+    Integer,
     LargeBinary,
     SmallInteger,
     UniqueConstraint,
@@ -137,9 +138,11 @@ class Study(Base):
 
 
 class Series(Base):
+    """Its key, like a package's, is of 32 bits: each of their instances repeats it."""
+
     __tablename__ = "series"
 
-    pk: Mapped[int] = mapped_column(Key, primary_key=True)
+    pk: Mapped[int] = mapped_column(Integer, primary_key=True)
     study_pk: Mapped[int] = mapped_column(ForeignKey("study.pk"))
     uid: Mapped[str] = mapped_column(index=True)
     modality: Mapped[str]
@@ -160,10 +163,11 @@ class Instance(Base):
     __tablename__ = "instance"
 
     pk: Mapped[int] = mapped_column(Key, primary_key=True)
-    series_pk: Mapped[int] = mapped_column(ForeignKey("series.pk"), index=True)
     size: Mapped[int] = mapped_column(BigInteger)
-    package_pk: Mapped[int | None] = mapped_column(ForeignKey("package.pk"), index=True)
     offset: Mapped[int | None] = mapped_column(BigInteger)
+    series_pk: Mapped[int] = mapped_column(ForeignKey("series.pk"), index=True)
+    package_pk: Mapped[int | None] = mapped_column(ForeignKey("package.pk"))
+    """Without an index: a package's instances are found through its study."""
     number: Mapped[int | None]
     version: Mapped[int] = mapped_column(SmallInteger)
     """0 for the first; greater where other bytes came under the same UID and both are kept."""
@@ -175,13 +179,15 @@ class Instance(Base):
     __table_args__ = (
         UniqueConstraint("uid", "version"),
         CheckConstraint('(package_pk IS NULL) = ("offset" IS NULL)', name="sealed"),
+        # Sealing writes each row a second time: autovacuum's usual fifth of dead rows is too much room.
+        {"postgresql_with": {"autovacuum_vacuum_scale_factor": 0.02}},
     )
 
 
 class Package(Base):
     __tablename__ = "package"
 
-    pk: Mapped[int] = mapped_column(Key, primary_key=True)
+    pk: Mapped[int] = mapped_column(Integer, primary_key=True)
     study_pk: Mapped[int] = mapped_column(ForeignKey("study.pk"))
     number: Mapped[int]
     key: Mapped[str] = mapped_column(unique=True)

@@ -255,7 +255,7 @@ def _study() -> None:
 def _package() -> None:
     op.create_table(
         "package",
-        sa.Column("pk", KEY, nullable=False),
+        sa.Column("pk", sa.Integer(), nullable=False),
         sa.Column("study_pk", KEY, nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("key", TEXT, nullable=False),
@@ -273,7 +273,7 @@ def _package() -> None:
 def _series() -> None:
     op.create_table(
         "series",
-        sa.Column("pk", KEY, nullable=False),
+        sa.Column("pk", sa.Integer(), nullable=False),
         sa.Column("study_pk", KEY, nullable=False),
         sa.Column("uid", TEXT, nullable=False),
         sa.Column("modality", TEXT, nullable=False),
@@ -295,7 +295,7 @@ def _copy() -> None:
     op.create_table(
         "copy",
         sa.Column("pk", KEY, nullable=False),
-        sa.Column("package_pk", KEY, nullable=False),
+        sa.Column("package_pk", sa.Integer(), nullable=False),
         sa.Column("volume_pk", KEY, nullable=False),
         sa.Column("state", TEXT, nullable=False),
         sa.Column("locator", TEXT, nullable=False),
@@ -321,10 +321,10 @@ def _instance() -> None:
     op.create_table(
         "instance",
         sa.Column("pk", KEY, nullable=False),
-        sa.Column("series_pk", KEY, nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=False),
-        sa.Column("package_pk", KEY, nullable=True),
         sa.Column("offset", sa.BigInteger(), nullable=True),
+        sa.Column("series_pk", sa.Integer(), nullable=False),
+        sa.Column("package_pk", sa.Integer(), nullable=True),
         sa.Column("number", sa.Integer(), nullable=True),
         sa.Column("version", sa.SmallInteger(), nullable=False),
         sa.Column("class_pk", SMALL_KEY, nullable=False),
@@ -338,8 +338,8 @@ def _instance() -> None:
         sa.ForeignKeyConstraint(["syntax_pk"], ["name.pk"], name=op.f("fk_instance_syntax_pk")),
         sa.PrimaryKeyConstraint("pk", name=op.f("pk_instance")),
         sa.UniqueConstraint("uid", "version", name=op.f("uq_instance_uid_version")),
+        postgresql_with={"autovacuum_vacuum_scale_factor": 0.02},
     )
-    op.create_index(op.f("ix_instance_package_pk"), "instance", ["package_pk"], unique=False)
     op.create_index(op.f("ix_instance_series_pk"), "instance", ["series_pk"], unique=False)
 
 
@@ -352,7 +352,7 @@ def _request() -> None:
         sa.Column("state", TEXT, nullable=False),
         sa.Column("priority", sa.SmallInteger(), nullable=False),
         sa.Column("study_pk", KEY, nullable=True),
-        sa.Column("package_pk", KEY, nullable=True),
+        sa.Column("package_pk", sa.Integer(), nullable=True),
         sa.Column("volume_pk", KEY, nullable=True),
         sa.Column("pool", TEXT, nullable=True),
         sa.Column("reason", TEXT, nullable=False),

@@ -1,0 +1,110 @@
+"""``hsm bench``: the project's own benchmarks. They need no daemon and touch no catalog but their own."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli import screen
+from cli.session import EXIT_PROBLEM, Commands
+
+if TYPE_CHECKING:
+    from hsm.bench.frame import Report
+
+app = typer.Typer(
+    cls=Commands,
+    help="Measure this software on this machine; docs/BENCHMARKS.md says how to read it.",
+    no_args_is_help=True,
+)
+
+Folder = Annotated[
+    Path | None,
+    typer.Option(help="Where to make what is measured (removed afterwards); else the system's for such."),
+]
+
+
+@app.command("find")
+def find(
+    database: Annotated[
+        list[str] | None, typer.Option(help="sqlite or postgresql; both when left out.")
+    ] = None,
+    studies: Annotated[
+        list[int] | None, typer.Option(min=100, help="Size of an archive; several to compare.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="How often to ask each query.")] = 15,
+    limit: Annotated[int, typer.Option(min=1, help="Break an answer off after so many matches.")] = 5000,
+    folder: Folder = None,
+    json: screen.Json = False,
+) -> None:
+    """Queries on made-up archives of several sizes: the first match, all matches."""
+    from hsm.bench import find as bench
+    from hsm.bench.databases import Database
+
+    sizes = sorted(studies or [10_000, 100_000, 1_000_000])
+
+    def measure(work: Path) -> list[Report]:
+        reports = []
+        for kind in _databases(database):
+            place = work / kind
+            place.mkdir()
+            reports.append(bench.run(Database(kind), sizes, place, rounds=rounds, limit=limit, say=_say))
+        return reports
+
+    _show(measure, folder, json)
+
+
+@app.command("size")
+def size(
+    instances: Annotated[int, typer.Option(min=1000, help="How many to fill the catalog with.")] = 5_000_000,
+    longest: Annotated[bool, typer.Option(help="UIDs of 64 characters in no order: the worst case.")] = False,
+    folder: Folder = None,
+    json: screen.Json = False,
+) -> None:
+    """What an instance costs in a PostgreSQL catalog, indexes included."""
+    from hsm.bench import size as bench
+
+    _show(lambda work: [bench.run(instances, work, longest=longest, say=_say)], folder, json)
+
+
+def _databases(asked: list[str] | None) -> list[str]:
+    known = ["sqlite", "postgresql"]
+    for each in asked or []:
+        if each not in known:
+            raise typer.BadParameter(f"{each!r}: use sqlite or postgresql", param_hint="--database")
+    return asked or known
+
+
+def _say(words: str) -> None:
+    screen.err().print(words, style="dim")
+
+
+def _show(measure: Callable[[Path], list[Report]], folder: Path | None, json: bool) -> None:
+    """Measure in a folder of its own, then print tables, or one JSON document."""
+    from hsm.errors import HsmError
+
+    try:
+        with tempfile.TemporaryDirectory(prefix="hsm-bench-", dir=folder) as work:
+            reports = measure(Path(work))
+    except (HsmError, OSError) as error:
+        screen.complain(str(error))
+        raise typer.Exit(EXIT_PROBLEM) from error
+    if json:
+        screen.say_json([report.record() for report in reports])
+        return
+    for report in reports:
+        _print(report)
+
+
+def _print(report: Report) -> None:
+    facts: dict[str, Any] = {**report.machine, **report.settings}
+    screen.say("; ".join(f"{key} {value}" for key, value in facts.items() if value not in ("", None)))
+    for table in report.tables:
+        screen.say("")
+        screen.say_table(table.columns, table.rows, title=table.title)
+    for note in report.notes:
+        screen.say(note)
+    screen.say("")

@@ -1,0 +1,75 @@
+"""``hsm bench`` at toy size: that it runs, tells all its figures and leaves nothing behind.
+
+Nothing here looks at a time: how fast this machine is passes or fails nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from cli.main import app
+from hsm.bench.find import QUERIES
+
+
+def bench(tmp_path: Path, *arguments: str) -> Any:
+    result = CliRunner().invoke(app, ["bench", *arguments, "--folder", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert list(tmp_path.iterdir()) == []
+    return json.loads(result.stdout) if "--json" in arguments else result.stdout
+
+
+@pytest.fixture
+def need_postgresql(request: pytest.FixtureRequest) -> None:
+    """Skip where the tests' own server does not start; then the benchmark's does not either."""
+    request.getfixturevalue("postgresql")
+
+
+def check_find(reports: Any, database: str) -> None:
+    (report,) = reports
+    assert report["settings"]["database"] == database
+    measured = [(each["query"], each["studies"]) for each in report["measurements"]]
+    assert measured == [(query.name, studies) for query in QUERIES for studies in (100, 200)]
+    for each in report["measurements"]:
+        least, middle, most = (each["first_seconds"][key] for key in ("min", "median", "max"))
+        assert 0 < least <= middle <= most <= each["total_seconds"]["max"]
+        expected = 0 if "description" in each["query"] else 1
+        assert each["matches"] >= expected, each["query"]
+
+
+SMALL = ("find", "--studies", "100", "--studies", "200", "--rounds", "2")
+
+
+def test_find_measures_every_query_on_every_size_on_sqlite(tmp_path: Path) -> None:
+    check_find(bench(tmp_path, *SMALL, "--database", "sqlite", "--json"), "sqlite")
+
+
+@pytest.mark.usefixtures("need_postgresql")
+def test_find_measures_every_query_on_every_size_on_postgresql(tmp_path: Path) -> None:
+    check_find(bench(tmp_path, *SMALL, "--database", "postgresql", "--json"), "postgresql")
+
+
+def test_find_prints_a_table(tmp_path: Path) -> None:
+    printed = bench(tmp_path, "find", "--studies", "100", "--rounds", "1", "--database", "sqlite")
+    assert "find on sqlite" in printed
+    assert printed.count("100") >= len(QUERIES)
+
+
+def test_a_database_nobody_has_is_a_mistake_of_usage(tmp_path: Path) -> None:
+    arguments = ["bench", "find", "--database", "oracle", "--folder", str(tmp_path)]
+    assert CliRunner().invoke(app, arguments).exit_code == 2
+
+
+@pytest.mark.usefixtures("need_postgresql")
+def test_size_weighs_each_table_and_index_and_adds_them_up(tmp_path: Path) -> None:
+    (report,) = bench(tmp_path, "size", "--instances", "1000", "--json")
+    (measured,) = report["measurements"]
+    assert measured["instances"] == 960
+    sizes = measured["bytes"]
+    assert {"instance", "pk_instance", "uq_instance_uid_version", "study", "copy"} <= set(sizes)
+    assert measured["bytes_an_instance"] == pytest.approx(sum(sizes.values()) / 960)
+    assert set(measured["bytes_rebuilt"]) == set(sizes)
