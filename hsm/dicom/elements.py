@@ -23,14 +23,15 @@ INFLATED_HEAD_BYTES_MAX = 64 << 20
 """Of a deflated dataset this much is kept to be walked; the rest is inflated and only counted."""
 
 INFLATED_BYTES_MAX = 16 << 30
+_INFLATE_BYTES = 1 << 20
 
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
-_SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split())
-_LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
-_IMPLICIT = frozenset({"1.2.840.10008.1.2", "1.2.840.113619.5.2"})  # the second is GE's private one
-_BIG_ENDIAN = frozenset({"1.2.840.10008.1.2.2"})
-_DEFLATED = frozenset(
+SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split())
+LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+IMPLICIT = frozenset({"1.2.840.10008.1.2", "1.2.840.113619.5.2"})  # the second is GE's private one
+BIG_ENDIAN = frozenset({"1.2.840.10008.1.2.2"})
+DEFLATED = frozenset(
     {
         "1.2.840.10008.1.2.1.99",
         "1.2.840.10008.1.2.4.95",  # JPIP Referenced Deflate
@@ -67,12 +68,12 @@ def elements(
 
     :raises BadInput: the dataset ends inside an element, or is no dataset; the message has the tag.
     """
-    if transfer_syntax_uid in _DEFLATED:
+    if transfer_syntax_uid in DEFLATED:
         data, whole = _inflate(dataset)
     else:
         data, whole = memoryview(dataset).cast("B"), True
-    big_endian = transfer_syntax_uid in _BIG_ENDIAN
-    implicit = _looks_implicit(data, 0, transfer_syntax_uid in _IMPLICIT)
+    big_endian = transfer_syntax_uid in BIG_ENDIAN
+    implicit = _looks_implicit(data, 0, transfer_syntax_uid in IMPLICIT)
     walker = _Walker(data, ">" if big_endian else "<")
     try:
         yield from walker.top(implicit, only)
@@ -88,19 +89,24 @@ class _CutShortError(BadInput):
 def _inflate(dataset: Buffer) -> tuple[memoryview, bool]:
     """The dataset, inflated (PS3.5 section A.5), and whether it is all of it."""
     inflater = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
+    source = memoryview(dataset).cast("B")
     kept = bytearray()
-    total = 0
-    pending: Buffer = dataset
+    total = taken = 0
+    pending: Buffer = b""
     try:
         while not inflater.eof:
-            chunk = inflater.decompress(pending, 1 << 20)
+            if not pending:
+                # In pieces: the inflater copies what it has not used yet.
+                pending = source[taken : taken + _INFLATE_BYTES]
+                taken += len(pending)
+            chunk = inflater.decompress(pending, _INFLATE_BYTES)
             pending = inflater.unconsumed_tail
             total += len(chunk)
             if len(kept) < INFLATED_HEAD_BYTES_MAX:
                 kept += chunk
             if total > INFLATED_BYTES_MAX:
                 raise BadInput(f"deflated dataset inflates to more than {INFLATED_BYTES_MAX} bytes")
-            if not chunk and not pending and not inflater.eof:
+            if not chunk and not pending and taken == len(source) and not inflater.eof:
                 raise BadInput(f"deflated dataset ends too early, after {total} inflated bytes")
     except zlib.error as error:
         raise BadInput(f"deflated dataset cannot be inflated: {error}") from error
@@ -113,7 +119,7 @@ def _looks_implicit(data: memoryview, pos: int, declared: bool) -> bool:
     if len(vr) < 2:
         return declared
     if declared:
-        return vr not in _SHORT_VRS and vr not in _LONG_VRS
+        return vr not in SHORT_VRS and vr not in LONG_VRS
     return not _letters(vr)
 
 
@@ -141,7 +147,7 @@ class _Walker:
                     (group, number, length), short_vr, plain = implicit_head(data, pos), b"", True
                 else:
                     group, number, short_vr, length = explicit_head(data, pos)
-                    plain = short_vr in _SHORT_VRS
+                    plain = short_vr in SHORT_VRS
                 if plain and group != 0xFFFE and length <= end - start:
                     last = group << 16 | number
                     pos = start + length
@@ -172,7 +178,7 @@ class _Walker:
         if group == 0xFFFE or implicit or not _letters(vr):
             # Some writers fall back to implicit VR for single elements: two letters are the only sign.
             return tag, "", self._long.unpack_from(data, pos + 4)[0], pos + 8
-        if vr not in _SHORT_VRS and (vr in _LONG_VRS or not any(data[pos + 6 : pos + 8])):
+        if vr not in SHORT_VRS and (vr in LONG_VRS or not any(data[pos + 6 : pos + 8])):
             if end - pos < 12:
                 raise _CutShortError(f"dataset ends inside the head of {tag_text(tag)}")
             return tag, vr.decode("ascii"), self._long.unpack_from(data, pos + 8)[0], pos + 12

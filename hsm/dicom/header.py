@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
 from hsm.dicom.elements import Buffer, elements, tag_text
 from hsm.errors import BadInput
@@ -37,9 +41,15 @@ _UIDS = {
     0x00080016: "sop_class_uid",
 }
 _NUMBERS = {0x00200011: "series_number", 0x00200013: "instance_number"}
-_WANTED = {
+WANTED = frozenset({
     _CHARSET, *_NAMES, *_IDENTITIES, *_TEXTS, *_CODES, *_DATES, *_TIMES, *_UIDS, *_NUMBERS,
-}  # fmt: skip
+})  # fmt: skip
+"""Tags of the attributes that the catalog keeps."""
+
+_OWN = (0x00080018, 0x00200013)
+"""What differs between instances of a series; the rest is mostly the same and decoded once."""
+_SHARED = tuple(sorted(WANTED.difference(_OWN)))
+_REMEMBERED_MAX = 256
 
 # PS3.5 table 6.2-1; the forms with separators are ACR-NEMA's and what some devices send.
 _DATE = re.compile(r"(\d{4})([.-]?)(\d{2})\2(\d{2})")
@@ -57,13 +67,32 @@ def read_header(dataset: Buffer, transfer_syntax_uid: str) -> Header:
         is missing or unusable as a file name, or a Patient ID is absurdly long. The message names
         the tag.
     """
-    raw = {
-        element.tag: bytes(element.value)
-        for element in elements(dataset, transfer_syntax_uid, only=_WANTED)
-        if not element.undefined_length
-    }
+    return header_of(
+        {
+            element.tag: bytes(element.value)
+            for element in elements(dataset, transfer_syntax_uid, only=WANTED)
+            if not element.undefined_length
+        }
+    )
+
+
+def header_of(raw: Mapping[int, bytes]) -> Header:
+    """The header that these encoded values of :data:`WANTED` elements make.
+
+    :raises BadInput: see :func:`read_header`.
+    """
+    return Header(
+        **_shared(tuple(map(raw.get, _SHARED))),
+        sop_instance_uid=decode(raw.get(0x00080018, b"")).strip(),
+        instance_number=_number(_first(raw.get(0x00200013, b""))),
+    )
+
+
+@functools.lru_cache(_REMEMBERED_MAX)
+def _shared(values: tuple[bytes | None, ...]) -> Mapping[str, Any]:
+    raw = {tag: value for tag, value in zip(_SHARED, values, strict=True) if value is not None}
     charset = _join(decode(raw.get(_CHARSET, b"")))[:VALUE_CHARS_MAX]
-    fields: dict[str, str] = {}
+    fields: dict[str, Any] = {"charset": charset}
     for tag, name in _NAMES.items():
         fields[name] = _join(decode(raw.get(tag, b""), charset, name=True))[:VALUE_CHARS_MAX]
     for tag, name in _TEXTS.items():
@@ -79,13 +108,10 @@ def read_header(dataset: Buffer, transfer_syntax_uid: str) -> Header:
     for tag, name in _TIMES.items():
         fields[name] = _first(raw.get(tag, b"")).replace(":", "")[:VALUE_CHARS_MAX]
     for tag, name in _UIDS.items():
-        fields[name] = decode(raw.get(tag, b"")).strip()
-    return Header(
-        **fields,
-        series_number=_number(_first(raw.get(0x00200011, b""))),
-        instance_number=_number(_first(raw.get(0x00200013, b""))),
-        charset=charset,
-    )
+        if tag not in _OWN:
+            fields[name] = decode(raw.get(tag, b"")).strip()
+    fields["series_number"] = _number(_first(raw.get(0x00200011, b"")))
+    return MappingProxyType(fields)
 
 
 def _join(text: str) -> str:
