@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from hsm.catalog import journal, placement
 from hsm.catalog.engine import Catalog
-from hsm.content import instance_file, read_all, require_absent
+from hsm.content import instance_file, require_absent
 from hsm.errors import Corrupt, DriverError, NotFound
 from hsm.log import get_logger
 from hsm.model import CopyAt, InstanceRef, Layout, Tier
 from hsm.pools import DiskPool, Pools
+from hsm.ranges import Range, StoreRange, checked, open_range
 from hsm.staging import Staging
 from hsm.states import READABLE_COPIES, CopyState
 
@@ -41,8 +42,8 @@ class Reader:
         ]
         return sorted(direct, key=lambda copy: self._rank[copy.pool])
 
-    def read(self, instance: InstanceRef, package_key: str | None, copies: Sequence[CopyAt]) -> bytes | None:
-        """The whole Part 10 file, or None when no copy can be read now.
+    def read(self, instance: InstanceRef, package_key: str | None, copies: Sequence[CopyAt]) -> Range | None:
+        """The whole Part 10 file, or None when no copy can be read now. Who gets it closes it.
 
         A copy that gives other bytes becomes suspect and the next one is tried (promise 4).
         """
@@ -61,36 +62,39 @@ class Reader:
             return self._from_staging(package_key, instance)
         return None
 
-    def read_suspect(self, instance: InstanceRef, copies: Sequence[CopyAt]) -> bytes | None:
+    def read_suspect(self, instance: InstanceRef, copies: Sequence[CopyAt]) -> Range | None:
         """The last resort: one instance from a suspect copy on a disk, if this instance at least is what
         was stored. One flipped bit condemns a copy, not all that is in it."""
         for copy in copies:
             pool = self._pools.disk_by_volume(copy.volume_pk)
             if pool is None or copy.state != CopyState.SUSPECT:
                 continue
+            where = f"{instance.sop_instance_uid} in {pool.name}"
             try:
+                source: Range
                 if pool.layout is Layout.FILES:
-                    data = instance_file(pool, instance).read_bytes()
+                    source = open_range(instance_file(pool, instance), 0, instance.size)
                 else:
-                    data = read_all(pool.store, copy.locator, instance.offset or 0, instance.size)
+                    source = StoreRange(pool.store, copy.locator, instance.offset or 0, instance.size)
+                found = checked(source, instance.digest, partial(log.error, "%s is damaged too", where))
             except (OSError, DriverError) as error:
-                log.warning("%s in %s: %s", instance.sop_instance_uid, pool.name, error)
+                log.warning("%s: %s", where, error)
                 continue
-            if hashlib.sha256(data).digest() == instance.digest:
-                return data
+            if found is not None:
+                return found
         return None
 
-    def _from_file(self, pool: DiskPool, instance: InstanceRef, copy: CopyAt | None) -> bytes | None:
+    def _from_file(self, pool: DiskPool, instance: InstanceRef, copy: CopyAt | None) -> Range | None:
         path = instance_file(pool, instance)
         try:
-            data = path.read_bytes()
+            source = open_range(path, 0, instance.size)
         except FileNotFoundError:
             self._absent(pool, path, instance, copy)
             return None
         except OSError as error:
             log.warning("pool %s: %s: %s", pool.name, path, error.strerror)
             return None
-        return self._checked(data, instance, copy, str(path))
+        return self._checked(source, instance, copy, str(path))
 
     def _absent(self, pool: DiskPool, path: Path, instance: InstanceRef, copy: CopyAt | None) -> None:
         try:
@@ -103,40 +107,41 @@ class Reader:
         else:  # it may have been sealed and released since the caller looked
             log.warning("%s is not there", path)
 
-    def _from_package(self, pool: DiskPool, instance: InstanceRef, copy: CopyAt) -> bytes | None:
-        where = f"{pool.name}: {copy.locator}"
-        try:
-            data = read_all(pool.store, copy.locator, instance.offset or 0, instance.size)
-        except (NotFound, Corrupt) as error:
-            self._doubt(instance, copy, f"{where}: {error}")
-            return None
-        except DriverError as error:
-            log.warning("%s: %s", where, error)
-            return None
-        return self._checked(data, instance, copy, where)
+    def _from_package(self, pool: DiskPool, instance: InstanceRef, copy: CopyAt) -> Range | None:
+        source = StoreRange(pool.store, copy.locator, instance.offset or 0, instance.size)
+        return self._checked(source, instance, copy, f"{pool.name}: {copy.locator}")
 
-    def _from_staging(self, package_key: str, instance: InstanceRef) -> bytes | None:
+    def _from_staging(self, package_key: str, instance: InstanceRef) -> Range | None:
         offset = instance.offset or 0
         if self._staging.available(package_key) < offset + instance.size:
             return None
+
+        def damaged() -> None:
+            # Damage on the way is not the medium's fault until its own copy fails: recall it again.
+            uid = instance.sop_instance_uid
+            log.error("staging: %s holds other bytes than were stored for %s", package_key, uid)
+            self._staging.remove(package_key)
+
         try:
-            data = self._staging.read(package_key, offset, instance.size)
+            source = self._staging.open(package_key, offset, instance.size)
         except DriverError as error:
             log.warning("staging: %s: %s", package_key, error)
             return None
-        if hashlib.sha256(data).digest() == instance.digest:
-            return data
-        # Damage on the way is not the medium's fault until its own copy fails: recall it again.
-        log.error(
-            "staging: %s holds other bytes than were stored for %s", package_key, instance.sop_instance_uid
-        )
-        self._staging.remove(package_key)
-        return None
+        try:
+            return checked(source, instance.digest, damaged)
+        except DriverError as error:
+            log.warning("staging: %s: %s", package_key, error)
+            self._staging.remove(package_key)
+            return None
 
-    def _checked(self, data: bytes, instance: InstanceRef, copy: CopyAt | None, where: str) -> bytes | None:
-        if hashlib.sha256(data).digest() == instance.digest:
-            return data
-        self._doubt(instance, copy, f"{where}: other bytes than were stored for {instance.sop_instance_uid}")
+    def _checked(self, source: Range, instance: InstanceRef, copy: CopyAt | None, where: str) -> Range | None:
+        other = f"{where}: other bytes than were stored for {instance.sop_instance_uid}"
+        try:
+            return checked(source, instance.digest, lambda: self._doubt(instance, copy, other))
+        except (NotFound, Corrupt) as error:
+            self._doubt(instance, copy, f"{where}: {error}")
+        except DriverError as error:
+            log.warning("%s: %s", where, error)
         return None
 
     def _doubt(self, instance: InstanceRef, copy: CopyAt | None, why: str) -> None:

@@ -16,6 +16,7 @@ from hsm.catalog import placement, queue
 from hsm.catalog.engine import Catalog
 from hsm.catalog.placement import PackageRef
 from hsm.model import CopyAt, InstanceRef, Priority
+from hsm.ranges import Range
 from hsm.reader import Reader
 from hsm.recall import Attachment, Recall, quickest, why_none
 from hsm.staging import Staging
@@ -29,10 +30,10 @@ LOOK_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Readable:
-    """One instance and its whole Part 10 file, digest already checked."""
+    """One instance and its whole Part 10 file, digest already checked. Who gets it closes the content."""
 
     instance: InstanceRef
-    part10: bytes
+    content: Range
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,9 +173,9 @@ class Retrieval:
             return self._last_resort(part, instance)
         key = part.package.key if part.package is not None else None
         if part.attachment is None or self._arrived(part, instance):
-            data = self._owner.reader.read(instance, key, part.copies)
-            if data is not None:
-                return Readable(instance, data)
+            content = self._owner.reader.read(instance, key, part.copies)
+            if content is not None:
+                return Readable(instance, content)
             if part.package is None:
                 return self._look_up_again(part, instance)
             self._refresh(part)
@@ -183,8 +184,8 @@ class Retrieval:
         return self._last_resort(part, instance) if part.failed else None
 
     def _last_resort(self, part: _Part, instance: InstanceRef) -> Readable | Unobtainable:
-        data = self._owner.reader.read_suspect(instance, part.copies)
-        return Readable(instance, data) if data is not None else Unobtainable(instance, part.failure)
+        content = self._owner.reader.read_suspect(instance, part.copies)
+        return Readable(instance, content) if content is not None else Unobtainable(instance, part.failure)
 
     def _look_up_again(self, part: _Part, instance: InstanceRef) -> Unobtainable | None:
         """An unsealed instance whose file is gone may have been sealed, and even released, since it was

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from hsm.errors import ConfigError, Corrupt, DriverError, NoSpace, NotFound, Retryable
 from hsm.log import get_logger
+from hsm.ranges import FileRange
 
 log = get_logger(__name__)
 
@@ -123,14 +124,12 @@ class Staging:
         with self._changed:
             return self._available(key)
 
-    def read(self, key: str, offset: int, length: int) -> bytes:
-        """Exactly ``length`` bytes from ``offset``.
-
-        A complete package that cannot be read is dropped, so that it can be recalled again.
+    def open(self, key: str, offset: int, length: int) -> FileRange:
+        """``length`` bytes from ``offset``, which can be read even when the package is evicted meanwhile.
 
         :raises NotFound: not there.
         :raises Retryable: not written so far yet, or the disk failed.
-        :raises Corrupt: the range ends beyond the package, or the file is shorter than it was.
+        :raises Corrupt: the range ends beyond the package.
         """
         with self._changed:
             entry = self._entries.get(key)
@@ -141,21 +140,35 @@ class Staging:
             if offset + length > entry.written:
                 raise Retryable(f"staging: {key}: {entry.written} of {entry.size} bytes are there so far")
             self._entries.move_to_end(key)
+            path = self._path(key, entry)
             try:
                 with _translated(key):
-                    descriptor = os.open(self._path(key, entry), os.O_RDONLY | os.O_CLOEXEC)
+                    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             except NotFound:
                 self._drop(key, entry)
                 raise
-        try:  # from here on an eviction does no harm: the file is open
-            with _translated(key):
-                return _read_exactly(descriptor, key, offset, length)
+        return FileRange(descriptor, offset, length, f"staging: {key}")
+
+    def read(self, key: str, offset: int, length: int) -> bytes:
+        """Exactly ``length`` bytes from ``offset``.
+
+        A complete package that cannot be read is dropped, so that it can be recalled again.
+
+        :raises DriverError: as :meth:`open`.
+        :raises Corrupt: the file is shorter than it was.
+        """
+        with self._changed:
+            entry = self._entries.get(key)
+        source = self.open(key, offset, length)
+        try:
+            return source.whole()
         except DriverError:
-            with self._changed:
-                self._drop(key, entry)
+            if entry is not None:
+                with self._changed:
+                    self._drop(key, entry)
             raise
         finally:
-            os.close(descriptor)
+            source.close()
 
     def wait_for(self, key: str, end_offset: int, timeout_seconds: float) -> bool:
         """Wait until the first ``end_offset`` bytes can be read; False when the time is over."""
@@ -345,18 +358,6 @@ def _translated(key: str) -> Iterator[None]:
     except OSError as error:
         kind = NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else Retryable
         raise kind(f"staging: {key}: {error.strerror}") from error
-
-
-def _read_exactly(descriptor: int, key: str, offset: int, length: int) -> bytes:
-    parts = []
-    while length:
-        part = os.pread(descriptor, length, offset)
-        if not part:
-            raise Corrupt(f"staging: {key} ends at {offset}; {length} bytes more were expected")
-        parts.append(part)
-        offset += len(part)
-        length -= len(part)
-    return b"".join(parts)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -31,12 +31,12 @@ from hsm.dicom.progress import (
     final_status,
 )
 from hsm.dicom.rights import NOT_AUTHORIZED, AeBook
+from hsm.dicom.sendahead import Ahead, Source
 from hsm.dicom.subops import (
     LOOK_SECONDS,
     Destination,
     Originator,
     SameAssociation,
-    Source,
     SubOperation,
     Unreachable,
     Verdict,
@@ -89,7 +89,8 @@ class Select(Protocol):
 class Sender(Protocol):
     """Where sub-operations go."""
 
-    def send(self, instance: InstanceRef, part10: bytes) -> SubOperation: ...
+    def send(self, item: Readable) -> SubOperation: ...
+    def attend(self) -> None: ...
     def rest(self) -> None: ...
     def close(self) -> None: ...
 
@@ -295,6 +296,7 @@ class _Operation:
         self._call = call
         self._who = who
         self._retrieval = retrieval
+        self._ahead = Ahead(retrieval)
         self._sender = sender
         self._tally = tally
         self._notes = notes
@@ -306,26 +308,35 @@ class _Operation:
 
     def run(self, stopping: threading.Event) -> End:
         """Until everything was tried or something ends it early."""
+        try:
+            return self._run(stopping)
+        finally:
+            self._ahead.close()
+
+    def _run(self, stopping: threading.Event) -> End:
         while self._tally.left:
+            self._sender.attend()
             if self._call.caller_gone:
                 return End.GONE
             if self._call.cancelled:
                 return End.CANCELLED
-            item = self._retrieval.next(
-                min(LOOK_SECONDS, self._cadence.seconds_left(self._clock.monotonic()))
-            )
-            if item is None:
-                if not self._retrieval.remaining:
+            item = self._ahead.next(min(LOOK_SECONDS, self._cadence.seconds_left(self._clock.monotonic())))
+            if item is None and self._ahead.reading:
+                self._sender.rest()  # a large one: it is readable, and takes its time
+            elif item is None:
+                if not self._ahead.remaining:
                     raise Permanent(f"{self._who}: {len(self._tally.left)} instances were never handed out")
                 end = self._wait(stopping)
                 if end is not None:
                     return end
             elif isinstance(item, Readable):
                 try:
-                    self._note(item.instance, self._sender.send(item.instance, item.part10))
+                    self._note(item.instance, self._sender.send(item))
                 except Unreachable as error:
                     self._tally.reason = self._tally.reason or str(error)
                     return End.GONE if self._call.caller_gone else End.UNREACHABLE
+                finally:
+                    item.content.close()
             else:
                 self._note(item.instance, SubOperation(Verdict.FAILED, item.reason))
             self._report()

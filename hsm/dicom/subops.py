@@ -8,12 +8,12 @@ the peer accepts no stored transfer syntax (:mod:`hsm.dicom.transcode`).
 from __future__ import annotations
 
 import enum
+import itertools
 import queue
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from io import BytesIO
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from pynetdicom import AE, build_context
 from pynetdicom.association import Association
@@ -25,12 +25,16 @@ from hsm.clock import Clock
 from hsm.config import AeConfig, DicomConfig
 from hsm.dicom.call import Call
 from hsm.dicom.contexts import Accepted, Proposal, choose_context, plan_associations
+from hsm.dicom.sendahead import Ahead, Source
+from hsm.dicom.sendhold import Hold, Lost
+from hsm.dicom.sendwire import command_pdus, dataset_pdus, pdu_data_bytes, store_command, store_response
 from hsm.dicom.transcode import CannotTranscode, targets, transcode
 from hsm.dicom.upperlayer import BoundedSocket, Limits, gone, harden, outgoing_socket
-from hsm.errors import Retryable
+from hsm.errors import Corrupt, DriverError, Retryable
 from hsm.log import get_logger
 from hsm.model import InstanceRef
 from hsm.part10 import dataset_offset
+from hsm.ranges import Held, Piece, Range
 from hsm.retrieval import Readable, Unobtainable
 
 log = get_logger(__name__)
@@ -41,6 +45,8 @@ IDLE_SECONDS: Final = 10.0
 LOOK_SECONDS: Final = 0.2
 _ANSWER_BYTES_MAX: Final = 2**20
 _PDU_BYTES: Final = 131072
+TRANSCODE_BYTES_MAX: Final = 256 << 20
+"""Larger instances are not converted: the whole of one is in memory then, several times."""
 
 
 class Unreachable(Retryable):
@@ -73,14 +79,6 @@ def verdict_of(status: int) -> Verdict:
     return Verdict.FAILED
 
 
-class Source(Protocol):
-    """Instances as they become readable; :class:`hsm.retrieval.Retrieval` is one."""
-
-    @property
-    def remaining(self) -> int: ...
-    def next(self, timeout_seconds: float) -> Readable | Unobtainable | None: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Originator:
     """The C-MOVE that a sub-operation belongs to, PS3.7 section 9.1.1.1.8."""
@@ -89,56 +87,115 @@ class Originator:
     message_id: int
 
 
-class _Lost(Exception):
-    """The association ended or the peer did not answer."""
+def _content(instance: InstanceRef, content: Range, target: str) -> Range:
+    """The Part 10 file to send, or its dataset alone made anew where ``target`` is not as stored.
 
-
-def _send(
-    assoc: Association,
-    context: Accepted,
-    instance: InstanceRef,
-    part10: bytes,
-    message_id: int,
-    originator: Originator | None,
-) -> SubOperation:
-    """Send one instance in ``context`` and wait for the peer's answer.
-
-    :raises _Lost: no answer.
+    :raises CannotTranscode: it cannot be converted, or is too large to be.
+    :raises DriverError: it cannot be read.
     """
-    stored = memoryview(part10)[dataset_offset(part10) :]
-    if context.transfer_syntax == instance.transfer_syntax_uid:
-        dataset = BytesIO(stored)
-    else:
+    stored = instance.transfer_syntax_uid
+    if target == stored:
+        return content
+    if content.size > TRANSCODE_BYTES_MAX:
+        raise CannotTranscode(
+            f"{content.size} bytes are too many to convert; the peer accepts nothing as it is stored"
+        )
+    part10 = content.whole()
+    return Held(transcode(memoryview(part10)[dataset_offset(part10) :], stored, target))
+
+
+def _datasets(content: Range, *, part10: bool) -> tuple[int, Iterator[Piece]]:
+    """The length of the dataset and its pieces.
+
+    :raises DriverError: it cannot be read, or is no Part 10 file of ours.
+    """
+    pieces = content.pieces()
+    first = memoryview(next(pieces))
+    start = dataset_offset(first) if part10 else 0
+    if start >= content.size:
+        raise Corrupt("the file holds no dataset")
+    return content.size - start, itertools.chain([first[start:]], pieces)
+
+
+class _Line:
+    """An association that sub-operations go over, and what its peer accepts."""
+
+    def __init__(self, assoc: Association, *, as_acceptor: bool) -> None:
+        self.assoc = assoc
+        self.hold = Hold(assoc, assoc.dimse_timeout or 60.0)
+        self._accepted = _accepted(assoc.accepted_contexts, as_acceptor=as_acceptor)
+        self._chosen: dict[tuple[str, str], Accepted | None] = {}
+        self._data_bytes = pdu_data_bytes(assoc.dimse.maximum_pdu_size)
+        self._message_id = 0
+
+    def send(self, item: Readable, originator: Originator | None) -> SubOperation:
+        """Send one instance and wait for the peer's answer.
+
+        :raises Lost: no answer.
+        """
+        instance = item.instance
+        context = self._context(instance.sop_class_uid, instance.transfer_syntax_uid)
+        if context is None:
+            wanted = f"{instance.sop_class_uid} in {instance.transfer_syntax_uid}"
+            return SubOperation(Verdict.FAILED, f"peer accepts no {wanted}, nor what it converts to")
         try:
-            dataset = BytesIO(transcode(stored, instance.transfer_syntax_uid, context.transfer_syntax))
-        except CannotTranscode as error:
+            content = _content(instance, item.content, context.transfer_syntax)
+            size, pieces = _datasets(content, part10=content is item.content)
+        except (CannotTranscode, DriverError) as error:
             return SubOperation(Verdict.FAILED, str(error))
-    request = C_STORE()
-    request.MessageID = message_id
-    request.AffectedSOPClassUID = instance.sop_class_uid
-    request.AffectedSOPInstanceUID = instance.sop_instance_uid
-    request.Priority = 0
-    if originator is not None:
-        request.MoveOriginatorApplicationEntityTitle = originator.ae_title
-        request.MoveOriginatorMessageID = originator.message_id
-    request.DataSet = dataset
-    assoc.dimse.send_msg(request, context.context_id)
-    status, comment = _answer(assoc, message_id)
+        self._message_id = self._message_id % 0xFFFF + 1
+        move = None if originator is None else (originator.ae_title, originator.message_id)
+        command = store_command(instance.sop_class_uid, instance.sop_instance_uid, self._message_id, move)
+        self.hold.take()
+        alone = self.assoc.dimse.msg_queue.empty()
+        number, room = context.context_id, self._data_bytes
+        try:
+            for buffers in dataset_pdus(pieces, size, number, room, command_pdus(command, number, room)):
+                self.hold.write(buffers)
+        except DriverError as error:
+            # In the middle of a message nothing else can be said.
+            self.hold.cut()
+            return SubOperation(Verdict.FAILED, str(error))
+        return _outcome(*self._answer(number, alone=alone))
+
+    def _context(self, sop_class: str, stored: str) -> Accepted | None:
+        key = (sop_class, stored)
+        if key not in self._chosen:
+            self._chosen[key] = choose_context(self._accepted, sop_class, stored, targets(stored))
+        return self._chosen[key]
+
+    def _answer(self, context_id: int, *, alone: bool) -> tuple[int, str]:
+        """The status and comment of the response: read here, unless there is anything odd about it.
+
+        :raises Lost: none comes, or something else.
+        """
+        if not alone:
+            self.hold.let_go()
+            return _queued_answer(self.assoc, self._message_id)
+        pdu = self.hold.read()
+        response = store_response(pdu, context_id)
+        if response is None or response.message_id != self._message_id:
+            self.hold.hand_over(pdu)
+            return _queued_answer(self.assoc, self._message_id)
+        if self.hold.leftover:
+            self.hold.hand_over(self.hold.read())
+        return response.status, response.comment
+
+
+def _outcome(status: int, comment: str) -> SubOperation:
     verdict = verdict_of(status)
     if verdict is Verdict.COMPLETED:
         return SubOperation(verdict)
     return SubOperation(verdict, f"peer answers {status:04X} {comment}".rstrip())
 
 
-def _answer(assoc: Association, message_id: int) -> tuple[int, str]:
-    """Wait for a C-STORE response: its status and comment.
+def _queued_answer(assoc: Association, message_id: int) -> tuple[int, str]:
+    """Wait for a C-STORE response that pynetdicom reads: its status and comment.
 
-    The time-out counts from the last sign that our bytes still leave, so that a large instance on a
-    slow line is not given up while it is being sent.
+    :raises Lost: none comes, or something else.
     """
     patience = assoc.dimse_timeout or 60.0
     deadline = time.monotonic() + patience
-    unsent = assoc.dul.to_provider_queue.qsize()
     while True:
         try:
             _, response = assoc.dimse.msg_queue.get(timeout=LOOK_SECONDS)
@@ -146,18 +203,14 @@ def _answer(assoc: Association, message_id: int) -> tuple[int, str]:
             response = None
         if isinstance(response, C_STORE) and response.MessageIDBeingRespondedTo == message_id:
             if response.Status is None:
-                raise _Lost("peer answered without a status")
+                raise Lost("peer answered without a status")
             return int(response.Status), str(response.ErrorComment or "")
         if response is not None:
-            raise _Lost(f"peer sent {type(response).__name__} instead of a C-STORE response")
+            raise Lost(f"peer sent {type(response).__name__} instead of a C-STORE response")
         if gone(assoc):
-            raise _Lost("peer ended the association")
-        left = assoc.dul.to_provider_queue.qsize()
-        if left != unsent:
-            unsent, deadline = left, time.monotonic() + patience
-            assoc.dul._idle_timer.restart()  # it counts what comes only, and we are sending
+            raise Lost("peer ended the association")
         if time.monotonic() > deadline:
-            raise _Lost(f"no answer within {patience:g} s")
+            raise Lost(f"no answer within {patience:g} s")
 
 
 def _accepted(contexts: Sequence[PresentationContext], *, as_acceptor: bool) -> list[Accepted]:
@@ -169,38 +222,34 @@ def _accepted(contexts: Sequence[PresentationContext], *, as_acceptor: bool) -> 
     ]
 
 
-def _no_context(instance: InstanceRef) -> SubOperation:
-    wanted = f"{instance.sop_class_uid} in {instance.transfer_syntax_uid}"
-    return SubOperation(Verdict.FAILED, f"peer accepts no {wanted}, nor what it converts to")
-
-
 class SameAssociation:
     """Sends on the association that a C-GET came on, PS3.4 section C.4.3."""
 
     def __init__(self, call: Call) -> None:
-        self._assoc = call.assoc
-        self._accepted = _accepted(call.assoc.accepted_contexts, as_acceptor=True)
-        self._message_id = 0
+        self._line = _Line(call.assoc, as_acceptor=True)
 
-    def send(self, instance: InstanceRef, part10: bytes) -> SubOperation:
+    def send(self, item: Readable) -> SubOperation:
         """:raises Unreachable: the caller is gone, or does not answer (then it is aborted)."""
-        stored = instance.transfer_syntax_uid
-        context = choose_context(self._accepted, instance.sop_class_uid, stored, targets(stored))
-        if context is None:
-            return _no_context(instance)
-        self._message_id = self._message_id % 0xFFFF + 1
+        assoc = self._line.assoc
         try:
-            return _send(self._assoc, context, instance, part10, self._message_id, None)
-        except _Lost as error:
-            if not gone(self._assoc):
-                self._assoc.abort()
+            return self._line.send(item, None)
+        except Lost as error:
+            self._line.hold.let_go()
+            if not gone(assoc):
+                assoc.abort()
             raise Unreachable(str(error)) from error
 
+    def attend(self) -> None:
+        """Let a C-CANCEL, an abort or a release that came meanwhile be noticed."""
+        self._line.hold.attend()
+
     def rest(self) -> None:
-        """Nothing to save: the association is the caller's."""
+        """Nothing can be sent now: pynetdicom listens to the caller."""
+        self._line.hold.let_go()
 
     def close(self) -> None:
-        """The association is the caller's."""
+        """The association remains the caller's."""
+        self._line.hold.close()
 
 
 class _SendingAe(AE):
@@ -211,15 +260,6 @@ class _SendingAe(AE):
         sock = outgoing_socket(assoc, address)
         sock.tls_args = tls_args
         return sock
-
-
-@dataclass(slots=True)
-class _Line:
-    """One association with the destination and what it accepted."""
-
-    assoc: Association
-    accepted: list[Accepted]
-    message_id: int = 0
 
 
 @dataclass(slots=True)
@@ -258,41 +298,43 @@ class Destination:
         self._ae.network_timeout = config.network_timeout_seconds
         self._ae.connection_timeout = min(CONNECT_SECONDS, config.acse_timeout_seconds)
 
-    def send(self, instance: InstanceRef, part10: bytes) -> SubOperation:
+    def send(self, item: Readable) -> SubOperation:
         """Send one instance; an association that broke is made anew once.
 
         :raises Unreachable: no association can be had.
         """
-        group = self._plan.group_of[instance.sop_class_uid]
+        group = self._plan.group_of[item.instance.sop_class_uid]
         reason = ""
         for _ in range(2):
             line = self._lines.get(group)
             if line is None or gone(line.assoc):
                 line = self._lines[group] = self._open(group)
-            stored = instance.transfer_syntax_uid
-            context = choose_context(line.accepted, instance.sop_class_uid, stored, targets(stored))
-            if context is None:
-                return _no_context(instance)
-            line.message_id = line.message_id % 0xFFFF + 1
             try:
-                return _send(line.assoc, context, instance, part10, line.message_id, self._originator)
-            except _Lost as error:
+                return line.send(item, self._originator)
+            except Lost as error:
                 reason = str(error)
-                log.warning("%s: %s while sending %s", self._name(), reason, instance.sop_instance_uid)
+                log.warning("%s: %s while sending %s", self._name(), reason, item.instance.sop_instance_uid)
+                line.hold.let_go()
                 line.assoc.abort()
                 del self._lines[group]
             finally:
                 self._last_used = self._clock.monotonic()
         return SubOperation(Verdict.FAILED, reason)
 
+    def attend(self) -> None:
+        """Nothing that the destination says unasked matters before the next instance."""
+
     def rest(self) -> None:
         """Called while nothing can be sent: long silence would make the destination hang up."""
+        for line in self._lines.values():
+            line.hold.let_go()
         if self._lines and self._clock.monotonic() - self._last_used > IDLE_SECONDS:
             self.close()
 
     def close(self) -> None:
         """Release what is open."""
         for line in self._lines.values():
+            line.hold.close()
             line.assoc.release()
         self._lines.clear()
 
@@ -310,7 +352,7 @@ class Destination:
         if not assoc.is_established:
             _tidy(assoc)
             raise Unreachable(f"{self._name()}: {_why(assoc)}")
-        return _Line(assoc, _accepted(assoc.accepted_contexts, as_acceptor=False))
+        return _Line(assoc, as_acceptor=False)
 
     def _name(self) -> str:
         return f"{self._peer.ae_title} at {self._peer.host}:{self._peer.port}"
@@ -365,6 +407,7 @@ def deliver(
     """
     delivered = 0
     failed: list[tuple[str, str]] = []
+    source = Ahead(source)
     try:
         while source.remaining:
             if stop():
@@ -377,7 +420,10 @@ def deliver(
             if isinstance(item, Unobtainable):
                 failed.append((uid, item.reason))
                 continue
-            outcome = destination.send(item.instance, item.part10)
+            try:
+                outcome = destination.send(item)
+            finally:
+                item.content.close()
             if outcome.verdict is Verdict.FAILED:
                 failed.append((uid, outcome.reason))
             else:
@@ -386,5 +432,6 @@ def deliver(
     except Unreachable as error:
         return DeliveryResult(delivered, tuple(failed), unreachable=str(error))
     finally:
+        source.close()
         destination.close()
     return DeliveryResult(delivered, tuple(failed))

@@ -125,13 +125,24 @@ class Wait:
                 self.got.lost[uid] = found.reason
             else:
                 assert isinstance(found, Readable)
-                assert hashlib.sha256(found.part10).digest() == found.instance.digest, "never served"
-                self.got.files[uid] = found.part10
+                part10 = _content(found)
+                assert hashlib.sha256(part10).digest() == found.instance.digest, "never served"
+                self.got.files[uid] = part10
         self.got.waiting = self.retrieval.remaining
         return self.got
 
     def close(self) -> None:
         self.retrieval.close()
+
+
+def _content(found: Any) -> bytes:
+    """The whole file of a :class:`Readable`, closed."""
+    if hasattr(found, "part10"):
+        return bytes(found.part10)
+    try:
+        return bytes(found.content.whole())
+    finally:
+        found.content.close()
 
 
 def dataset(size: int, seed: int) -> bytes:

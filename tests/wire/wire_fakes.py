@@ -23,6 +23,7 @@ from hsm.errors import BadInput
 from hsm.ingest import StoreOutcome
 from hsm.model import Header, InstanceRef, Priority
 from hsm.part10 import file_head
+from hsm.ranges import Held
 from hsm.retrieval import Readable, Unobtainable
 
 IMPLICIT = "1.2.840.10008.1.2"
@@ -141,7 +142,7 @@ class FakeRetrieval:
         owner = self._owner
         with owner.condition:
             found = self._look()
-            if found is None and self._left:
+            if found is None and self._left and timeout_seconds:  # to look ahead is not to wait
                 owner.waits += 1
                 owner.condition.notify_all()
                 if owner.on_wait is not None:
@@ -159,7 +160,7 @@ class FakeRetrieval:
                 return Unobtainable(instance, self._owner.lost[uid])
             if uid not in self._owner.held:
                 self._left.remove(instance)
-                return Readable(instance, self._owner.ingest.stored[uid].part10)
+                return Readable(instance, Held(self._owner.ingest.stored[uid].part10))
         return None
 
     def waiting_for(self) -> str:

@@ -1,0 +1,207 @@
+"""One instance's bytes, wherever they lie: small ones in memory, large ones in an open file or a store.
+
+What is digest-checked and then read a second time (because it is too large to be kept) is checked
+again while it is read, and its last piece is given only if the digest still matches: nobody gets all
+of something that is not what was stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from typing import Final, Protocol
+
+from drivers.base import Store
+from hsm.errors import Corrupt, Retryable
+
+HELD_BYTES_MAX: Final = 4 << 20
+"""Instances up to this size are read once and kept in memory until they are sent."""
+PIECE_BYTES: Final = 1 << 20
+"""The largest piece of a larger one."""
+
+Piece = bytes | memoryview
+
+
+class Range(Protocol):
+    """Bytes that can be read from the beginning, any number of times, until :meth:`close`."""
+
+    @property
+    def size(self) -> int: ...
+
+    def pieces(self) -> Iterator[Piece]:
+        """All bytes; a piece may be overwritten when the next one is asked for.
+
+        :raises DriverError: they cannot be read.
+        """
+        ...
+
+    def whole(self) -> bytes:
+        """All bytes in memory: for small ones, and for what has to be converted.
+
+        :raises DriverError: they cannot be read.
+        """
+        ...
+
+    def close(self) -> None:
+        """Idempotent."""
+        ...
+
+
+class Held:
+    """Bytes in memory."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    @property
+    def size(self) -> int:
+        return len(self._data)
+
+    def pieces(self) -> Iterator[Piece]:
+        yield self._data
+
+    def whole(self) -> bytes:
+        return self._data
+
+    def close(self) -> None:
+        pass
+
+
+class FileRange:
+    """``size`` bytes from ``offset`` of an open file, which is closed with it. One reader at a time."""
+
+    def __init__(self, descriptor: int, offset: int, size: int, where: str) -> None:
+        self._descriptor: int | None = descriptor
+        self._offset = offset
+        self._size = size
+        self._where = where
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    def pieces(self) -> Iterator[Piece]:
+        """:raises Retryable: the disk failed. :raises Corrupt: the file is shorter than it was."""
+        if self._descriptor is None:
+            raise ValueError(f"{self._where} is closed")
+        done, buffer = 0, memoryview(bytearray(min(PIECE_BYTES, self._size)))
+        while done < self._size:
+            wanted = buffer[: self._size - done]
+            try:
+                length = os.preadv(self._descriptor, [wanted], self._offset + done)
+            except OSError as error:
+                raise Retryable(f"{self._where}: {error.strerror}") from error
+            if not length:
+                at, left = self._offset + done, self._size - done
+                raise Corrupt(f"{self._where} ends at {at}; {left} bytes more were expected")
+            yield wanted[:length]
+            done += length
+
+    def whole(self) -> bytes:
+        """:raises Retryable: the disk failed. :raises Corrupt: the file is shorter than it was."""
+        if self._descriptor is None:
+            raise ValueError(f"{self._where} is closed")
+        try:
+            data = os.pread(self._descriptor, self._size, self._offset)
+        except OSError as error:
+            raise Retryable(f"{self._where}: {error.strerror}") from error
+        if len(data) == self._size:
+            return data
+        return b"".join(bytes(piece) for piece in self.pieces())  # a signal, or it has shrunk
+
+    def close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class StoreRange:
+    """``size`` bytes from ``offset`` of an object, asked of its store each time."""
+
+    def __init__(self, store: Store, key: str, offset: int, size: int) -> None:
+        self._store = store
+        self._key = key
+        self._offset = offset
+        self._size = size
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    def pieces(self) -> Iterator[Piece]:
+        yield from self._store.get(self._key, self._offset, self._size)
+
+    def whole(self) -> bytes:
+        return b"".join(self._store.get(self._key, self._offset, self._size))
+
+    def close(self) -> None:
+        pass
+
+
+class Rechecked:
+    """A range that was checked and is checked again whenever it is read."""
+
+    def __init__(self, inner: Range, digest: bytes, on_damage: Callable[[], None]) -> None:
+        self._inner = inner
+        self._digest = digest
+        self._on_damage = on_damage
+
+    @property
+    def size(self) -> int:
+        return self._inner.size
+
+    def pieces(self) -> Iterator[Piece]:
+        """:raises Corrupt: instead of the last piece, when what is read now is something else."""
+        digest, left = hashlib.sha256(), self._inner.size
+        for piece in self._inner.pieces():
+            digest.update(piece)
+            left -= len(piece)
+            if left <= 0 and digest.digest() != self._digest:
+                self._on_damage()
+                raise Corrupt("other bytes than a moment ago, when they were checked")
+            yield piece
+
+    def whole(self) -> bytes:
+        return b"".join(bytes(piece) for piece in self.pieces())
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+def checked(source: Range, digest: bytes, on_damage: Callable[[], None]) -> Range | None:
+    """``source``, read through and found to have this SHA-256; None (and closed) when it has another.
+
+    :param on_damage: called when the bytes are others, now or when they are read again.
+    :raises DriverError: it cannot be read; it is closed then.
+    """
+    try:
+        if source.size <= HELD_BYTES_MAX:
+            data = source.whole()
+            if hashlib.sha256(data).digest() == digest:
+                source.close()
+                return Held(data)
+        else:
+            running = hashlib.sha256()
+            for piece in source.pieces():
+                running.update(piece)
+            if running.digest() == digest:
+                return Rechecked(source, digest, on_damage)
+    except BaseException:
+        source.close()
+        raise
+    source.close()
+    on_damage()
+    return None
+
+
+def open_range(path: str | os.PathLike[str], offset: int, size: int) -> FileRange:
+    """A part of a file.
+
+    :raises OSError: it cannot be opened.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    return FileRange(descriptor, offset, size, os.fspath(path))
