@@ -27,6 +27,7 @@ from hsm.config import DicomConfig
 from hsm.dicom.admission import TOO_MANY, Rejection, admit, choose
 from hsm.dicom.call import Call
 from hsm.dicom.contexts import QUERY_RETRIEVE, VERIFICATION, Operation, Proposal, is_storage_class
+from hsm.dicom.lane import install
 from hsm.dicom.retrieve import Deliveries, Retrievals, Retrieve, Select
 from hsm.dicom.rights import NOT_AUTHORIZED, AeBook
 from hsm.dicom.search import Find, Search
@@ -159,8 +160,25 @@ class DicomServer:
         assoc.dimse_timeout = config.dimse_timeout_seconds
         assoc.network_timeout = config.network_timeout_seconds
         assoc.acceptor.maximum_length = config.max_pdu_bytes
-        harden(assoc, Limits(config.max_pdu_bytes, config.max_dataset_bytes), client)
+        limits = Limits(config.max_pdu_bytes, config.max_dataset_bytes)
+        harden(assoc, limits, client)
+        assert isinstance(assoc.dul.socket, BoundedSocket)
+        install(assoc, assoc.dul.socket, self._storage, self, limits)
         setattr(assoc, "_serve_request", lambda message, context_id: self._serve(assoc, message, context_id))  # noqa: B010
+
+    def rights(self, assoc: Association) -> frozenset[str]:
+        """What the peer of an association may do."""
+        return self._book.rights((assoc.requestor.ae_title or "").strip())
+
+    def enter(self, assoc: Association) -> None:
+        """A request is under way: :meth:`stop` waits for it."""
+        self._busy.add(assoc)
+
+    def leave(self, assoc: Association) -> None:
+        self._busy.discard(assoc)
+
+    def is_busy(self, assoc: Association) -> bool:
+        return assoc in self._busy
 
     def has_room_for_connection(self) -> bool:
         """Whether one more TCP connection is taken; half-open ones live for the ACSE timeout."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
 from hsm.dicom.call import Call
 from hsm.dicom.contexts import is_storage_class
 from hsm.dicom.header import read_header
 from hsm.dicom.rights import NOT_AUTHORIZED
+from hsm.dicom.scan import Scan
 from hsm.dicom.upperlayer import CappedBuffer
 from hsm.errors import BadInput, Conflict, DriverError, HsmError, NoSpace
 from hsm.ingest import StoreOutcome
@@ -24,18 +28,118 @@ CLASS_NOT_SUPPORTED: Final = 0x0122
 OUT_OF_RESOURCES: Final = 0xA700
 NOT_OF_ITS_CLASS: Final = 0xA900
 CANNOT_UNDERSTAND: Final = 0xC000
+PIECE_BYTES: Final = 1 << 20
+
+
+class Arrival(Protocol):
+    """One instance whose bytes come in; :class:`hsm.ingest.Arrival` is one."""
+
+    def write(self, parts: Sequence[memoryview]) -> None: ...
+
+    def dataset(self) -> AbstractContextManager[memoryview]: ...
+
+    def keep(self, header: Header, source_ae: str) -> StoreOutcome: ...
+
+    def close(self) -> None: ...
 
 
 class Ingest(Protocol):
     """Where received instances become durable; :class:`hsm.ingest.Ingest` is one."""
 
-    def store(
-        self, header: Header, transfer_syntax_uid: str, dataset: bytes | memoryview, source_ae: str
-    ) -> StoreOutcome: ...
+    def begin(self, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> Arrival: ...
 
 
 class Mismatch(HsmError):
     """The request names another instance or class than its dataset does."""
+
+
+class Reception:
+    """One C-STORE under way: takes the dataset as it comes, and has an answer when it is complete.
+
+    Nothing that it is given makes it raise: what goes wrong is in the answer, and the rest of the
+    dataset is let pass.
+    """
+
+    def __init__(
+        self,
+        ingest: Ingest,
+        calling: str,
+        transfer_syntax: str,
+        sop_class_uid: str,
+        sop_instance_uid: str,
+        bytes_max: int,
+        refusal: tuple[int, str] | None,
+    ) -> None:
+        self._ingest = ingest
+        self._calling = calling
+        self._syntax = transfer_syntax
+        self._class, self._uid = sop_class_uid, sop_instance_uid
+        self._bytes_max = bytes_max
+        self._refusal = refusal
+        self._scan = Scan(transfer_syntax)
+        self._arrival: Arrival | None = None
+        self._failure: Exception | None = None
+        self.size = 0
+        """Bytes of the dataset so far."""
+
+    def feed(self, pieces: Sequence[memoryview]) -> None:
+        """The next bytes of the dataset; they are not used after the call returns."""
+        self.size += sum(map(len, pieces))
+        if self._refusal is not None or self._failure is not None:
+            return
+        try:
+            if self.size > self._bytes_max:
+                raise NoSpace("dataset is larger than max_dataset_bytes allows")
+            if self._arrival is None:
+                self._arrival = self._ingest.begin(self._class, self._uid, self._syntax)
+            for piece in pieces:
+                self._scan.feed(piece)
+            self._arrival.write(pieces)
+        except Exception as error:  # noqa: BLE001  finish() tells it
+            self._failure = error
+            self._let_go()
+
+    def finish(self) -> tuple[int, str]:
+        """Keep the instance, whose dataset is complete; status and comment of the response.
+
+        Success is said only after ingest says that it is durable.
+        """
+        if self._refusal is not None:
+            return self._refusal
+        try:
+            outcome = self._keep()
+        except (HsmError, DriverError) as error:
+            status = status_of(error)
+            log.warning("C-STORE of %s from %s refused (%04X): %s", self._uid, self._calling, status, error)
+            return status, str(error)
+        except Exception:
+            log.exception("C-STORE of %s from %s failed", self._uid, self._calling)
+            return PROCESSING_FAILURE, "internal error, see the archive's log"
+        finally:
+            self._let_go()
+        log.debug("C-STORE of %s from %s: %s", self._uid, self._calling, outcome.value)
+        return SUCCESS, ""
+
+    def close(self) -> None:
+        """The peer is gone: nothing is kept."""
+        self._let_go()
+
+    def _keep(self) -> StoreOutcome:
+        if self._failure is not None:
+            raise self._failure
+        if self._arrival is None:
+            raise BadInput("C-STORE without a dataset")
+        header = self._scan.header()
+        if header is None:
+            with self._arrival.dataset() as dataset:
+                header = read_header(dataset, self._syntax)
+        check_identity(header, self._class, self._uid)
+        return self._arrival.keep(header, self._calling)
+
+    def _let_go(self) -> None:
+        arrival, self._arrival = self._arrival, None
+        if arrival is not None:
+            arrival.close()
 
 
 class Storage:
@@ -44,40 +148,46 @@ class Storage:
     def __init__(self, ingest: Ingest) -> None:
         self._ingest = ingest
 
+    def receive(
+        self,
+        calling: str,
+        rights: frozenset[str],
+        transfer_syntax: str,
+        sop_class_uid: str,
+        sop_instance_uid: str,
+        bytes_max: int,
+    ) -> Reception:
+        """A C-STORE in a storage context begins."""
+        refusal = None if "store" in rights else (NOT_AUTHORIZED, f"{calling} may not store")
+        return Reception(
+            self._ingest, calling, transfer_syntax, sop_class_uid, sop_instance_uid, bytes_max, refusal
+        )
+
     def serve(self, call: Call, rights: frozenset[str]) -> None:
-        """Store one instance and answer; success is sent only after ingest says it is durable."""
+        """Store one instance that pynetdicom gathered, and answer."""
         request = call.request
-        if "store" not in rights:
-            call.reply(NOT_AUTHORIZED, f"{call.calling} may not store")
-            return
-        if not is_storage_class(call.abstract_syntax):
+        if "store" in rights and not is_storage_class(call.abstract_syntax):
             call.reply(CLASS_NOT_SUPPORTED)
             return
-        uid = str(request.AffectedSOPInstanceUID)
-        try:
-            outcome = self._store(call)
-        except (HsmError, DriverError) as error:
-            status = status_of(error)
-            log.warning("C-STORE of %s from %s refused (%04X): %s", uid, call.calling, status, error)
-            call.reply(status, str(error))
-        except Exception:
-            log.exception("C-STORE of %s from %s failed", uid, call.calling)
-            call.reply(PROCESSING_FAILURE, "internal error, see the archive's log")
-        else:
-            log.debug("C-STORE of %s from %s: %s", uid, call.calling, outcome.value)
-            call.reply(SUCCESS)
-
-    def _store(self, call: Call) -> StoreOutcome:
-        buffer = call.request.DataSet
-        if isinstance(buffer, CappedBuffer) and buffer.overflowed:
-            raise NoSpace("dataset is larger than max_dataset_bytes allows")
-        dataset = buffer.getvalue()
-        if not dataset:
-            raise BadInput("C-STORE without a dataset")
-        header = read_header(dataset, call.transfer_syntax)
-        named = (call.request.AffectedSOPClassUID, call.request.AffectedSOPInstanceUID)
-        check_identity(header, *(str(uid).strip(" \0") for uid in named))
-        return self._ingest.store(header, call.transfer_syntax, dataset, call.calling)
+        buffer = request.DataSet
+        sop_class, sop_instance = (
+            str(uid).strip(" \0") for uid in (request.AffectedSOPClassUID, request.AffectedSOPInstanceUID)
+        )
+        too_large = isinstance(buffer, CappedBuffer) and buffer.overflowed
+        reception = self.receive(
+            call.calling,
+            rights,
+            call.transfer_syntax,
+            sop_class,
+            sop_instance,
+            -1 if too_large else sys.maxsize,
+        )
+        dataset = memoryview(buffer.getvalue()) if buffer is not None else memoryview(b"")
+        if dataset or too_large:
+            reception.feed(
+                [dataset[start : start + PIECE_BYTES] for start in range(0, len(dataset), PIECE_BYTES)]
+            )
+        call.reply(*reception.finish())
 
 
 def check_identity(header: Header, sop_class_uid: str, sop_instance_uid: str) -> None:

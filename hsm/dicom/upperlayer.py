@@ -25,7 +25,7 @@ from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_messages import DIMSEMessage
 from pynetdicom.fsm import StateMachine
 from pynetdicom.pdu import A_ABORT_RQ
-from pynetdicom.pdu_primitives import A_P_ABORT
+from pynetdicom.pdu_primitives import A_P_ABORT, P_DATA
 from pynetdicom.transport import AddressInformation, AssociationSocket
 
 from hsm.log import get_logger, neutral
@@ -38,9 +38,12 @@ log = get_logger(__name__)
 PDU_BYTES_TOLERATED: Final = 4 * 2**20
 """PDUs up to this size are read even where we announced less; larger ones end the association."""
 COMMAND_BYTES_MAX: Final = 64 * 1024
+GATHERED_BYTES_MAX: Final = 64 * 2**20
+"""Of a message that pynetdicom gathers in memory: of a query, or of a C-STORE that its receive lane
+(:mod:`hsm.dicom.lane`), which keeps none in memory, does not take."""
 _RECEIVE_BYTES: Final = 2**20
-_INVALID_PDU: Final = "Evt19"
-_CLOSED: Final = "Evt17"
+INVALID_PDU: Final = "Evt19"
+CLOSED: Final = "Evt17"
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,21 @@ class BoundedSocket(AssociationSocket):
     """An association's socket with limits on size and time."""
 
     pdu_bytes_max = PDU_BYTES_TOLERATED
+    held = b""
+    """Bytes that somebody has read too early: they come before what the socket has."""
+
+    def hold(self, data: bytes) -> None:
+        """Put bytes before all that is to be read."""
+        self.held = data + self.held
+
+    def take_held(self) -> bytes:
+        held, self.held = self.held, b""
+        return held
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is something to read."""
+        return bool(self.held) or bool(super().ready)
 
     def recv(self, nr_bytes: int) -> bytearray:
         """Read exactly ``nr_bytes``, or what came before the peer closed.
@@ -87,10 +105,11 @@ class BoundedSocket(AssociationSocket):
             raise OSError("connection is closed")
         if nr_bytes > self.pdu_bytes_max:
             # Queued before the caller's "closed", so that the peer is told A-ABORT first.
-            self.event_queue.put(_INVALID_PDU)
+            self.event_queue.put(INVALID_PDU)
             raise OSError(f"a PDU of {nr_bytes} bytes is announced; at most {self.pdu_bytes_max} are read")
-        deadline = time.monotonic() + self._patience()
-        received = bytearray()
+        deadline = time.monotonic() + self.patience()
+        received = bytearray(self.held[:nr_bytes])
+        self.held = self.held[nr_bytes:]
         while len(received) < nr_bytes:
             sock.settimeout(max(0.001, deadline - time.monotonic()))
             piece = sock.recv(min(nr_bytes - len(received), _RECEIVE_BYTES))
@@ -105,10 +124,10 @@ class BoundedSocket(AssociationSocket):
         try:
             if self.socket is None:
                 raise OSError("connection is closed")
-            self.socket.settimeout(self._patience())
+            self.socket.settimeout(self.patience())
             self.socket.sendall(bytestream)
         except OSError:
-            self.event_queue.put(_CLOSED)
+            self.event_queue.put(CLOSED)
 
     def connect(self, primitive: Any) -> None:
         super().connect(primitive)
@@ -131,7 +150,7 @@ class BoundedSocket(AssociationSocket):
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
 
-    def _patience(self) -> float:
+    def patience(self) -> float:
         """Seconds for one PDU: the ACSE timeout until the association stands, then the network's."""
         assoc = self.assoc
         return (assoc.network_timeout if assoc.is_established else assoc.acse_timeout) or 60.0
@@ -167,24 +186,39 @@ class BoundedDimse(DIMSEServiceProvider):
         self._limits = limits
 
     def receive_primitive(self, primitive: Any) -> None:
-        """Take a P-DATA primitive; one that makes no sense aborts the association."""
+        """Take a P-DATA primitive; one that makes no sense aborts the association.
+
+        Its PDVs are taken one by one: the original drops those that follow a complete message.
+        """
+        for pdv in primitive.presentation_data_value_list:
+            single: Any = P_DATA()
+            single.presentation_data_value_list = [list(pdv)]
+            if not self._receive(single, pdv[1][:1]):
+                self.message = None
+                self.dul.event_queue.put(INVALID_PDU)
+                return
+
+    def _receive(self, primitive: Any, control: bytes) -> bool:
         if self.message is None:
             self.message = DIMSEMessage()
-            self.message.data_set = CappedBuffer(self._limits.dataset_bytes)
+            self.message.data_set = CappedBuffer(min(self._limits.dataset_bytes, GATHERED_BYTES_MAX))
             self.message.encoded_command_set = CappedBuffer(COMMAND_BYTES_MAX)
+        name = peer_name(self.assoc)
+        # PS3.8 section E.2: a message is its command, then its data. Its class is set by its command.
+        commanded = type(self.message) is not DIMSEMessage
+        if control and commanded is bool(control[0] & 1):
+            log.warning("%s sent %s", name, "a command amid data" if commanded else "data without a command")
+            return False
         commands = self.message.encoded_command_set
         try:
             super().receive_primitive(primitive)
         except Exception as error:  # noqa: BLE001  whatever a damaged message makes the decoder raise
-            log.warning(
-                "%s sent a message that cannot be decoded: %s", peer_name(self.assoc), neutral(str(error))
-            )
-            self.message = None
-            self.dul.event_queue.put(_INVALID_PDU)
-            return
+            log.warning("%s sent a message that cannot be decoded: %s", name, neutral(str(error)))
+            return False
         if isinstance(commands, CappedBuffer) and commands.overflowed:
-            log.warning("%s sent a command set beyond %d bytes", peer_name(self.assoc), COMMAND_BYTES_MAX)
-            self.dul.event_queue.put(_INVALID_PDU)
+            log.warning("%s sent a command set beyond %d bytes", name, COMMAND_BYTES_MAX)
+            return False
+        return True
 
 
 class SendingDimse(BoundedDimse):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import struct
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,14 @@ class FakeIngest:
     def __init__(self) -> None:
         self.stored: dict[str, Stored] = {}
         self.before: Callable[[Header], None] = lambda header: None
+        self.begun = 0
+        self.closed = 0
+        """Arrivals that began and were let go again; the two are equal when nothing is under way."""
         self._lock = threading.Lock()
+
+    def begin(self, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> FakeArrival:
+        self.begun += 1
+        return FakeArrival(self, transfer_syntax_uid)
 
     def store(
         self, header: Header, transfer_syntax_uid: str, dataset: bytes | memoryview, source_ae: str
@@ -65,6 +73,29 @@ class FakeIngest:
                 header, transfer_syntax_uid, bytes(dataset), source_ae
             )
         return StoreOutcome.DUPLICATE if known else StoreOutcome.STORED
+
+
+class FakeArrival:
+    """Gathers an instance for a :class:`FakeIngest`."""
+
+    def __init__(self, ingest: FakeIngest, transfer_syntax_uid: str) -> None:
+        self._ingest = ingest
+        self._syntax = transfer_syntax_uid
+        self._bytes = bytearray()
+
+    def write(self, parts: Sequence[memoryview]) -> None:
+        for part in parts:
+            self._bytes += part
+
+    @contextlib.contextmanager
+    def dataset(self) -> Iterator[memoryview]:
+        yield memoryview(bytes(self._bytes))
+
+    def keep(self, header: Header, source_ae: str) -> StoreOutcome:
+        return self._ingest.store(header, self._syntax, bytes(self._bytes), source_ae)
+
+    def close(self) -> None:
+        self._ingest.closed += 1
 
 
 class FakeArchive:
