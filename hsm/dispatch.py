@@ -35,7 +35,7 @@ class Picture:
     work: tuple[planner.Work, ...]
     volumes: tuple[planner.VolumeAt, ...]
     ready: tuple[int, ...]
-    """Recalls of packages that can be read already."""
+    """Requests that need nothing any more: recalls of what can be read already, copies that are there."""
     hopeless: tuple[tuple[int, str], ...]
     """Requests that nothing can serve, and why."""
     awaited: tuple[int, ...]
@@ -72,6 +72,9 @@ def look(session: Session, pools: Pools, staging: Staging, now: datetime) -> Pic
         package = placement.package(session, order.package_pk)
         held = copies[order.package_pk]
         if order.kind is RequestKind.RECALL and (staging.complete(package.key) or _on_disk(pools, held)):
+            ready.append(order.pk)
+            continue
+        if order.kind is RequestKind.COPY and _enough(order, held):
             ready.append(order.pk)
             continue
         if order.kind is RequestKind.COPY:
@@ -159,6 +162,18 @@ def _write(
         position=written.position if written else None,
         not_on=frozenset(copy.volume_name for copy in held) if to is None else frozenset(),
     )
+
+
+def _enough(order: Order, held: Sequence[CopyAt]) -> bool:
+    """Whether the pool has as many verified copies as policy wanted when it asked: a request whose end
+    was lost in a crash must not make one more."""
+    good = [
+        copy
+        for copy in held
+        if copy.pool == order.pool and copy.state == CopyState.VERIFIED and copy.volume_state in GOOD_VOLUMES
+    ]
+    wanted: int = order.detail.get(queue.COPIES, 1)
+    return len(good) >= wanted
 
 
 def _begun(order: Order, held: Sequence[CopyAt], state: CopyState) -> list[CopyAt]:

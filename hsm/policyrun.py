@@ -239,7 +239,9 @@ class Policies:
     ) -> Iterator[int]:
         """The new requests that a decision needs: one a package and missing copy."""
         packages = placement.packages_of_studies(session, [candidate.study_pk])
-        goals: dict[str, Any] = {"goals": dict(policy.goals)}
+        detail: dict[str, Any] = {"goals": dict(policy.goals)}
+        if decision.action is Action.COPY:
+            detail[queue.COPIES] = policy.wanted(decision.pool)
         for package in packages:
             there = [
                 copy
@@ -268,7 +270,7 @@ class Policies:
                     study_pk=candidate.study_pk,
                     package_pk=package.pk,
                     pool=decision.pool,
-                    detail=goals,
+                    detail=detail,
                 )
                 if made:
                     yield pk

@@ -31,6 +31,8 @@ ATTEMPTS_MAX: dict[RequestKind, int | None] = {
     # With the longest pause between attempts: a destination may be away for a day and a half.
     RequestKind.DELIVER: 220,
 }
+COPIES = "copies"
+"""In a copy request's detail: how many verified copies its pool is to have."""
 TRIED = "tried"
 """In a request's detail: copies that gave wrong bytes and are not read again for it."""
 TROUBLE = "trouble"

@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from drivers.base import Library
 from drivers.simulated.faults import Fault
@@ -208,7 +208,10 @@ class World:
         home = self.home
         home.mkdir(exist_ok=True)
         config = _config(home, self.url, self.shape)
-        self.catalog = TappedCatalog(open_engine(self.url), self.clock)
+        engine = open_engine(self.url)
+        if engine.dialect.name == "sqlite":
+            event.listen(engine, "connect", _relax)
+        self.catalog = TappedCatalog(engine, self.clock)
         self.catalog.fuse = self.fuse
         self.bell = Bell()
         opened = open_pools(config, self.catalog)
@@ -472,6 +475,11 @@ class World:
 def _short(key: str) -> str:
     """``7.p0001`` of a package's key: study number and package number."""
     return key.removeprefix(f"{ROOT}.").removesuffix(".tar")
+
+
+def _relax(connection: Any, _record: Any) -> None:
+    """As :func:`tests.sim.conftest._no_fsync`."""
+    connection.execute("PRAGMA synchronous = OFF")
 
 
 def _handless(tapped: TappedLibrary) -> Any:
