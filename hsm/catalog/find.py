@@ -200,7 +200,8 @@ def _pages(session: Session, query: Select[int]) -> Iterator[Sequence[int]]:
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text("SET LOCAL cursor_tuple_fraction = 1"))
     options = {"stream_results": True, "max_row_buffer": 1}
-    with session.execute(query, execution_options=options) as result:
+    # Of the connection: the session would read all of SQLite's rows before it gave one.
+    with session.connection().execute(query, execution_options=options) as result:
         keys = result.scalars()
         size = ROWS_AT_FIRST
         while page := keys.fetchmany(size):

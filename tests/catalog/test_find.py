@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import uuid
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -402,6 +403,31 @@ def _note(
     _many: bool,
 ) -> None:
     statements.append(statement)
+
+
+def test_matches_are_not_read_before_they_are_wanted(sqlite_catalog: Catalog) -> None:
+    """SQLite counts its steps: a thousand more studies must not make the first match dearer."""
+
+    def steps_to_the_first() -> int:
+        with sqlite_catalog.read() as session:
+            raw: Any = session.connection().connection.dbapi_connection
+            steps = itertools.count()
+            raw.set_progress_handler(lambda: next(steps) and 0, 1)
+            next(find.find(session, Level.STUDY, {}, TIERS))
+            raw.set_progress_handler(None, 1)
+            return next(steps)
+
+    with sqlite_catalog.write() as session:
+        rows = Rows(session)
+        patient = rows.patient("1")
+        for number in range(find.ROWS_AT_FIRST):
+            rows.study(patient, f"1.{number}")
+    few = steps_to_the_first()
+    with sqlite_catalog.write() as session:
+        rows.session = session
+        for number in range(1000, 2000):
+            rows.study(patient, f"1.{number}")
+    assert steps_to_the_first() < few * 1.5
 
 
 def test_a_consumer_that_stops_early_leaves_the_session_usable(rows: Rows) -> None:

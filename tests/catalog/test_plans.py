@@ -20,13 +20,14 @@ from hsm.catalog.engine import Catalog
 from hsm.model import Tier
 from hsm.terms import AnyOf, Exact, Field, Level, Range, Term, Wildcard
 
-SHAPE = Shape(4000, studies_per_day=20)
+SHAPE = Shape(3000, studies_per_day=20)
 TIERS = {"online": Tier.ONLINE, "nearline": Tier.NEARLINE, "vault": Tier.OFFLINE}
 STUDY = 1234
 LARGE = "patient|study|series|instance|package|copy"
 # A scan of a table, or of an index from end to end: PostgreSQL names a condition where it has one.
 WHOLE = re.compile(
-    rf"Seq Scan on ({LARGE})\b|SCAN ({LARGE})\b|Index (Only )?Scan using \w+ on ({LARGE})\b(?!.*\n *Index Cond)"
+    rf"Seq Scan on ({LARGE})\b|SCAN ({LARGE})\b"
+    rf"|Index (Only )?Scan using \w+ on ({LARGE})\b(?!.*\n *Index Cond)"
 )
 
 Wanted = dict[Field, Term]
