@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import importlib.metadata
 import os
+import select
 import signal
 import threading
 from collections.abc import Callable, Mapping
@@ -67,6 +69,8 @@ class Daemon:
         try:
             self._build()
         except BaseException:
+            if hasattr(self, "catalog"):
+                self.catalog.close()
             os.close(self._lock)
             raise
 
@@ -131,11 +135,14 @@ class Daemon:
     def start(self) -> None:
         """Take over what the last daemon left, then serve.
 
-        :raises ConfigError: a port or socket is taken.
+        :raises ConfigError: a port or socket is taken, or the catalog does not answer.
         """
         self._started_at = self._clock.now()
-        with self.catalog.write() as session:
-            left = queue.give_back_all_active(session, self._clock.now(), ACTOR)
+        try:
+            with self.catalog.write() as session:
+                left = queue.give_back_all_active(session, self._clock.now(), ACTOR)
+        except SQLAlchemyError as error:
+            raise ConfigError(f"catalog: {getattr(error, 'orig', error)}") from error
         if left:
             log.info("%d requests of the last daemon are queued again", left)
         self._inventory()
@@ -150,14 +157,20 @@ class Daemon:
         self.api.start()
 
     def stop(self) -> None:
-        """Finish or hand back what is in flight, and leave every volume with its index written."""
-        self.api.stop()
-        self.scheduler.stop()
-        self.dicom.stop(STOP_GRACE_SECONDS)
-        self.workers.stop()
-        self.custody.unmount_all()
-        self.catalog.close()
-        os.close(self._lock)
+        """Finish or hand back what is in flight, and leave every volume with its index written.
+
+        Also after a start that failed in mid-way. Nobody new comes in first; the workers stop after the
+        associations, which may wait for them; the lock goes last. A step that fails does not keep the
+        others from being done.
+        """
+        with contextlib.ExitStack() as last_first:
+            last_first.callback(os.close, self._lock)
+            last_first.callback(self.catalog.close)
+            last_first.callback(self.custody.unmount_all)
+            last_first.callback(self.workers.stop)
+            last_first.callback(self.dicom.stop, STOP_GRACE_SECONDS)
+            last_first.callback(self.scheduler.stop)
+            last_first.callback(self.api.stop)
 
     def reload(self) -> dict[str, Any]:
         """Read configuration and policies again and take over what can be changed while running.
@@ -349,12 +362,12 @@ def run(
     :raises ConfigError: the configuration, the machine or another daemon forbids the start.
     """
     clock = SystemClock()
-    config = load(config_path, environ)
-    logs.set_up(config.log.level, config.log.format)
-    notifier = Notifier(environ, clock)
     asked = _Asked()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, asked.note)
+    config = load(config_path, environ)
+    logs.set_up(config.log.level, config.log.format)
+    notifier = Notifier(environ, clock)
     daemon = Daemon(config, environ, clock)
     try:
         daemon.start()
@@ -378,23 +391,30 @@ def run(
 
 
 class _Asked:
-    """What signals have asked for; set in handlers, read in the main loop."""
+    """What signals have asked for; set in handlers, read in the main loop.
+
+    Handlers run between any two steps of the main thread, also while it holds a lock: they only set
+    flags and write a byte into a pipe, never take a lock as :class:`threading.Event` does.
+    """
 
     def __init__(self) -> None:
         self.stop = False
         self._reload = False
-        self._rung = threading.Event()
+        self._seen, self._rung = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def note(self, number: int, _frame: object) -> None:
         if number == signal.SIGHUP:
             self._reload = True
         else:
             self.stop = True
-        self._rung.set()
+        with contextlib.suppress(BlockingIOError):  # full: it will be seen anyway
+            os.write(self._rung, b"!")
 
     def wait(self, seconds: float) -> None:
-        self._rung.wait(seconds)
-        self._rung.clear()
+        """Until a signal comes or the time is over."""
+        select.select([self._seen], [], [], seconds)
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._seen, 4096)
 
     def take_reload(self) -> bool:
         asked, self._reload = self._reload, False
