@@ -8,6 +8,7 @@ whatever state a :class:`~tests.sim.taps.Crash` left them in.
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -51,6 +52,9 @@ EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
 QUIET_SECONDS = 60.0
 STEPS_MAX = 2000
 ROOT = "1.2.826.0.1.3680043.8.498"
+_STATEMENTS: dict[str, dict[Any, Any]] = {}
+LONG = os.environ.get("HSM_SIM") == "long"
+"""`make sim`: everything, not a sample."""
 
 ROAD = """\
 policy: road
@@ -211,6 +215,8 @@ class World:
         engine = open_engine(self.url)
         if engine.dialect.name == "sqlite":
             event.listen(engine, "connect", _relax)
+        # Many short lives compile the same statements: they share them.
+        engine = engine.execution_options(compiled_cache=_STATEMENTS.setdefault(engine.dialect.name, {}))
         self.catalog = TappedCatalog(engine, self.clock)
         self.catalog.fuse = self.fuse
         self.bell = Bell()
