@@ -3,6 +3,7 @@
 #   make run         build .venv and start the daemon in the foreground (HSM_HOME, HSM_DICOM_PORT)
 #   make test        everything that must pass: formatting, lint, types, import contracts, tests
 #   make lint        the same without the tests
+#   make sim         the simulated archive's tests at full length (about an hour)
 #   make wheel-check build the wheel and try it in a clean environment outside the checkout
 #   make clean       remove what make made; the data folder (var) stays
 
@@ -22,11 +23,15 @@ ifneq ($(shell cat $(VENV)/.venv-stamp 2>/dev/null && $(BIN)/python -c 'print("w
 $(shell rm -f $(VENV)/.venv-stamp $(VENV)/.run-stamp $(VENV)/.dev-stamp)
 endif
 
-.PHONY: run test lint wheel-check clean
+.PHONY: run test sim lint wheel-check clean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.run-stamp
 	@exec $(BIN)/hsm serve
+
+# Every crash point, and long random lives of an archive: an hour or so. Hypothesis prints what fails.
+sim: $(VENV)/.dev-stamp
+	HSM_SIM=long $(BIN)/pytest -n 2 --timeout=7200 tests/sim
 
 test: lint
 	$(BIN)/pytest -n 2

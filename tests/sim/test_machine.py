@@ -13,7 +13,14 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from sqlalchemy import select
 
 from drivers.simulated.medium import flip_byte
@@ -243,18 +250,17 @@ class Archive(RuleBasedStateMachine):
                 world.assert_readable(study)
 
 
-TestArchive = Archive.TestCase
-TestArchive.settings = settings(
-    max_examples=400 if LONG else 40,
-    stateful_step_count=60 if LONG else 30,
-    deadline=None,
-    database=None,
-    print_blob=True,
-    suppress_health_check=list(HealthCheck),
-)
-TestArchive = pytest.mark.timeout(7200 if LONG else 240)(TestArchive)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _template(sqlite_template: Path) -> None:
+@pytest.mark.timeout(7200 if LONG else 240)
+def test_whatever_happens_in_whatever_order_an_archive_keeps_its_promises(sqlite_template: Path) -> None:
     Archive.template = sqlite_template
+    run_state_machine_as_test(
+        Archive,
+        settings=settings(
+            max_examples=400 if LONG else 40,
+            stateful_step_count=60 if LONG else 30,
+            deadline=None,
+            database=None,
+            print_blob=True,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

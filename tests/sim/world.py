@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from sqlalchemy import event, select
+from sqlalchemy.util import LRUCache
 
 from drivers.base import Library
 from drivers.simulated.faults import Fault
@@ -52,7 +53,7 @@ EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
 QUIET_SECONDS = 60.0
 STEPS_MAX = 2000
 ROOT = "1.2.826.0.1.3680043.8.498"
-_STATEMENTS: dict[str, dict[Any, Any]] = {}
+_STATEMENTS: dict[str, LRUCache[Any, Any]] = {}
 LONG = os.environ.get("HSM_SIM") == "long"
 """`make sim`: everything, not a sample."""
 
@@ -216,7 +217,9 @@ class World:
         if engine.dialect.name == "sqlite":
             event.listen(engine, "connect", _relax)
         # Many short lives compile the same statements: they share them.
-        engine = engine.execution_options(compiled_cache=_STATEMENTS.setdefault(engine.dialect.name, {}))
+        engine = engine.execution_options(
+            compiled_cache=_STATEMENTS.setdefault(engine.dialect.name, LRUCache(2000))
+        )
         self.catalog = TappedCatalog(engine, self.clock)
         self.catalog.fuse = self.fuse
         self.bell = Bell()

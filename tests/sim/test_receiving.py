@@ -1,0 +1,67 @@
+"""What was received is there, whatever the catalog and the disk did meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import pytest
+from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
+
+from hsm.catalog.commit import Ticket
+from hsm.ingest import StoreOutcome
+from hsm.ingest.intake import Arrival, _Item
+from tests.sim.world import EXPLICIT_LITTLE, World, dataset, header
+
+
+def _arrived_together(world: World, numbers: Sequence[int]) -> tuple[list[Arrival], list[Ticket[_Item]]]:
+    """Instances of study 1 that wait for the same transaction."""
+    arrivals: list[Arrival] = []
+    tickets: list[Ticket[_Item]] = []
+    submit = world.ingest._group.submit
+    world.ingest._group.submit = lambda item: tickets.append(Ticket(item))  # type: ignore[method-assign]
+    try:
+        for number in numbers:
+            head = header(1, number)
+            arrival = world.ingest.begin(head.sop_class_uid, head.sop_instance_uid, EXPLICIT_LITTLE)
+            arrival.write([dataset(2000, number)])
+            with pytest.raises(AssertionError):  # nobody has decided about it yet
+                arrival.keep(head, "CT1")
+            arrivals.append(arrival)
+    finally:
+        world.ingest._group.submit = submit  # type: ignore[method-assign]
+    return arrivals, tickets
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_a_batch_whose_commit_is_in_doubt_loses_no_file_when_the_next_try_fails_too(
+    world: World, monkeypatch: pytest.MonkeyPatch, committed: bool
+) -> None:
+    real = world.ingest._registrar.transaction
+    tries = iter(["the reply to COMMIT is lost", "no connection", "no connection"])
+
+    @contextmanager
+    def transaction(uids: Sequence[str]) -> Iterator[Connection]:
+        trouble = next(tries, "")
+        if trouble == "no connection":
+            raise OperationalError("connect", {}, Exception(trouble))
+        if trouble and not committed:
+            with real(uids) as connection:
+                yield connection
+                raise OperationalError("COMMIT", {}, Exception(trouble))
+        with real(uids) as connection:
+            yield connection
+        if trouble:
+            raise OperationalError("COMMIT", {}, Exception(trouble))
+
+    monkeypatch.setattr(world.ingest._registrar, "transaction", transaction)
+    arrivals, tickets = _arrived_together(world, [1, 2])
+    world.ingest._commit(tickets)
+    assert all(ticket.error is not None for ticket in tickets), "nothing is acknowledged"
+    for arrival in arrivals:
+        arrival.close()
+
+    again = {world.store_one(header(1, number), dataset(2000, number)) for number in (1, 2)}
+    assert again == {StoreOutcome.DUPLICATE if committed else StoreOutcome.STORED}
+    world.assert_readable(1)
