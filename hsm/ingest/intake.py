@@ -190,13 +190,10 @@ class Ingest:
             self._withdraw(items)
             raise Permanent(f"catalog refused {uid}: {error.orig}") from error
         except SQLAlchemyError as error:
-            # The commit may or may not have reached the disk; the file stays, the peer sends again,
-            # and the digest then says which of the two it was.
-            if not committing:
-                self._withdraw(items)
+            self._withdraw(items, in_doubt=committing)
             raise Retryable(f"catalog: {getattr(error, 'orig', None) or error}") from error
         except BaseException:
-            self._withdraw(items)
+            self._withdraw(items, in_doubt=committing)
             raise
 
     def _decide(
@@ -232,12 +229,16 @@ class Ingest:
         if self._shelf.place(item.file.path, key, item.received.digest):
             item.key = key
 
-    def _withdraw(self, items: Sequence[_Item]) -> None:
-        """Take back the names of what was certainly not committed."""
+    def _withdraw(self, items: Sequence[_Item], in_doubt: bool = False) -> None:
+        """Take back the names of what was not committed.
+
+        :param in_doubt: the commit may have reached the disk. The files stay then, whatever a further
+            attempt comes to: the peer sends again, and the digest says which of the two it was.
+        """
         for item in items:
-            if item.key:
+            if item.key and not in_doubt:
                 self._shelf.remove(item.key)
-                item.key = ""
+            item.key = ""
 
 
 class Arrival:

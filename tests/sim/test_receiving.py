@@ -20,7 +20,7 @@ def _arrived_together(world: World, numbers: Sequence[int]) -> tuple[list[Arriva
     arrivals: list[Arrival] = []
     tickets: list[Ticket[_Item]] = []
     submit = world.ingest._group.submit
-    world.ingest._group.submit = lambda item: tickets.append(Ticket(item))  # type: ignore[method-assign]
+    world.ingest._group.submit = lambda value: tickets.append(Ticket(value))  # type: ignore[method-assign]
     try:
         for number in numbers:
             head = header(1, number)
