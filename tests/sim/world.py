@@ -11,7 +11,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
@@ -246,20 +246,20 @@ class World:
         self.session = DriveSession(
             self.catalog, self.pools, self.custody, self.recall, self.migrate, self.bell
         )
-        self.workers = Workers(
-            Joints(
-                self.catalog,
-                self.pools,
-                self.staging,
-                self.drives,
-                self.seal,
-                self.migrate,
-                self.session,
-                self._deliver,
-                self.bell,
-            ),
-            launch=self._inline,
-        )
+        joined = {
+            "catalog": self.catalog,
+            "pools": self.pools,
+            "staging": self.staging,
+            "reader": self.reader,
+            "drives": self.drives,
+            "seal": self.seal,
+            "migrate": self.migrate,
+            "session": self.session,
+            "deliver": self._deliver,
+            "bell": self.bell,
+        }
+        joints: Any = {each.name: joined[each.name] for each in fields(Joints)}
+        self.workers = Workers(Joints(**joints), launch=self._inline)
         self.policies = Policies(
             self.catalog, self.pools, self.bell, home / "policies", self._load(self.policy_text)
         )

@@ -455,3 +455,30 @@ def test_urgent_reads_of_a_volume_go_before_nearer_ones_and_unknown_places_last(
         read(5, "A", at=50, priority=Priority.STAT),
     ]
     assert did(plan(work, [volume("A")], [drive()], NOW)) == [(0, "A", (5, 2, 3, 1, 4))]
+
+
+def test_a_second_copy_keeps_off_the_volumes_that_have_the_package() -> None:
+    second = replace(write(1), not_on=frozenset({"A"}))
+    answer = plan([second, write(2)], [volume("A"), volume("B")], [drive(0, "A"), drive(1)], NOW)
+    placed = {pk: barcode for _, barcode, work in did(answer) for pk in work}
+    assert placed[1] == "B"
+    assert placed[2] in ("A", "B")
+
+
+def test_a_second_copy_takes_a_blank_volume_rather_than_share_one() -> None:
+    second = replace(write(1), not_on=frozenset({"A"}))
+    answer = plan([second], [volume("A"), volume("S", None)], [drive()], NOW)
+    assert did(answer) == [(0, "S", (1,))]
+
+
+def test_a_second_copy_waits_for_a_blank_volume_rather_than_share_one() -> None:
+    second = replace(write(1), not_on=frozenset({"A"}))
+    answer = plan([second], [volume("A")], [drive(0, "A")], NOW)
+    assert did(answer) == []
+    assert answer.scratch_needed == ("tape-a",)
+
+
+def test_a_pool_that_lacks_blank_volumes_is_named_once_whatever_its_writes_keep_off() -> None:
+    work = [replace(write(pk), not_on=frozenset({name})) for pk, name in ((1, "A"), (2, "B"))]
+    answer = plan(work, [], [drive()], NOW)
+    assert answer.scratch_needed == ("tape-a",)
