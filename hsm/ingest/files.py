@@ -72,9 +72,16 @@ class Incoming:
     @contextmanager
     def view(self, start: int) -> Iterator[memoryview]:
         """What was written from byte ``start`` on, without holding it in memory."""
-        with mmap.mmap(self._fd, 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as whole:
-            with whole[start:] as part:
-                yield part
+        mapped = mmap.mmap(self._fd, 0, access=mmap.ACCESS_READ)
+        part = memoryview(mapped)[start:]
+        try:
+            yield part
+        finally:
+            # An error on its way out holds the views of the frames that it came through, and must not
+            # be replaced by what closing the map says of them: it is unmapped when they are gone.
+            with contextlib.suppress(BufferError):
+                part.release()
+                mapped.close()
 
     def close(self) -> None:
         """Once only."""

@@ -335,3 +335,16 @@ def test_a_lost_connection_in_mid_store_leaves_no_file(real: Real) -> None:
         peer.send(pdata(1, 3, store_command(CT, "1.2.9")) + pdata(1, 0, dataset[:50_000]))
     eventually(lambda: real.server.associations == 0)
     assert real.files() == real.leftovers() == []
+
+
+@pytest.mark.parametrize("syntax", [EXPLICIT, DEFLATED])
+@pytest.mark.parametrize("pixels", [200, 300_000])
+def test_a_dataset_that_is_cut_short_or_is_none_is_not_understood_whatever_its_size(
+    real: Real, syntax: str, pixels: int
+) -> None:
+    whole = small_dataset("1.2.9", pixels=pixels)
+    with associated(real.port, [(CT, [syntax])]) as assoc:
+        for number, dataset in enumerate([whole[:-10], whole[:100], b"\xff" * pixels], 1):
+            answer = send_raw(assoc, CT, "1.2.9", dataset, syntax, number)
+            assert (answer.Status, bool(answer.ErrorComment)) == (0xC000, True), number
+    assert (real.files(), real.leftovers()) == ([], [])
