@@ -10,28 +10,41 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Text, bindparam, exists, func, insert, or_, select, text, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Text,
+    bindparam,
+    event,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from hsm.catalog import ingest, journal
+from hsm.catalog.columns import pack_uid
 from hsm.catalog.ingest import Keys, Known, Received
+from hsm.catalog.prepared import Prepared
 from hsm.catalog.tables import Base, Instance, Patient, Series, Study
-from hsm.errors import HsmError
+from hsm.errors import HsmError, Permanent, Retryable
 
 REMEMBERED_MAX = 4096
+ROWS_MAX = 16
+"""Inserted in one statement: there is a compiled one for each number."""
 _INSTANCE, _SERIES, _STUDY, _PATIENT = (
     Base.metadata.tables[table.__tablename__] for table in (Instance, Series, Study, Patient)
 )
 
-_KNOWN = (
-    select(_INSTANCE.c.uid, _INSTANCE.c.version, _INSTANCE.c.digest)
-    .where(_INSTANCE.c.uid.in_(bindparam("uids", expanding=True)))
-    .order_by(_INSTANCE.c.uid, _INSTANCE.c.version)
-)
 _COUNT_SERIES = (
     update(_SERIES)
     .where(
@@ -41,7 +54,6 @@ _COUNT_SERIES = (
     )
     .values(n_instances=_SERIES.c.n_instances + bindparam("firsts"))
 )
-_INSERT = insert(_INSTANCE)
 # In the order of their keys, so that two processes with the same UIDs never wait for each other.
 _LOCK_UIDS = text(
     "SELECT pg_advisory_xact_lock(uid)"
@@ -60,6 +72,10 @@ class Note:
 
 class Stale(HsmError):
     """A remembered key's row is gone. Nothing is remembered any more; do the whole batch again."""
+
+
+class InDoubt(Retryable):
+    """The commit failed, and may have happened all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,37 +103,77 @@ class _Group:
 
 
 class Registrar:
-    """Writes batches. Not thread-safe: one batch at a time."""
+    """Writes batches, on a connection of its own. Not thread-safe: one batch at a time."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine.execution_options(hsm_write=True)
+        self._dialect = engine.dialect
         self._postgresql = engine.dialect.name == "postgresql"
-        self._count_study = _count_study(func.strpos if self._postgresql else func.instr)
+        self._connection: Connection | None = None
+        self._count_study = Prepared(
+            _count_study(func.strpos if self._postgresql else func.instr), self._dialect
+        )
+        self._count_series = Prepared(_COUNT_SERIES, self._dialect)
+        self._known: dict[int, Prepared] = {}
+        self._insert: dict[int, Prepared] = {}
         self._remembered: dict[_Group, Keys] = {}
         self._new: dict[_Group, Keys] = {}
+        event.listen(engine, "engine_disposed", lambda _: self._disconnect())
 
     @contextmanager
     def transaction(self, uids: Sequence[str]) -> Iterator[Connection]:
         """A write transaction in which nobody else, in whatever process, decides about these SOP
-        Instance UIDs; committed at the end or rolled back whole."""
+        Instance UIDs; committed at the end or rolled back whole.
+
+        :raises InDoubt: the commit failed.
+        :raises Retryable: the database failed before.
+        :raises Permanent: it refuses what is written.
+        """
         self._new.clear()
+        driver: Any = self._dialect.loaded_dbapi
+        committing = False
         try:
-            with self._engine.connect() as connection, connection.begin():
+            connection = self._connection
+            if connection is None:
+                connection = self._connection = self._engine.connect()
+            with connection.begin() as transaction:
                 if self._postgresql:
                     connection.execute(_LOCK_UIDS, {"uids": [_lock_key(uid) for uid in uids]})
                 yield connection
-        except BaseException:
+                committing = True
+                transaction.commit()
+        except BaseException as error:
             self._remembered.clear()
+            self._disconnect()
+            if isinstance(error, DBAPIError | driver.Error):
+                orig = getattr(error, "orig", error)
+                if committing:
+                    raise InDoubt(f"catalog: {orig}") from error
+                if isinstance(orig, driver.IntegrityError):
+                    raise Permanent(f"catalog refuses it: {orig}") from error
+                raise Retryable(f"catalog: {orig}") from error
             raise
         if len(self._remembered) + len(self._new) > REMEMBERED_MAX:
             self._remembered.clear()
         self._remembered.update(self._new)
 
+    def _disconnect(self) -> None:
+        """Give the connection back; what it was doing is rolled back."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
     def known(self, connection: Connection, uids: Sequence[str]) -> dict[str, list[Known]]:
         """The versions that are catalogued under each of the UIDs, oldest first."""
+        statement = self._known.get(len(uids))
+        if statement is None:
+            statement = self._known[len(uids)] = Prepared(_known(len(uids)), self._dialect)
+        named = {pack_uid(uid): uid for uid in uids}
         found: dict[str, list[Known]] = {}
-        for uid, version, digest in connection.execute(_KNOWN, {"uids": list(uids)}):
-            found.setdefault(uid, []).append(Known(version, digest))
+        with closing(_cursor(connection)) as cursor:
+            rows = statement.run(cursor, {f"uid_{place}": uid for place, uid in enumerate(uids)})
+            for uid, version, digest in rows:
+                found.setdefault(named[bytes(uid)], []).append(Known(version, bytes(digest)))
         return found
 
     def register(
@@ -149,17 +205,24 @@ class Registrar:
                         news += (Note(each, verb, detail) for verb, detail in told)
                     continue
             rows += (ingest.instance_values(each, keys) for each in members)
-        if rows:
-            connection.execute(_INSERT, rows)
+        for start in range(0, len(rows), ROWS_MAX):
+            self._insert_rows(connection, rows[start : start + ROWS_MAX])
         if news:
             _journal(connection, news)
+
+    def _insert_rows(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        statement = self._insert.get(len(rows))
+        if statement is None:
+            statement = self._insert[len(rows)] = Prepared(_insert(len(rows), rows[0]), self._dialect)
+        values = {f"{name}_{place}": row[name] for place, row in enumerate(rows) for name in row}
+        with closing(_cursor(connection)) as cursor:
+            statement.run(cursor, values)
 
     def _count(self, connection: Connection, group: _Group, keys: Keys, members: Sequence[Received]) -> bool:
         """Count the members in study and series; False, with nothing done, if the study's row differs."""
         firsts = sum(each.version == 0 for each in members)
-        counted = connection.execute(
-            self._count_study,
-            {
+        with closing(_cursor(connection)) as cursor:
+            values = {
                 "the_pk": keys.study_pk,
                 "the_uid": group.study_uid,
                 "the_modality": f"\\{group.modality}\\" if group.modality else "",
@@ -168,21 +231,17 @@ class Registrar:
                 "members": len(members),
                 "bytes": sum(each.size for each in members),
                 "at": max(each.at for each in members),
-            },
-        )
-        if counted.rowcount != 1:
-            return False
-        counted = connection.execute(
-            _COUNT_SERIES,
-            {
+            }
+            if self._count_study.run(cursor, values).rowcount != 1:
+                return False
+            values = {
                 "the_pk": keys.series_pk,
                 "the_study": keys.study_pk,
                 "the_uid": group.series_uid,
                 "firsts": firsts,
-            },
-        )
-        if counted.rowcount != 1:
-            raise Stale(f"series {group.series_uid} is not in row {keys.series_pk} any more")
+            }
+            if self._count_series.run(cursor, values).rowcount != 1:
+                raise Stale(f"series {group.series_uid} is not in row {keys.series_pk} any more")
         return True
 
     def _register_first(self, connection: Connection, received: Received) -> tuple[Keys, ingest.News]:
@@ -192,8 +251,31 @@ class Registrar:
         return keys, news
 
 
+def _cursor(connection: Connection) -> Any:
+    return connection.connection.cursor()
+
+
+def _known(count: int) -> Any:
+    uids = [bindparam(f"uid_{place}", type_=_INSTANCE.c.uid.type) for place in range(count)]
+    return (
+        select(_INSTANCE.c.uid, _INSTANCE.c.version, _INSTANCE.c.digest)
+        .where(_INSTANCE.c.uid.in_(uids))
+        .order_by(_INSTANCE.c.version)
+    )
+
+
+def _insert(count: int, row: Mapping[str, Any]) -> Any:
+    columns = _INSTANCE.c
+    return insert(_INSTANCE).values(
+        [
+            {name: bindparam(f"{name}_{place}", type_=columns[name].type) for name in row}
+            for place in range(count)
+        ]
+    )
+
+
 def _count_study(position: Any) -> Any:
-    modality: Any = bindparam("the_modality", type_=Text)
+    modality: Any = bindparam("the_modality", type_=Text())
     return (
         update(_STUDY)
         .where(

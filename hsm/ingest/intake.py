@@ -9,14 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
-
 from hsm import layout
-from hsm.catalog.batch import Note, Registrar, Stale
+from hsm.catalog.batch import InDoubt, Note, Registrar, Stale
 from hsm.catalog.commit import GroupCommit, Ticket
 from hsm.catalog.engine import Catalog
 from hsm.catalog.ingest import Known, Received
-from hsm.errors import Conflict, Permanent, Retryable
+from hsm.errors import Conflict
 from hsm.ingest.files import Buffer, Incoming, Shelf, said_of
 from hsm.ingest.room import Room
 from hsm.log import get_logger
@@ -171,29 +169,20 @@ class Ingest:
                     ticket.error = own
 
     def _transact(self, items: Sequence[_Item]) -> None:
+        uids = sorted({item.received.header.sop_instance_uid for item in items})
         try:
-            committing = False
-            uids = sorted({item.received.header.sop_instance_uid for item in items})
             with self._registrar.transaction(uids) as connection:
-                known = self._registrar.known(connection, uids)
-                kept, notes = self._decide(items, known)
+                kept, notes = self._decide(items, self._registrar.known(connection, uids))
                 with said_of(f"pool {self._pool.name}"):
                     for item in kept:
                         self._place(item)
                     self._shelf.sync()
                 self._registrar.register(connection, [item.received for item in kept], notes)
-                committing = True
-        except Stale:
+        except InDoubt:
+            # The file stays, the peer sends again, and the digest then says which of the two it was.
             raise
-        except IntegrityError as error:
-            uid = items[0].received.header.sop_instance_uid
-            self._withdraw(items)
-            raise Permanent(f"catalog refused {uid}: {error.orig}") from error
-        except SQLAlchemyError as error:
-            self._withdraw(items, in_doubt=committing)
-            raise Retryable(f"catalog: {getattr(error, 'orig', None) or error}") from error
         except BaseException:
-            self._withdraw(items, in_doubt=committing)
+            self._withdraw(items)
             raise
 
     def _decide(
