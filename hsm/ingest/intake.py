@@ -179,7 +179,7 @@ class Ingest:
                     self._shelf.sync()
                 self._registrar.register(connection, [item.received for item in kept], notes)
         except InDoubt:
-            # The file stays, the peer sends again, and the digest then says which of the two it was.
+            self._withdraw(items, in_doubt=True)
             raise
         except BaseException:
             self._withdraw(items)

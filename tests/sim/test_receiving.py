@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
 from hsm.catalog.commit import Ticket
@@ -38,24 +39,22 @@ def _arrived_together(world: World, numbers: Sequence[int]) -> tuple[list[Arriva
 def test_a_batch_whose_commit_is_in_doubt_loses_no_file_when_the_next_try_fails_too(
     world: World, monkeypatch: pytest.MonkeyPatch, committed: bool
 ) -> None:
-    real = world.ingest._registrar.transaction
-    tries = iter(["the reply to COMMIT is lost", "no connection", "no connection"])
+    engine = world.catalog.engine
+    real = engine.dialect.do_commit
+    begins_to_fail = [False, True, True]
 
-    @contextmanager
-    def transaction(uids: Sequence[str]) -> Iterator[Connection]:
-        trouble = next(tries, "")
-        if trouble == "no connection":
-            raise OperationalError("connect", {}, Exception(trouble))
-        if trouble and not committed:
-            with real(uids) as connection:
-                yield connection
-                raise OperationalError("COMMIT", {}, Exception(trouble))
-        with real(uids) as connection:
-            yield connection
-        if trouble:
-            raise OperationalError("COMMIT", {}, Exception(trouble))
+    def commit_and_lose_the_reply(connection: Any) -> None:
+        if begins_to_fail:
+            (real if committed else engine.dialect.do_rollback)(connection)
+            raise sqlite3.OperationalError("the reply to COMMIT is lost")
+        real(connection)
 
-    monkeypatch.setattr(world.ingest._registrar, "transaction", transaction)
+    def begin(_connection: Any) -> None:
+        if begins_to_fail and begins_to_fail.pop(0):
+            raise OperationalError("BEGIN", {}, sqlite3.OperationalError("no connection"))
+
+    monkeypatch.setattr(engine.dialect, "do_commit", commit_and_lose_the_reply)
+    event.listen(engine, "begin", begin)
     arrivals, tickets = _arrived_together(world, [1, 2])
     world.ingest._commit(tickets)
     assert all(ticket.error is not None for ticket in tickets), "nothing is acknowledged"
