@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import func, select, update
+from sqlalchemy import Connection, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -44,14 +44,12 @@ class Known:
     digest: bytes
 
 
-def known_versions(session: Session, sop_instance_uid: str) -> list[Known]:
-    """All versions under one SOP Instance UID, oldest first."""
-    rows = session.execute(
-        select(Instance.version, Instance.digest)
-        .where(Instance.uid == sop_instance_uid)
-        .order_by(Instance.version)
-    )
-    return [Known(version, digest) for version, digest in rows]
+def is_unsealed(connection: Connection, sop_instance_uid: str, version: int) -> bool:
+    """Whether this version is catalogued and in no package yet: its only bytes are its own file."""
+    row = connection.execute(
+        select(Instance.package_pk).where(Instance.uid == sop_instance_uid, Instance.version == version)
+    ).one_or_none()
+    return row is not None and row.package_pk is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,8 +255,3 @@ def _get_or_insert(
     if row is not None:
         return row, True
     return session.scalars(select(table).where(where)).one(), False
-
-
-def instance_total(session: Session) -> int:
-    """How many instances the catalog has (all versions)."""
-    return session.scalar(select(func.count()).select_from(Instance)) or 0

@@ -148,6 +148,13 @@ class Shelf:
                 return True
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN), key)
 
+    def holds(self, key: str, size: int) -> bool:
+        """Whether a file of this size has the name."""
+        try:
+            return os.stat(self._root / key, follow_symlinks=False).st_size == size
+        except OSError:
+            return False
+
     def remove(self, key: str) -> None:
         """Take a name back that was given in vain. Its bytes were never acknowledged."""
         folder_key, _, name = key.rpartition("/")

@@ -9,11 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
+from sqlalchemy import Connection
+
 from hsm import layout
 from hsm.catalog.batch import InDoubt, Note, Registrar, Stale
 from hsm.catalog.commit import GroupCommit, Ticket
 from hsm.catalog.engine import Catalog
-from hsm.catalog.ingest import Known, Received
+from hsm.catalog.ingest import Known, Received, is_unsealed
 from hsm.errors import Conflict
 from hsm.ingest.files import Buffer, Incoming, Shelf, said_of
 from hsm.ingest.room import Room
@@ -59,8 +61,9 @@ def decide(known: Sequence[Known], digest: bytes, rule: SameUidRule) -> Decision
     """Which version these bytes become, if any."""
     if not known:
         return Decision(0, StoreOutcome.STORED)
-    if any(version.digest == digest for version in known):
-        return Decision(0, StoreOutcome.DUPLICATE)
+    same = next((each for each in known if each.digest == digest), None)
+    if same is not None:
+        return Decision(same.version, StoreOutcome.DUPLICATE)
     if rule == "keep first":
         return Decision(0, StoreOutcome.KEPT_FIRST, "same uid kept first")
     if rule == "reject" or len(known) >= VERSIONS_MAX:
@@ -176,6 +179,8 @@ class Ingest:
                 with said_of(f"pool {self._pool.name}"):
                     for item in kept:
                         self._place(item)
+                    for item in items:
+                        self._put_back(connection, item)
                     self._shelf.sync()
                 self._registrar.register(connection, [item.received for item in kept], notes)
         except InDoubt:
@@ -217,6 +222,19 @@ class Ingest:
         )
         if self._shelf.place(item.file.path, key, item.received.digest):
             item.key = key
+
+    def _put_back(self, connection: Connection, item: _Item) -> None:
+        """Give a duplicate its name where the first one's file is lost: no package has the bytes yet."""
+        decision, received = item.decision, item.received
+        if decision is None or decision.outcome is not StoreOutcome.DUPLICATE:
+            return
+        header = received.header
+        uid = header.sop_instance_uid
+        key = layout.instance_path(header.study_uid, header.series_uid, uid, decision.version)
+        if self._shelf.holds(key, received.size) or not is_unsealed(connection, uid, decision.version):
+            return
+        log.warning("%s was lost; %s sent it again, and it is put back", key, received.source_ae)
+        self._shelf.place(item.file.path, key, received.digest)
 
     def _withdraw(self, items: Sequence[_Item], in_doubt: bool = False) -> None:
         """Take back the names of what was not committed.

@@ -64,3 +64,31 @@ def test_a_batch_whose_commit_is_in_doubt_loses_no_file_when_the_next_try_fails_
     again = {world.store_one(header(1, number), dataset(2000, number)) for number in (1, 2)}
     assert again == {StoreOutcome.DUPLICATE if committed else StoreOutcome.STORED}
     world.assert_readable(1)
+
+
+def test_a_lost_file_of_an_unsealed_instance_is_put_back_when_the_instance_comes_again(world: World) -> None:
+    world.store(1, 2)
+    world.online_file(1, 1).unlink()
+    with world.online_file(1, 2).open("r+b") as file:
+        file.truncate(100)
+    for number in (1, 2):
+        again = world.store_one(header(1, number), dataset(20_000, 1100 + number))
+        assert again is StoreOutcome.DUPLICATE
+    world.assert_readable(1)
+    world.follow()
+    world.assert_readable(1)
+
+
+def test_a_released_instance_that_comes_again_takes_no_room_online(world: World) -> None:
+    world.store(1, 1)
+    world.follow()
+    assert not world.online_file(1, 1).exists()
+    assert world.store_one(header(1, 1), dataset(20_000, 1101)) is StoreOutcome.DUPLICATE
+    assert not world.online_file(1, 1).exists()
+
+
+def test_other_bytes_never_replace_a_lost_file(world: World) -> None:
+    world.store(1, 1)
+    world.online_file(1, 1).unlink()
+    assert world.store_one(header(1, 1), dataset(20_000, 7)) is StoreOutcome.KEPT_BOTH
+    assert not world.online_file(1, 1).exists()
