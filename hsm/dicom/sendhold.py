@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from hsm.dicom.sendwire import PDU_HEAD_BYTES
-from hsm.dicom.upperlayer import PDU_BYTES_TOLERATED, acknowledge_at_once, gone
+from hsm.dicom.upperlayer import acknowledge_at_once, gone
 from hsm.ranges import Piece
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ TAKE_SECONDS: Final = 10.0
 _ROUND_SECONDS: Final = 0.05
 _RECEIVE_BYTES: Final = 65536
 _ESTABLISHED: Final = "Sta6"
-_INVALID_PDU: Final = "Evt19"
-_CLOSED: Final = "Evt17"
+PDU_BYTES_MAX: Final = 65536
+"""Nothing that is a response to a C-STORE is longer."""
 
 
 class Lost(Exception):
@@ -56,6 +56,7 @@ class Hold:
         self._received = b""
         self._sock: socket.socket | None = None
         self._poll = select.poll()
+        self._timeouts: dict[int, bytes] = {}
         self._next_primitive: Callable[[], bool] = self._dul._process_recv_primitive
         self._send_pdu: Callable[[Any], None] = self._dul.send_pdu
         self._replace(self._round, self._queue_primitive)
@@ -86,6 +87,7 @@ class Hold:
         with self._changed:
             if not self._wanted:
                 return
+            self._restore()
             self._wanted = self._rests = False
             self._turn += 1
             self._changed.notify_all()
@@ -126,28 +128,20 @@ class Hold:
             data = self._received
             if len(data) >= PDU_HEAD_BYTES:
                 size = PDU_HEAD_BYTES + int.from_bytes(data[2:PDU_HEAD_BYTES], "big")
-                if size > PDU_BYTES_TOLERATED:
-                    self._received = b""
-                    self._dul.event_queue.put(_INVALID_PDU)
-                    raise Lost(f"peer announced a PDU of {size} bytes")
+                if size > PDU_BYTES_MAX:
+                    self.hand_over()
+                    raise Lost(f"peer sent a PDU of {size} bytes instead of a C-STORE response")
                 if len(data) >= size:
                     self._received = data[size:]
                     return data[:size]
             self._received += self._more()
 
-    def hand_over(self, pdu: bytes) -> None:
-        """Let pynetdicom deal with ``pdu`` and all that came after it; the socket is given back."""
-        while True:
-            try:
-                decoded, event = self._dul._decode_pdu(bytearray(pdu))
-            except Exception:  # noqa: BLE001  whatever a malformed PDU makes its decoder raise
-                self._dul.event_queue.put(_INVALID_PDU)
-                break
-            self._dul._recv_pdu.put(decoded)
-            self._dul.event_queue.put(event)
-            if not self._received and not self._pending():
-                break
-            pdu = self.read()
+    def hand_over(self, pdu: bytes = b"") -> None:
+        """Let pynetdicom read ``pdu`` and all that came after it, and give the socket back."""
+        rest, self._received = self._received, b""
+        while self._pending():  # what TLS has decrypted already, nobody else would look for
+            rest += self._more()
+        self._dul.socket.hold(pdu + rest)
         self.let_go()
 
     @property
@@ -190,9 +184,22 @@ class Hold:
             sock.settimeout(self._patience)
             return
         limit = struct.pack("ll", int(self._patience), int(self._patience % 1 * 1_000_000))
-        sock.settimeout(None)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+        try:
+            sock.settimeout(None)
+            for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+                self._timeouts[option] = sock.getsockopt(socket.SOL_SOCKET, option, len(limit))
+                sock.setsockopt(socket.SOL_SOCKET, option, limit)
+        except OSError as error:
+            self.let_go()
+            raise Lost(f"peer ended the association: {error.strerror or error}") from error
+
+    def _restore(self) -> None:
+        """The receive lane has time-outs of its own."""
+        for option, value in self._timeouts.items():
+            with contextlib.suppress(OSError):
+                assert self._sock is not None
+                self._sock.setsockopt(socket.SOL_SOCKET, option, value)
+        self._timeouts.clear()
 
     def _something_came(self) -> bool:
         return bool(self._poll.poll(0))  # a closed socket too

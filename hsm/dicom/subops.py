@@ -178,7 +178,7 @@ class _Line:
             self.hold.hand_over(pdu)
             return _queued_answer(self.assoc, self._message_id)
         if self.hold.leftover:
-            self.hold.hand_over(self.hold.read())
+            self.hold.hand_over()
         return response.status, response.comment
 
 
