@@ -116,6 +116,15 @@ def move(
 
 
 @app.command()
+def verify(context: typer.Context, barcode: Barcode, json: Json = False) -> None:
+    """Read every copy on a volume back and compare the digests."""
+    with connect(context) as client:
+        done = client.verify(barcode)
+    queued = text.plural(done["requests"], "read-back is", "read-backs are")
+    screen.say_json(done) if json else screen.say(f"{queued} queued; `hsm queue ls` follows them")
+
+
+@app.command()
 def retire(context: typer.Context, barcode: Barcode, json: Json = False) -> None:
     """Take a volume that holds nothing that counts out of use for good."""
     with connect(context) as client:

@@ -145,7 +145,7 @@ class Client:
         return self._list("/v1/mounts", all="true" if every else "", limit=limit)
 
     def inventory(self, library: str = "") -> list[Record]:
-        return self._list("/v1/library", library=library)
+        return _array(self._act("/v1/library/inventory", {"library": library} if library else {}))
 
     def policies(self) -> list[Record]:
         return self._list("/v1/policies")
@@ -180,6 +180,10 @@ class Client:
 
     def retire(self, barcode: str) -> Record:
         return self._post(f"/v1/volumes/{_part(barcode)}/retire")
+
+    def verify(self, barcode: str) -> Record:
+        """Queue a read-back of every copy on a volume."""
+        return self._post(f"/v1/volumes/{_part(barcode)}/verify")
 
     def operator_done(self, barcode: str, comment: str = "") -> Record:
         return self._post(f"/v1/mounts/{_part(barcode)}/done", comment=comment)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from io import BufferedReader, FileIO
 from pathlib import Path
 
@@ -47,10 +47,14 @@ def instance_key(study_uid: str, member: Member) -> str:
     return layout.instance_path(study_uid, member.series_uid, member.sop_instance_uid, member.version)
 
 
-def instance_file(pool: DiskPool, instance: InstanceRef) -> Path:
-    return pool.root / layout.instance_path(
+def instance_locator(instance: InstanceRef) -> str:
+    return layout.instance_path(
         instance.study_uid, instance.series_uid, instance.sop_instance_uid, instance.version
     )
+
+
+def instance_file(pool: DiskPool, instance: InstanceRef) -> Path:
+    return pool.root / instance_locator(instance)
 
 
 def stored_plan(pool: DiskPool, package: PackageRef) -> PackagePlan:
@@ -128,16 +132,17 @@ def package_chunks(source: Readable) -> Iterator[bytes]:
         yield chunk
 
 
-def delete_package(pool: DiskPool, package: PackageRef, locator: str) -> None:
-    """Delete a package's bytes from a disk pool; what is gone already is no error."""
+def delete_package(
+    pool: DiskPool, package: PackageRef, locator: str, instances: Iterable[InstanceRef]
+) -> None:
+    """Delete a package's bytes from a disk pool; what is gone already is no error.
+
+    :param instances: the package's, from the catalog: a damaged manifest must not keep them here.
+    """
     if pool.layout is Layout.PACKAGES:
         pool.store.delete(locator)
     else:
-        try:
-            plan = stored_plan(pool, package)
-        except NotFound:
-            return  # the manifest goes last: without it nothing of the package is left
-        for member in plan.members:
-            pool.store.delete(instance_key(package.study_uid, member))
+        for each in instances:
+            pool.store.delete(instance_locator(each))
         pool.store.delete(layout.manifest_path(package.study_uid, package.key))
     pool.store.flush()

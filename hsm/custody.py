@@ -15,14 +15,14 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from drivers.base import ElementKind, Inventory, Library, SimulatedHands, VolumeLabel
-from hsm.catalog import media, queue
+from hsm.catalog import media, placement, queue
 from hsm.catalog.engine import Catalog
 from hsm.catalog.media import VolumeRef
 from hsm.errors import DriverError, NotFound, Refused
 from hsm.log import get_logger
-from hsm.model import Place
+from hsm.model import Place, Priority
 from hsm.pools import Pools
-from hsm.states import MountState, VolumeState
+from hsm.states import MountState, RequestKind, VolumeState
 from hsm.wake import Bell
 
 log = get_logger(__name__)
@@ -150,9 +150,7 @@ class Custody:
             volume = media.volume(session, barcode)
             if not media.answer(session, volume.pk, MountState.REFUSED, now, by, comment):
                 raise Refused(f"there is no open mount request for {barcode}")
-            why = f"{by}: {comment}" if comment else f"{by} could not load it"
-            media.place_volume(session, volume.pk, Place.UNKNOWN, now, by, library=volume.library)
-            media.move_volume(session, volume.pk, VolumeState.SUSPECT, now, by, why)
+            media.missing(session, volume.pk, now, by, comment)
             queue.wake_waiting(session, volume.pk, now, by)
         self._bell.ring()
         return {"barcode": barcode, "refused": True}
@@ -299,6 +297,32 @@ class Custody:
             media.place_volume(session, volume.pk, Place.SHELF, now, by, library=volume.library, shelf=shelf)
         return {"barcode": barcode, "shelf": shelf}
 
+    def verify(self, barcode: str, by: str) -> dict[str, object]:
+        """Queue a read-back of every copy on a volume; how many requests that made.
+
+        :raises NotFound: no such volume.
+        """
+        made = 0
+        with self._catalog.write() as session:
+            volume = media.volume(session, barcode)
+            for package_pk, study_pk, key in placement.packages_on(session, volume.pk):
+                _, new = queue.enqueue(
+                    session,
+                    self._catalog.clock.now(),
+                    by,
+                    RequestKind.VERIFY,
+                    f"verify:{key}:{volume.name}",
+                    priority=Priority.SCRUB,
+                    reason=f"asked for by {by}",
+                    study_pk=study_pk,
+                    package_pk=package_pk,
+                    volume_pk=volume.pk,
+                    pool=volume.pool,
+                )
+                made += new
+        self._bell.ring()
+        return {"barcode": barcode, "requests": made}
+
     def retire(self, barcode: str, by: str) -> dict[str, object]:
         """Take a volume that holds nothing that counts out of use for good.
 
@@ -327,6 +351,8 @@ class Custody:
                 pk = self._newcomer(session, element.barcode, library, now)
             else:
                 pk = volume.pk
+                if volume.place is Place.UNKNOWN:
+                    media.found_again(session, pk, now, ACTOR)
             shelf = volume.shelf if volume is not None and element.kind is ElementKind.MAIL else ""
             media.place_volume(
                 session,

@@ -87,7 +87,7 @@ class Daemon:
         recall = self.recall = Recall(self.catalog, staging, reader, self.bell)
         drives = Drives()
         self.custody = Custody(self.catalog, pools, drives, self.bell)
-        migrate = Migrate(self.catalog, pools, staging, reader, recall)
+        migrate = Migrate(self.catalog, pools, staging, reader, recall, self.policies.goals_of)
         self.seal = Seal(self.catalog, pools.ingest, config.seal.quiet_seconds)
         self.ingest = Ingest(self.catalog, pools.ingest, self.bell, config.dicom.same_uid)
         retrievals = Retrievals(self.catalog, reader, recall, staging, self.bell)
@@ -99,6 +99,7 @@ class Daemon:
                 self.catalog,
                 pools,
                 staging,
+                reader,
                 drives,
                 self.seal,
                 migrate,

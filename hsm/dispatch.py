@@ -17,12 +17,15 @@ from hsm.guard import GOOD_VOLUMES
 from hsm.log import get_logger
 from hsm.model import CopyAt, Place
 from hsm.pools import Pools
+from hsm.reader import Reader
 from hsm.recall import quickest, why_none
 from hsm.staging import Staging
-from hsm.states import READABLE_COPIES, CopyState, RequestKind, RequestState, VolumeState
+from hsm.states import CopyState, RequestKind, VolumeState
 
 log = get_logger(__name__)
 
+REQUESTS_MAX = 2000
+"""The most requests that one look considers, the most urgent ones; the others' turn comes."""
 WRITABLE = (VolumeState.SCRATCH, VolumeState.LABELLED, VolumeState.ACTIVE)
 TROUBLE_MAX = 3
 """How often a copy may fail to be read for one recall before another one is tried."""
@@ -51,27 +54,24 @@ class Picture:
         return next(work.pool for work in self.work if work.request_pk == request_pk)
 
 
-def look(session: Session, pools: Pools, staging: Staging, now: datetime) -> Picture:
+def look(session: Session, pools: Pools, staging: Staging, reader: Reader, now: datetime) -> Picture:
     """Read the queue and turn each request into the work that would serve it."""
     kinds = (RequestKind.COPY, RequestKind.VERIFY, RequestKind.RECALL)
-    orders = [order for order in queue.waiting_work(session, now, kinds) if order.pool not in pools.disks]
-    copies = placement.copies(session, {order.package_pk for order in orders if order.package_pk is not None})
+    orders = queue.queued_work(session, now, kinds, tuple(pools.disks), REQUESTS_MAX)
+    wanted = {order.package_pk for order in orders if order.package_pk is not None}
+    copies = placement.copies(session, wanted)
+    packages = placement.packages(session, wanted)
     volumes = _volumes([each for each in media.volumes(session) if each.library in pools.libraries])
     writing = queue.copies_under_way(session)
     work: list[planner.Work] = []
     ready: list[int] = []
     hopeless: list[tuple[int, str]] = []
-    awaited = [
-        order.volume_pk
-        for order in orders
-        if order.state is RequestState.WAITING and order.volume_pk is not None
-    ]
     for order in orders:
-        if order.state is not RequestState.QUEUED or order.package_pk is None:
+        if order.package_pk is None:
             continue
-        package = placement.package(session, order.package_pk)
+        package = packages[order.package_pk]
         held = copies[order.package_pk]
-        if order.kind is RequestKind.RECALL and (staging.complete(package.key) or _on_disk(pools, held)):
+        if order.kind is RequestKind.RECALL and (staging.complete(package.key) or reader.direct_copies(held)):
             ready.append(order.pk)
             continue
         if order.kind is RequestKind.COPY and _enough(order, held):
@@ -84,6 +84,8 @@ def look(session: Session, pools: Pools, staging: Staging, now: datetime) -> Pic
                 work.append(_write(order, package.size, held, volumes))
             continue
         copy = _source(order, held)
+        if copy is None and reader.disk_copies(held):
+            continue  # its file system is away and comes back
         if copy is None:
             hopeless.append((order.pk, _why_none(order, held)))
             continue
@@ -104,7 +106,7 @@ def look(session: Session, pools: Pools, staging: Staging, now: datetime) -> Pic
         tuple(volumes.values()),
         tuple(ready),
         tuple(hopeless),
-        tuple(awaited),
+        tuple(queue.awaited_volumes(session)),
         bool(media.open_mount_requests(session)),
     )
 
@@ -124,12 +126,6 @@ def drives(pools: Pools, use: Drives) -> tuple[planner.DriveAt, ...]:
             for drive in seen.drives()
         ]
     return tuple(found)
-
-
-def _on_disk(pools: Pools, held: Sequence[CopyAt]) -> bool:
-    return any(
-        copy.state in READABLE_COPIES and pools.disk_by_volume(copy.volume_pk) is not None for copy in held
-    )
 
 
 def _write(

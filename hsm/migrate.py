@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from drivers.base import CHUNK_BYTES, ObjectStat, Readable, Store
 from hsm import layout, states
@@ -30,6 +30,9 @@ from hsm.states import CopyState
 log = get_logger(__name__)
 
 ACTOR = "migrate"
+
+GoalsNow = Callable[[str], Mapping[str, int]]
+"""The copy goals in force for a study (by its UID): verified copies by pool."""
 
 
 class SourceUnavailable(Retryable):
@@ -53,13 +56,20 @@ class Migrate:
     """Copies, verifies and releases packages."""
 
     def __init__(
-        self, catalog: Catalog, pools: Pools, staging: Staging, reader: Reader, recall: Recall
+        self,
+        catalog: Catalog,
+        pools: Pools,
+        staging: Staging,
+        reader: Reader,
+        recall: Recall,
+        goals_now: GoalsNow,
     ) -> None:
         self._catalog = catalog
         self._pools = pools
         self._staging = staging
         self._reader = reader
         self._recall = recall
+        self._goals_now = goals_now
 
     def copy_to_disk(self, order: Order, stop: threading.Event) -> None:
         """Make one verified copy on a disk pool.
@@ -75,7 +85,7 @@ class Migrate:
         if state is CopyState.VERIFIED:
             return
         if state in (CopyState.SUSPECT, CopyState.RELEASING):
-            self._drop_suspect(copy_pk, package, pool, locator)
+            self._drop_suspect(order, copy_pk, package, pool, locator)
             self._begin(package, pool.volume_pk, locator)
         self.write(copy_pk, package, pool.store, locator, stop)
         pool.store.flush()
@@ -155,7 +165,7 @@ class Migrate:
         :raises Refused: the guard's reason; nothing was deleted.
         """
         package, pool = self._package(order), self._pools.disks[order.pool or ""]
-        goals = [Goal(name, copies) for name, copies in order.detail.get("goals", {}).items()]
+        goals = self._goals(order, package)
         with self._catalog.write() as session:
             facts = placement.copy_facts(session, package.pk)
             mine = next((fact for fact in facts if fact.volume_pk == pool.volume_pk), None)
@@ -165,7 +175,7 @@ class Migrate:
             locator = placement.locator_of(session, mine.copy_pk)
         if not verdict.allowed:
             raise Refused(f"{package.key} stays in {pool.name}: {verdict.reason}")
-        delete_package(pool, package, locator)
+        self._delete(pool, package, locator)
         self._move(mine.copy_pk, CopyState.RELEASED, "bytes deleted")
         log.info("released %s from %s: %s", package.key, pool.name, verdict.reason)
 
@@ -234,14 +244,28 @@ class Migrate:
         attachment = self._recall.attach(package, f"copy of {package.key}", Priority.MIGRATION)
         self._recall.detach(package, attachment)
 
-    def _drop_suspect(self, copy_pk: int, package: PackageRef, pool: DiskPool, locator: str) -> None:
+    def _drop_suspect(
+        self, order: Order, copy_pk: int, package: PackageRef, pool: DiskPool, locator: str
+    ) -> None:
         """Make room for a good copy where a suspect one lies; the guard must agree."""
+        goals = self._goals(order, package)
         with self._catalog.write() as session:
-            verdict = placement.release(session, copy_pk, (), self._catalog.clock.now(), ACTOR)
+            verdict = placement.release(session, copy_pk, goals, self._catalog.clock.now(), ACTOR)
         if not verdict.allowed:
             raise Permanent(f"{package.key} in {pool.name} is suspect and stays: {verdict.reason}")
-        delete_package(pool, package, locator)
+        self._delete(pool, package, locator)
         self._move(copy_pk, CopyState.RELEASED, "suspect bytes deleted")
+
+    def _goals(self, order: Order, package: PackageRef) -> list[Goal]:
+        """What policy demands: the goals that the request was made with and those in force now, whichever
+        is more; a stricter policy counts from the moment that it is there."""
+        then, now = order.detail.get("goals", {}), self._goals_now(package.study_uid)
+        return [Goal(pool, max(then.get(pool, 0), now.get(pool, 0))) for pool in sorted({*then, *now})]
+
+    def _delete(self, pool: DiskPool, package: PackageRef, locator: str) -> None:
+        with self._catalog.read() as session:
+            instances = placement.instances_in(session, package)
+        delete_package(pool, package, locator, instances)
 
     def _package(self, order: Order) -> PackageRef:
         if order.package_pk is None:

@@ -40,6 +40,7 @@ from policies import (
     fills_of,
     load_folder,
     load_texts,
+    owner,
 )
 from policies.compile import compile_expression, compile_order, compile_ownership
 
@@ -121,6 +122,16 @@ class Policies:
                 raise NotFound(f"no sealed study {study_uid} in the catalog")
             found = explain(self.set, _study_facts(candidate), now, self._fills(session))
         return asdict(found)
+
+    def goals_of(self, study_uid: str) -> Mapping[str, int]:
+        """The copy goals of the policy that owns a study now; empty where none does."""
+        now = self._catalog.clock.now()
+        with self._catalog.read() as session:
+            candidate = facts.one(session, study_uid)
+            if candidate is None:
+                return {}
+            found = owner(self.set, _study_facts(candidate), now, fills_of(self._fills(session)))
+        return found.goals if found is not None else {}
 
     def run(self, name: str | None, dry_run: bool, by: str) -> dict[str, Any]:
         """Run one policy, or all in order of priority.

@@ -110,7 +110,7 @@ def _open_disk(pool: PoolConfig, home: Path, catalog: Catalog) -> DiskPool:
     capacity = store.capacity().total
     with catalog.write() as session:
         if known:
-            media.set_capacity(session, known.pk, capacity)
+            media.set_room(session, known.pk, capacity)
             volume_pk = known.pk
         else:
             volume_pk = media.add_volume(

@@ -20,6 +20,8 @@ from hsm.states import READABLE_COPIES, CopyState
 log = get_logger(__name__)
 
 ACTOR = "reader"
+HEALTH_SECONDS = 1.0
+"""How long a pool's health is believed: asking costs a system call or two on its file system."""
 
 
 class Reader:
@@ -32,15 +34,32 @@ class Reader:
         tiers = list(Tier)
         quickest = sorted(pools.disks.values(), key=lambda pool: tiers.index(pool.tier))
         self._rank = {pool.name: rank for rank, pool in enumerate(quickest)}
+        self._health: dict[str, tuple[float, bool]] = {}
 
     def direct_copies(self, copies: Sequence[CopyAt]) -> list[CopyAt]:
-        """The copies that can be read without a recall, quickest first."""
-        direct = [
+        """The copies that can be read without a recall, quickest first; those in a pool whose file system
+        is away are not among them."""
+        direct = [copy for copy in self.disk_copies(copies) if self._is_healthy(copy.volume_pk)]
+        return sorted(direct, key=lambda copy: self._rank[copy.pool])
+
+    def disk_copies(self, copies: Sequence[CopyAt]) -> list[CopyAt]:
+        """The copies on disk pools, whether their file systems are there just now or not."""
+        return [
             copy
             for copy in copies
             if copy.state in READABLE_COPIES and self._pools.disk_by_volume(copy.volume_pk) is not None
         ]
-        return sorted(direct, key=lambda copy: self._rank[copy.pool])
+
+    def _is_healthy(self, volume_pk: int) -> bool:
+        pool = self._pools.disk_by_volume(volume_pk)
+        if pool is None:
+            return False
+        now = self._catalog.clock.monotonic()
+        asked, healthy = self._health.get(pool.name, (-HEALTH_SECONDS, False))
+        if now - asked >= HEALTH_SECONDS:
+            healthy = pool.store.health().ok
+            self._health[pool.name] = (now, healthy)
+        return healthy
 
     def read(self, instance: InstanceRef, package_key: str | None, copies: Sequence[CopyAt]) -> Range | None:
         """The whole Part 10 file, or None when no copy can be read now. Who gets it closes it.
@@ -92,9 +111,9 @@ class Reader:
             self._absent(pool, path, instance, copy)
             return None
         except OSError as error:
-            log.warning("pool %s: %s: %s", pool.name, path, error.strerror)
+            self._unreadable(pool, instance, copy, f"{path}: {error.strerror}")
             return None
-        return self._checked(source, instance, copy, str(path))
+        return self._checked(source, pool, instance, copy, str(path))
 
     def _absent(self, pool: DiskPool, path: Path, instance: InstanceRef, copy: CopyAt | None) -> None:
         try:
@@ -109,7 +128,7 @@ class Reader:
 
     def _from_package(self, pool: DiskPool, instance: InstanceRef, copy: CopyAt) -> Range | None:
         source = StoreRange(pool.store, copy.locator, instance.offset or 0, instance.size)
-        return self._checked(source, instance, copy, f"{pool.name}: {copy.locator}")
+        return self._checked(source, pool, instance, copy, f"{pool.name}: {copy.locator}")
 
     def _from_staging(self, package_key: str, instance: InstanceRef) -> Range | None:
         offset = instance.offset or 0
@@ -134,15 +153,25 @@ class Reader:
             self._staging.remove(package_key)
             return None
 
-    def _checked(self, source: Range, instance: InstanceRef, copy: CopyAt | None, where: str) -> Range | None:
+    def _checked(
+        self, source: Range, pool: DiskPool, instance: InstanceRef, copy: CopyAt | None, where: str
+    ) -> Range | None:
         other = f"{where}: other bytes than were stored for {instance.sop_instance_uid}"
         try:
             return checked(source, instance.digest, lambda: self._doubt(instance, copy, other))
         except (NotFound, Corrupt) as error:
             self._doubt(instance, copy, f"{where}: {error}")
         except DriverError as error:
-            log.warning("%s: %s", where, error)
+            self._unreadable(pool, instance, copy, f"{where}: {error}")
         return None
+
+    def _unreadable(self, pool: DiskPool, instance: InstanceRef, copy: CopyAt | None, why: str) -> None:
+        """A read error: the whole file system's, which comes back, or this copy's alone."""
+        self._health.pop(pool.name, None)
+        if self._is_healthy(pool.volume_pk):
+            self._doubt(instance, copy, why)
+        else:
+            log.warning("pool %s is away: %s", pool.name, why)
 
     def _doubt(self, instance: InstanceRef, copy: CopyAt | None, why: str) -> None:
         """Take the copy out of use until somebody has looked; unless it is being released just now.

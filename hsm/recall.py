@@ -26,7 +26,8 @@ from hsm.wake import Bell
 
 log = get_logger(__name__)
 
-NEAREST_FIRST = (Place.MOUNTED, Place.DRIVE, Place.SLOT, Place.MAIL, Place.SHELF)
+RING_SECONDS = 0.1
+NEAREST_FIRST = (Place.DRIVE, Place.SLOT, Place.MAIL, Place.SHELF)
 
 
 class Stopped(Exception):
@@ -42,7 +43,7 @@ class Attachment:
 
 
 def quickest(copies: Sequence[CopyAt]) -> CopyAt | None:
-    """The copy to recall from: the nearest one that is good, a suspect one only when none is.
+    """The copy to recall from: the nearest good one on a removable volume, a suspect one only when none is.
 
     Pure. None when no copy is where a machine or a person could reach it.
     """
@@ -192,12 +193,17 @@ class Recall:
         if self._staging.complete(package.key):
             return
         writer = self._staging.admit(package.key, package.size)
+        clock = self._catalog.clock
+        rung = clock.monotonic()
         try:
             for chunk in store.get(copy.locator):
                 if stop.is_set():
                     raise Stopped
                 writer.write(chunk)
-                self._bell.ring()
+                # Who waits for an instance in it looks again, but not for every piece.
+                if clock.monotonic() - rung >= RING_SECONDS:
+                    rung = clock.monotonic()
+                    self._bell.ring()
             writer.commit(package.digest)
         except BaseException:
             writer.abort()

@@ -10,11 +10,14 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from hsm.catalog import placement, queue
 from hsm.catalog.engine import Catalog
 from hsm.catalog.placement import PackageRef
+from hsm.errors import DriverError, HsmError
+from hsm.log import get_logger
 from hsm.model import CopyAt, InstanceRef, Priority
 from hsm.ranges import Range
 from hsm.reader import Reader
@@ -22,6 +25,8 @@ from hsm.recall import Attachment, Recall, quickest, why_none
 from hsm.staging import Staging
 from hsm.states import RequestState
 from hsm.wake import Bell
+
+log = get_logger(__name__)
 
 RECALLS_PER_PACKAGE_MAX = 3
 LOOK_SECONDS = 1.0
@@ -80,7 +85,11 @@ class Retrievals:
             studies = {instance.study_uid for instance in instances}
             placement.touch_studies(session, studies, self.catalog.clock.now())
         retrieval = Retrieval(self, parts, who, priority)
-        retrieval.begin()
+        try:
+            retrieval.begin()
+        except BaseException:
+            retrieval.close()  # what it had joined must not stay pinned
+            raise
         return retrieval
 
 
@@ -146,9 +155,12 @@ class Retrieval:
 
     def close(self) -> None:
         """Leave the recalls; they go on. Idempotent."""
-        for part in self._parts:
-            self._leave(part)
-        self._parts = []
+        parts, self._parts = self._parts, []
+        for part in parts:
+            try:
+                self._leave(part)
+            except (SQLAlchemyError, DriverError, HsmError) as error:
+                log.warning("a waiter stays noted until the next start: %s", error)
 
     def _look(self) -> Readable | Unobtainable | None:
         """One pass over the parts, the first that has something wins."""
@@ -219,7 +231,9 @@ class Retrieval:
     def _join(self, part: _Part) -> None:
         assert part.package is not None
         if quickest(part.copies) is None:
-            part.failure = why_none(part.copies)
+            # A file system that is away comes back: that is waiting, not failing.
+            if not self._owner.reader.disk_copies(part.copies):
+                part.failure = why_none(part.copies)
             return
         if part.recalls >= RECALLS_PER_PACKAGE_MAX:
             part.failure = f"recalled {part.recalls} times and never readable"

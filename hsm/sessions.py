@@ -34,6 +34,7 @@ from hsm.migrate import Migrate, SourceUnavailable
 from hsm.model import CopyAt, Place
 from hsm.pools import Pools
 from hsm.recall import Recall, Stopped
+from hsm.staging import TooLarge
 from hsm.states import CopyState, RequestKind, VolumeState
 from hsm.wake import Bell
 
@@ -130,8 +131,9 @@ class DriveSession:
         else:
             label = VolumeLabel(volume.name, volume.uuid, work.pool)
         store = library.mount(label, work.drive)
+        room = store.capacity()
         with self._catalog.write() as session:
-            media.set_capacity(session, volume.pk, store.capacity().total)
+            media.set_room(session, volume.pk, room.total, room.free)
         # Mounting may also have put another volume back into a slot.
         self._custody.inventory(work.library)
         return volume, store
@@ -173,7 +175,10 @@ class DriveSession:
                 self._recall.suspect(copy, error)
                 self._note_read(order, copy, bad=True)
             self._retry({order.pk: order}, actor, f"{volume.name}: {error}")
-        except NoSpace as error:  # of the staging area: no fault of the copy
+        except TooLarge as error:  # for the whole staging area: only the configuration can mend that
+            with self._catalog.write() as session:
+                queue.fail(session, order.pk, self._catalog.clock.now(), actor, str(error))
+        except NoSpace as error:  # in the staging area just now: no fault of the copy
             self._retry({order.pk: order}, actor, str(error))
         except DriverError as error:
             if copy is not None:

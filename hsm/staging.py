@@ -43,6 +43,10 @@ class _Entry:
     """Removed while it was being written: readable for nobody, gone when its writer is done."""
 
 
+class TooLarge(NoSpace):
+    """A package that is larger than the whole area."""
+
+
 class Staging:
     """A bounded area of packages, safe for any number of readers and writers in threads.
 
@@ -236,10 +240,11 @@ class Staging:
     def _make_room(self, key: str, size: int) -> None:
         """Evict until ``size`` bytes fit the area and the disk.
 
-        :raises NoSpace: they cannot be made to fit; nothing was evicted.
+        :raises TooLarge: it could never fit.
+        :raises NoSpace: they cannot be made to fit now; nothing was evicted.
         """
         if size > self.size_max_bytes:
-            raise NoSpace(
+            raise TooLarge(
                 f"staging: {key} of {size} bytes is larger than the whole area of {self.size_max_bytes} "
                 "bytes; raise staging.size_max_bytes"
             )

@@ -110,7 +110,7 @@ REQUEST = Machine(
         _R.ACTIVE: frozenset({_R.DONE, _R.QUEUED, _R.WAITING, _R.FAILED, _R.CANCELLED}),
         _R.WAITING: frozenset({_R.QUEUED, _R.CANCELLED, _R.FAILED}),
         _R.DONE: frozenset(),
-        _R.FAILED: frozenset({_R.QUEUED}),
+        _R.FAILED: frozenset({_R.QUEUED, _R.CANCELLED}),
         _R.CANCELLED: frozenset({_R.QUEUED}),
     },
 )

@@ -22,6 +22,7 @@ from hsm.log import get_logger
 from hsm.migrate import Migrate
 from hsm.model import Place
 from hsm.pools import Pools
+from hsm.reader import Reader
 from hsm.recall import Stopped
 from hsm.seal import Seal
 from hsm.sessions import Assignment, DriveSession
@@ -53,6 +54,7 @@ class Joints:
     catalog: Catalog
     pools: Pools
     staging: Staging
+    reader: Reader
     drives: Drives
     seal: Seal
     migrate: Migrate
@@ -141,6 +143,9 @@ class Workers:
         """Take one request and see it through."""
         name = threading.current_thread().name
         clock = self._to.catalog.clock
+        with self._to.catalog.read() as session:
+            if not queue.has_work(session, kinds, clock.now(), pools):
+                return False
         with self._to.catalog.write() as session:
             order = queue.take_next(session, kinds, name, clock.now(), pools)
         if order is None:
@@ -212,7 +217,7 @@ class Workers:
         self._pay()
         now = to.catalog.clock.now()
         with to.catalog.read() as session:
-            picture = dispatch.look(session, to.pools, to.staging, now)
+            picture = dispatch.look(session, to.pools, to.staging, to.reader, now)
         if picture.empty:
             return False
         self._settle(picture)

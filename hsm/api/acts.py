@@ -56,6 +56,16 @@ class Acts:
         given = await body(request, {"shelf": str}, {"by": str})
         return await self._on_volume(request, given, self._services.volumes.move, given["shelf"])
 
+    async def verify(self, request: Request) -> Response:
+        given = await body(request, {}, {"by": str})
+        return await self._on_volume(request, given, self._services.volumes.verify)
+
+    async def inventory(self, request: Request) -> Response:
+        """``{library}``, or all of them; what is seen changes the catalog's places."""
+        given = await body(request, {}, {"library": str, "by": str})
+        library = given.get("library") or None
+        return reply(await run_in_threadpool(self._services.custody.inventory, library))
+
     async def retire(self, request: Request) -> Response:
         given = await body(request, {}, {"by": str})
         return await self._on_volume(request, given, self._services.volumes.retire)

@@ -125,10 +125,6 @@ class Reads:
             await self._read(lambda session: views.decisions(session, rows, run=run, uid=given["study"]))
         )
 
-    async def inventory(self, request: Request) -> Response:
-        library = known(request, "library")["library"] or None
-        return reply(await run_in_threadpool(self._services.custody.inventory, library))
-
     async def policies(self, request: Request) -> Response:
         known(request)
         return reply(await run_in_threadpool(self._services.policies.listing))
@@ -178,7 +174,6 @@ def routes(services: Services) -> list[BaseRoute]:
         "/v1/volumes": reads.volumes,
         "/v1/volumes/{barcode}": reads.volume,
         "/v1/mounts": reads.mounts,
-        "/v1/library": reads.inventory,
         "/v1/policies": reads.policies,
         "/v1/runs": reads.runs,
         "/v1/decisions": reads.decisions,
@@ -190,6 +185,8 @@ def routes(services: Services) -> list[BaseRoute]:
         "/v1/volumes/{barcode}/label": does.label,
         "/v1/volumes/{barcode}/move": does.move,
         "/v1/volumes/{barcode}/retire": does.retire,
+        "/v1/volumes/{barcode}/verify": does.verify,
+        "/v1/library/inventory": does.inventory,
         "/v1/mounts/{barcode}/done": does.done,
         "/v1/mounts/{barcode}/refuse": does.refuse,
         "/v1/library/load": does.load,

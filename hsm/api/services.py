@@ -84,6 +84,10 @@ class Volumes(Protocol):
 
     def retire(self, barcode: str, by: str) -> Record | None: ...
 
+    def verify(self, barcode: str, by: str) -> Record:
+        """Queue a read-back of every copy on the volume: barcode, requests (how many)."""
+        ...
+
     def move(self, barcode: str, shelf: str, by: str) -> Record | None: ...
 
 

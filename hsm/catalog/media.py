@@ -16,6 +16,9 @@ from hsm.errors import NotFound
 from hsm.model import Place
 from hsm.states import CopyState, MountState, VolumeState
 
+MISSING = "not brought by"
+"""How the error of a volume begins that is suspect only because nobody could bring it."""
+
 
 @dataclass(frozen=True, slots=True)
 class VolumeRef:
@@ -141,8 +144,28 @@ def place_volume(
     return news
 
 
-def set_capacity(session: Session, pk: int, capacity: int) -> None:
-    _locked(session, pk).capacity = capacity
+def missing(session: Session, pk: int, now: datetime, by: str, comment: str) -> None:
+    """A person could not bring a volume: until it is seen again, nothing on it counts."""
+    row = _locked(session, pk)
+    place_volume(session, pk, Place.UNKNOWN, now, by, library=row.library)
+    if row.state != VolumeState.SUSPECT:
+        move_volume(session, pk, VolumeState.SUSPECT, now, by, f"{MISSING} {by}: {comment}".strip(" :"))
+
+
+def found_again(session: Session, pk: int, now: datetime, actor: str) -> None:
+    """A volume that was missing is there: it counts again, unless it was suspect for something else."""
+    row = _locked(session, pk)
+    if row.state == VolumeState.SUSPECT and row.error.startswith(MISSING):
+        move_volume(session, pk, VolumeState.ACTIVE, now, actor, "it is there again")
+
+
+def set_room(session: Session, pk: int, capacity: int, free: int | None = None) -> None:
+    """What a volume says of itself when it is opened: its size and, where it tells, the room left (dead
+    bytes of failed writes take some that no copy accounts for)."""
+    row = _locked(session, pk)
+    row.capacity = capacity
+    if free is not None:
+        row.used = capacity - free
 
 
 def pool_bytes(session: Session) -> dict[str, tuple[int, int]]:

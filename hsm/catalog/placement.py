@@ -6,10 +6,10 @@ transaction that does it (promise 3).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Row, Select, SQLColumnExpression, exists, func, select, update
 from sqlalchemy.orm import Session
@@ -19,8 +19,11 @@ from hsm.catalog import journal
 from hsm.catalog.tables import Copy, Instance, Name, Package, Patient, Request, Series, Study, Volume
 from hsm.model import CopyAt, Goal, InstanceRef, Place
 from hsm.package import Member, PackageIdentity, SeriesIdentity, member_name
-from hsm.states import CopyState, RequestKind, RequestState, VolumeState
+from hsm.states import READABLE_COPIES, CopyState, RequestKind, RequestState, VolumeState
 
+T = TypeVar("T")
+
+IN_LIST_MAX = 1000
 COPYABLE_STATES = (CopyState.WRITING, CopyState.WRITTEN, CopyState.VERIFIED, CopyState.SUSPECT)
 """States of copies that stand for bytes on a volume, whole or not."""
 
@@ -54,6 +57,21 @@ def package(session: Session, package_pk: int) -> PackageRef:
     return _package_ref(session.execute(_packages().where(Package.pk == package_pk)).one())
 
 
+def packages(session: Session, package_pks: Iterable[int]) -> dict[int, PackageRef]:
+    """Those packages, by key."""
+    return {
+        ref.pk: ref
+        for some in chunks(package_pks)
+        for ref in map(_package_ref, session.execute(_packages().where(Package.pk.in_(some))))
+    }
+
+
+def chunks(keys: Iterable[T]) -> Iterator[list[T]]:
+    """Keys in portions that every database takes in one IN list."""
+    every = list(keys)
+    return (every[start : start + IN_LIST_MAX] for start in range(0, len(every), IN_LIST_MAX))
+
+
 def packages_of_studies(session: Session, study_pks: Sequence[int]) -> list[PackageRef]:
     query = _packages().where(Package.study_pk.in_(study_pks)).order_by(Package.study_pk, Package.number)
     return [_package_ref(row) for row in session.execute(query)]
@@ -73,6 +91,13 @@ def copies(session: Session, package_pks: Iterable[int]) -> dict[int, list[CopyA
     """All copies that stand for bytes, by package."""
     wanted = list(package_pks)
     found: dict[int, list[CopyAt]] = {pk: [] for pk in wanted}
+    for some in chunks(wanted):
+        for copy in _copies(session, some):
+            found[copy.package_pk].append(copy)
+    return found
+
+
+def _copies(session: Session, package_pks: list[int]) -> Iterator[CopyAt]:
     rows = session.execute(
         # Columns, not entities: a query of thousands of studies reads as many copies.
         select(
@@ -80,16 +105,13 @@ def copies(session: Session, package_pks: Iterable[int]) -> dict[int, list[CopyA
             *(Volume.place, Copy.locator, Copy.position, Volume.library, Volume.shelf),
         )
         .join(Volume, Volume.pk == Copy.volume_pk)
-        .where(Copy.package_pk.in_(wanted), Copy.state.in_(COPYABLE_STATES))
+        .where(Copy.package_pk.in_(package_pks), Copy.state.in_(COPYABLE_STATES))
         .order_by(Copy.pk)
     )
     for copy_pk, package_pk, volume_pk, name, pool, state, volume_state, place, *rest in rows:
-        found[package_pk].append(
-            CopyAt(
-                *(copy_pk, package_pk, volume_pk, name, pool or "", state, volume_state, Place(place)), *rest
-            )
+        yield CopyAt(
+            *(copy_pk, package_pk, volume_pk, name, pool or "", state, volume_state, Place(place)), *rest
         )
-    return found
 
 
 def begin_copy(
@@ -282,9 +304,31 @@ def instance_columns() -> Select[
 
 def instances(session: Session, pks: Sequence[int]) -> dict[int, InstanceRef]:
     """These instances as the catalog has them now, by key."""
-    rows = session.execute(instance_columns().where(Instance.pk.in_(pks)))
-    found = [InstanceRef(*tuple[Any, ...](columns)) for columns in rows]
+    found = [
+        InstanceRef(*tuple[Any, ...](columns))
+        for some in chunks(pks)
+        for columns in session.execute(instance_columns().where(Instance.pk.in_(some)))
+    ]
     return {instance.pk: instance for instance in found}
+
+
+def instances_in(session: Session, package: PackageRef) -> list[InstanceRef]:
+    """A package's instances. Through their study: no index leads from packages to instances."""
+    rows = session.execute(
+        instance_columns().where(Series.study_pk == package.study_pk, Instance.package_pk == package.pk)
+    )
+    return [InstanceRef(*tuple[Any, ...](columns)) for columns in rows]
+
+
+def packages_on(session: Session, volume_pk: int) -> list[tuple[int, int, str]]:
+    """(key, study, name) of each package with a copy on the volume that can be read back."""
+    rows = session.execute(
+        select(Package.pk, Package.study_pk, Package.key)
+        .join(Copy, Copy.package_pk == Package.pk)
+        .where(Copy.volume_pk == volume_pk, Copy.state.in_((*READABLE_COPIES, CopyState.SUSPECT)))
+        .order_by(Copy.position, Package.pk)
+    )
+    return [(pk, study_pk, key) for pk, study_pk, key in rows]
 
 
 def viewing_order() -> tuple[SQLColumnExpression[Any], ...]:
@@ -408,7 +452,8 @@ def insert_package(
 
 def touch_studies(session: Session, study_uids: Iterable[str], now: datetime) -> None:
     """Note that somebody retrieved from these studies."""
-    session.execute(update(Study).where(Study.uid.in_(list(study_uids))).values(last_accessed=now))
+    for some in chunks(study_uids):
+        session.execute(update(Study).where(Study.uid.in_(some)).values(last_accessed=now))
 
 
 def _size(session: Session, row: Copy) -> int:

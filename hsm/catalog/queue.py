@@ -6,18 +6,18 @@ in the same transaction.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, exists, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from hsm import states
 from hsm.catalog import journal
-from hsm.catalog.tables import Request, Volume, Waiter
+from hsm.catalog.tables import Copy, Request, Volume, Waiter
 from hsm.errors import NotFound, Refused
 from hsm.states import RequestKind, RequestState
 
@@ -135,18 +135,33 @@ def enqueue(
         # The live one ended between the two statements: now there is room for a new one.
 
 
-def waiting_work(session: Session, now: datetime, kinds: Sequence[RequestKind]) -> list[Order]:
-    """Queued and waiting requests of these kinds that may be worked on now, most urgent first."""
+def queued_work(
+    session: Session, now: datetime, kinds: Sequence[RequestKind], not_in: Collection[str], limit: int
+) -> list[Order]:
+    """Queued requests of these kinds that may be worked on now, the most urgent ``limit`` of them.
+
+    :param not_in: pools whose requests others take.
+    """
     rows = session.scalars(
         select(Request)
         .where(
-            Request.state.in_((RequestState.QUEUED, RequestState.WAITING)),
+            Request.state == RequestState.QUEUED,
             Request.kind.in_(kinds),
             Request.not_before <= now,
+            Request.pool.is_(None) | Request.pool.not_in(not_in),
         )
         .order_by(Request.priority, Request.pk)
+        .limit(limit)
     )
     return [_order(row) for row in rows]
+
+
+def awaited_volumes(session: Session) -> list[int]:
+    """Volumes that requests wait for a person to bring."""
+    query = select(Request.volume_pk).where(
+        Request.state == RequestState.WAITING, Request.volume_pk.is_not(None)
+    )
+    return [pk for pk in session.scalars(query.distinct()) if pk is not None]
 
 
 def take(session: Session, pk: int, worker: str, now: datetime) -> Order | None:
@@ -177,6 +192,18 @@ def take_next(
     query = query.order_by(Request.priority, Request.pk).limit(1).with_for_update(skip_locked=True)
     pk = session.scalar(query)
     return take(session, pk, worker, now) if pk is not None else None
+
+
+def has_work(
+    session: Session, kinds: Sequence[RequestKind], now: datetime, pools: Sequence[str] | None
+) -> bool:
+    """Whether :func:`take_next` would find something: a look that takes no lock."""
+    query = select(Request.pk).where(
+        Request.state == RequestState.QUEUED, Request.kind.in_(kinds), Request.not_before <= now
+    )
+    if pools is not None:
+        query = query.where(Request.pool.in_(pools))
+    return session.scalar(query.limit(1)) is not None
 
 
 def done(session: Session, pk: int, now: datetime, actor: str) -> None:
@@ -234,10 +261,16 @@ def wait_for_operator(session: Session, pk: int, volume_pk: int, now: datetime, 
 
 
 def wake_waiting(session: Session, volume_pk: int, now: datetime, actor: str) -> list[int]:
-    """Queue what waits for a volume that is there now (or that will not come)."""
+    """Queue what waits for a volume that is there now (or that will not come), and recalls that wait for
+    another volume while this one has a good copy too."""
+    held = select(Copy.package_pk).where(Copy.volume_pk == volume_pk, Copy.state.in_(states.READABLE_COPIES))
     rows = session.scalars(
         select(Request)
-        .where(Request.volume_pk == volume_pk, Request.state == RequestState.WAITING)
+        .where(
+            Request.state == RequestState.WAITING,
+            (Request.volume_pk == volume_pk)
+            | ((Request.kind == RequestKind.RECALL) & Request.package_pk.in_(held)),
+        )
         .with_for_update()
     ).all()
     for row in rows:
@@ -249,10 +282,13 @@ def wake_waiting(session: Session, volume_pk: int, now: datetime, actor: str) ->
 
 
 def cancel(session: Session, pk: int, now: datetime, actor: str) -> None:
-    """:raises Refused: the request has ended, or a worker has it."""
+    """Withdraw a request that nobody works on, or dismiss one that failed.
+
+    :raises Refused: it is done or cancelled already, or a worker has it.
+    """
     row = _locked(session, pk)
-    if row.state not in (RequestState.QUEUED, RequestState.WAITING):
-        raise Refused(f"request {pk} is {row.state}; only a queued or waiting one can be cancelled")
+    if row.state not in (RequestState.QUEUED, RequestState.WAITING, RequestState.FAILED):
+        raise Refused(f"request {pk} is {row.state}; a queued, waiting or failed one can be cancelled")
     _move(session, row, RequestState.CANCELLED, now, actor)
 
 
@@ -323,8 +359,10 @@ def set_detail(session: Session, pk: int, detail: dict[str, Any]) -> None:
 
 
 def failed_total(session: Session) -> int:
-    """Requests that gave up and that nobody has retried."""
-    query = select(func.count()).select_from(Request).where(Request.state == RequestState.FAILED)
+    """Requests that gave up, and that neither a person nor later work for the same thing made good."""
+    later = aliased(Request)
+    newer = exists().where(later.key == Request.key, later.pk > Request.pk)
+    query = select(func.count()).select_from(Request).where(Request.state == RequestState.FAILED, ~newer)
     return session.scalar(query) or 0
 
 

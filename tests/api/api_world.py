@@ -143,6 +143,10 @@ class Volumes:
     def label(self, barcode: str, pool: str, by: str) -> dict[str, Any]:
         return self._note("label", barcode, pool, by)
 
+    def verify(self, barcode: str, by: str) -> dict[str, Any]:
+        self._note("verify", barcode, by)
+        return {"barcode": barcode, "requests": 2}
+
     def retire(self, barcode: str, by: str) -> None:
         self._note("retire", barcode, by)
 

@@ -238,7 +238,12 @@ class World:
         self.recall = Recall(self.catalog, self.staging, self.reader, self.bell)
         self.drives = Drives()
         self.custody = Custody(self.catalog, self.pools, self.drives, self.bell)
-        self.migrate = Migrate(self.catalog, self.pools, self.staging, self.reader, self.recall)
+        self.policies = Policies(
+            self.catalog, self.pools, self.bell, home / "policies", self._load(self.policy_text)
+        )
+        self.migrate = Migrate(
+            self.catalog, self.pools, self.staging, self.reader, self.recall, self.policies.goals_of
+        )
         self.seal = Seal(self.catalog, self.pools.ingest, QUIET_SECONDS)
         self.ingest = Ingest(self.catalog, self.pools.ingest, self.bell, config.dicom.same_uid)
         self.retrievals = Retrievals(self.catalog, self.reader, self.recall, self.staging, self.bell)
@@ -260,9 +265,6 @@ class World:
         }
         joints: Any = {each.name: joined[each.name] for each in fields(Joints)}
         self.workers = Workers(Joints(**joints), launch=self._inline)
-        self.policies = Policies(
-            self.catalog, self.pools, self.bell, home / "policies", self._load(self.policy_text)
-        )
         with self.catalog.write() as session:
             queue.give_back_all_active(session, self.clock.now(), "start")
         self.custody.inventory()
