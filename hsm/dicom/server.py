@@ -254,7 +254,6 @@ class DicomServer:
         """Handle one DIMSE message; replaces Association._serve_request()."""
         with log_context(peer=peer_name(assoc)):
             self._busy.add(assoc)
-            assoc.dimse.cancel_req = {}
             try:
                 self._dispatch(assoc, message, context_id)
             except Exception:

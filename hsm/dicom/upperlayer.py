@@ -38,6 +38,8 @@ log = get_logger(__name__)
 PDU_BYTES_TOLERATED: Final = 4 * 2**20
 """PDUs up to this size are read even where we announced less; larger ones end the association."""
 COMMAND_BYTES_MAX: Final = 64 * 1024
+CANCELS_MAX: Final = 10
+"""C-CANCELs of unknown requests that are remembered, the latest."""
 GATHERED_BYTES_MAX: Final = 64 * 2**20
 """Of a message that pynetdicom gathers in memory: of a query, or of a C-STORE that its receive lane
 (:mod:`hsm.dicom.lane`), which keeps none in memory, does not take."""
@@ -210,8 +212,13 @@ class BoundedDimse(DIMSEServiceProvider):
             log.warning("%s sent %s", name, "a command amid data" if commanded else "data without a command")
             return False
         commands = self.message.encoded_command_set
+        if len(self.cancel_req) >= CANCELS_MAX:
+            del self.cancel_req[next(iter(self.cancel_req))]
         try:
             super().receive_primitive(primitive)
+            if not commanded and self.message is not None:
+                # A C-CANCEL that came before this request was for an older one of the same number.
+                self.cancel_req.pop(self.message.command_set.get("MessageID"), None)
         except Exception as error:  # noqa: BLE001  whatever a damaged message makes the decoder raise
             log.warning("%s sent a message that cannot be decoded: %s", name, neutral(str(error)))
             return False

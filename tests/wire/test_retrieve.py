@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from pynetdicom import evt
+from pynetdicom.dimse_primitives import C_CANCEL
 from sqlalchemy.exc import OperationalError
 from wire_fakes import (
     CT,
@@ -501,6 +502,46 @@ def test_a_cancel_while_waiting_ends_the_move_at_once(moving: StartMove) -> None
         assert assoc.send_c_echo().Status == 0
     assert archive.deliveries.cancelled == [1]
     assert archive.retrievals.opened[0].closed
+
+
+def test_a_cancel_right_behind_its_request_is_not_lost(
+    moving: StartMove, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = moving()
+    archive.retrievals.held = set(fill(archive, 2))
+    with associated(archive.port, MOVE) as assoc:
+        send = assoc.dimse.send_msg
+
+        def send_and_cancel(message: Any, context_id: int) -> None:
+            send(message, context_id)
+            cancel = C_CANCEL()
+            cancel.MessageIDBeingRespondedTo = message.MessageID
+            send(cancel, context_id)
+
+        monkeypatch.setattr(assoc.dimse, "send_msg", send_and_cancel)
+        for _ in range(3):
+            assert Move(assoc, "DEST", study_identifier(STUDY)).final(5)[0].Status == 0xFE00
+
+
+def test_a_cancel_that_comes_too_late_does_not_end_the_next_request_of_its_number(moving: StartMove) -> None:
+    archive = moving()
+    fill(archive, 2)
+    with associated(archive.port, MOVE) as assoc:
+        for _ in range(3):
+            move = Move(assoc, "DEST", study_identifier(STUDY))
+            assert move.final(5)[0].Status == 0x0000
+            move.cancel()
+
+
+def test_cancels_of_nothing_do_not_crowd_out_one_that_is_meant(moving: StartMove) -> None:
+    archive = moving()
+    archive.retrievals.held = set(fill(archive, 2))
+    with associated(archive.port, MOVE) as assoc:
+        move = Move(assoc, "DEST", study_identifier(STUDY))
+        archive.retrievals.until_waiting()
+        for move.message_id in [*range(100, 120), 7]:
+            move.cancel()
+        assert move.final(5)[0].Status == 0xFE00
 
 
 def test_a_cancel_between_sub_operations_keeps_the_rest_from_being_sent(
