@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 
 from hsm.errors import Corrupt
 
@@ -46,6 +47,41 @@ def file_head(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: st
     return PREAMBLE + _element(2, 0, b"UL", struct.pack("<I", len(body))) + body
 
 
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What the head of a file says."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    size: int
+    """Bytes of the head: where the dataset begins."""
+
+
+def read_head(part10: bytes | bytearray | memoryview) -> Head:
+    """What :func:`file_head` wrote.
+
+    :raises Corrupt: the head is not one of ours, or not all of it is there.
+    """
+    size = dataset_offset(part10)
+    at, values = len(PREAMBLE), {}
+    while at < size:
+        group, element, vr, length = struct.unpack_from("<HH2sH", part10, at)
+        at += 8
+        if vr == b"OB":
+            (length,) = struct.unpack_from("<I", part10, at)
+            at += 4
+        values[(group, element)] = bytes(part10[at : at + length])
+        at += length
+    try:
+        sop_class, sop_instance, syntax = (
+            values[(2, number)].rstrip(b"\0").decode("ascii") for number in (0x02, 0x03, 0x10)
+        )
+    except (KeyError, UnicodeDecodeError) as error:
+        raise Corrupt(f"Part 10 file with incomplete File Meta Information: {error!r}") from error
+    return Head(sop_class, sop_instance, syntax, size)
+
+
 def dataset_offset(part10: bytes | bytearray | memoryview) -> int:
     """Where the dataset begins in a file made by :func:`file_head`.
 
@@ -57,4 +93,7 @@ def dataset_offset(part10: bytes | bytearray | memoryview) -> int:
     group, element, vr, size, length = _GROUP_LENGTH_HEAD.unpack_from(part10, start)
     if (group, element, vr, size) != (2, 0, b"UL", 4):
         raise Corrupt("Part 10 file without File Meta Information Group Length (0002,0000)")
-    return start + 12 + int(length)
+    end = start + 12 + int(length)
+    if end > len(part10):
+        raise Corrupt(f"Part 10 file whose head of {end} bytes ends after {len(part10)}")
+    return end

@@ -320,6 +320,16 @@ def instances_in(session: Session, package: PackageRef) -> list[InstanceRef]:
     return [InstanceRef(*tuple[Any, ...](columns)) for columns in rows]
 
 
+def every_unsealed(session: Session) -> Iterator[InstanceRef]:
+    """All instances that are in no package, study by study."""
+    for study_pk in session.scalars(select(Study.pk).where(Study.unsealed > 0)).all():
+        rows = session.execute(
+            instance_columns().where(Series.study_pk == study_pk, Instance.package_pk.is_(None))
+        )
+        for columns in rows:
+            yield InstanceRef(*tuple[Any, ...](columns))
+
+
 def packages_on(session: Session, volume_pk: int) -> list[tuple[int, int, str]]:
     """(key, study, name) of each package with a copy on the volume that can be read back."""
     rows = session.execute(

@@ -1,0 +1,120 @@
+"""What a crash left behind in the online pool, looked at once at start.
+
+A received file keeps its temporary name until its row is committed, so what was under way when the
+daemon died is exactly what still has one. None of it was acknowledged. What is whole is taken in as if
+it had just arrived (its digest finds out whether the catalog has it already); what is not is deleted,
+and its sender, who has no answer, sends again. And the other way round: instances that the catalog has
+and that lie in no package yet have only this one file; one that is missing is told, never dropped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from drivers.folder import INCOMING
+from hsm.catalog import placement
+from hsm.catalog.engine import Catalog
+from hsm.content import instance_file
+from hsm.errors import BadInput, Conflict, Corrupt
+from hsm.ingest import Ingest, StoreOutcome
+from hsm.log import get_logger
+from hsm.model import Header
+from hsm.part10 import read_head
+from hsm.pools import INTERRUPTED, DiskPool
+
+log = get_logger(__name__)
+
+SOURCE = "recovery"
+MISSING_TOLD_MAX = 20
+
+ReadHeader = Callable[[memoryview, str], Header]
+"""Dataset and Transfer Syntax UID to the catalog's attributes; BadInput where it is cut off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What was found."""
+
+    adopted: int
+    """Whole, and not in the catalog: now they are."""
+    known: int
+    """Whole, and in the catalog already."""
+    dropped: int
+    """Cut off, or refused by the rule for equal UIDs."""
+
+
+def recover(pool: DiskPool, ingest: Ingest, read_header: ReadHeader) -> Recovered:
+    """Take in or delete what was being received when the last daemon died.
+
+    :raises NoSpace: the pool is full; the files stay for the next start.
+    :raises Retryable: the disk or the catalog fails; the same.
+    """
+    adopted = known = dropped = 0
+    folder = pool.root / INCOMING / INTERRUPTED
+    for path in sorted(folder.glob("*.part")):
+        outcome = _take_in(path, ingest, read_header)
+        if outcome is None:
+            dropped += 1
+        elif outcome is StoreOutcome.DUPLICATE:
+            known += 1
+        else:
+            adopted += 1
+        path.unlink()
+    if adopted or known or dropped:
+        log.warning(
+            "of what was being received when the last daemon ended, %d instances are taken in, %d were "
+            "catalogued already, %d were incomplete and are deleted",
+            adopted,
+            known,
+            dropped,
+        )
+    return Recovered(adopted, known, dropped)
+
+
+def _take_in(path: Path, ingest: Ingest, read_header: ReadHeader) -> StoreOutcome | None:
+    if path.stat().st_size == 0:
+        return None
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        whole = memoryview(mapped)
+        dataset = whole[:0]
+        try:
+            head = read_head(whole)
+            dataset = whole[head.size :]
+            header = read_header(dataset, head.transfer_syntax_uid)
+            if header.sop_instance_uid != head.sop_instance_uid:
+                raise BadInput(f"{header.sop_instance_uid} in the file of {head.sop_instance_uid}")
+            return ingest.store(header, head.transfer_syntax_uid, dataset, SOURCE)
+        except (BadInput, Corrupt, Conflict) as error:
+            log.info("%s: %s", path.name, error)
+            # The views of the frames that the error came through must not outlive the map.
+            error.__traceback__ = None
+            return None
+        finally:
+            with contextlib.suppress(BufferError):
+                dataset.release()
+                whole.release()
+
+
+def missing_files(catalog: Catalog, pool: DiskPool) -> list[str]:
+    """SOP Instance UIDs that are catalogued, in no package, and have no file of their size.
+
+    They are reported and stay catalogued: the file may come back with its file system or a backup, and
+    the sender may send it again.
+    """
+    missing = []
+    with catalog.read() as session:
+        for instance in placement.every_unsealed(session):
+            try:
+                size = os.stat(instance_file(pool, instance), follow_symlinks=False).st_size
+            except OSError:
+                size = -1
+            if size != instance.size:
+                missing.append(instance.sop_instance_uid)
+    for uid in missing[:MISSING_TOLD_MAX]:
+        log.error("instance %s is catalogued and its file is not in pool %s", uid, pool.name)
+    return missing
