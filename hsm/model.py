@@ -12,6 +12,11 @@ UID_LENGTH_MAX = 64
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 
+def is_uid(value: str) -> bool:
+    """Whether :func:`check_uid` lets it through."""
+    return len(value) <= UID_LENGTH_MAX and _UID.fullmatch(value) is not None
+
+
 def check_uid(value: str, what: str) -> str:
     """Return ``value`` if it may be used as a UID and as a file name.
 
@@ -21,7 +26,7 @@ def check_uid(value: str, what: str) -> str:
     """
     if not value:
         raise BadInput(f"{what} is empty")
-    if len(value) > UID_LENGTH_MAX or not _UID.fullmatch(value):
+    if not is_uid(value):
         raise BadInput(f"{what} {value[:80]!r} is not a UID (PS3.5 section 9.1)")
     return value
 

@@ -20,6 +20,8 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
+from hsm.model import is_uid
+
 CONTEXTS_MAX: Final = 128
 """Presentation contexts in one association: their ids are odd and fit in a byte (PS3.8 section 9.3.2.2)."""
 
@@ -127,9 +129,14 @@ def choose_syntax(proposal: Proposal) -> str | None:
     VR Little Endian in the same context, because explicit VRs tell what private elements are.
     Other services take the best of the four that we read and write.
 
-    :returns: None for a service that is not offered, or offered in none of these syntaxes.
+    :returns: None for a service that is not offered, or offered in none of these syntaxes. What is no
+        UID counts as not offered: no package could name it, so no instance may come with it.
     """
-    offered = proposal.transfer_syntaxes
+    if not is_uid(proposal.abstract_syntax):
+        return None
+    offered = [syntax for syntax in proposal.transfer_syntaxes if is_uid(syntax)]
+    if not offered:
+        return None
     if is_storage_class(proposal.abstract_syntax):
         if offered[0] == ImplicitVRLittleEndian and ExplicitVRLittleEndian in offered:
             return str(ExplicitVRLittleEndian)

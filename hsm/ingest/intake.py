@@ -20,7 +20,7 @@ from hsm.errors import Conflict
 from hsm.ingest.files import Buffer, Incoming, Shelf, said_of
 from hsm.ingest.room import Room
 from hsm.log import get_logger
-from hsm.model import Header
+from hsm.model import Header, check_uid
 from hsm.part10 import file_head
 from hsm.pools import DiskPool
 from hsm.wake import Bell
@@ -103,6 +103,7 @@ class Ingest:
 
         ``dataset`` is kept byte for byte. ``header`` was read from it.
 
+        :raises BadInput: the class or the transfer syntax is no UID.
         :raises NoSpace: the pool is full or at its reserve; nothing was stored.
         :raises Conflict: other bytes under this UID are there and the rule is to reject.
         :raises Retryable: the disk or the database failed; the peer may send again.
@@ -117,7 +118,13 @@ class Ingest:
             arrival.close()
 
     def begin(self, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> Arrival:
-        """An instance begins to arrive. Nothing is written before its first bytes are."""
+        """An instance begins to arrive. Nothing is written before its first bytes are.
+
+        :raises BadInput: one of these is no UID: no package could name it.
+        """
+        check_uid(sop_class_uid, "SOP Class UID (0008,0016)")
+        check_uid(sop_instance_uid, "SOP Instance UID (0008,0018)")
+        check_uid(transfer_syntax_uid, "Transfer Syntax UID (0002,0010)")
         return Arrival(
             self, file_head(sop_class_uid, sop_instance_uid, transfer_syntax_uid), transfer_syntax_uid
         )

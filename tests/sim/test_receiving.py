@@ -11,6 +11,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
 from hsm.catalog.commit import Ticket
+from hsm.errors import BadInput
 from hsm.ingest import StoreOutcome
 from hsm.ingest.intake import Arrival, _Item
 from tests.sim.world import EXPLICIT_LITTLE, World, dataset, header
@@ -92,3 +93,15 @@ def test_other_bytes_never_replace_a_lost_file(world: World) -> None:
     world.online_file(1, 1).unlink()
     assert world.store_one(header(1, 1), dataset(20_000, 7)) is StoreOutcome.KEPT_BOTH
     assert not world.online_file(1, 1).exists()
+
+
+@pytest.mark.parametrize("syntax", ["1.2.3.bogus", "", "1.2." + "3" * 64, "1..2", "1.2/3", "1.2.3\n"])
+def test_a_transfer_syntax_that_no_package_could_name_is_refused_and_the_study_is_sealed(
+    world: World, syntax: str
+) -> None:
+    world.store(1, 1)
+    with pytest.raises(BadInput, match="Transfer Syntax UID"):
+        world.ingest.store(header(1, 2), syntax, dataset(500, 2), "CT1")
+    world.follow()
+    assert len(world.on_tape(1)) == 1
+    world.assert_readable(1)

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 from wire_fakes import CT, EXPLICIT, FILES, IMPLICIT, MR, element, kinds_of, part10_parts, small_dataset
-from wire_peers import VERIFICATION, associated, send_raw
+from wire_peers import VERIFICATION, Raw, associate_rq, associated, send_raw
 from wire_world import Running, StartServer
 
 from hsm.dicom.header import read_header
@@ -59,6 +59,27 @@ def test_contexts_of_one_class_keep_their_own_syntaxes(archive: Running) -> None
     jpeg = "1.2.840.10008.1.2.4.50"
     with associated(archive.port, [(CT, [IMPLICIT]), (CT, [jpeg, IMPLICIT]), (CT, [EXPLICIT])]) as assoc:
         assert [str(cx.transfer_syntax[0]) for cx in assoc.accepted_contexts] == [IMPLICIT, jpeg, EXPLICIT]
+
+
+@pytest.mark.parametrize(
+    ("sop_class", "syntaxes", "accepted"),
+    [
+        (CT, ["1.2.3.bogus"], False),
+        (CT, ["1.2.3.bogus", EXPLICIT], True),
+        ("1.2.3.bogus", [EXPLICIT], False),
+        ("1.2.3.bogus", [IMPLICIT, "x"], False),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
+def test_a_context_whose_class_or_syntax_is_no_uid_is_not_accepted(
+    archive: Running, sop_class: str, syntaxes: list[str], accepted: bool
+) -> None:
+    with Raw(archive.port) as peer:
+        peer.send(associate_rq([(VERIFICATION, [IMPLICIT]), (sop_class, syntaxes)]))
+        kind, body = peer.read_pdu()
+    assert kind == 2
+    contexts = body[body.index(b"\x21\0\0", 68) :].split(b"\x21\0\0")[1:]
+    assert [context[3] == 0 for context in contexts] == [True, accepted]  # PS3.8 table 9-18
 
 
 def test_services_that_are_not_offered_are_not_accepted(archive: Running) -> None:
