@@ -90,7 +90,6 @@ class Sender(Protocol):
     """Where sub-operations go."""
 
     def send(self, item: Readable) -> SubOperation: ...
-    def attend(self) -> None: ...
     def rest(self) -> None: ...
     def close(self) -> None: ...
 
@@ -315,7 +314,6 @@ class _Operation:
 
     def _run(self, stopping: threading.Event) -> End:
         while self._tally.left:
-            self._sender.attend()
             if self._call.caller_gone:
                 return End.GONE
             if self._call.cancelled:

@@ -10,7 +10,6 @@ else is to happen. What arrives and is not the expected answer is given to pynet
 from __future__ import annotations
 
 import contextlib
-import select
 import socket
 import ssl
 import struct
@@ -55,7 +54,6 @@ class Hold:
         self._turn = 0
         self._received = b""
         self._sock: socket.socket | None = None
-        self._poll = select.poll()
         self._timeouts: dict[int, bytes] = {}
         self._next_primitive: Callable[[], bool] = self._dul._process_recv_primitive
         self._send_pdu: Callable[[Any], None] = self._dul.send_pdu
@@ -66,19 +64,20 @@ class Hold:
         return self._wanted
 
     def take(self) -> None:
-        """Have the socket; everything that came or was queued before has been dealt with.
+        """Have the socket, if it is not had already; what came or was queued before has been dealt with.
+
+        While it is had, what the peer sends unasked is found before its next answer: its stream is one.
 
         :raises Lost: the association is over, or busy for too long.
         """
         deadline = time.monotonic() + max(TAKE_SECONDS, self._patience)
-        while not self._wanted or self._something_came():
-            self.let_go()
+        while not self._wanted:
             self._park(deadline)
             if self._quiet():
                 self._open()
-            else:
-                self.let_go()
-                time.sleep(0.0005)
+                return
+            self.let_go()
+            time.sleep(0.0005)
             if time.monotonic() > deadline:
                 raise Lost(f"the connection was busy for {self._patience:g} s")
 
@@ -94,12 +93,6 @@ class Hold:
         self._dul._idle_timer.restart()  # it counts what comes to pynetdicom only
         if self._assoc.is_requestor:
             self._assoc._reactor_checkpoint.set()
-
-    def attend(self) -> None:
-        """If the peer sent something unasked (C-CANCEL, A-ABORT, A-RELEASE), let pynetdicom see to it."""
-        if self._wanted and self._something_came():
-            with contextlib.suppress(Lost):  # whoever asks gone() next sees why
-                self.take()
 
     def write(self, buffers: Sequence[Piece]) -> None:
         """Send all of these in as few system calls as it takes.
@@ -178,8 +171,6 @@ class Hold:
         """Blocking calls with the kernel's time-outs: a long write is then one system call."""
         sock = self._dul.socket.socket
         self._sock = sock
-        self._poll = select.poll()
-        self._poll.register(sock, select.POLLIN)
         if isinstance(sock, ssl.SSLSocket):
             sock.settimeout(self._patience)
             return
@@ -200,9 +191,6 @@ class Hold:
                 assert self._sock is not None
                 self._sock.setsockopt(socket.SOL_SOCKET, option, value)
         self._timeouts.clear()
-
-    def _something_came(self) -> bool:
-        return bool(self._poll.poll(0))  # a closed socket too
 
     def _pending(self) -> bool:
         return isinstance(self._sock, ssl.SSLSocket) and bool(self._sock.pending())
@@ -272,6 +260,8 @@ class Hold:
 
 def after(buffers: list[Piece], sent: int) -> list[Piece]:
     """What is left of ``buffers`` when their first ``sent`` bytes are gone."""
+    if sent == sum(map(len, buffers)):
+        return []
     for number, each in enumerate(buffers):
         if sent < len(each):
             return [memoryview(each)[sent:], *buffers[number + 1 :]]

@@ -94,22 +94,31 @@ def dataset_pdus(
     :param before: buffers that go out first, with the first list.
     """
     full = _head(context_id, data_bytes, _OF_DATASET)
-    buffers, position, room = list(before), 0, 0
+    # The last PDU is told from the others by its flag, also where it is full.
+    last_at = (total - 1) // data_bytes * data_bytes
+    last = _head(context_id, total - last_at, _OF_DATASET | _LAST)
+    buffers, position = list(before), 0
     for piece in pieces:
         view, at = memoryview(piece), 0
         while at < len(view):
-            if not room:
-                left = total - position
-                room = min(left, data_bytes)
-                buffers.append(full if left > data_bytes else _head(context_id, room, _OF_DATASET | _LAST))
-            taken = view[at : at + room]
-            buffers.append(taken)
-            at += len(taken)
-            position += len(taken)
-            room -= len(taken)
             if len(buffers) >= BUFFERS_MAX:
                 yield buffers
                 buffers = []
+            begun = position % data_bytes
+            whole = min((len(view) - at) // data_bytes, (BUFFERS_MAX - len(buffers) + 1) // 2)
+            whole = min(whole, max(0, last_at - position) // data_bytes)
+            if whole and not begun:
+                stop = at + whole * data_bytes
+                buffers += [
+                    each for n in range(at, stop, data_bytes) for each in (full, view[n : n + data_bytes])
+                ]
+            else:
+                if not begun:
+                    buffers.append(last if position == last_at else full)
+                stop = min(len(view), at + data_bytes - begun)
+                buffers.append(view[at:stop])
+            position += stop - at
+            at = stop
         if buffers:
             yield buffers
             buffers = []

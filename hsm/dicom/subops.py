@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import itertools
 import queue
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -239,10 +240,6 @@ class SameAssociation:
                 assoc.abort()
             raise Unreachable(str(error)) from error
 
-    def attend(self) -> None:
-        """Let a C-CANCEL, an abort or a release that came meanwhile be noticed."""
-        self._line.hold.attend()
-
     def rest(self) -> None:
         """Nothing can be sent now: pynetdicom listens to the caller."""
         self._line.hold.let_go()
@@ -321,9 +318,6 @@ class Destination:
                 self._last_used = self._clock.monotonic()
         return SubOperation(Verdict.FAILED, reason)
 
-    def attend(self) -> None:
-        """Nothing that the destination says unasked matters before the next instance."""
-
     def rest(self) -> None:
         """Called while nothing can be sent: long silence would make the destination hang up."""
         for line in self._lines.values():
@@ -332,10 +326,10 @@ class Destination:
             self.close()
 
     def close(self) -> None:
-        """Release what is open."""
+        """Release what is open; nobody waits until it is."""
         for line in self._lines.values():
             line.hold.close()
-            line.assoc.release()
+            threading.Thread(target=line.assoc.release, name="release", daemon=True).start()
         self._lines.clear()
 
     def _open(self, group: int) -> _Line:
