@@ -13,7 +13,7 @@ from hsm.dicom.upperlayer import acknowledge_at_once
 
 BUFFER_BYTES: Final = 640 * 1024
 """Of an association. At least 64 KiB, what a command set may have."""
-WAIT_SECONDS: Final = 0.1
+WAIT_SECONDS: Final = 0.02
 """How long one call waits for the peer: so long it takes to notice what others want of the thread."""
 _EXACT_FROM: Final = 64 * 1024
 """From here on it pays to be woken once for all of it."""
