@@ -43,6 +43,7 @@ class Deliveries:
             "destination": destination,
             "calling": calling,
             "message_id": message_id,
+            "studies": sorted({instance.study_uid for instance in instances}),
             "instances": [instance.sop_instance_uid for instance in instances],
         }
         with self._catalog.write() as session:
@@ -94,7 +95,9 @@ class Deliveries:
         detail = order.detail
         wanted = tuple(detail["instances"])
         with self._catalog.read() as session:
-            found = find.select_instances(session, Selection(sop_instance_uids=wanted)) if wanted else []
+            # Of the same studies: another one may have an instance of the same UID.
+            selection = Selection(study_uids=tuple(detail.get("studies", ())), sop_instance_uids=wanted)
+            found = find.select_instances(session, selection) if wanted else []
         return DeliveryOrder(
             order.pk, detail["destination"], detail["calling"], int(detail["message_id"]), tuple(found)
         )

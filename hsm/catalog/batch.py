@@ -172,8 +172,9 @@ class Registrar:
         found: dict[str, list[Known]] = {}
         with closing(_cursor(connection)) as cursor:
             rows = statement.run(cursor, {f"uid_{place}": uid for place, uid in enumerate(uids)})
-            for uid, version, digest in rows:
-                found.setdefault(named[bytes(uid)], []).append(Known(version, bytes(digest)))
+            for uid, version, digest, *place in rows:
+                known = Known(version, bytes(digest), (place[0], place[1]))
+                found.setdefault(named[bytes(uid)], []).append(known)
         return found
 
     def register(
@@ -220,7 +221,7 @@ class Registrar:
 
     def _count(self, connection: Connection, group: _Group, keys: Keys, members: Sequence[Received]) -> bool:
         """Count the members in study and series; False, with nothing done, if the study's row differs."""
-        firsts = sum(each.version == 0 for each in members)
+        firsts = sum(each.counts for each in members)
         with closing(_cursor(connection)) as cursor:
             values = {
                 "the_pk": keys.study_pk,
@@ -258,7 +259,9 @@ def _cursor(connection: Connection) -> Any:
 def _known(count: int) -> Any:
     uids = [bindparam(f"uid_{place}", type_=_INSTANCE.c.uid.type) for place in range(count)]
     return (
-        select(_INSTANCE.c.uid, _INSTANCE.c.version, _INSTANCE.c.digest)
+        select(_INSTANCE.c.uid, _INSTANCE.c.version, _INSTANCE.c.digest, _STUDY.c.uid, _SERIES.c.uid)
+        .join_from(_INSTANCE, _SERIES, _SERIES.c.pk == _INSTANCE.c.series_pk)
+        .join(_STUDY, _STUDY.c.pk == _SERIES.c.study_pk)
         .where(_INSTANCE.c.uid.in_(uids))
         .order_by(_INSTANCE.c.version)
     )

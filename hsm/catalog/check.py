@@ -90,7 +90,7 @@ _COUNTED = ("n_series", "n_instances", "n_bytes", "unsealed", "packages")
 
 _COUNTERS = """
 WITH per_series AS (
-    SELECT series_pk, sum(CASE WHEN version = 0 THEN 1 ELSE 0 END) AS n_instances, sum(size) AS n_bytes,
+    SELECT series_pk, count(DISTINCT uid) AS n_instances, sum(size) AS n_bytes,
            sum(CASE WHEN package_pk IS NULL THEN 1 ELSE 0 END) AS unsealed
       FROM instance GROUP BY series_pk
 ), per_study AS (
@@ -160,11 +160,11 @@ _PATIENTS = (
         "series-counter",
         "series",
         """SELECT series.pk, series.uid AS subject, series.n_instances AS kept,
-                  count(instance.pk) AS true_count
+                  count(DISTINCT instance.uid) AS true_count
              FROM series
-             LEFT JOIN instance ON instance.series_pk = series.pk AND instance.version = 0
+             LEFT JOIN instance ON instance.series_pk = series.pk
             GROUP BY series.pk, series.uid, series.n_instances
-           HAVING series.n_instances <> count(instance.pk)""",
+           HAVING series.n_instances <> count(DISTINCT instance.uid)""",
         "n_instances is {kept}, its rows say {true_count}",
         _by_hand("UPDATE series SET n_instances = {true_count} WHERE pk = {pk}"),
     ),

@@ -117,7 +117,7 @@ def find(
 ) -> Iterator[Match]:
     """Stream the entities of a level that match every term, in the order they were first received.
 
-    Only the newest version of an instance is shown.
+    Only the newest version of an instance in its series is shown.
 
     :param wanted: terms for fields of this level and of the levels above it.
     :param tiers: each configured pool's tier, for availability.
@@ -159,7 +159,7 @@ def standings(session: Session, package_pks: Iterable[int], tiers: Mapping[str, 
 
 
 def select_instances(session: Session, selection: Selection) -> list[InstanceRef]:
-    """The instances that a retrieve asks for, newest versions only, in viewing order.
+    """The instances that a retrieve asks for, in each series the newest versions only, in viewing order.
 
     Study by study; in each by series number and instance number, those without a number last, then
     by UID.
@@ -259,7 +259,15 @@ def _of_patient(what: ColumnElement[Any]) -> ColumnElement[Any]:
 
 
 def _newest() -> ColumnElement[bool]:
-    return ~exists().where(_Newer.uid == Instance.uid, _Newer.version > Instance.version)
+    """The newest version in its series: one that came into another study is that study's.
+
+    By UID, of which there are few versions: added to, the series' key cannot be looked up by instead.
+    """
+    return ~exists().where(
+        _Newer.uid == Instance.uid,
+        _Newer.version > Instance.version,
+        _Newer.series_pk + 0 == Instance.series_pk,
+    )
 
 
 def _condition(field: Field, term: Term, sqlite: bool) -> ColumnElement[bool]:

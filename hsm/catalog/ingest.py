@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar
@@ -20,6 +21,10 @@ from hsm.text import normalise_groups
 T = TypeVar("T", bound=Base)
 
 
+Place = tuple[str, str]
+"""Study and Series Instance UID."""
+
+
 @dataclass(frozen=True, slots=True)
 class Received:
     """One instance whose bytes are durable and wait for their row."""
@@ -31,9 +36,16 @@ class Received:
     digest: bytes
     source_ae: str
     at: datetime
+    counts: bool = True
+    """Whether it is one more instance to a query; a further version in the same series is not."""
 
-    def at_version(self, version: int) -> Received:
-        return replace(self, version=version)
+    @property
+    def place(self) -> Place:
+        return self.header.study_uid, self.header.series_uid
+
+    def after(self, known: Sequence[Known], version: int) -> Received:
+        """The same under this version, where these are there already."""
+        return replace(self, version=version, counts=all(each.place != self.place for each in known))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +54,7 @@ class Known:
 
     version: int
     digest: bytes
+    place: Place
 
 
 def is_unsealed(connection: Connection, sop_instance_uid: str, version: int) -> bool:
@@ -76,8 +89,8 @@ def register(session: Session, received: Received) -> tuple[Keys, News]:
     header = received.header
     study, news = _study(session, received)
     series_pk, new_series = _series(session, study.pk, header)
-    # Counters are of what queries show: one instance a UID, however many versions are kept.
-    first = int(received.version == 0)
+    # Counters are of what queries show: one instance a UID in each series, however many versions are kept.
+    first = int(received.counts)
     session.execute(
         update(Series).where(Series.pk == series_pk).values(n_instances=Series.n_instances + first)
     )

@@ -216,9 +216,8 @@ class Ingest:
                 }
                 notes.append(Note(received, decision.verb, detail))
             if decision.keeps:
-                if decision.version != received.version:
-                    item.received = received.at_version(decision.version)
-                versions.append(Known(decision.version, received.digest))
+                item.received = received.after(versions, decision.version)
+                versions.append(Known(decision.version, received.digest, received.place))
                 kept.append(item)
         return kept, notes
 

@@ -339,6 +339,16 @@ def test_only_the_newest_version_is_shown_and_selected(rows: Rows) -> None:
     assert [(each.pk, each.version) for each in selected] == [(newest, 1)]
 
 
+def test_each_series_shows_its_own_newest_version_of_a_uid(rows: Rows) -> None:
+    patient = rows.patient("1")
+    for version, study in enumerate(("1", "2")):
+        rows.instance(rows.series(rows.study(patient, study), f"{study}.1"), "9.9", 5, version=version)
+    for study, version in (("1", 0), ("2", 1)):
+        assert len(found(rows, Level.IMAGE, {Field.STUDY_UID: Exact(study)})) == 1
+        selected = find.select_instances(rows.session, Selection(study_uids=(study,)))
+        assert [(each.study_uid, each.version) for each in selected] == [(study, version)]
+
+
 def online_near_tape(rows: Rows) -> int:
     """A study of three packages in one series each, and an unsealed instance."""
     study = rows.study(rows.patient("1"), "1", unsealed=1)

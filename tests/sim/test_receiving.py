@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, select
 from sqlalchemy.exc import OperationalError
 
+from hsm.catalog import queue
 from hsm.catalog.commit import Ticket
+from hsm.catalog.tables import Series
 from hsm.errors import BadInput
 from hsm.ingest import StoreOutcome
 from hsm.ingest.intake import Arrival, _Item
-from tests.sim.world import EXPLICIT_LITTLE, World, dataset, header
+from tests.sim.world import EXPLICIT_LITTLE, TWO_TAPES, World, dataset, header, study_uid
 
 
 def _arrived_together(world: World, numbers: Sequence[int]) -> tuple[list[Arrival], list[Ticket[_Item]]]:
@@ -105,3 +108,44 @@ def test_a_transfer_syntax_that_no_package_could_name_is_refused_and_the_study_i
     world.follow()
     assert len(world.on_tape(1)) == 1
     world.assert_readable(1)
+
+
+@pytest.mark.parametrize("same_study", [True, False])
+def test_the_same_uid_in_another_series_hides_nothing_of_the_first(
+    make_world: Callable[..., World], same_study: bool
+) -> None:
+    world = make_world(policies=TWO_TAPES)
+    world.store(1, 2)
+    other = study_uid(1 if same_study else 2)
+    astray = replace(header(1, 1), study_uid=other, series_uid=f"{other}.9")
+    assert world.store_one(astray, b"other content" * 50) is StoreOutcome.KEPT_BOTH
+    assert world.store_one(replace(astray, instance_number=7), b"and more" * 50) is StoreOutcome.KEPT_BOTH
+    world.check()  # counters too
+
+    def seen() -> list[tuple[str, str, int]]:
+        found = [*world.instances(1), *([] if same_study else world.instances(2))]
+        return [(each.series_uid, each.sop_instance_uid, each.version) for each in found]
+
+    first, second = header(1, 1), header(1, 2)
+    assert seen() == [
+        (first.series_uid, first.sop_instance_uid, 0),
+        (first.series_uid, second.sop_instance_uid, 0),
+        (astray.series_uid, first.sop_instance_uid, 2),
+    ]
+    before = seen()
+    world.follow()
+    assert seen() == before
+    with world.catalog.read() as session:
+        counts = {each.uid: each.n_instances for each in session.scalars(select(Series))}
+    assert counts == {first.series_uid: 2, astray.series_uid: 1}
+
+
+def test_a_delivery_takes_nothing_from_another_study_with_an_instance_of_the_same_uid(world: World) -> None:
+    world.store(1, 1)
+    astray = replace(header(1, 1), study_uid=study_uid(2), series_uid=f"{study_uid(2)}.1")
+    world.store_one(astray, b"of somebody else" * 50)
+    key = world.deliveries.begin("DEST", "WS1", 1, world.instances(1))
+    world.deliveries.hand_over(key, [header(1, 1).sop_instance_uid])
+    with world.catalog.read() as session:
+        left = world.deliveries.order(queue.get(session, key))
+    assert [each.study_uid for each in left.instances] == [study_uid(1)]
