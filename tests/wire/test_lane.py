@@ -132,6 +132,7 @@ def talk(archive: Running, stores: list[Store], ending: str, seed: int) -> Outco
     """Send everything, cut anywhere, waiting for the answers to each message."""
     dice = random.Random(seed)
     outcome = Outcome()
+    archive.ingest.stored.clear()
     contexts = [(CT, [EXPLICIT]), (VERIFICATION, [IMPLICIT]), (CT, [IMPLICIT])]
     with Raw(archive.port) as peer:
         peer.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -146,12 +147,12 @@ def talk(archive: Running, stores: list[Store], ending: str, seed: int) -> Outco
                 outcome.statuses.update(read_status(body))
         peer.send_until_refused(endings(dice)[ending])
         if ending.startswith(("close", "noise")):
-            peer.sock.shutdown(socket.SHUT_WR)  # in the others the archive hangs up
+            with contextlib.suppress(OSError):  # it may have hung up by itself
+                peer.sock.shutdown(socket.SHUT_WR)
         outcome.end = set(peer.until_closed())
     eventually(lambda: not archive.server._server.active_associations)  # type: ignore[union-attr]
     outcome.stored = {uid: each.dataset for uid, each in archive.ingest.stored.items()}
     assert archive.ingest.begun == archive.ingest.closed
-    archive.ingest.stored.clear()
     return outcome
 
 
@@ -200,7 +201,7 @@ ENDINGS = sorted(endings(random.Random(0)))
 
 
 @settings(
-    max_examples=80,
+    max_examples=60,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
