@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -13,15 +14,18 @@ from hsm.errors import Corrupt, DriverError, NotFound
 from hsm.log import get_logger
 from hsm.model import CopyAt, InstanceRef, Layout, Tier
 from hsm.pools import DiskPool, Pools
-from hsm.ranges import Range, StoreRange, checked, open_range
+from hsm.ranges import FileRange, Proofs, Range, StoreRange, checked, open_range, unchecked
 from hsm.staging import Staging
 from hsm.states import READABLE_COPIES, CopyState
 
 log = get_logger(__name__)
 
 ACTOR = "reader"
-HEALTH_SECONDS = 1.0
-"""How long a pool's health is believed: asking costs a system call or two on its file system."""
+PROVED_SECONDS = 3600.0
+"""A file of the online tier that was digested is sent again without it for so long, as long as its
+times of change stay what they were. Promise 4 is about the other tiers, which are digested always."""
+THERE_SECONDS = 1.0
+"""How long it is believed that a pool's file system is there, or away: asking costs some system calls."""
 
 
 class Reader:
@@ -31,15 +35,16 @@ class Reader:
         self._catalog = catalog
         self._pools = pools
         self._staging = staging
+        self._proofs = Proofs(PROVED_SECONDS, catalog.clock.monotonic, time.time_ns)
         tiers = list(Tier)
         quickest = sorted(pools.disks.values(), key=lambda pool: tiers.index(pool.tier))
         self._rank = {pool.name: rank for rank, pool in enumerate(quickest)}
-        self._health: dict[str, tuple[float, bool]] = {}
+        self._there: dict[str, tuple[float, bool]] = {}
 
     def direct_copies(self, copies: Sequence[CopyAt]) -> list[CopyAt]:
         """The copies that can be read without a recall, quickest first; those in a pool whose file system
         is away are not among them."""
-        direct = [copy for copy in self.disk_copies(copies) if self._is_healthy(copy.volume_pk)]
+        direct = [copy for copy in self.disk_copies(copies) if self._is_there(copy.volume_pk)]
         return sorted(direct, key=lambda copy: self._rank[copy.pool])
 
     def disk_copies(self, copies: Sequence[CopyAt]) -> list[CopyAt]:
@@ -50,16 +55,23 @@ class Reader:
             if copy.state in READABLE_COPIES and self._pools.disk_by_volume(copy.volume_pk) is not None
         ]
 
-    def _is_healthy(self, volume_pk: int) -> bool:
+    def _is_there(self, volume_pk: int) -> bool:
+        """Whether the file system is mounted and answers. One that is full or read-only does: there is
+        no better time to read from it."""
         pool = self._pools.disk_by_volume(volume_pk)
         if pool is None:
             return False
         now = self._catalog.clock.monotonic()
-        asked, healthy = self._health.get(pool.name, (-HEALTH_SECONDS, False))
-        if now - asked >= HEALTH_SECONDS:
-            healthy = pool.store.health().ok
-            self._health[pool.name] = (now, healthy)
-        return healthy
+        asked, there = self._there.get(pool.name, (-THERE_SECONDS, False))
+        if now - asked >= THERE_SECONDS:
+            try:
+                pool.store.capacity()
+                there = True
+            except DriverError as error:
+                log.warning("pool %s is away: %s", pool.name, error)
+                there = False
+            self._there[pool.name] = (now, there)
+        return there
 
     def read(self, instance: InstanceRef, package_key: str | None, copies: Sequence[CopyAt]) -> Range | None:
         """The whole Part 10 file, or None when no copy can be read now. Who gets it closes it.
@@ -113,7 +125,26 @@ class Reader:
         except OSError as error:
             self._unreadable(pool, instance, copy, f"{path}: {error.strerror}")
             return None
-        return self._checked(source, pool, instance, copy, str(path))
+        return self._proved(source, pool, instance, copy, str(path))
+
+    def _proved(
+        self, source: FileRange, pool: DiskPool, instance: InstanceRef, copy: CopyAt | None, where: str
+    ) -> Range | None:
+        """Online files are digested too, but not again each time that a study is looked at."""
+        if pool.tier is not Tier.ONLINE:
+            return self._checked(source, pool, instance, copy, where)
+        try:
+            state = source.state()
+            if self._proofs.hold(state, instance.digest):
+                return unchecked(source)
+        except DriverError as error:
+            source.close()
+            self._unreadable(pool, instance, copy, f"{where}: {error}")
+            return None
+        found = self._checked(source, pool, instance, copy, where)
+        if found is not None:
+            self._proofs.note(state, instance.digest)
+        return found
 
     def _absent(self, pool: DiskPool, path: Path, instance: InstanceRef, copy: CopyAt | None) -> None:
         try:
@@ -167,8 +198,8 @@ class Reader:
 
     def _unreadable(self, pool: DiskPool, instance: InstanceRef, copy: CopyAt | None, why: str) -> None:
         """A read error: the whole file system's, which comes back, or this copy's alone."""
-        self._health.pop(pool.name, None)
-        if self._is_healthy(pool.volume_pk):
+        self._there.pop(pool.name, None)
+        if self._is_there(pool.volume_pk):
             self._doubt(instance, copy, why)
         else:
             log.warning("pool %s is away: %s", pool.name, why)

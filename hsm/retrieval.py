@@ -184,7 +184,7 @@ class Retrieval:
         if part.failed:
             return self._last_resort(part, instance)
         key = part.package.key if part.package is not None else None
-        if part.attachment is None or self._arrived(part, instance):
+        if part.attachment is None or self._arrived(part, instance) or self._is_back(part):
             content = self._owner.reader.read(instance, key, part.copies)
             if content is not None:
                 return Readable(instance, content)
@@ -219,6 +219,10 @@ class Retrieval:
     def _arrived(self, part: _Part, instance: InstanceRef) -> bool:
         assert part.package is not None  # only packages are recalled
         return self._owner.staging.available(part.package.key) >= (instance.offset or 0) + instance.size
+
+    def _is_back(self, part: _Part) -> bool:
+        """A file system that was away when the recall began, which may wait for a person, is there."""
+        return bool(self._owner.reader.direct_copies(part.copies))
 
     def _refresh(self, part: _Part) -> None:
         """A copy that was there is not: look again, and recall when no disk has the package now."""
