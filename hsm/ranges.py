@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from drivers.base import Store
@@ -19,6 +22,9 @@ HELD_BYTES_MAX: Final = 4 << 20
 """Instances up to this size are read once and kept in memory until they are sent."""
 PIECE_BYTES: Final = 1 << 20
 """The largest piece of a larger one."""
+
+PROOFS_MAX: Final = 1 << 16
+SETTLED_NS: Final = 2_000_000_000
 
 Piece = bytes | memoryview
 
@@ -68,6 +74,48 @@ class Held:
         pass
 
 
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """Which file it is, and when it was changed last."""
+
+    identity: tuple[int, int]
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    offset: int
+
+
+class Proofs:
+    """Which files were digested a while ago and have not been touched since. For any number of threads.
+
+    :param seconds: how long a proof holds.
+    """
+
+    def __init__(self, seconds: float, monotonic: Callable[[], float], now_ns: Callable[[], int]) -> None:
+        self._seconds = seconds
+        self._monotonic = monotonic
+        self._now_ns = now_ns
+        self._lock = threading.Lock()
+        self._known: OrderedDict[tuple[int, int], tuple[FileState, bytes, float]] = OrderedDict()
+
+    def hold(self, state: FileState, digest: bytes) -> bool:
+        """Whether a file in this state was found to have this SHA-256."""
+        with self._lock:
+            known = self._known.get(state.identity)
+        return known is not None and known[:2] == (state, digest) and self._monotonic() < known[2]
+
+    def note(self, state: FileState, digest: bytes) -> None:
+        """It has this SHA-256. Not believed of a file that was changed just now: the next change may get
+        the same time."""
+        if self._now_ns() - state.ctime_ns < SETTLED_NS:
+            return
+        with self._lock:
+            self._known[state.identity] = (state, digest, self._monotonic() + self._seconds)
+            self._known.move_to_end(state.identity)
+            if len(self._known) > PROOFS_MAX:
+                self._known.popitem(last=False)
+
+
 class FileRange:
     """``size`` bytes from ``offset`` of an open file, which is closed with it. One reader at a time."""
 
@@ -97,6 +145,21 @@ class FileRange:
                 raise Corrupt(f"{self._where} ends at {at}; {left} bytes more were expected")
             yield wanted[:length]
             done += length
+
+    def state(self) -> FileState:
+        """What changes when the file does.
+
+        :raises Retryable: the disk failed.
+        """
+        if self._descriptor is None:
+            raise ValueError(f"{self._where} is closed")
+        try:
+            found = os.fstat(self._descriptor)
+        except OSError as error:
+            raise Retryable(f"{self._where}: {error.strerror}") from error
+        return FileState(
+            (found.st_dev, found.st_ino), found.st_size, found.st_mtime_ns, found.st_ctime_ns, self._offset
+        )
 
     def whole(self) -> bytes:
         """:raises Retryable: the disk failed. :raises Corrupt: the file is shorter than it was."""
@@ -170,6 +233,19 @@ class Rechecked:
 
     def close(self) -> None:
         self._inner.close()
+
+
+def unchecked(source: Range) -> Range:
+    """``source`` as :func:`checked` gives it, its digest not taken.
+
+    :raises DriverError: it cannot be read; it is closed then.
+    """
+    if source.size > HELD_BYTES_MAX:
+        return source
+    try:
+        return Held(source.whole())
+    finally:
+        source.close()
 
 
 def checked(source: Range, digest: bytes, on_damage: Callable[[], None]) -> Range | None:

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import queue
 import threading
-from typing import Protocol
+import time
+from typing import Final, Protocol
 
 from hsm.retrieval import Readable, Unobtainable
+
+PAYS_SECONDS: Final = 0.00025
+"""What takes less to read than handing it from thread to thread does is not read ahead."""
 
 Item = Readable | Unobtainable | None
 
@@ -36,6 +40,7 @@ class Ahead:
         self._thread: threading.Thread | None = None
         self._reading = False
         self._left = source.remaining
+        self._took = 0.0
 
     @property
     def remaining(self) -> int:
@@ -60,8 +65,10 @@ class Ahead:
                 raise found
             item = found
         if item is None:  # nothing was readable when it looked ahead
+            begun = time.perf_counter()
             item = self._source.next(timeout_seconds)
-        if item is not None and self._source.remaining:
+            self._took = time.perf_counter() - begun
+        if item is not None and self._took > PAYS_SECONDS and self._source.remaining:
             self._begin()
         return item
 
@@ -86,7 +93,10 @@ class Ahead:
 
     def _work(self) -> None:
         while self._orders.get():
+            begun = time.perf_counter()
             try:
-                self._found.put(self._source.next(0.0))
+                item = self._source.next(0.0)
+                self._took = time.perf_counter() - begun
+                self._found.put(item)
             except BaseException as error:  # noqa: BLE001  raised again by who asks next
                 self._found.put(error)
