@@ -9,7 +9,6 @@ from hsm.model import Availability, CopyAt, Place, Tier
 from hsm.states import READABLE_COPIES, CopyState, VolumeState
 
 _UNREACHABLE_VOLUMES = (VolumeState.LOST, VolumeState.RETIRED)
-_OUT_OF_REACH = (Place.SHELF, Place.UNKNOWN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +32,17 @@ def availability(copies: Sequence[CopyAt], tiers: Mapping[str, Tier]) -> Availab
 def standing(copies: Sequence[CopyAt], tiers: Mapping[str, Tier]) -> Standing:
     """One package's standing.
 
-    Suspect copies count only where no better one is left; copies on volumes that are lost or retired
-    or of pools that are configured no more never do.
+    Suspect copies count only where no better one is left; copies on volumes that are lost, retired or
+    nowhere to be found, or of pools that are configured no more, never do.
 
     :param tiers: the configured pools.
     """
     reachable = [
-        copy for copy in copies if copy.pool in tiers and copy.volume_state not in _UNREACHABLE_VOLUMES
+        copy
+        for copy in copies
+        if copy.pool in tiers
+        and copy.volume_state not in _UNREACHABLE_VOLUMES
+        and copy.place is not Place.UNKNOWN
     ]
     usable = [copy for copy in reachable if copy.state in READABLE_COPIES]
     if not usable:
@@ -66,7 +69,7 @@ def worst(standings: Iterable[Standing]) -> Standing:
 
 def _of_copy(copy: CopyAt, tiers: Mapping[str, Tier]) -> Availability:
     # A shelved volume needs a person whatever its pool is called.
-    if copy.place in _OUT_OF_REACH:
+    if copy.place is Place.SHELF:
         return Availability.OFFLINE
     if tiers[copy.pool] is Tier.ONLINE:
         return Availability.ONLINE

@@ -29,7 +29,7 @@ def copy(
         ("tape", Place.MAIL, NEARLINE),
         ("tape", Place.DRIVE, NEARLINE),
         ("tape", Place.SHELF, OFFLINE),
-        ("tape", Place.UNKNOWN, OFFLINE),
+        ("tape", Place.UNKNOWN, UNAVAILABLE),
         ("near", Place.SHELF, OFFLINE),
         ("gone from the configuration", Place.MOUNTED, UNAVAILABLE),
     ],
