@@ -60,6 +60,9 @@ class FolderStore:
     With ``expect_uuid`` the folder must carry that sentinel (:mod:`drivers.sentinel`), which is
     looked at when the store opens, before each put and delete, and before anything is called absent.
 
+    What dead processes left in ``.incoming`` is removed when the store opens, unless ``clean`` is False:
+    for a process that joins others at work here.
+
     ``put`` is durable when it returns, which is more than :class:`drivers.base.Store` asks;
     ``delete`` is durable after ``flush``. Thread-safe.
 
@@ -67,7 +70,11 @@ class FolderStore:
     """
 
     def __init__(
-        self, root: str | os.PathLike[str], reserve_bytes: int = 0, expect_uuid: str | None = None
+        self,
+        root: str | os.PathLike[str],
+        reserve_bytes: int = 0,
+        expect_uuid: str | None = None,
+        clean: bool = True,
     ) -> None:
         self._root = Path(os.path.abspath(root))
         self._reserve = reserve_bytes
@@ -80,7 +87,8 @@ class FolderStore:
         self._dropping = False
         self._dropped: set[str] = set()
         with self._open_root(checked=True) as root_fd:
-            self._remove_stale(root_fd)
+            if clean:
+                self._remove_stale(root_fd)
 
     @property
     def traits(self) -> Traits:

@@ -41,6 +41,7 @@ from hsm.policyrun import Policies
 from hsm.pools import Pools, open_pools
 from hsm.reader import Reader
 from hsm.recall import Recall
+from hsm.receivers import Receivers
 from hsm.retrieval import Retrievals
 from hsm.schedule import Scheduler
 from hsm.seal import Seal
@@ -118,6 +119,7 @@ class Daemon:
             deliveries,
             clock,
         )
+        self.receivers = Receivers(config, self.dicom, self._environ, clock)
         self.scheduler = Scheduler()
         self.api = ApiServer(build_app(self._services()), config.api.socket)
 
@@ -149,7 +151,7 @@ class Daemon:
         self._inventory()
         self.workers.start()
         try:
-            self.dicom.start()
+            self.receivers.start()
         except OSError as error:
             where = f"{self.config.dicom.listen} port {self.config.dicom.port}"
             raise ConfigError(f"cannot listen on {where}: {error.strerror or error}") from error
@@ -169,7 +171,7 @@ class Daemon:
             last_first.callback(self.catalog.close)
             last_first.callback(self.custody.unmount_all)
             last_first.callback(self.workers.stop)
-            last_first.callback(self.dicom.stop, STOP_GRACE_SECONDS)
+            last_first.callback(self.receivers.stop, STOP_GRACE_SECONDS)
             last_first.callback(self.scheduler.stop)
             last_first.callback(self.api.stop)
 
@@ -183,7 +185,7 @@ class Daemon:
             later = differences_needing_restart(self.config, new)
             loaded = load_policies(new, self.pools)
             self.policies.replace(new.policies, loaded)
-            self.dicom.reload(new.dicom)
+            self.receivers.reload(new)
             self.deliverer.reload(new.dicom)
             self.seal.quiet_seconds = new.seal.quiet_seconds
             self.ingest.same_uid = new.dicom.same_uid
@@ -192,7 +194,8 @@ class Daemon:
             # What needs a restart stays as it is, so that the next reload names it again.
             old = self.config
             kept: dict[str, Any] = {name: getattr(old, name) for name in _FIXED}
-            kept["dicom"] = new.dicom.model_copy(update={"listen": old.dicom.listen, "port": old.dicom.port})
+            stay = {name: getattr(old.dicom, name) for name in ("listen", "port", "receivers")}
+            kept["dicom"] = new.dicom.model_copy(update=stay)
             kept["log"] = new.log.model_copy(update={"format": old.log.format})
             self.config = new.model_copy(update=kept)
         for text in later:
@@ -209,7 +212,8 @@ class Daemon:
             "pid": os.getpid(),
             "home": str(config.home),
             "config": str(config.source),
-            "associations": self.dicom.associations,
+            "associations": self.receivers.associations,
+            "receivers": self.receivers.facts(),
             "listen": {
                 "ae_title": config.archive.ae_title,
                 "dicom": f"{config.dicom.listen}:{self.dicom.port}",

@@ -101,12 +101,23 @@ def open_pools(config: Config, catalog: Catalog) -> Pools:
     return Pools(disks, tapes, libraries)
 
 
-def _open_disk(pool: PoolConfig, home: Path, catalog: Catalog) -> DiskPool:
+def open_ingest(config: Config, catalog: Catalog) -> DiskPool:
+    """Open only the pool where received instances go, for a process that does nothing but receive: what
+    others are writing there, and what dead ones left, is the daemon's business.
+
+    :raises ConfigError, DriverError: it cannot be opened.
+    """
+    places = ((pool.library, Tier(pool.tier), Layout(pool.layout)) for pool in config.pools)
+    number = list(places).index((None, Tier.ONLINE, Layout.FILES))
+    return _open_disk(config.pools[number], config.home, catalog, joins=True)
+
+
+def _open_disk(pool: PoolConfig, home: Path, catalog: Catalog, joins: bool = False) -> DiskPool:
     root = Path(pool.options["path"])
     with catalog.read() as session:
         known = media.find_volume(session, pool.name)
     identity = known.uuid if known else _adopt(pool.name, root, home)
-    store = FolderStore(root, reserve_bytes=pool.reserve_bytes, expect_uuid=identity)
+    store = FolderStore(root, reserve_bytes=pool.reserve_bytes, expect_uuid=identity, clean=not joins)
     capacity = store.capacity().total
     with catalog.write() as session:
         if known:

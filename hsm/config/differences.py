@@ -12,8 +12,9 @@ LIVE = ("policies", "dicom", "seal", "schedule", "log.level")
 """Settings, and sections of them, that a reload puts into force at once; for DICOM, from the next
 association on."""
 
-FIXED = ("dicom.listen", "dicom.port")
-"""What is fixed all the same: a listening socket that peers are configured for does not move."""
+FIXED = ("dicom.listen", "dicom.port", "dicom.receivers")
+"""What is fixed all the same: a listening socket that peers are configured for does not move, nor do
+the processes that share it come and go."""
 
 _SECRET = ("catalog.url",)
 _CHANGED_SHOWN_MAX = 80

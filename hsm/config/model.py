@@ -149,6 +149,7 @@ class DicomConfig(Section):
     port: int = Field(
         default=11112, ge=0, le=65535, strict=True, description="a TCP port from 0 (any free one) to 65535"
     )
+    receivers: int = Field(default=1, ge=1, le=32, strict=True, description="a whole number from 1 to 32")
     check_called_ae: bool = Field(default=True, strict=True, description="true or false")
     max_associations: int = Field(
         default=50, ge=1, le=1000, strict=True, description="a whole number from 1 to 1000"

@@ -9,9 +9,12 @@ served without a process-wide switch, and each service does its own replies.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import weakref
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from socketserver import BaseServer
 from typing import Any, Final, Protocol
 
@@ -27,6 +30,7 @@ from hsm.config import DicomConfig
 from hsm.dicom.admission import TOO_MANY, Rejection, admit, choose
 from hsm.dicom.call import Call
 from hsm.dicom.contexts import QUERY_RETRIEVE, VERIFICATION, Operation, Proposal, is_storage_class
+from hsm.dicom.greet import read_request
 from hsm.dicom.lane import install
 from hsm.dicom.retrieve import Deliveries, Retrievals, Retrieve, Select
 from hsm.dicom.rights import NOT_AUTHORIZED, AeBook
@@ -60,6 +64,34 @@ class Echo:
         call.reply(0x0000 if "echo" in rights else NOT_AUTHORIZED)
 
 
+class Desk(Protocol):
+    """What this process has to agree on with others that serve the same port."""
+
+    @property
+    def listens(self) -> bool:
+        """Whether this process accepts connections itself; else it serves what it is given."""
+        ...
+
+    def keeps(self, client: socket.socket, address: tuple[Any, ...], request: bytes) -> bool:
+        """Whether a new connection is served here. If not, it was passed on, and is only to be closed.
+
+        :param request: the first PDU, or what was read of it.
+        """
+        ...
+
+    def admitting(self) -> AbstractContextManager[int]:
+        """Nobody else admits an association meanwhile; gives how many stand in the other processes."""
+        ...
+
+    def note(self, standing: int, connections: int) -> None:
+        """Tell the others how many associations and connections this process has now."""
+        ...
+
+    def arrived(self) -> None:
+        """A connection that was to be served here is among the connections now."""
+        ...
+
+
 class DicomServer:
     """Listens for associations and serves them until it is stopped."""
 
@@ -86,6 +118,8 @@ class DicomServer:
         self._echo, self._storage, self._search = Echo(), Storage(ingest), Search(find)
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
+        self._desk: Desk | None = None
+        self._greeting: set[socket.socket] = set()
         # Its standard handlers format every PDU for a log that is not written.
         _config.LOG_HANDLER_LEVEL = "none"
         self._ae = AE(ae_title)
@@ -95,13 +129,18 @@ class DicomServer:
         self._ae.maximum_associations = 2**31
         self._apply(config)
 
-    def start(self) -> None:
+    def start(self, desk: Desk | None = None, port: int | None = None) -> None:
         """Bind and begin to serve.
 
+        :param desk: where other processes serve the same port; it says whether this one listens.
+        :param port: instead of the configured one.
         :raises OSError: the address cannot be bound.
         """
-        address = (self._config.listen, self._config.port)
-        self._server = _Server(self, self._ae, address)
+        address = (self._config.listen, self._config.port if port is None else port)
+        self._desk = desk
+        self._server = _Server(self, self._ae, address, desk)
+        if desk is not None and not desk.listens:
+            return
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(POLL_SECONDS,), name="dicom-listener", daemon=True
         )
@@ -130,10 +169,16 @@ class DicomServer:
         associations are aborted at once, busy ones after ``grace_seconds``.
         """
         self._stopping.set()
-        if self._server is None or self._thread is None:
+        if self._server is None:
             return
-        self._server.shutdown_listener()
-        self._thread.join()
+        if self._thread is not None:
+            self._server.shutdown_listener()
+            self._thread.join()
+        else:
+            self._server.server_close()
+        for client in self._greeting.copy():
+            with contextlib.suppress(OSError):
+                client.shutdown(socket.SHUT_RD)
         deadline = self._clock.monotonic() + grace_seconds
         while associations := self._server.active_associations:
             late = self._clock.monotonic() >= deadline
@@ -151,10 +196,66 @@ class DicomServer:
             assoc.join(1.0)
         self._server = None
 
+    def take(self, client: socket.socket, address: tuple[Any, ...], request: bytes) -> None:
+        """Serve a connection that another process accepted and read ``request`` of."""
+        server = self._server
+        if server is None or self._stopping.is_set() or not server.verify_request(client, address):
+            client.close()
+            return
+        try:
+            server.begin(client, address, request)
+        finally:
+            self._arrived()
+
+    def tell(self) -> None:
+        """Say at the desk what is served here now; called some times a second."""
+        if self._desk is not None and self._server is not None:
+            self._desk.note(self.associations, self._connections())
+
     # Called on pynetdicom's threads.
 
-    def adopt(self, assoc: Association, client: socket.socket) -> None:
-        """Prepare the acceptor of a new connection; its threads have not started."""
+    @contextlib.contextmanager
+    def coming(self, client: socket.socket) -> Iterator[None]:
+        """A connection was accepted; the block starts the thread that greets it."""
+        self._greeting.add(client)
+        try:
+            yield
+        except BaseException:
+            self._greeting.discard(client)
+            raise
+
+    @contextlib.contextmanager
+    def greeting(self, client: socket.socket, address: tuple[Any, ...]) -> Iterator[bytes | None]:
+        """Gives what was read of a new connection, or None if it is not served here, and only to be
+        closed. If it is, its association starts in the block."""
+        request: bytes | None = b""
+        try:
+            if self._desk is not None:
+                request = self._greet(self._desk, client, address)
+            yield request
+        finally:
+            if self._desk is not None and request is not None:
+                self._arrived()
+            self._greeting.discard(client)
+
+    def _greet(self, desk: Desk, client: socket.socket, address: tuple[Any, ...]) -> bytes | None:
+        try:
+            request = read_request(client, self._config.acse_timeout_seconds)
+            return request if desk.keeps(client, address, request) else None
+        except OSError as error:
+            log.info("connection from %s came to no association: %s", address[0], error)
+            return None
+
+    def _arrived(self) -> None:
+        self.tell()
+        if self._desk is not None:
+            self._desk.arrived()
+
+    def adopt(self, assoc: Association, client: socket.socket, request: bytes) -> None:
+        """Prepare the acceptor of a new connection; its threads have not started.
+
+        :param request: what was read of it.
+        """
         config = self._config
         assoc.acse_timeout = config.acse_timeout_seconds
         assoc.dimse_timeout = config.dimse_timeout_seconds
@@ -163,6 +264,7 @@ class DicomServer:
         limits = Limits(config.max_pdu_bytes, config.max_dataset_bytes)
         harden(assoc, limits, client)
         assert isinstance(assoc.dul.socket, BoundedSocket)
+        assoc.dul.socket.hold(request)
         install(assoc, assoc.dul.socket, self._storage, self, limits)
         setattr(assoc, "_serve_request", lambda message, context_id: self._serve(assoc, message, context_id))  # noqa: B010
 
@@ -182,9 +284,12 @@ class DicomServer:
 
     def has_room_for_connection(self) -> bool:
         """Whether one more TCP connection is taken; half-open ones live for the ACSE timeout."""
-        assert self._server is not None
         limit = CONNECTIONS_PER_ASSOCIATION * self._config.max_associations
-        return len(self._server.active_associations) < limit
+        return len(self._greeting) + self._connections() < limit
+
+    def _connections(self) -> int:
+        """Those that pynetdicom has."""
+        return 0 if self._server is None else len(self._server.active_associations)
 
     def _apply(self, config: DicomConfig) -> None:
         book = AeBook.of(config)
@@ -232,19 +337,22 @@ class DicomServer:
         return rejection
 
     def _admit(self, assoc: Association, called: str, calling: str) -> Rejection | None:
-        with self._lock:
+        desk = self._desk
+        with self._lock, contextlib.nullcontext(0) if desk is None else desk.admitting() as elsewhere:
             rejection = admit(
                 called,
                 calling,
                 self._ae_title,
                 self._config.check_called_ae,
                 self._book,
-                len(self._standing()) < self._config.max_associations,
+                elsewhere + len(self._standing()) < self._config.max_associations,
             )
             if rejection is None and self._stopping.is_set():
                 rejection = TOO_MANY
             if rejection is None:
                 self._admitted.add(assoc)
+                if desk is not None:
+                    desk.note(len(self._standing()), self._connections())
             return rejection
 
     def _standing(self) -> list[Association]:
@@ -318,13 +426,17 @@ def _cut(assoc: Association) -> None:
 
 
 class _Handler(RequestHandler):
+    def __init__(self, client: Any, address: Any, server: _Server, first: bytes) -> None:
+        self._first = first
+        super().__init__(client, address, server)  # all happens in it
+
     def _create_association(self) -> Association:
         server = self.server
         assert isinstance(server, _Server)
         assoc = super()._create_association()
         client = self.request
         assert isinstance(client, socket.socket)
-        server.owner.adopt(assoc, client)
+        server.owner.adopt(assoc, client, self._first)
         return assoc
 
 
@@ -334,16 +446,48 @@ class _Server(ThreadedAssociationServer):
     request_queue_size = BACKLOG
     daemon_threads = True
 
-    def __init__(self, owner: DicomServer, ae: AE, address: tuple[str, int]) -> None:
+    def __init__(self, owner: DicomServer, ae: AE, address: tuple[str, int], desk: Desk | None) -> None:
         self.owner = owner
+        self._desk = desk
         super().__init__(
             ae,
             address,
             ae.ae_title,
             [build_context(VERIFICATION)],
             evt_handlers=[(evt.EVT_REQUESTED, owner.requested), (evt.EVT_ESTABLISHED, _log_established)],
-            request_handler=_Handler,
         )
+
+    def server_bind(self) -> None:
+        if self._desk is None:
+            super().server_bind()
+        elif self._desk.listens:
+            assert self.socket is not None
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            super().server_bind()
+
+    def server_activate(self) -> None:
+        if self._desk is None or self._desk.listens:
+            super().server_activate()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self.owner.coming(request):
+            super().process_request(request, client_address)
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """On a thread of its own."""
+        with self.owner.greeting(request, client_address) as first:
+            if first is None:
+                self.close_request(request)  # not shut down: another process may have it
+            else:
+                _Handler(request, client_address, self, first)
+
+    def begin(self, client: socket.socket, address: Any, first: bytes) -> None:
+        """Start the association of a connection that was accepted elsewhere."""
+        try:
+            _Handler(client, address, self, first)
+        except Exception:  # noqa: BLE001  as pynetdicom does for what it accepts itself
+            self.handle_error(client, address)
+            self.shutdown_request(client)
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         if self.owner.has_room_for_connection():
@@ -355,8 +499,9 @@ class _Server(ThreadedAssociationServer):
         log.exception("connection from %s failed", client_address[0])
 
     def service_actions(self) -> None:
-        """Nothing: the original collects garbage every three seconds, for 0.1 s in which nobody else runs.
+        """The original collects garbage every three seconds, for 0.1 s in which nobody else runs.
         What dead associations leave is collected when Python finds that there is enough of it."""
+        self.owner.tell()
 
     def shutdown_listener(self) -> None:
         """Stop accepting; associations go on."""

@@ -10,6 +10,7 @@ import itertools
 import mmap
 import os
 import secrets
+import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,9 @@ ASIDE = "aside"
 """Below ``.incoming``: what had an instance's name and was neither catalogued nor the same bytes."""
 FOLDERS_OPEN_MAX = 128
 LINK_ATTEMPTS = 4
+IN_USE_SECONDS = 1.0
+"""How long a name is waited for that another process has just given and may take back."""
+IN_USE_PAUSE_SECONDS = 0.005
 FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT})
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -49,7 +53,8 @@ class Incoming:
         """:raises OSError: it cannot be made."""
         self.path = path
         self._fd = os.open(path, _FLAGS, 0o640)
-        # Held until it is closed: tells others who open the pool that the file is in use.
+        # Held until it is closed. It tells who opens the pool that the file is in use, and who finds it
+        # under its final name that this name may be taken back. Not every file system can.
         with contextlib.suppress(OSError):
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
@@ -124,8 +129,10 @@ class Shelf:
     def place(self, source: Path, key: str, digest: bytes) -> bool:
         """Link a flushed file under ``key``; durable after :meth:`sync`. Nothing is ever overwritten.
 
-        Called only while the catalog has no such instance and nobody else decides about it: a file
-        that has the name was left by a crash. It is used if it has the same bytes, else put aside.
+        Called only while the catalog has no such instance and nobody else decides about it, in whatever
+        process: a file that has the name was left by a crash. It is used if it has the same bytes, else
+        put aside; but not while its arrival goes on elsewhere, whose catalog said no and who has yet to
+        take the name back.
 
         :returns: whether the name is new; else the file with these bytes was there.
         :raises OSError: the file system refuses.
@@ -136,7 +143,7 @@ class Shelf:
             try:
                 os.link(source, name, dst_dir_fd=folder)
             except FileExistsError:
-                if self._take_over(folder, name, digest):
+                if self._take_over(folder, name, digest, source):
                     return False
             except FileNotFoundError:
                 # The folder was pruned since it was opened: whoever released its last file did it.
@@ -209,10 +216,15 @@ class Shelf:
             self._unsynced.discard(folder)
             os.close(folder)
 
-    def _take_over(self, folder: int, name: str, digest: bytes) -> bool:
+    def _take_over(self, folder: int, name: str, digest: bytes, source: Path) -> bool:
         """Use the file of this name, which no row knows, if it is the same; else get it out of the way."""
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        try:
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        except FileNotFoundError:
+            return False  # taken back just now
         with os.fdopen(fd, "rb") as file:
+            if not os.path.samestat(os.fstat(fd), os.stat(source)) and not _is_left(fd, folder, name):
+                return False
             if hashlib.file_digest(file, "sha256").digest() == digest:
                 os.fsync(fd)
                 self._unsynced.add(folder)
@@ -224,6 +236,33 @@ class Shelf:
         os.unlink(name, dir_fd=folder)
         log.warning("%s was in the pool but not in the catalog, with other bytes; it is now %s", name, target)
         return False
+
+
+def _is_left(fd: int, folder: int, name: str) -> bool:
+    """Wait until nobody works on an open file; False if the name is not its name any more.
+
+    :raises OSError: somebody goes on working on it.
+    """
+    deadline = time.monotonic() + IN_USE_SECONDS
+    while True:
+        free = True
+        try:
+            # Kept until the file is closed: after that nobody takes the name back.
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            free = False
+        except OSError as error:
+            log.debug("%s cannot be locked: %s", name, error.strerror)
+        try:
+            if not os.path.samestat(os.fstat(fd), os.stat(name, dir_fd=folder, follow_symlinks=False)):
+                return False
+        except FileNotFoundError:
+            return False
+        if free:
+            return True
+        if time.monotonic() > deadline:
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), name)
+        time.sleep(IN_USE_PAUSE_SECONDS)
 
 
 def _make_folder(parent: int, parts: Sequence[str]) -> None:
