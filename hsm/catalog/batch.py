@@ -144,7 +144,9 @@ class Registrar:
                 transaction.commit()
         except BaseException as error:
             self._remembered.clear()
-            self._disconnect()
+            # A commit that failed leaves the driver in the middle of a transaction, and the pool
+            # would lend it to the next as it is.
+            self._disconnect(broken=True)
             if isinstance(error, DBAPIError | driver.Error):
                 orig = getattr(error, "orig", error)
                 if committing:
@@ -157,10 +159,12 @@ class Registrar:
             self._remembered.clear()
         self._remembered.update(self._new)
 
-    def _disconnect(self) -> None:
-        """Give the connection back; what it was doing is rolled back."""
+    def _disconnect(self, broken: bool = False) -> None:
+        """Give the connection back, or throw it away; what it was doing is rolled back."""
         connection, self._connection = self._connection, None
         if connection is not None:
+            if broken:
+                connection.invalidate()
             connection.close()
 
     def known(self, connection: Connection, uids: Sequence[str]) -> dict[str, list[Known]]:
@@ -189,7 +193,7 @@ class Registrar:
         groups: dict[_Group, list[Received]] = {}
         for each in received:
             groups.setdefault(_Group.of(each), []).append(each)
-        news = list(notes)
+        news: list[Note] = []
         rows: list[dict[str, Any]] = []
         for group in sorted(groups, key=lambda group: (group.study_uid, group.series_uid)):
             members = groups[group]
@@ -208,8 +212,8 @@ class Registrar:
             rows += (ingest.instance_values(each, keys) for each in members)
         for start in range(0, len(rows), ROWS_MAX):
             self._insert_rows(connection, rows[start : start + ROWS_MAX])
-        if news:
-            _journal(connection, news)
+        if news or notes:
+            _journal(connection, [*news, *notes])
 
     def _insert_rows(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         statement = self._insert.get(len(rows))
