@@ -351,7 +351,7 @@ class Custody:
                 pk = self._newcomer(session, element.barcode, library, now)
             else:
                 pk = volume.pk
-                if volume.place is Place.UNKNOWN:
+                if volume.state is VolumeState.SUSPECT:
                     media.found_again(session, pk, now, ACTOR)
             shelf = volume.shelf if volume is not None and element.kind is ElementKind.MAIL else ""
             media.place_volume(

@@ -25,7 +25,8 @@ from hsm.states import CopyState, RequestKind, VolumeState
 log = get_logger(__name__)
 
 REQUESTS_MAX = 2000
-"""The most requests that one look considers, the most urgent ones; the others' turn comes."""
+"""The most requests of a kind (and pool, where they write) that one look considers, the most urgent ones;
+the others' turn comes. Each has its own: what waits for a blank volume of one pool is in nobody's way."""
 WRITABLE = (VolumeState.SCRATCH, VolumeState.LABELLED, VolumeState.ACTIVE)
 TROUBLE_MAX = 3
 """How often a copy may fail to be read for one recall before another one is tried."""
@@ -56,8 +57,7 @@ class Picture:
 
 def look(session: Session, pools: Pools, staging: Staging, reader: Reader, now: datetime) -> Picture:
     """Read the queue and turn each request into the work that would serve it."""
-    kinds = (RequestKind.COPY, RequestKind.VERIFY, RequestKind.RECALL)
-    orders = queue.queued_work(session, now, kinds, tuple(pools.disks), REQUESTS_MAX)
+    orders = _orders(session, pools, now)
     wanted = {order.package_pk for order in orders if order.package_pk is not None}
     copies = placement.copies(session, wanted)
     packages = placement.packages(session, wanted)
@@ -109,6 +109,16 @@ def look(session: Session, pools: Pools, staging: Staging, reader: Reader, now: 
         tuple(queue.awaited_volumes(session)),
         bool(media.open_mount_requests(session)),
     )
+
+
+def _orders(session: Session, pools: Pools, now: datetime) -> list[Order]:
+    """What needs a drive, at most :data:`REQUESTS_MAX` of each sort."""
+    disks, tapes = frozenset(pools.disks), frozenset(pools.tapes)
+    orders = queue.queued_work(session, now, RequestKind.RECALL, disks, REQUESTS_MAX)
+    orders += queue.queued_work(session, now, RequestKind.VERIFY, disks, REQUESTS_MAX)
+    for pool in pools.tapes:
+        orders += queue.queued_work(session, now, RequestKind.COPY, (disks | tapes) - {pool}, REQUESTS_MAX)
+    return orders
 
 
 def drives(pools: Pools, use: Drives) -> tuple[planner.DriveAt, ...]:
@@ -186,7 +196,8 @@ def _source(order: Order, held: Sequence[CopyAt]) -> CopyAt | None:
     A recall reads no copy twice that gave wrong bytes, and leaves one that fails otherwise for another.
     """
     if order.kind is RequestKind.VERIFY:
-        return next((copy for copy in held if copy.volume_pk == order.volume_pk), None)
+        mine = next((copy for copy in held if copy.volume_pk == order.volume_pk), None)
+        return mine if mine is not None and mine.place is not Place.UNKNOWN else None
     tried, trouble = order.detail.get(queue.TRIED, []), order.detail.get(queue.TROUBLE, {})
     left = [copy for copy in held if copy.place is not Place.MOUNTED and copy.copy_pk not in tried]
     smooth = [copy for copy in left if trouble.get(str(copy.copy_pk), 0) < TROUBLE_MAX]
@@ -195,7 +206,8 @@ def _source(order: Order, held: Sequence[CopyAt]) -> CopyAt | None:
 
 def _why_none(order: Order, held: Sequence[CopyAt]) -> str:
     if order.kind is RequestKind.VERIFY:
-        return "the copy that was to be verified is not there any more"
+        lost = next((copy.volume_name for copy in held if copy.volume_pk == order.volume_pk), None)
+        return f"nobody knows where {lost} is" if lost else "the copy to verify is not there any more"
     return why_none(held, order.detail.get(queue.TRIED, []))
 
 

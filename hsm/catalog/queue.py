@@ -136,9 +136,9 @@ def enqueue(
 
 
 def queued_work(
-    session: Session, now: datetime, kinds: Sequence[RequestKind], not_in: Collection[str], limit: int
+    session: Session, now: datetime, kind: RequestKind, not_in: Collection[str], limit: int
 ) -> list[Order]:
-    """Queued requests of these kinds that may be worked on now, the most urgent ``limit`` of them.
+    """Queued requests of this kind that may be worked on now, the most urgent ``limit`` of them.
 
     :param not_in: pools whose requests others take.
     """
@@ -146,7 +146,7 @@ def queued_work(
         select(Request)
         .where(
             Request.state == RequestState.QUEUED,
-            Request.kind.in_(kinds),
+            Request.kind == kind,
             Request.not_before <= now,
             Request.pool.is_(None) | Request.pool.not_in(not_in),
         )
