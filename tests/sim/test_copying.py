@@ -163,6 +163,38 @@ def test_a_copy_that_only_waits_for_its_reading_back_needs_no_room(make_world: M
     world.check()
 
 
+@pytest.mark.parametrize("cartridges", [1, 2])
+def test_dead_bytes_of_a_failed_first_write_take_room_and_the_package_settles_elsewhere(
+    make_world: MakeWorld, cartridges: int
+) -> None:
+    shape = Shape(cartridges=cartridges, drives=1, capacity_bytes=4 << 20)
+    world = make_world(policies=TO_TAPE, shape=shape)
+    world.store(1, 1, size=2_600_000)
+    world.seal_all()
+    mounts: list[str] = []
+    world.tapped.on_mount = mounts.append
+    world.fault("write", "retryable", nth=3)  # in mid-package: what came before lies dead on the tape
+    world.run_policies()
+    for _ in range(4):
+        world.later()
+    first = world.volume("HSM001L8")
+    assert 0 < first.capacity - first.used < 2_600_000, "what the drive says, not what copies add up to"
+    assert mounts.count("HSM001L8") <= 2, "it is not mounted again and again for what cannot fit"
+    (copy,) = world.requests(kind="copy")
+    if cartridges == 1:
+        assert copy.state == "queued"
+        assert copy.error == "no volume has room for tape: put a blank one in"
+    else:
+        assert copy.state == "done"
+        assert world.on_tape(1) == ["HSM002L8"]
+        # The room that is left on the first one is used for what does fit.
+        world.store(2, 1, size=200_000)
+        world.follow()
+        assert len(world.on_tape(2)) == 1
+        assert world.requests(kind="copy", state="queued") == []
+    world.check()
+
+
 def test_a_package_larger_than_any_volume_waits_and_says_so(make_world: MakeWorld) -> None:
     world = sealed(make_world, shape=Shape(capacity_bytes=30_000))
     world.run_policies()

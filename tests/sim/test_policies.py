@@ -118,6 +118,64 @@ def test_a_release_that_was_refused_is_not_asked_for_at_every_run(make_world: Ma
     assert len(world.requests(kind="release")) == 2
 
 
+def test_a_release_that_an_older_policy_asked_for_is_refused_by_a_stricter_one(make_world: MakeWorld) -> None:
+    world = ready_to_release(make_world)
+    world.use_policies(NEARLINE.replace("{nearline: 1}", "{nearline: 1, tape: 1}"))
+    world.settle()
+    for request in world.requests(kind="release"):
+        assert request.state == "failed"
+        assert "policy demands 1 verified in" in request.error
+    assert world.copies(1) == {("1.p0001", "online"): "verified", ("1.p0001", "nearline"): "verified"}
+    assert world.online_file(1, 1).exists()
+    world.check()
+
+
+def test_a_suspect_copy_is_not_dropped_for_a_new_one_while_another_pool_lacks_its_copies(
+    make_world: MakeWorld,
+) -> None:
+    world = make_world(policies=NEARLINE.replace("{nearline: 1}", "{nearline: 1, tape: 1}"))
+    world.store(1, 2)
+    world.follow()
+    world.migrate.judge(copy_pk(world, "nearline"), CopyState.SUSPECT, "a flipped byte")
+    world.later(4000)
+    world.run_policies()
+    assert world.copies(1)["1.p0001", "nearline"] == "suspect"
+    assert (world.home / "nearline" / world.tar_of(1)).exists(), "perhaps most of it is good"
+    (refused,) = world.requests(kind="copy", state="failed")
+    assert "is suspect and stays: policy demands 1 verified in tape" in refused.error
+    world.use_policies(
+        NEARLINE.replace("{nearline: 1}", "{nearline: 1, tape: 1}").replace(
+            "rules: [", "rules: [{name: to tape, copy to: tape}, "
+        )
+    )
+    world.follow()
+    assert world.on_tape(1) == ["HSM001L8"]
+    assert world.copies(1)["1.p0001", "nearline"] == "verified", "now it may be made anew"
+    world.check()
+
+
+@pytest.mark.parametrize("damage", [b"X", b""], ids=["damaged", "empty"])
+def test_a_damaged_manifest_does_not_keep_the_online_copy_from_being_released(
+    make_world: MakeWorld, damage: bytes
+) -> None:
+    world = make_world(policies=NEARLINE)
+    world.store(1, 2)
+    world.follow()
+    (manifest,) = (world.home / "online").rglob("*.manifest.json")
+    manifest.write_bytes(damage + manifest.read_bytes()[1:] if damage else b"")
+    world.use_policies(
+        NEARLINE.replace(
+            "rules: [", "rules: [{name: free, release from: online, when: copies(nearline) > 0}, "
+        )
+    )
+    world.follow()
+    assert [request.state for request in world.requests(kind="release")] == ["done"]
+    assert world.copies(1)["1.p0001", "online"] == "released"
+    assert [path for path in (world.home / "online" / "studies").rglob("*") if path.is_file()] == []
+    world.assert_readable(1)
+    world.check()
+
+
 def test_a_release_that_was_agreed_is_finished_though_its_request_had_failed(make_world: MakeWorld) -> None:
     world = make_world(policies=NEARLINE)
     world.store(1, 2)
