@@ -70,6 +70,43 @@ def size(
     _show(lambda work: [bench.run(instances, work, longest=longest, say=_say)], folder, json)
 
 
+@app.command("ingest")
+def ingest(
+    against: Annotated[
+        list[str] | None, typer.Option(help="orthanc, storescp or pynetdicom; repeat it for several.")
+    ] = None,
+    kib: Annotated[list[int] | None, typer.Option(min=2, help="Of an instance; 33 and 512.")] = None,
+    associations: Annotated[list[int] | None, typer.Option(min=1, help="At once; 1 and 4.")] = None,
+    instances: Annotated[int, typer.Option(min=1, help="In a run, of all associations together.")] = 400,
+    rounds: Annotated[int, typer.Option(min=1, help="Runs of each.")] = 5,
+    receivers: Annotated[int, typer.Option(min=1, help="Receiving processes of ours.")] = 1,
+    catalog: Annotated[str, typer.Option(help="URL of an empty catalog for ours; else SQLite.")] = "",
+    folder: Folder = None,
+    json: screen.Json = False,
+) -> None:
+    """How many instances a second are stored, flushed and catalogued, ours and another archive's in turn."""
+    from hsm.bench import ingest as bench
+
+    _known(against, [name for name in bench.RECEIVERS if name != "hsm"], "--against")
+    loads = [
+        bench.Load(size, each, instances) for size in kib or [512, 33] for each in associations or [1, 4]
+    ]
+    settings = bench.Settings(catalog, receivers)
+    _show(
+        lambda work: [
+            bench.run(loads, work, against=against or [], rounds=rounds, settings=settings, say=_say)
+        ],
+        folder,
+        json,
+    )
+
+
+def _known(asked: list[str] | None, known: list[str], option: str) -> None:
+    for each in asked or []:
+        if each not in known:
+            raise typer.BadParameter(f"{each!r}: use {', '.join(known)}", param_hint=option)
+
+
 def _databases(asked: list[str] | None) -> list[str]:
     known = ["sqlite", "postgresql"]
     for each in asked or []:
