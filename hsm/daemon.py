@@ -53,6 +53,8 @@ from policies import Action, PolicyErrors, PolicySet, Schedule, load_folder
 
 log = logs.get_logger(__name__)
 
+SETTLE_SECONDS = 10.0
+"""Between two tries to write down what the catalog could not take."""
 STOP_GRACE_SECONDS = 20.0
 ACTOR = "hsm"
 
@@ -92,7 +94,7 @@ class Daemon:
         self.seal = Seal(self.catalog, pools.ingest, config.seal.quiet_seconds)
         self.ingest = Ingest(self.catalog, pools.ingest, self.bell, config.dicom.same_uid)
         retrievals = Retrievals(self.catalog, reader, recall, staging, self.bell)
-        deliveries = Deliveries(self.catalog, self.bell)
+        deliveries = self.deliveries = Deliveries(self.catalog, self.bell)
         self.deliverer = Deliverer(config.dicom, config.archive.ae_title, clock, retrievals, deliveries)
         session = DriveSession(self.catalog, pools, self.custody, recall, migrate, self.bell)
         self.workers = Workers(
@@ -255,6 +257,7 @@ class Daemon:
         wanted: dict[str, tuple[Schedule, Callable[[], object]]] = {
             "seal": (Schedule(every_seconds=config.schedule.seal_seconds), self._seal_round),
             "inventory": (Schedule(every_seconds=config.schedule.inventory_seconds), self._inventory),
+            "deliveries": (Schedule(every_seconds=SETTLE_SECONDS), self.deliveries.settle),
         }
         for policy in self.policies.set.policies:
             name = policy.name

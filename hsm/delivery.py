@@ -6,9 +6,13 @@ or the daemon died; a worker then delivers what is left.
 
 from __future__ import annotations
 
+import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy.orm import Session
 
 from hsm.catalog import find, queue
 from hsm.catalog.engine import Catalog
@@ -16,6 +20,8 @@ from hsm.catalog.queue import Order
 from hsm.model import InstanceRef, Priority, Selection
 from hsm.states import RequestKind
 from hsm.wake import Bell
+
+_Change = Callable[[Session, datetime], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,8 @@ class Deliveries:
     def __init__(self, catalog: Catalog, bell: Bell) -> None:
         self._catalog = catalog
         self._bell = bell
+        self._lock = threading.Lock()
+        self._owed: dict[int, _Change] = {}
 
     def begin(self, destination: str, calling: str, message_id: int, instances: Sequence[InstanceRef]) -> int:
         """Record a C-MOVE that an association works on; the key of its request."""
@@ -70,25 +78,51 @@ class Deliveries:
 
     def finish(self, key: int, *, failed: int, comment: str) -> None:
         """The caller has its answer."""
-        with self._catalog.write() as session:
-            now = self._catalog.clock.now()
-            if failed:
-                queue.fail(session, key, now, "move", f"{failed} instances failed: {comment}")
-            else:
-                queue.done(session, key, now, "move")
+        if failed:
+            why = f"{failed} instances failed: {comment}"
+            self._end(key, lambda session, now: queue.fail(session, key, now, "move", why))
+        else:
+            self._end(key, lambda session, now: queue.done(session, key, now, "move"))
 
     def cancel(self, key: int) -> None:
         """C-CANCEL, or a caller that went away from a destination that is not delivered to later."""
-        with self._catalog.write() as session:
-            queue.cancel_active(session, key, self._catalog.clock.now(), "move")
+        self._end(key, lambda session, now: queue.cancel_active(session, key, now, "move"))
 
     def hand_over(self, key: int, undelivered: Sequence[str]) -> None:
         """The caller went away: a worker delivers these instances."""
-        with self._catalog.write() as session:
+        left = list(undelivered)
+
+        def give_back(session: Session, now: datetime) -> None:
             detail = queue.get(session, key).detail
-            queue.set_detail(session, key, detail | {"instances": list(undelivered)})
-            queue.give_back(session, key, self._catalog.clock.now(), "move", "the caller went away")
+            queue.set_detail(session, key, detail | {"instances": left})
+            queue.give_back(session, key, now, "move", "the caller went away")
+
+        self._end(key, give_back)
         self._bell.ring()
+
+    def settle(self) -> None:
+        """Write down the ends that the catalog could not take; called now and then.
+
+        :raises SQLAlchemyError: it still cannot.
+        """
+        with self._lock:
+            owed = list(self._owed.items())
+        for key, change in owed:
+            self._end(key, change)
+            with self._lock:
+                self._owed.pop(key, None)
+        if owed:
+            self._bell.ring()
+
+    def _end(self, key: int, change: _Change) -> None:
+        """Change a request for the last time; while the catalog does not answer, it is owed."""
+        try:
+            with self._catalog.write() as session:
+                change(session, self._catalog.clock.now())
+        except Exception:
+            with self._lock:
+                self._owed[key] = change
+            raise
 
     def order(self, order: Order) -> DeliveryOrder:
         """What a queued delivery still has to do."""

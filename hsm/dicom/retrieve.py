@@ -239,8 +239,10 @@ class Retrieve:
             log.exception("%s: the archive failed", who)
             tally.reason = tally.reason or str(error)
         finally:
-            self._finish(call, who, end, tally, notes, waiting_for)
-            sender.close()
+            try:
+                self._finish(call, who, end, tally, notes, waiting_for)
+            finally:
+                sender.close()
 
     def _finish(
         self, call: Call, who: str, end: End, tally: Tally, notes: DeliveryNotes, waiting_for: str

@@ -10,7 +10,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from tests.sim.conftest import MakeWorld
-from tests.sim.world import NEARLINE, ROAD, World
+from tests.sim.world import NEARLINE, ROAD, World, header
 
 
 class Outage:
@@ -56,3 +56,28 @@ def test_no_request_stays_active_when_the_catalog_fails_for_a_while(
     world.follow()
     world.assert_readable(1)
     assert all(request.state == "done" for request in world.requests(kind="copy"))
+
+
+@pytest.mark.parametrize("end", ["finish", "cancel", "hand_over"])
+def test_a_move_whose_end_the_catalog_could_not_take_is_settled_when_it_can(world: World, end: str) -> None:
+    world.store(1, 2)
+    uids = [header(1, number).sop_instance_uid for number in (1, 2)]
+    key = world.deliveries.begin("DEST", "WS1", 7, world.instances(1))
+    outage = Outage(world, 0)
+    outage.begin()
+    ways = {
+        "finish": lambda: world.deliveries.finish(key, failed=0, comment=""),
+        "cancel": lambda: world.deliveries.cancel(key),
+        "hand_over": lambda: world.deliveries.hand_over(key, uids[1:]),
+    }
+    with pytest.raises(OperationalError):
+        ways[end]()
+    with pytest.raises(OperationalError):
+        world.deliveries.settle()
+    outage.end()
+    world.deliveries.settle()
+    world.later()
+    world.deliveries.settle()  # nothing is owed twice
+    states = {"finish": "done", "cancel": "cancelled", "hand_over": "done"}
+    assert [request.state for request in world.requests(kind="deliver")] == [states[end]]
+    assert world.delivered == ([("DEST", uids[1])] if end == "hand_over" else [])

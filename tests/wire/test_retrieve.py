@@ -351,6 +351,24 @@ def test_a_study_of_more_classes_than_one_association_can_name_goes_by_several(
     assert set(other_archive.ingest.stored) == set(archive.ingest.stored)
 
 
+def test_a_catalog_that_fails_at_the_end_of_a_move_leaves_no_association_open(
+    moving: StartMove, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = moving()
+    fill(archive, 2)
+
+    def finish(*_: Any, **__: Any) -> None:
+        raise OperationalError("COMMIT", {}, Exception("the server is restarting"))
+
+    monkeypatch.setattr(archive.deliveries, "finish", finish)
+    with associated(archive.port, MOVE) as assoc:
+        status, _ = Move(assoc, "DEST", study_identifier(STUDY)).final()
+        assert (status.Status, counts(status)[1]) == (0xC001, 2)
+        assert len(receiver.received) == 2
+        eventually(lambda: not receiver.ae.active_associations)
+        assert assoc.send_c_echo().Status == 0
+
+
 # Waiting
 
 
