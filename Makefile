@@ -4,6 +4,7 @@
 #   make test        everything that must pass: formatting, lint, types, import contracts, tests
 #   make lint        the same without the tests
 #   make sim         the simulated archive's tests at full length (about an hour)
+#   make crash       kill a daemon under load, thousands of times (HSM_CRASH_KILLS)
 #   make wheel-check build the wheel and try it in a clean environment outside the checkout
 #   make clean       remove what make made; the data folder (var) stays
 
@@ -23,7 +24,7 @@ ifneq ($(shell cat $(VENV)/.venv-stamp 2>/dev/null && $(BIN)/python -c 'print("w
 $(shell rm -f $(VENV)/.venv-stamp $(VENV)/.run-stamp $(VENV)/.dev-stamp)
 endif
 
-.PHONY: run test sim lint wheel-check clean
+.PHONY: run test sim crash lint wheel-check clean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.run-stamp
@@ -32,6 +33,10 @@ run: $(VENV)/.run-stamp
 # Every crash point, and long random lives of an archive: an hour or so. Hypothesis prints what fails.
 sim: $(VENV)/.dev-stamp
 	HSM_SIM=long $(BIN)/pytest -n 2 --timeout=7200 tests/sim
+
+# A daemon killed again and again under load; HSM_CRASH_KILLS and HSM_CRASH_SEED change the campaign.
+crash: $(VENV)/.dev-stamp
+	HSM_CRASH_KILLS=$${HSM_CRASH_KILLS:-2000} $(BIN)/pytest -s tests/crash/test_kill.py
 
 test: lint
 	$(BIN)/pytest -n 2
