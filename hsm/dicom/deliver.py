@@ -18,6 +18,31 @@ from hsm.retrieval import Retrievals
 
 log = get_logger(__name__)
 
+NOTE_SECONDS = 2.0
+"""Between two notes of what was delivered."""
+
+
+class _Notes:
+    """What the destination has, written down every few seconds: who goes on after a crash begins there."""
+
+    def __init__(self, deliveries: Deliveries, key: int, clock: Clock) -> None:
+        self._deliveries = deliveries
+        self._key = key
+        self._clock = clock
+        self._new: list[str] = []
+        self._at = clock.monotonic()
+
+    def add(self, uid: str) -> None:
+        self._new.append(uid)
+        if self._clock.monotonic() - self._at >= NOTE_SECONDS:
+            self.write()
+
+    def write(self) -> None:
+        if self._new:
+            self._deliveries.delivered(self._key, self._new)
+            self._new = []
+        self._at = self._clock.monotonic()
+
 
 class Deliverer:
     """Callable with a DELIVER request; returns when its destination has everything."""
@@ -42,7 +67,7 @@ class Deliverer:
 
     def __call__(self, order: Order, stop: threading.Event) -> None:
         """
-        :raises Retryable: the destination cannot be reached now.
+        :raises Retryable: the destination cannot be reached now, or takes something not now.
         :raises Permanent: it is not configured any more, or instances failed for good.
         :raises Stopped: the daemon stops; progress is noted.
         """
@@ -56,16 +81,18 @@ class Deliverer:
         target = Destination(peer, self._ae_title, self._config, self._clock, left.instances, originator)
         who = f"delivery to {left.destination} for {left.calling}"
         source = self._retrievals.open(left.instances, who, Priority.ROUTINE)
-        sent: list[str] = []
+        notes = _Notes(self._deliveries, order.pk, self._clock)
         try:
-            result = deliver(target, source, stop.is_set, sent.append)
+            result = deliver(target, source, stop.is_set, notes.add)
         finally:
             source.close()
-            self._deliveries.delivered(order.pk, sent)
+            notes.write()
         if result.stopped:
             raise Stopped
         if result.unreachable:
             raise Retryable(f"{left.destination}: {result.unreachable}")
+        if result.refused:
+            raise Retryable(f"{left.destination} takes not everything now, first {result.refused}")
         if result.failed:
             uid, reason = result.failed[0]
             raise Permanent(

@@ -69,6 +69,8 @@ class SubOperation:
     verdict: Verdict
     reason: str = ""
     """Why it failed or what the peer warns of, in words."""
+    passing: bool = False
+    """Whether what failed may go well later."""
 
 
 def verdict_of(status: int) -> Verdict:
@@ -78,6 +80,16 @@ def verdict_of(status: int) -> Verdict:
     if status & 0xF000 == 0xB000 or status in (0x0001, 0x0107, 0x0116):
         return Verdict.WARNING
     return Verdict.FAILED
+
+
+def is_passing(status: int) -> bool:
+    """Whether a refusal may not last: out of resources (A7xx), or a general failure (01xx, PS3.7 annex C)
+    that does not say that it will never be otherwise."""
+    return status & 0xFF00 == 0xA700 or (status & 0xFF00 == 0x0100 and status not in _LASTING)
+
+
+_LASTING: Final = frozenset({0x0111, 0x0117, 0x0118, 0x0119, 0x0122})
+"""The instance is there with other content, or it or its class is not understood."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +199,7 @@ def _outcome(status: int, comment: str) -> SubOperation:
     verdict = verdict_of(status)
     if verdict is Verdict.COMPLETED:
         return SubOperation(verdict)
-    return SubOperation(verdict, f"peer answers {status:04X} {comment}".rstrip())
+    return SubOperation(verdict, f"peer answers {status:04X} {comment}".rstrip(), is_passing(status))
 
 
 def _queued_answer(assoc: Association, message_id: int) -> tuple[int, str]:
@@ -316,7 +328,7 @@ class Destination:
                 del self._lines[group]
             finally:
                 self._last_used = self._clock.monotonic()
-        return SubOperation(Verdict.FAILED, reason)
+        return SubOperation(Verdict.FAILED, reason, passing=True)
 
     def rest(self) -> None:
         """Called while nothing can be sent: long silence would make the destination hang up."""
@@ -379,13 +391,10 @@ class DeliveryResult:
     """SOP Instance UID and reason of each instance that the destination or the archive refused."""
     unreachable: str = ""
     """Why the destination could not be reached; the rest should be tried again later. Or empty."""
+    refused: str = ""
+    """Why the destination took instances not now, though perhaps later. Or empty."""
     stopped: bool = False
     """Whether it was told to stop before it was through."""
-
-    @property
-    def complete(self) -> bool:
-        """Nothing is left that a later try could deliver."""
-        return not self.unreachable and not self.stopped
 
 
 def deliver(
@@ -401,11 +410,12 @@ def deliver(
     """
     delivered = 0
     failed: list[tuple[str, str]] = []
+    refused = ""
     source = Ahead(source)
     try:
         while source.remaining:
             if stop():
-                return DeliveryResult(delivered, tuple(failed), stopped=True)
+                return DeliveryResult(delivered, tuple(failed), refused=refused, stopped=True)
             item = source.next(LOOK_SECONDS)
             if item is None:
                 destination.rest()
@@ -418,14 +428,16 @@ def deliver(
                 outcome = destination.send(item)
             finally:
                 item.content.close()
-            if outcome.verdict is Verdict.FAILED:
+            if outcome.verdict is Verdict.FAILED and outcome.passing:
+                refused = refused or f"{uid}: {outcome.reason}"
+            elif outcome.verdict is Verdict.FAILED:
                 failed.append((uid, outcome.reason))
             else:
                 delivered += 1
                 on_delivered(uid)
     except Unreachable as error:
-        return DeliveryResult(delivered, tuple(failed), unreachable=str(error))
+        return DeliveryResult(delivered, tuple(failed), str(error), refused)
     finally:
         source.close()
         destination.close()
-    return DeliveryResult(delivered, tuple(failed))
+    return DeliveryResult(delivered, tuple(failed), refused=refused)

@@ -1,0 +1,89 @@
+"""A delivery whose caller has gone, to a real destination: what is tried again and what is noted."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from wire_fakes import (
+    CT,
+    EXPLICIT,
+    FakeIngest,
+    FakeRetrievals,
+    quick_config,
+    reference,
+    small_dataset,
+    stored,
+)
+from wire_world import Receiver
+
+from hsm.clock import ManualClock
+from hsm.delivery import DeliveryOrder
+from hsm.dicom.deliver import Deliverer
+from hsm.errors import Permanent, Retryable
+
+
+class Kept:
+    """One delivery as the catalog keeps it."""
+
+    def __init__(self, ingest: FakeIngest) -> None:
+        self.left = [f"1.2.3.9.{n}" for n in range(4)]
+        for uid in self.left:
+            ingest.stored[uid] = stored(small_dataset(uid))
+        self._references = {uid: reference(each, pk) for pk, (uid, each) in enumerate(ingest.stored.items())}
+        self.notes: list[list[str]] = []
+
+    def order(self, _order: object) -> DeliveryOrder:
+        return DeliveryOrder(1, "DEST", "WS1", 7, tuple(self._references[uid] for uid in self.left))
+
+    def delivered(self, _key: int, uids: list[str]) -> None:
+        self.notes.append(list(uids))
+        self.left = [uid for uid in self.left if uid not in uids]
+
+
+class Delivery:
+    def __init__(self, receiver: Receiver) -> None:
+        port = receiver.start([(CT, [EXPLICIT])])
+        config = quick_config(aes=[{"ae_title": "DEST", "host": "127.0.0.1", "port": port}])
+        ingest = FakeIngest()
+        self.clock = ManualClock()
+        self.kept = Kept(ingest)
+        deliveries: Any = self.kept
+        retrievals: Any = FakeRetrievals(ingest)
+        self._deliverer = Deliverer(config, "HSM", self.clock, retrievals, deliveries)
+
+    def run(self) -> None:
+        order: Any = type("Order", (), {"pk": 1})
+        self._deliverer(order, threading.Event())
+
+
+@pytest.fixture
+def delivery(receiver: Receiver) -> Delivery:
+    return Delivery(receiver)
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(0xA700, Retryable), (0xA702, Retryable), (0x0110, Retryable), (0x0122, Permanent), (0xC000, Permanent)],
+)
+def test_a_refusal_that_may_pass_is_tried_again_and_one_that_lasts_is_not(
+    delivery: Delivery, receiver: Receiver, status: int, error: type[Exception]
+) -> None:
+    answers = iter([0x0000, status, 0xB007, status])
+
+    def before() -> None:
+        receiver.status = next(answers, 0x0000)
+
+    receiver.before = before
+    with pytest.raises(error, match=f"DEST.*1.2.3.9.1: peer answers {status:04X}"):
+        delivery.run()
+    assert delivery.kept.left == ["1.2.3.9.1", "1.2.3.9.3"]
+    delivery.run()
+    assert delivery.kept.left == []
+
+
+def test_what_is_delivered_is_noted_every_few_seconds(delivery: Delivery, receiver: Receiver) -> None:
+    receiver.before = lambda: delivery.clock.advance(1.5)
+    delivery.run()
+    assert [len(note) for note in delivery.kept.notes] == [2, 2]
