@@ -1,7 +1,7 @@
 """The association listener: who may come in, what is negotiated, and which service a request goes to.
 
 pynetdicom listens, negotiates and runs the upper layer. It is hooked in one place, the acceptor it
-makes for each connection (:meth:`_Handler._create_association`): :mod:`hsm.dicom.upperlayer` bounds
+makes for each connection (:mod:`hsm.dicom.listener`): :mod:`hsm.dicom.upperlayer` bounds
 it, and its dispatch of requests is replaced by ours. Ours goes by the message and the kind of its
 context instead of pynetdicom's list of SOP classes, so that private and unknown storage classes are
 served without a process-wide switch, and each service does its own replies.
@@ -14,8 +14,6 @@ import socket
 import threading
 import weakref
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
-from socketserver import BaseServer
 from typing import Any, Final, Protocol
 
 from pydicom.uid import UID
@@ -23,7 +21,6 @@ from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_ECHO, C_FIND, C_GET, C_MOVE, C_STORE
 from pynetdicom.presentation import PresentationContext, build_context
-from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from hsm.clock import Clock
 from hsm.config import DicomConfig
@@ -32,6 +29,7 @@ from hsm.dicom.call import Call
 from hsm.dicom.contexts import QUERY_RETRIEVE, VERIFICATION, Operation, Proposal, is_storage_class
 from hsm.dicom.greet import read_request
 from hsm.dicom.lane import install
+from hsm.dicom.listener import Desk, Listener
 from hsm.dicom.retrieve import Deliveries, Retrievals, Retrieve, Select
 from hsm.dicom.rights import NOT_AUTHORIZED, AeBook
 from hsm.dicom.search import Find, Search
@@ -45,7 +43,6 @@ log = get_logger(__name__)
 
 UNRECOGNIZED_OPERATION: Final = 0x0211
 MISTYPED_ARGUMENT: Final = 0x0212
-BACKLOG: Final = 128
 CONNECTIONS_PER_ASSOCIATION: Final = 4
 """Connections that may be open, for each association that may: half-open ones cost threads too."""
 POLL_SECONDS: Final = 0.05
@@ -62,34 +59,6 @@ class Echo:
 
     def serve(self, call: Call, rights: frozenset[str]) -> None:
         call.reply(0x0000 if "echo" in rights else NOT_AUTHORIZED)
-
-
-class Desk(Protocol):
-    """What this process has to agree on with others that serve the same port."""
-
-    @property
-    def listens(self) -> bool:
-        """Whether this process accepts connections itself; else it serves what it is given."""
-        ...
-
-    def keeps(self, client: socket.socket, address: tuple[Any, ...], request: bytes) -> bool:
-        """Whether a new connection is served here. If not, it was passed on, and is only to be closed.
-
-        :param request: the first PDU, or what was read of it.
-        """
-        ...
-
-    def admitting(self) -> AbstractContextManager[int]:
-        """Nobody else admits an association meanwhile; gives how many stand in the other processes."""
-        ...
-
-    def note(self, standing: int, connections: int) -> None:
-        """Tell the others how many associations and connections this process has now."""
-        ...
-
-    def arrived(self) -> None:
-        """A connection that was to be served here is among the connections now."""
-        ...
 
 
 class DicomServer:
@@ -116,7 +85,7 @@ class DicomServer:
         self._admitted: weakref.WeakSet[Association] = weakref.WeakSet()
         self._busy: weakref.WeakSet[Association] = weakref.WeakSet()
         self._echo, self._storage, self._search = Echo(), Storage(ingest), Search(find)
-        self._server: _Server | None = None
+        self._server: Listener | None = None
         self._thread: threading.Thread | None = None
         self._desk: Desk | None = None
         self._greeting: set[socket.socket] = set()
@@ -138,7 +107,7 @@ class DicomServer:
         """
         address = (self._config.listen, self._config.port if port is None else port)
         self._desk = desk
-        self._server = _Server(self, self._ae, address, desk)
+        self._server = Listener(self, self._ae, address, desk)
         if desk is not None and not desk.listens:
             return
         self._thread = threading.Thread(
@@ -423,92 +392,3 @@ def _cut(assoc: Association) -> None:
     sock = assoc.dul.socket
     if isinstance(sock, BoundedSocket):
         sock.cut()
-
-
-class _Handler(RequestHandler):
-    def __init__(self, client: Any, address: Any, server: _Server, first: bytes) -> None:
-        self._first = first
-        super().__init__(client, address, server)  # all happens in it
-
-    def _create_association(self) -> Association:
-        server = self.server
-        assert isinstance(server, _Server)
-        assoc = super()._create_association()
-        client = self.request
-        assert isinstance(client, socket.socket)
-        server.owner.adopt(assoc, client, self._first)
-        return assoc
-
-
-class _Server(ThreadedAssociationServer):
-    """pynetdicom's server with a longer queue and a bound on connections."""
-
-    request_queue_size = BACKLOG
-    daemon_threads = True
-
-    def __init__(self, owner: DicomServer, ae: AE, address: tuple[str, int], desk: Desk | None) -> None:
-        self.owner = owner
-        self._desk = desk
-        super().__init__(
-            ae,
-            address,
-            ae.ae_title,
-            [build_context(VERIFICATION)],
-            evt_handlers=[(evt.EVT_REQUESTED, owner.requested), (evt.EVT_ESTABLISHED, _log_established)],
-        )
-
-    def server_bind(self) -> None:
-        if self._desk is None:
-            super().server_bind()
-        elif self._desk.listens:
-            assert self.socket is not None
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            super().server_bind()
-
-    def server_activate(self) -> None:
-        if self._desk is None or self._desk.listens:
-            super().server_activate()
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        with self.owner.coming(request):
-            super().process_request(request, client_address)
-
-    def finish_request(self, request: Any, client_address: Any) -> None:
-        """On a thread of its own."""
-        with self.owner.greeting(request, client_address) as first:
-            if first is None:
-                self.close_request(request)  # not shut down: another process may have it
-            else:
-                _Handler(request, client_address, self, first)
-
-    def begin(self, client: socket.socket, address: Any, first: bytes) -> None:
-        """Start the association of a connection that was accepted elsewhere."""
-        try:
-            _Handler(client, address, self, first)
-        except Exception:  # noqa: BLE001  as pynetdicom does for what it accepts itself
-            self.handle_error(client, address)
-            self.shutdown_request(client)
-
-    def verify_request(self, request: Any, client_address: Any) -> bool:
-        if self.owner.has_room_for_connection():
-            return True
-        log.warning("connection from %s refused: too many are open", client_address[0])
-        return False
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        log.exception("connection from %s failed", client_address[0])
-
-    def service_actions(self) -> None:
-        """The original collects garbage every three seconds, for 0.1 s in which nobody else runs.
-        What dead associations leave is collected when Python finds that there is enough of it."""
-        self.owner.tell()
-
-    def shutdown_listener(self) -> None:
-        """Stop accepting; associations go on."""
-        # Not our parent's shutdown(), which wants to have been started by its AE.
-        BaseServer.shutdown(self)
-        self.server_close()
-
-
-def _log_established(event: evt.Event) -> None:
-    log.info("association from %s", peer_name(event.assoc))

@@ -18,7 +18,7 @@ CONNECTION: Final = "connection"
 
 
 class Desk:
-    """The desk of one process; :class:`hsm.dicom.server.Desk`.
+    """The desk of one process; :class:`hsm.dicom.listener.Desk`.
 
     :param channel: to the daemon; None in the daemon itself, which does not listen.
     """

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,10 @@ from pynetdicom import AE, build_context
 from pynetdicom.association import Association
 from pynetdicom.sop_class import CTImageStorage, StudyRootQueryRetrieveInformationModelFind, Verification
 
+from hsm.clock import SystemClock
+from hsm.config import load
+from hsm.errors import ConfigError
+from hsm.receivers import Receivers
 from tests.story.archive import KEEP, Archive, bundled, digests, needs_dcmtk, storescp, until
 
 RECEIVERS = 2
@@ -251,11 +256,53 @@ def test_sigterm_ends_all_and_leaves_no_orphan(archive: Archive) -> None:
     assert listeners(archive.port) == 0
 
 
-def test_a_port_where_somebody_listens_is_refused_at_the_start(tmp_path: Path) -> None:
+def test_a_port_where_somebody_listens_is_refused_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hsm.receivers.crew.PORT_SECONDS", 0.0)
     archive = with_receivers(tmp_path / "home")
+    config = load(archive.config, {"HSM_HOME": str(archive.home)})
+    never_started: Any = None
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # as another archive has it
         other.bind(("127.0.0.1", archive.port))
         other.listen()
-        with pytest.raises(AssertionError, match=r"cannot listen on 127\.0\.0\.1 port"):
-            archive.start()
+        with pytest.raises(OSError, match="in use"):
+            Receivers(config, never_started, {}, SystemClock()).start()
+
+
+class NoServer:
+    """In the place of the daemon's own DICOM server, where nothing comes to it."""
+
+    associations = 0
+
+    def start(self, *_: object) -> None:
+        """Nothing listens."""
+
+    def tell(self) -> None:
+        """Nobody is served."""
+
+    def stop(self, _grace_seconds: float) -> None:
+        """Nothing is under way."""
+
+
+def test_receivers_that_cannot_start_are_said_so_and_none_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    popen = subprocess.Popen
+
+    def note(line: list[str], **settings: Any) -> subprocess.Popen[bytes]:
+        started.append(popen(["false"], **settings))
+        return started[-1]
+
+    monkeypatch.setattr("hsm.receivers.crew.subprocess.Popen", note)
+    archive = with_receivers(tmp_path / "home")
+    config = load(archive.config, {"HSM_HOME": str(archive.home)})
+    server: Any = NoServer()
+    crew = Receivers(config, server, dict(os.environ), SystemClock())
+    with pytest.raises(ConfigError, match=r"receiver 1 does not start"):
+        crew.start()
+    crew.stop(0.0)
+    assert len(started) >= RECEIVERS
+    assert [process.poll() for process in started] == [1] * len(started)
