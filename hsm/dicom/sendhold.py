@@ -97,7 +97,7 @@ class Hold:
     def write(self, buffers: Sequence[Piece]) -> None:
         """Send all of these in as few system calls as it takes.
 
-        :raises Lost: the peer takes nothing more.
+        :raises Lost: the peer takes nothing more; the connection is cut, in the middle of a message.
         """
         sock, left = self._sock, list(buffers)
         assert sock is not None
@@ -108,8 +108,10 @@ class Hold:
             while left := after(left, sock.sendmsg(left)):
                 pass
         except (BlockingIOError, TimeoutError) as error:
+            self.cut()
             raise Lost(f"peer took nothing for {self._patience:g} s") from error
         except OSError as error:
+            self.cut()
             raise Lost(f"peer ended the association: {error.strerror or error}") from error
 
     def read(self) -> bytes:
