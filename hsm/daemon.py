@@ -30,6 +30,7 @@ from hsm.custody import Custody, Drives
 from hsm.delivery import Deliveries
 from hsm.dicom.deliver import Deliverer
 from hsm.dicom.find import handle_find
+from hsm.dicom.header import read_header
 from hsm.dicom.lookup import CatalogSelect
 from hsm.dicom.server import DicomServer
 from hsm.errors import ConfigError, DriverError, HsmError
@@ -42,6 +43,7 @@ from hsm.pools import Pools, open_pools
 from hsm.reader import Reader
 from hsm.recall import Recall
 from hsm.receivers import Receivers
+from hsm.recovery import missing_files, recover
 from hsm.retrieval import Retrievals
 from hsm.schedule import Scheduler
 from hsm.seal import Seal
@@ -67,6 +69,7 @@ class Daemon:
         self._environ = environ
         self._clock = clock
         self._started_at: datetime | None = None
+        self._missing: list[str] = []
         self._lock = _lock_home(config.home)
         self._reloading = threading.Lock()
         try:
@@ -150,6 +153,7 @@ class Daemon:
             raise ConfigError(f"catalog: {getattr(error, 'orig', error)}") from error
         if left:
             log.info("%d requests of the last daemon are queued again", left)
+        self._recover()
         self._inventory()
         self.workers.start()
         try:
@@ -243,11 +247,26 @@ class Daemon:
                 log.warning("library %s: %s", name, error)
         return found
 
+    def _recover(self) -> None:
+        """Look at what a crash left in the online pool, before anybody stores or seals."""
+        try:
+            recover(self.pools.ingest, self.ingest, read_header)
+        except (DriverError, HsmError) as error:
+            log.error(
+                "what was being received when the last daemon ended stays for the next start: %s", error
+            )
+        self._missing = missing_files(self.catalog, self.pools.ingest)
+
     def _problems(self) -> list[str]:
         sick = [(pool.name, pool.store.health()) for pool in self.pools.disks.values()]
         problems = [f"pool {name}: {health.message}" for name, health in sick if not health.ok]
         with self.catalog.read() as session:
             failed = queue.failed_total(session)
+        if self._missing:
+            problems.append(
+                f"{len(self._missing)} unsealed instances had no file at start, first {self._missing[0]}: "
+                "send them again, or restore the file system"
+            )
         if failed:
             problems.append(f"{failed} requests have failed: hsm queue ls --state failed")
         return problems

@@ -6,6 +6,8 @@ a mountpoint with nothing mounted on it is the root disk, and filling that is ho
 
 from __future__ import annotations
 
+import fcntl
+import os
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ from pathlib import Path
 
 from drivers import registry
 from drivers.base import Library, Store
-from drivers.folder import FolderStore, read_sentinel, write_sentinel
+from drivers.folder import INCOMING, FolderStore, read_sentinel, write_sentinel
 from hsm.catalog import media
 from hsm.catalog.engine import Catalog
 from hsm.config import Config, PoolConfig
@@ -22,6 +24,8 @@ from hsm.model import Layout, Place, Tier
 from hsm.states import VolumeState
 
 ACTOR = "hsm"
+INTERRUPTED = "interrupted"
+"""Below ``.incoming``: what was being received when the daemon died."""
 IGNORED_NAMES = frozenset({"lost+found"})
 
 
@@ -117,6 +121,8 @@ def _open_disk(pool: PoolConfig, home: Path, catalog: Catalog, joins: bool = Fal
     with catalog.read() as session:
         known = media.find_volume(session, pool.name)
     identity = known.uuid if known else _adopt(pool.name, root, home)
+    if pool.layout is Layout.FILES and not joins:
+        keep_interrupted(root)
     store = FolderStore(root, reserve_bytes=pool.reserve_bytes, expect_uuid=identity, clean=not joins)
     capacity = store.capacity().total
     with catalog.write() as session:
@@ -144,6 +150,29 @@ def _open_disk(pool: PoolConfig, home: Path, catalog: Catalog, joins: bool = Fal
                 ACTOR,
             )
     return DiskPool(pool.name, Tier(pool.tier), Layout(pool.layout), root, store, volume_pk)
+
+
+def keep_interrupted(root: Path) -> int:
+    """Move what a dead daemon was receiving out of the way of the Store, which would delete it: some of
+    it may be whole. :mod:`hsm.recovery` looks at it; how many files there are.
+
+    A file that a living process still writes is locked by it and left alone.
+    """
+    kept = 0
+    for path in sorted((root / INCOMING).glob("*.part")):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        else:
+            folder = root / INCOMING / INTERRUPTED
+            folder.mkdir(exist_ok=True)
+            path.rename(folder / path.name)
+            kept += 1
+        finally:
+            os.close(descriptor)
+    return kept
 
 
 def _adopt(name: str, root: Path, home: Path) -> str:
