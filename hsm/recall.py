@@ -34,6 +34,10 @@ class Stopped(Exception):
     """The daemon stops; what is in flight is handed back."""
 
 
+class Postponed(Exception):
+    """Nothing of a delivery can be read now; its recalls go on, and others are delivered meanwhile."""
+
+
 @dataclass(frozen=True, slots=True)
 class Attachment:
     """Somebody's place at a recall."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -23,7 +24,7 @@ from hsm.migrate import Migrate
 from hsm.model import Place
 from hsm.pools import Pools
 from hsm.reader import Reader
-from hsm.recall import Stopped
+from hsm.recall import Postponed, Stopped
 from hsm.seal import Seal
 from hsm.sessions import Assignment, DriveSession
 from hsm.staging import Staging
@@ -38,6 +39,7 @@ IDLE_SECONDS = 1.0
 ERROR_PAUSE_SECONDS = 5.0
 DISK_WORKERS = 2
 DELIVERY_WORKERS = 2
+POSTPONED_FIRST, POSTPONED_LAST = timedelta(seconds=10), timedelta(minutes=5)
 DISK_KINDS = (RequestKind.SEAL, RequestKind.COPY, RequestKind.VERIFY, RequestKind.RELEASE)
 
 Launch = Callable[[str, Callable[[], None]], None]
@@ -45,6 +47,11 @@ Launch = Callable[[str, Callable[[], None]], None]
 
 Deliver = Callable[[Order, threading.Event], None]
 """Executes one DELIVER request; raises Retryable when the destination is down."""
+
+
+def _pause(age: timedelta) -> timedelta:
+    """How long a delivery is left alone that waits for its recalls: the older, the longer."""
+    return min(max(age / 10, POSTPONED_FIRST), POSTPONED_LAST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +161,9 @@ class Workers:
             act(order)
         except Stopped:
             self._end(order.pk, lambda s, now: queue.give_back(s, order.pk, now, name, "the daemon stops"))
+        except Postponed as waits:
+            pause, why = _pause(clock.now() - order.created_at), str(waits)
+            self._end(order.pk, lambda s, now: queue.give_back(s, order.pk, now, name, why, pause))
         except (Corrupt, Permanent, Refused) as error:
             # Corrupt bytes on the target are written anew; the others will not change by waiting.
             text = str(error)

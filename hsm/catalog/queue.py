@@ -241,10 +241,16 @@ def retry_seconds(attempts: int) -> float:
     return float(min(RETRY_FIRST_SECONDS * 2**doublings, RETRY_LAST_SECONDS))
 
 
-def give_back(session: Session, pk: int, now: datetime, actor: str, why: str) -> None:
-    """Hand an active request back untouched (a stop, a lost drive): it does not count as an attempt."""
+def give_back(
+    session: Session, pk: int, now: datetime, actor: str, why: str, pause: timedelta = timedelta(0)
+) -> None:
+    """Hand an active request back untouched (a stop, a lost drive): it does not count as an attempt.
+
+    :param pause: before somebody may take it again.
+    """
     row = _locked(session, pk)
     row.attempts = max(row.attempts - 1, 0)
+    row.not_before = now + pause
     _move(session, row, RequestState.QUEUED, now, actor, why)
 
 

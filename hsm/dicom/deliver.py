@@ -13,7 +13,7 @@ from hsm.dicom.subops import Destination, Originator, deliver
 from hsm.errors import Permanent, Retryable
 from hsm.log import get_logger
 from hsm.model import Priority
-from hsm.recall import Stopped
+from hsm.recall import Postponed, Stopped
 from hsm.retrieval import Retrievals
 
 log = get_logger(__name__)
@@ -69,6 +69,7 @@ class Deliverer:
         """
         :raises Retryable: the destination cannot be reached now, or takes something not now.
         :raises Permanent: it is not configured any more, or instances failed for good.
+        :raises Postponed: the rest cannot be read yet.
         :raises Stopped: the daemon stops; progress is noted.
         """
         left = self._deliveries.order(order)
@@ -83,7 +84,8 @@ class Deliverer:
         source = self._retrievals.open(left.instances, who, Priority.ROUTINE)
         notes = _Notes(self._deliveries, order.pk, self._clock)
         try:
-            result = deliver(target, source, stop.is_set, notes.add)
+            result = deliver(target, source, stop.is_set, notes.add, self._clock.monotonic)
+            waits_for = source.waiting_for() if result.waiting else ""
         finally:
             source.close()
             notes.write()
@@ -93,6 +95,8 @@ class Deliverer:
             raise Retryable(f"{left.destination}: {result.unreachable}")
         if result.refused:
             raise Retryable(f"{left.destination} takes not everything now, first {result.refused}")
+        if result.waiting:
+            raise Postponed(waits_for or "waits for its recalls")
         if result.failed:
             uid, reason = result.failed[0]
             raise Permanent(

@@ -382,6 +382,10 @@ def _why(assoc: Association) -> str:
     return "no answer to the association request"
 
 
+PATIENCE_SECONDS: Final = 3.0
+"""How long a delivery keeps its worker while nothing can be read."""
+
+
 @dataclass(frozen=True, slots=True)
 class DeliveryResult:
     """What a delivery achieved."""
@@ -395,6 +399,8 @@ class DeliveryResult:
     """Why the destination took instances not now, though perhaps later. Or empty."""
     stopped: bool = False
     """Whether it was told to stop before it was through."""
+    waiting: bool = False
+    """Whether it ended because nothing more could be read for a while."""
 
 
 def deliver(
@@ -402,8 +408,9 @@ def deliver(
     source: Source,
     stop: Callable[[], bool],
     on_delivered: Callable[[str], None],
+    monotonic: Callable[[], float],
 ) -> DeliveryResult:
-    """Send everything that ``source`` brings, waiting for it as long as it takes.
+    """Send everything that ``source`` brings, until nothing came for :data:`PATIENCE_SECONDS`.
 
     :param stop: asked between instances and several times a second while waiting.
     :param on_delivered: called with each SOP Instance UID that the destination has.
@@ -412,11 +419,14 @@ def deliver(
     failed: list[tuple[str, str]] = []
     refused = ""
     source = Ahead(source)
+    since = monotonic()
     try:
         while source.remaining:
             if stop():
                 return DeliveryResult(delivered, tuple(failed), refused=refused, stopped=True)
             item = source.next(LOOK_SECONDS)
+            if item is None and not source.reading and monotonic() - since >= PATIENCE_SECONDS:
+                return DeliveryResult(delivered, tuple(failed), refused=refused, waiting=True)
             if item is None:
                 destination.rest()
                 continue
@@ -428,6 +438,7 @@ def deliver(
                 outcome = destination.send(item)
             finally:
                 item.content.close()
+                since = monotonic()
             if outcome.verdict is Verdict.FAILED and outcome.passing:
                 refused = refused or f"{uid}: {outcome.reason}"
             elif outcome.verdict is Verdict.FAILED:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
+from hsm.catalog import queue
+from hsm.catalog.queue import Order
+from hsm.recall import Postponed
 from tests.sim.conftest import MakeWorld
 from tests.sim.world import NEARLINE, ROAD, World, header
 
@@ -81,3 +85,29 @@ def test_a_move_whose_end_the_catalog_could_not_take_is_settled_when_it_can(worl
     states = {"finish": "done", "cancel": "cancelled", "hand_over": "done"}
     assert [request.state for request in world.requests(kind="deliver")] == [states[end]]
     assert world.delivered == ([("DEST", uids[1])] if end == "hand_over" else [])
+
+
+def test_deliveries_that_wait_for_media_leave_the_workers_to_those_that_do_not(world: World) -> None:
+    taken: list[str] = []
+
+    def deliver(order: Order, _stop: object) -> None:
+        taken.append(order.detail["destination"])
+        if taken[-1] != "READY":
+            raise Postponed("HSM001L8 is on the shelf")
+
+    world.workers._to = replace(world.workers._to, deliver=deliver)
+    world.store(1, 1)
+    for destination in ("SHELF1", "SHELF2", "READY"):
+        key = world.deliveries.begin(destination, "WS1", 7, world.instances(1))
+        world.deliveries.hand_over(key, [header(1, 1).sop_instance_uid])
+    while world.workers.delivery_step():
+        pass
+    assert taken == ["SHELF1", "SHELF2", "READY"]
+    assert [request.state for request in world.requests(kind="deliver")] == ["queued", "queued", "done"]
+    assert {request.attempts for request in world.requests(kind="deliver", state="queued")} == {0}
+    with world.catalog.write() as session:
+        queue.cancel(session, world.requests(kind="deliver")[0].pk, world.now(), "operator")
+    world.clock.advance(11)
+    assert world.workers.delivery_step()
+    assert not world.workers.delivery_step()
+    assert taken[3:] == ["SHELF2"]

@@ -22,6 +22,7 @@ from hsm.clock import ManualClock
 from hsm.delivery import DeliveryOrder
 from hsm.dicom.deliver import Deliverer
 from hsm.errors import Permanent, Retryable
+from hsm.recall import Postponed
 
 
 class Kept:
@@ -51,6 +52,7 @@ class Delivery:
         self.kept = Kept(ingest)
         deliveries: Any = self.kept
         retrievals: Any = FakeRetrievals(ingest)
+        self.retrievals = retrievals
         self._deliverer = Deliverer(config, "HSM", self.clock, retrievals, deliveries)
 
     def run(self) -> None:
@@ -87,3 +89,18 @@ def test_what_is_delivered_is_noted_every_few_seconds(delivery: Delivery, receiv
     receiver.before = lambda: delivery.clock.advance(1.5)
     delivery.run()
     assert [len(note) for note in delivery.kept.notes] == [2, 2]
+
+
+def test_a_delivery_that_can_read_nothing_more_gives_its_worker_free_and_keeps_what_it_sent(
+    delivery: Delivery, receiver: Receiver
+) -> None:
+    delivery.retrievals.held = {"1.2.3.9.1", "1.2.3.9.2"}
+    delivery.retrievals.on_wait = delivery.clock.advance
+    with pytest.raises(Postponed):
+        delivery.run()
+    assert delivery.kept.left == ["1.2.3.9.1", "1.2.3.9.2"]
+    assert 3.0 <= delivery.clock.monotonic() < 10.0
+    assert all(retrieval.closed for retrieval in delivery.retrievals.opened)
+    delivery.retrievals.held = set()
+    delivery.run()
+    assert delivery.kept.left == []
