@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
 from hsm.dicom.call import Call
-from hsm.dicom.contexts import is_storage_class
 from hsm.dicom.header import read_header
 from hsm.dicom.rights import NOT_AUTHORIZED
 from hsm.dicom.scan import Scan
@@ -24,7 +23,6 @@ log = get_logger(__name__)
 SUCCESS: Final = 0x0000
 PROCESSING_FAILURE: Final = 0x0110
 DUPLICATE_INSTANCE: Final = 0x0111
-CLASS_NOT_SUPPORTED: Final = 0x0122
 OUT_OF_RESOURCES: Final = 0xA700
 NOT_OF_ITS_CLASS: Final = 0xA900
 CANNOT_UNDERSTAND: Final = 0xC000
@@ -166,9 +164,6 @@ class Storage:
     def serve(self, call: Call, rights: frozenset[str]) -> None:
         """Store one instance that pynetdicom gathered, and answer."""
         request = call.request
-        if "store" in rights and not is_storage_class(call.abstract_syntax):
-            call.reply(CLASS_NOT_SUPPORTED)
-            return
         buffer = request.DataSet
         sop_class, sop_instance = (
             str(uid).strip(" \0") for uid in (request.AffectedSOPClassUID, request.AffectedSOPInstanceUID)
