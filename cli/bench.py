@@ -101,6 +101,32 @@ def ingest(
     )
 
 
+@app.command("retrieve")
+def retrieve(
+    against: Annotated[
+        list[str] | None, typer.Option(help="orthanc or dcmqrscp; repeat it for several.")
+    ] = None,
+    kib: Annotated[int, typer.Option(min=1, help="Of pixel data in an instance.")] = 512,
+    instances: Annotated[int, typer.Option(min=1, help="Of the study.")] = 200,
+    rounds: Annotated[int, typer.Option(min=1, help="Runs of each.")] = 9,
+    pdu: Annotated[
+        int, typer.Option(min=4096, max=131072, help="The longest PDU that the receivers announce.")
+    ] = 16384,
+    folder: Folder = None,
+    json: screen.Json = False,
+) -> None:
+    """How fast a study comes out by C-MOVE and C-GET, from ours and from another archive in turn."""
+    from hsm.bench import retrieve as bench
+
+    _known(against, [name for name in bench.ARCHIVES if name != "hsm"], "--against")
+    study = bench.Study(instances, kib)
+    _show(
+        lambda work: [bench.run(study, work, against=against or [], rounds=rounds, pdu_bytes=pdu, say=_say)],
+        folder,
+        json,
+    )
+
+
 def _known(asked: list[str] | None, known: list[str], option: str) -> None:
     for each in asked or []:
         if each not in known:

@@ -47,7 +47,7 @@ HostTable END
 VendorTable BEGIN
 VendorTable END
 AETable BEGIN
-HSM {folder}/data RW (200, 4096mb) ANY
+HSM {folder}/data RW (200, 1024mb) ANY
 AETable END
 """
 
@@ -129,7 +129,7 @@ def orthanc(folder: Path, destination: int) -> Iterator[Archive]:
 
 @contextlib.contextmanager
 def dcmqrscp(folder: Path, destination: int) -> Iterator[Archive]:
-    """DCMTK's archive, one process for all associations.
+    """DCMTK's archive, a process for each association.
 
     :raises ConfigError: it is not installed or does not start.
     """
@@ -138,7 +138,7 @@ def dcmqrscp(folder: Path, destination: int) -> Iterator[Archive]:
     (folder / "data").mkdir(parents=True)
     config = folder / "dcmqrscp.cfg"
     config.write_text(DCMQRSCP.format(port=port, destination=destination, folder=folder))
-    with running(["dcmqrscp", "--single-process", "-c", str(config)], port, folder, {}):
+    with running(["dcmqrscp", "-c", str(config)], port, folder, {}):
         yield Archive("dcmqrscp", port, folder / LOG)
 
 
