@@ -14,6 +14,7 @@ from drivers.base import CHUNK_BYTES, ObjectStat, Readable, Store
 from hsm import layout, states
 from hsm.catalog import placement
 from hsm.catalog.engine import Catalog
+from hsm.catalog.instances import instances_in
 from hsm.catalog.placement import PackageRef
 from hsm.catalog.queue import Order
 from hsm.content import ChunkReader, delete_package, open_package, package_chunks
@@ -264,7 +265,7 @@ class Migrate:
 
     def _delete(self, pool: DiskPool, package: PackageRef, locator: str) -> None:
         with self._catalog.read() as session:
-            instances = placement.instances_in(session, package)
+            instances = instances_in(session, package)
         delete_package(pool, package, locator, instances)
 
     def _package(self, order: Order) -> PackageRef:

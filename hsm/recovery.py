@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drivers.folder import INCOMING
-from hsm.catalog import placement
+from hsm.catalog import instances
 from hsm.catalog.engine import Catalog
 from hsm.content import instance_file
 from hsm.errors import BadInput, Conflict, Corrupt
@@ -108,7 +108,7 @@ def missing_files(catalog: Catalog, pool: DiskPool) -> list[str]:
     """
     missing = []
     with catalog.read() as session:
-        for instance in placement.every_unsealed(session):
+        for instance in instances.every_unsealed(session):
             try:
                 size = os.stat(instance_file(pool, instance), follow_symlinks=False).st_size
             except OSError:

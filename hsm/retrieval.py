@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from hsm.catalog import instances as rows
 from hsm.catalog import placement, queue
 from hsm.catalog.engine import Catalog
 from hsm.catalog.placement import PackageRef
@@ -204,7 +205,7 @@ class Retrieval:
         selected: what is left of the part is found anew by its packages."""
         wanted = [each.pk for each in part.instances]
         with self._owner.catalog.read() as session:
-            now = placement.instances(session, wanted)
+            now = rows.instances(session, wanted)
             sealed = [now[pk] for pk in wanted if pk in now and now[pk].package_pk is not None]
             fresh = _parts(session, sealed)
         if all(each.pk != instance.pk for each in sealed):

@@ -6,7 +6,7 @@ import io
 from datetime import timedelta
 
 from hsm import layout
-from hsm.catalog import placement, queue
+from hsm.catalog import placement, queue, sealing
 from hsm.catalog.engine import Catalog
 from hsm.content import open_instance
 from hsm.errors import NotFound
@@ -36,7 +36,7 @@ class Seal:
         """Queue a request for each study that has been quiet for long enough; how many are new."""
         now = self._catalog.clock.now()
         with self._catalog.read() as session:
-            quiet = placement.quiet_studies(
+            quiet = sealing.quiet_studies(
                 session,
                 now - timedelta(seconds=self.quiet_seconds),
                 now - FAILED_PAUSE,
@@ -69,19 +69,19 @@ class Seal:
         """
         now = self._catalog.clock.now()
         with self._catalog.read() as session:
-            members = placement.unsealed_members(session, study_pk)
+            members = sealing.unsealed_members(session, study_pk)
             if not members:
                 return None
-            number = placement.next_package_number(session, study_pk)
+            number = sealing.next_package_number(session, study_pk)
             study_uid = placement.study_uid(session, study_pk)
             key = layout.package_key(study_uid, number)
-            identity = placement.identity(session, study_pk, key, number, now)
+            identity = sealing.identity(session, study_pk, key, number, now)
         plan = plan_package(identity, [member for _, member in members])
         digest = package_digest(
             plan, lambda member: open_instance(self._pool, study_uid, member, from_medium=True)
         )
         locator = self._store_manifest(plan)
-        new = placement.NewPackage(
+        new = sealing.NewPackage(
             study_pk,
             number,
             key,
@@ -90,7 +90,7 @@ class Seal:
             tuple((pk, offset) for (pk, _), offset in zip(members, plan.offsets, strict=True)),
         )
         with self._catalog.write() as session:
-            placement.insert_package(session, new, self._pool.volume_pk, locator, now, ACTOR)
+            sealing.insert_package(session, new, self._pool.volume_pk, locator, now, ACTOR)
         log.info("sealed %s: %d instances, %d bytes", key, len(members), plan.size)
         return key
 

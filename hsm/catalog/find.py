@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Executable, Row, Select, exists, func, or_
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from hsm.availability import UNSEALED, Standing, standing, worst
-from hsm.catalog import matching, placement
+from hsm.catalog import instances, matching, placement
 from hsm.catalog.matching import Column
 from hsm.catalog.tables import Instance, Name, Package, Patient, Series, Study, Volume
 from hsm.model import Availability, InstanceRef, Selection, Tier
@@ -172,7 +172,7 @@ def select_instances(session: Session, selection: Selection) -> list[InstanceRef
     ]
     narrowing = [[column.in_(chunk) for chunk in _chunks(values)] for column, values in keys if values]
     query = (
-        placement.instance_columns()
+        instances.instance_columns()
         .add_columns(Study.pk, Series.number, Instance.number)
         .join(Patient, Patient.pk == Study.patient_pk)
         .where(_newest())

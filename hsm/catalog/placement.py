@@ -9,17 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from sqlalchemy import Row, Select, SQLColumnExpression, exists, func, select, update
+from sqlalchemy import Row, Select, select, update
 from sqlalchemy.orm import Session
 
 from hsm import guard, states
 from hsm.catalog import journal
-from hsm.catalog.tables import Copy, Instance, Name, Package, Patient, Request, Series, Study, Volume
-from hsm.model import CopyAt, Goal, InstanceRef, Place
-from hsm.package import Member, PackageIdentity, SeriesIdentity, member_name
-from hsm.states import READABLE_COPIES, CopyState, RequestKind, RequestState, VolumeState
+from hsm.catalog.tables import Copy, Package, Study, Volume
+from hsm.model import CopyAt, Goal, Place
+from hsm.states import READABLE_COPIES, CopyState, VolumeState
 
 T = TypeVar("T")
 
@@ -38,19 +37,6 @@ class PackageRef:
     study_uid: str
     size: int
     digest: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class NewPackage:
-    """What sealing found: instance keys and offsets in the package's order."""
-
-    study_pk: int
-    number: int
-    key: str
-    size: int
-    digest: bytes
-    instances: tuple[tuple[int, int], ...]
-    """(instance key, offset of its Part 10 file in the tar)"""
 
 
 def package(session: Session, package_pk: int) -> PackageRef:
@@ -237,99 +223,6 @@ def copy_facts(session: Session, package_pk: int) -> list[guard.CopyFact]:
     ]
 
 
-def quiet_studies(
-    session: Session, before: datetime, failed_since: datetime, limit: int
-) -> list[tuple[int, str]]:
-    """Studies with unsealed instances whose last one came before ``before``, oldest first; without
-    those whose sealing is under way or has failed since ``failed_since``."""
-    tried = exists().where(
-        Request.study_pk == Study.pk,
-        Request.kind == RequestKind.SEAL,
-        Request.state.in_(states.LIVE_REQUESTS)
-        | ((Request.state == RequestState.FAILED) & (Request.finished_at > failed_since)),
-    )
-    rows = session.execute(
-        select(Study.pk, Study.uid)
-        .where(Study.unsealed > 0, Study.last_received <= before, ~tried)
-        .order_by(Study.last_received)
-        .limit(limit)
-    )
-    return [(pk, uid) for pk, uid in rows]
-
-
-def unsealed_members(session: Session, study_pk: int) -> list[tuple[int, Member]]:
-    """Instances of a study that are in no package, in viewing order, every version, as the members
-    they become, each with its instance key."""
-    rows = session.execute(
-        instance_columns()
-        .add_columns(Instance.number)
-        .where(Study.pk == study_pk, Instance.package_pk.is_(None))
-        .order_by(*viewing_order())
-    )
-    members = []
-    for *columns, number in rows:
-        instance = InstanceRef(*columns)
-        members.append((instance.pk, member(instance, number)))
-    return members
-
-
-_CLASS = Name.__table__.alias("class_name")
-_SYNTAX = Name.__table__.alias("syntax_name")
-
-
-def instance_columns() -> Select[
-    tuple[int, str, str, str, int, int, bytes, str, str, int | None, int | None]
-]:
-    """A SELECT of the fields of :class:`InstanceRef` in their order, joined up to the study."""
-    return (
-        select(
-            Instance.pk,
-            Instance.uid,
-            _CLASS.c.uid,
-            _SYNTAX.c.uid,
-            Instance.version,
-            Instance.size,
-            Instance.digest,
-            Study.uid,
-            Series.uid,
-            Instance.package_pk,
-            Instance.offset,
-        )
-        .join(Series, Series.pk == Instance.series_pk)
-        .join(Study, Study.pk == Series.study_pk)
-        .join(_CLASS, _CLASS.c.pk == Instance.class_pk)
-        .join(_SYNTAX, _SYNTAX.c.pk == Instance.syntax_pk)
-    )
-
-
-def instances(session: Session, pks: Sequence[int]) -> dict[int, InstanceRef]:
-    """These instances as the catalog has them now, by key."""
-    found = [
-        InstanceRef(*tuple[Any, ...](columns))
-        for some in chunks(pks)
-        for columns in session.execute(instance_columns().where(Instance.pk.in_(some)))
-    ]
-    return {instance.pk: instance for instance in found}
-
-
-def instances_in(session: Session, package: PackageRef) -> list[InstanceRef]:
-    """A package's instances. Through their study: no index leads from packages to instances."""
-    rows = session.execute(
-        instance_columns().where(Series.study_pk == package.study_pk, Instance.package_pk == package.pk)
-    )
-    return [InstanceRef(*tuple[Any, ...](columns)) for columns in rows]
-
-
-def every_unsealed(session: Session) -> Iterator[InstanceRef]:
-    """All instances that are in no package, study by study."""
-    for study_pk in session.scalars(select(Study.pk).where(Study.unsealed > 0)).all():
-        rows = session.execute(
-            instance_columns().where(Series.study_pk == study_pk, Instance.package_pk.is_(None))
-        )
-        for columns in rows:
-            yield InstanceRef(*tuple[Any, ...](columns))
-
-
 def packages_on(session: Session, volume_pk: int) -> list[tuple[int, int, str]]:
     """(key, study, name) of each package with a copy on the volume that can be read back."""
     rows = session.execute(
@@ -339,125 +232,6 @@ def packages_on(session: Session, volume_pk: int) -> list[tuple[int, int, str]]:
         .order_by(Copy.position, Package.pk)
     )
     return [(pk, study_pk, key) for pk, study_pk, key in rows]
-
-
-def viewing_order() -> tuple[SQLColumnExpression[Any], ...]:
-    """Series number, instance number, then UIDs so that the order is total."""
-    return (
-        Series.number.nulls_last(),
-        Series.uid,
-        Instance.number.nulls_last(),
-        Instance.uid,
-        Instance.version,
-    )
-
-
-def next_package_number(session: Session, study_pk: int) -> int:
-    return (session.scalar(select(func.max(Package.number)).where(Package.study_pk == study_pk)) or 0) + 1
-
-
-def identity(session: Session, study_pk: int, key: str, number: int, sealed_at: datetime) -> PackageIdentity:
-    """What a package says of its study: enough to rebuild the catalog from the medium."""
-    study, patient = session.execute(
-        select(Study, Patient).join(Patient, Patient.pk == Study.patient_pk).where(Study.pk == study_pk)
-    ).one()
-    series = session.scalars(
-        select(Series).where(Series.study_pk == study_pk).order_by(Series.number, Series.uid)
-    )
-    return PackageIdentity(
-        key=key,
-        number=number,
-        sealed_at=sealed_at.isoformat(timespec="seconds"),
-        study_uid=study.uid,
-        patient_id=patient.patient_id,
-        issuer=patient.issuer,
-        patient_name=patient.name,
-        birth_date=patient.birth_date,
-        sex=patient.sex,
-        study_date=study.date,
-        study_time=study.time,
-        study_id=study.study_id,
-        accession=study.accession,
-        study_description=study.description,
-        referring_physician=study.referring_physician,
-        institution=study.institution,
-        charset=study.charset,
-        source_ae=study.source_ae,
-        series=tuple(
-            SeriesIdentity(
-                uid=row.uid,
-                modality=row.modality,
-                number=row.number,
-                description=row.description,
-                body_part=row.body_part,
-                date=row.date,
-                time=row.time,
-                station=row.station,
-            )
-            for row in series
-        ),
-    )
-
-
-def member(instance: InstanceRef, number: int | None) -> Member:
-    """The package member that an instance becomes."""
-    return Member(
-        name=member_name(instance.series_uid, instance.sop_instance_uid, instance.version),
-        series_uid=instance.series_uid,
-        sop_instance_uid=instance.sop_instance_uid,
-        sop_class_uid=instance.sop_class_uid,
-        transfer_syntax_uid=instance.transfer_syntax_uid,
-        version=instance.version,
-        number=number,
-        size=instance.size,
-        digest=instance.digest,
-    )
-
-
-def insert_package(
-    session: Session, new: NewPackage, volume_pk: int, locator: str, now: datetime, actor: str
-) -> int:
-    """Seal: the package, its instances' places in it, and its first copy, already read back.
-
-    :raises ValueError: one of the instances has been sealed meanwhile.
-    """
-    row = Package(
-        study_pk=new.study_pk,
-        number=new.number,
-        key=new.key,
-        size=new.size,
-        digest=new.digest,
-        n_instances=len(new.instances),
-        sealed_at=now,
-    )
-    session.add(row)
-    session.flush()
-    for instance_pk, offset in new.instances:
-        changed = session.execute(
-            update(Instance)
-            .where(Instance.pk == instance_pk, Instance.package_pk.is_(None))
-            .values(package_pk=row.pk, offset=offset)
-            .returning(Instance.pk)
-        ).all()
-        if len(changed) != 1:
-            raise ValueError(f"instance {instance_pk} was sealed by somebody else")
-    session.execute(
-        update(Study)
-        .where(Study.pk == new.study_pk)
-        .values(unsealed=Study.unsealed - len(new.instances), packages=Study.packages + 1)
-    )
-    study_uid = session.execute(select(Study.uid).where(Study.pk == new.study_pk)).scalar_one()
-    detail = {
-        "package": new.key,
-        "instances": len(new.instances),
-        "bytes": new.size,
-        "sha256": new.digest.hex(),
-    }
-    journal.append(session, now, actor, "sealed", "study", study_uid, detail)
-    copy_pk = begin_copy(session, row.pk, volume_pk, locator, now, actor)
-    move_copy(session, copy_pk, CopyState.WRITTEN, now, actor)
-    move_copy(session, copy_pk, CopyState.VERIFIED, now, actor, why="read back while sealing")
-    return row.pk
 
 
 def touch_studies(session: Session, study_uids: Iterable[str], now: datetime) -> None:

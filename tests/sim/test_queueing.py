@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 
 from hsm import dispatch
-from hsm.catalog import placement, queue
+from hsm.catalog import instances, placement, queue
 from hsm.catalog.engine import Catalog
 from hsm.catalog.tables import Waiter
 from hsm.errors import Permanent, Refused
@@ -221,7 +221,7 @@ def test_no_number_of_packages_is_too_many_for_one_question(sqlite_catalog: Cata
     with sqlite_catalog.read() as session:
         assert set(placement.copies(session, many)) == set(many)
         assert placement.packages(session, many) == {}
-        assert placement.instances(session, many) == {}
+        assert instances.instances(session, many) == {}
 
 
 def test_a_failed_request_is_counted_until_later_work_makes_it_good(

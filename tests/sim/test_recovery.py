@@ -9,7 +9,7 @@ from pathlib import Path
 import pydicom
 
 from drivers.folder import INCOMING
-from hsm.catalog.placement import every_unsealed
+from hsm.catalog.instances import every_unsealed
 from hsm.dicom.header import read_header
 from hsm.model import Header
 from hsm.part10 import file_head, read_head

@@ -1,0 +1,80 @@
+"""Instances as values: where each lies in its package, and in which order they are viewed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import Select, SQLColumnExpression, select
+from sqlalchemy.orm import Session
+
+from hsm.catalog.placement import PackageRef, chunks
+from hsm.catalog.tables import Instance, Name, Series, Study
+from hsm.model import InstanceRef
+
+_CLASS = Name.__table__.alias("class_name")
+_SYNTAX = Name.__table__.alias("syntax_name")
+
+
+def instance_columns() -> Select[
+    tuple[int, str, str, str, int, int, bytes, str, str, int | None, int | None]
+]:
+    """A SELECT of the fields of :class:`InstanceRef` in their order, joined up to the study."""
+    return (
+        select(
+            Instance.pk,
+            Instance.uid,
+            _CLASS.c.uid,
+            _SYNTAX.c.uid,
+            Instance.version,
+            Instance.size,
+            Instance.digest,
+            Study.uid,
+            Series.uid,
+            Instance.package_pk,
+            Instance.offset,
+        )
+        .join(Series, Series.pk == Instance.series_pk)
+        .join(Study, Study.pk == Series.study_pk)
+        .join(_CLASS, _CLASS.c.pk == Instance.class_pk)
+        .join(_SYNTAX, _SYNTAX.c.pk == Instance.syntax_pk)
+    )
+
+
+def instances(session: Session, pks: Sequence[int]) -> dict[int, InstanceRef]:
+    """These instances as the catalog has them now, by key."""
+    found = [
+        InstanceRef(*tuple[Any, ...](columns))
+        for some in chunks(pks)
+        for columns in session.execute(instance_columns().where(Instance.pk.in_(some)))
+    ]
+    return {instance.pk: instance for instance in found}
+
+
+def instances_in(session: Session, package: PackageRef) -> list[InstanceRef]:
+    """A package's instances. Through their study: no index leads from packages to instances."""
+    rows = session.execute(
+        instance_columns().where(Series.study_pk == package.study_pk, Instance.package_pk == package.pk)
+    )
+    return [InstanceRef(*tuple[Any, ...](columns)) for columns in rows]
+
+
+def every_unsealed(session: Session) -> Iterator[InstanceRef]:
+    """All instances that are in no package, study by study."""
+    for study_pk in session.scalars(select(Study.pk).where(Study.unsealed > 0)).all():
+        rows = session.execute(
+            instance_columns().where(Series.study_pk == study_pk, Instance.package_pk.is_(None))
+        )
+        for columns in rows:
+            yield InstanceRef(*tuple[Any, ...](columns))
+
+
+def viewing_order() -> tuple[SQLColumnExpression[Any], ...]:
+    """Series number, instance number, then UIDs so that the order is total."""
+    return (
+        Series.number.nulls_last(),
+        Series.uid,
+        Instance.number.nulls_last(),
+        Instance.uid,
+        Instance.version,
+    )
