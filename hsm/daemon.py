@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import importlib.metadata
 import os
 import select
@@ -21,8 +20,8 @@ from hsm import log as logs
 from hsm.api.app import build_app
 from hsm.api.server import ApiServer
 from hsm.api.services import Services
-from hsm.catalog import queue, upgrade
-from hsm.catalog.engine import Catalog, open_engine
+from hsm.catalog import queue
+from hsm.catalog.engine import Catalog
 from hsm.catalog.views import PoolFact
 from hsm.clock import Clock, SystemClock
 from hsm.config import Config, differences_needing_restart, load
@@ -39,7 +38,7 @@ from hsm.migrate import Migrate
 from hsm.model import Layout
 from hsm.notify import Notifier
 from hsm.policyrun import Policies
-from hsm.pools import Pools, open_pools
+from hsm.pools import open_pools
 from hsm.reader import Reader
 from hsm.recall import Recall
 from hsm.receivers import Receivers
@@ -49,9 +48,10 @@ from hsm.schedule import Scheduler
 from hsm.seal import Seal
 from hsm.sessions import DriveSession
 from hsm.staging import Staging
+from hsm.startup import load_policies, lock_home, open_catalog
 from hsm.wake import Bell
 from hsm.workers import Joints, Workers
-from policies import Action, PolicyErrors, PolicySet, Schedule, load_folder
+from policies import Schedule
 
 log = logs.get_logger(__name__)
 
@@ -70,7 +70,7 @@ class Daemon:
         self._clock = clock
         self._started_at: datetime | None = None
         self._missing: list[str] = []
-        self._lock = _lock_home(config.home)
+        self._lock = lock_home(config.home)
         self._reloading = threading.Lock()
         try:
             self._build()
@@ -329,56 +329,6 @@ class QueueActs:
         self._bell.ring()
 
 
-def open_catalog(config: Config, clock: Clock) -> Catalog:
-    """Open the catalog; an embedded one that does not exist yet is made.
-
-    :raises ConfigError: it cannot be reached, or its tables are not of this version.
-    """
-    engine = open_engine(config.catalog.url)
-    try:
-        if engine.dialect.name == "sqlite" and upgrade.current_revision(engine) is None:
-            upgrade.upgrade(engine)
-        upgrade.require_head(engine)
-    except SQLAlchemyError as error:
-        where = engine.url.render_as_string(hide_password=True)
-        engine.dispose()
-        raise ConfigError(f"catalog {where}: {getattr(error, 'orig', error)}") from error
-    except ConfigError:
-        engine.dispose()
-        raise
-    return Catalog(engine, clock)
-
-
-def load_policies(config: Config, pools: Pools) -> PolicySet:
-    """The policies of the configured folder, also checked against what the pools can do.
-
-    :raises ConfigError: one report of everything that is wrong with them.
-    """
-    default = Schedule(every_seconds=config.schedule.policies_seconds)
-    try:
-        loaded = load_folder(config.policies, pools.names, default)
-    except PolicyErrors as error:
-        raise ConfigError(str(error)) from error
-    problems = []
-    for policy in loaded.policies:
-        where = f"{policy.file}:{policy.line}: policy {policy.name}"
-        for pool, copies in policy.goals.items():
-            if pool in pools.disks and copies > 1:
-                problems.append(f"{where}: pool {pool} is one volume and can hold 1 copy, not {copies}")
-        for rule in policy.rules:
-            disk = pools.disks.get(rule.pool)
-            if rule.action is Action.COPY and disk is not None and disk.layout is Layout.FILES:
-                problems.append(
-                    f"{policy.file}:{rule.line}: rule {rule.name}: copies are made in pools with the "
-                    f"packages layout; {rule.pool} has files"
-                )
-    if problems:
-        raise ConfigError("\n".join(problems))
-    for warning in loaded.warnings:
-        log.warning("%s", warning)
-    return loaded
-
-
 def run(
     config_path: Path | None,
     environ: Mapping[str, str],
@@ -446,26 +396,3 @@ class _Asked:
     def take_reload(self) -> bool:
         asked, self._reload = self._reload, False
         return asked
-
-
-def _lock_home(home: Path) -> int:
-    """Lock the data folder for this process; made if it is not there.
-
-    :raises ConfigError: another daemon has it.
-    """
-    try:
-        home.mkdir(parents=True, exist_ok=True, mode=0o750)
-        descriptor = os.open(home / "hsm.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    except OSError as error:
-        raise ConfigError(f"data folder {home}: {error.strerror}") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        owner = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
-        os.close(descriptor)
-        raise ConfigError(
-            f"data folder {home} is in use by another daemon (pid {owner}); stop it or set HSM_HOME"
-        ) from None
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-    return descriptor

@@ -1,0 +1,94 @@
+"""What must be right before the daemon is built: its data folder, its catalog, its policies."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from hsm.catalog import upgrade
+from hsm.catalog.engine import Catalog, open_engine
+from hsm.clock import Clock
+from hsm.config import Config
+from hsm.errors import ConfigError
+from hsm.log import get_logger
+from hsm.model import Layout
+from hsm.pools import Pools
+from policies import Action, PolicyErrors, PolicySet, Schedule, load_folder
+
+log = get_logger(__name__)
+
+
+def lock_home(home: Path) -> int:
+    """Lock the data folder for this process; made if it is not there.
+
+    :raises ConfigError: another daemon has it.
+    """
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o750)
+        descriptor = os.open(home / "hsm.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    except OSError as error:
+        raise ConfigError(f"data folder {home}: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
+        os.close(descriptor)
+        raise ConfigError(
+            f"data folder {home} is in use by another daemon (pid {owner}); stop it or set HSM_HOME"
+        ) from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return descriptor
+
+
+def open_catalog(config: Config, clock: Clock) -> Catalog:
+    """Open the catalog; an embedded one that does not exist yet is made.
+
+    :raises ConfigError: it cannot be reached, or its tables are not of this version.
+    """
+    engine = open_engine(config.catalog.url)
+    try:
+        if engine.dialect.name == "sqlite" and upgrade.current_revision(engine) is None:
+            upgrade.upgrade(engine)
+        upgrade.require_head(engine)
+    except SQLAlchemyError as error:
+        where = engine.url.render_as_string(hide_password=True)
+        engine.dispose()
+        raise ConfigError(f"catalog {where}: {getattr(error, 'orig', error)}") from error
+    except ConfigError:
+        engine.dispose()
+        raise
+    return Catalog(engine, clock)
+
+
+def load_policies(config: Config, pools: Pools) -> PolicySet:
+    """The policies of the configured folder, also checked against what the pools can do.
+
+    :raises ConfigError: one report of everything that is wrong with them.
+    """
+    default = Schedule(every_seconds=config.schedule.policies_seconds)
+    try:
+        loaded = load_folder(config.policies, pools.names, default)
+    except PolicyErrors as error:
+        raise ConfigError(str(error)) from error
+    problems = []
+    for policy in loaded.policies:
+        where = f"{policy.file}:{policy.line}: policy {policy.name}"
+        for pool, copies in policy.goals.items():
+            if pool in pools.disks and copies > 1:
+                problems.append(f"{where}: pool {pool} is one volume and can hold 1 copy, not {copies}")
+        for rule in policy.rules:
+            disk = pools.disks.get(rule.pool)
+            if rule.action is Action.COPY and disk is not None and disk.layout is Layout.FILES:
+                problems.append(
+                    f"{policy.file}:{rule.line}: rule {rule.name}: copies are made in pools with the "
+                    f"packages layout; {rule.pool} has files"
+                )
+    if problems:
+        raise ConfigError("\n".join(problems))
+    for warning in loaded.warnings:
+        log.warning("%s", warning)
+    return loaded
