@@ -9,7 +9,8 @@ from hsm.clock import Clock
 from hsm.config import DicomConfig
 from hsm.delivery import Deliveries
 from hsm.dicom.rights import AeBook
-from hsm.dicom.subops import Destination, Originator, deliver
+from hsm.dicom.sendline import Originator
+from hsm.dicom.subops import Destination, deliver
 from hsm.errors import Permanent, Retryable
 from hsm.log import get_logger
 from hsm.model import Priority

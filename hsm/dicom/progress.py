@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from hsm.dicom.call import Counts
-from hsm.dicom.subops import SubOperation, Verdict
+from hsm.dicom.sendline import SubOperation, Verdict
 from hsm.model import InstanceRef
 
 SUCCESS: Final = 0x0000

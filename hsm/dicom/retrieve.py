@@ -32,15 +32,8 @@ from hsm.dicom.progress import (
 )
 from hsm.dicom.rights import NOT_AUTHORIZED, AeBook
 from hsm.dicom.sendahead import Ahead, Source
-from hsm.dicom.subops import (
-    LOOK_SECONDS,
-    Destination,
-    Originator,
-    SameAssociation,
-    SubOperation,
-    Unreachable,
-    Verdict,
-)
+from hsm.dicom.sendline import LOOK_SECONDS, Originator, SubOperation, Verdict
+from hsm.dicom.subops import Destination, SameAssociation, Unreachable
 from hsm.errors import BadInput, DriverError, HsmError, Permanent
 from hsm.log import get_logger
 from hsm.model import InstanceRef, Priority

@@ -26,7 +26,7 @@ from hsm.dicom.contexts import (
 )
 from hsm.dicom.progress import Cadence, End, Tally, final_comment, final_status
 from hsm.dicom.rights import AeBook
-from hsm.dicom.subops import SubOperation, Verdict, verdict_of
+from hsm.dicom.sendline import SubOperation, Verdict, verdict_of
 from hsm.dicom.upperlayer import CappedBuffer
 from hsm.model import InstanceRef
 

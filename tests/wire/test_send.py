@@ -37,7 +37,7 @@ from wire_world import Receiver, Running, StartServer, eventually
 
 from drivers.folder import FolderStore
 from hsm import ranges
-from hsm.dicom import subops
+from hsm.dicom import sendline
 from hsm.ranges import Held, Range, StoreRange, checked, open_range
 from hsm.staging import Staging
 
@@ -226,7 +226,7 @@ def test_a_large_one_that_changes_after_its_check_never_arrives_whole_and_the_re
 def test_what_is_too_large_to_convert_fails_and_says_so(
     start_server: StartServer, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(subops, "TRANSCODE_BYTES_MAX", 10_000)
+    monkeypatch.setattr(sendline, "TRANSCODE_BYTES_MAX", 10_000)
     archive = knows(start_server, receiver.start([(CT, [IMPLICIT])]))
     archive.ingest.stored["1.2.3.9.0"] = stored(small_dataset("1.2.3.9.0", pixels=64))
     archive.ingest.stored["1.2.3.9.1"] = stored(small_dataset("1.2.3.9.1", pixels=20_000))
