@@ -95,7 +95,7 @@ class Daemon:
         self.custody = Custody(self.catalog, pools, drives, self.bell)
         migrate = Migrate(self.catalog, pools, staging, reader, recall, self.policies.goals_of)
         self.seal = Seal(self.catalog, pools.ingest, config.seal.quiet_seconds)
-        self.ingest = Ingest(self.catalog, pools.ingest, self.bell, config.dicom.same_uid)
+        self.ingest = Ingest(self.catalog, pools.ingest, config.dicom.same_uid)
         retrievals = Retrievals(self.catalog, reader, recall, staging, self.bell)
         deliveries = self.deliveries = Deliveries(self.catalog, self.bell)
         self.deliverer = Deliverer(config.dicom, config.archive.ae_title, clock, retrievals, deliveries)

@@ -23,7 +23,6 @@ from hsm.log import get_logger
 from hsm.model import Header, check_uid
 from hsm.part10 import file_head
 from hsm.pools import DiskPool
-from hsm.wake import Bell
 
 log = get_logger(__name__)
 
@@ -86,10 +85,9 @@ class _Item:
 class Ingest:
     """Stores instances into the online pool and the catalog. Thread-safe."""
 
-    def __init__(self, catalog: Catalog, pool: DiskPool, bell: Bell, same_uid: SameUidRule) -> None:
+    def __init__(self, catalog: Catalog, pool: DiskPool, same_uid: SameUidRule) -> None:
         self._catalog = catalog
         self._pool = pool
-        self._bell = bell
         self.same_uid: SameUidRule = same_uid
         self._room = Room(pool, catalog.clock)
         self._shelf = Shelf(pool.root)

@@ -32,7 +32,6 @@ from hsm.pools import open_ingest
 from hsm.receivers.channel import Channel, Message, take_from_file
 from hsm.receivers.desk import CONNECTION, Desk, taken
 from hsm.receivers.tally import Tally
-from hsm.wake import Bell
 
 log = logs.get_logger(__name__)
 
@@ -82,9 +81,7 @@ class Receiver:
         clock = SystemClock()
         self._channel = channel
         self._catalog = Catalog(open_engine(config.catalog.url), clock)
-        self._ingest = Ingest(
-            self._catalog, open_ingest(config, self._catalog), Bell(), config.dicom.same_uid
-        )
+        self._ingest = Ingest(self._catalog, open_ingest(config, self._catalog), config.dicom.same_uid)
         elsewhere = NotHere()
         self._server = DicomServer(
             config.dicom,

@@ -33,7 +33,6 @@ from hsm.ingest.files import Incoming, Shelf
 from hsm.model import Header, Layout, Tier
 from hsm.part10 import file_head
 from hsm.pools import DiskPool
-from hsm.wake import Bell
 
 CT, EXPLICIT = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2.1"
 
@@ -54,7 +53,7 @@ class Place:
         root.mkdir(exist_ok=True)
         self.catalog, self.root = catalog, root
         self.pool = DiskPool("online", Tier.ONLINE, Layout.FILES, root, FolderStore(root, reserve), 1)
-        self.ingest = Ingest(catalog, self.pool, Bell(), rule)
+        self.ingest = Ingest(catalog, self.pool, rule)
 
     def store(self, uid: str, content: bytes = b"content", **changes: Any) -> StoreOutcome:
         return self.ingest.store(header(uid, **changes), EXPLICIT, content, "CT1")

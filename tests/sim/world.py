@@ -245,7 +245,7 @@ class World:
             self.catalog, self.pools, self.staging, self.reader, self.recall, self.policies.goals_of
         )
         self.seal = Seal(self.catalog, self.pools.ingest, QUIET_SECONDS)
-        self.ingest = Ingest(self.catalog, self.pools.ingest, self.bell, config.dicom.same_uid)
+        self.ingest = Ingest(self.catalog, self.pools.ingest, config.dicom.same_uid)
         self.retrievals = Retrievals(self.catalog, self.reader, self.recall, self.staging, self.bell)
         self.deliveries = Deliveries(self.catalog, self.bell)
         self.session = DriveSession(

@@ -18,7 +18,6 @@ from hsm.config import Config
 from hsm.errors import Retryable
 from hsm.ingest import Ingest
 from hsm.pools import open_ingest
-from hsm.wake import Bell
 from tests.sim.world import EXPLICIT_LITTLE, dataset, header
 
 TRIES = 20
@@ -37,7 +36,7 @@ def archive_config(home: Path, url: str) -> Config:
 
 def main(home: Path, url: str, seed: int, studies: int, instances: int) -> None:
     catalog = Catalog(open_engine(url), SystemClock())
-    ingest = Ingest(catalog, open_ingest(archive_config(home, url), catalog), Bell(), "keep both")
+    ingest = Ingest(catalog, open_ingest(archive_config(home, url), catalog), "keep both")
     outcomes: Counter[str] = Counter()
     lock = threading.Lock()
 

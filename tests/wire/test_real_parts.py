@@ -97,7 +97,7 @@ def real(catalog: Catalog, tmp_path: Path, receiver: Receiver) -> Iterator[Real]
     pools = Pools({"online": pool}, {}, {})
     bell, staging = Bell(), Staging(tmp_path / "staging", 2**30)
     reader = Reader(catalog, pools, staging)
-    ingest = Ingest(catalog, pool, bell, "keep both")
+    ingest = Ingest(catalog, pool, "keep both")
     port = receiver.start([(CT, [EXPLICIT])])
     server = DicomServer(
         quick_config(aes=[{"ae_title": "DEST", "host": "127.0.0.1", "port": port, "deliver_later": False}]),

@@ -24,7 +24,6 @@ from hsm.errors import Retryable
 from hsm.ingest import Ingest, StoreOutcome
 from hsm.ingest import files as ingest_files
 from hsm.pools import open_ingest
-from hsm.wake import Bell
 from tests.sim.world import EXPLICIT_LITTLE, dataset, header
 from tests.wire.store_process import archive_config
 
@@ -104,7 +103,7 @@ class Two:
         clock = SystemClock()
         self.catalogs = [Catalog(open_engine(url), clock) for _ in range(2)]
         self.first, self.second = (
-            Ingest(catalog, open_ingest(archive_config(home, url), catalog), Bell(), "keep both")
+            Ingest(catalog, open_ingest(archive_config(home, url), catalog), "keep both")
             for catalog in self.catalogs
         )
         self.failed, self.go_on = threading.Event(), threading.Event()
