@@ -30,11 +30,12 @@ Response = tuple[int | Dataset, Dataset | None]
 
 
 def handle_find(event: Any, catalog: Catalog, ae_title: str, tiers: Mapping[str, Tier]) -> Iterator[Response]:
-    """Answer pynetdicom's ``EVT_C_FIND``; the final Success is pynetdicom's.
+    """The responses to one C-FIND but the final Success, which :mod:`hsm.dicom.search` sends.
 
     Matches are read from the catalog while they are sent, so memory does not grow with their number,
     and a C-CANCEL ends the query after the match at hand.
 
+    :param event: what pynetdicom's ``EVT_C_FIND`` carries; :class:`hsm.dicom.search.FindEvent` is one.
     :param ae_title: for Retrieve AE Title (0008,0054).
     """
     peer = event.assoc.requestor.ae_title
