@@ -71,8 +71,9 @@ class Policies:
 
     def listing(self) -> list[dict[str, Any]]:
         """The policies in force, in order of priority."""
+        policies = self.set.policies  # once: a reload puts another set in its place
         with self._catalog.read() as session:
-            last = {policy.name: runs.last(session, policy.name) for policy in self.set.policies}
+            last = {policy.name: runs.last(session, policy.name) for policy in policies}
         return [
             {
                 "policy": policy.name,
@@ -91,7 +92,7 @@ class Policies:
                 ],
                 "last_run": last[policy.name],
             }
-            for policy in self.set.policies
+            for policy in policies
         ]
 
     def check(self, texts: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -138,13 +139,13 @@ class Policies:
 
         :raises NotFound: no such policy.
         """
+        loaded = self.set
         try:
-            chosen = [self.set.policy(name)] if name is not None else list(self.set.policies)
+            chosen = [loaded.policy(name)] if name is not None else list(loaded.policies)
         except LookupError as error:
             raise NotFound(str(error)) from error
         # One at a time: two runs of one policy would only fight for the same keys.
         with self._running:
-            loaded = self.set
             return {"dry_run": dry_run, "runs": [self._run(loaded, policy, dry_run, by) for policy in chosen]}
 
     def _run(self, loaded: PolicySet, policy: Policy, dry_run: bool, by: str) -> dict[str, Any]:

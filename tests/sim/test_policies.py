@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
-from hsm.catalog import placement
+from hsm.catalog import placement, runs
 from hsm.catalog.engine import Catalog
 from hsm.states import CopyState, VolumeState
 from tests.sim.conftest import MakeWorld
@@ -54,6 +57,22 @@ def test_two_runs_of_a_policy_make_one_request(make_world: MakeWorld) -> None:
     made = [world.policies.run(None, dry_run=False, by="test")["runs"][0]["requests"] for _ in range(3)]
     assert made == [1, 0, 0]
     assert len(world.requests(kind="copy")) == 1
+
+
+def test_a_reload_in_the_middle_of_a_listing_does_not_mix_two_sets(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world(policies=ROAD)
+    names = [policy.name for policy in world.policies.set.policies]
+    real = runs.last
+
+    def reload_and_look(session: Session, policy: str) -> datetime | None:
+        world.use_policies(ROAD.replace("policy: ", "policy: another-"))
+        return real(session, policy)
+
+    monkeypatch.setattr(runs, "last", reload_and_look)
+    assert [each["policy"] for each in world.policies.listing()] == names
+    assert [each["policy"] for each in world.policies.listing()] == [f"another-{name}" for name in names]
 
 
 def test_a_dry_run_changes_nothing(make_world: MakeWorld) -> None:
