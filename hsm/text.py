@@ -101,6 +101,11 @@ def normalise_group(group: str) -> str:
     return group[:GROUP_CHARS_MAX].rstrip("^ ")
 
 
+_JIS_X_0201 = python_encoding["ISO_IR 13"]
+_NOT_ASCII_IN_JIS = "\u00a5\u203e"
+"""YEN SIGN and OVERLINE, the two characters in which JIS X 0201 Romaji differs from ASCII."""
+
+
 def encodable(text: str, charset: str) -> bool:
     """Whether ``charset`` is known and pydicom can write the value ``text`` in it without loss.
 
@@ -114,6 +119,9 @@ def encodable(text: str, charset: str) -> bool:
         return False
     if default_encoding in encodings and any("\x7f" < char < "\u0100" for char in text):
         # pydicom would write Latin-1 letters as if the default repertoire had them.
+        return False
+    if encodings[0] == _JIS_X_0201 and any(char in _NOT_ASCII_IN_JIS for char in text):
+        # It has them where ASCII has the backslash and the tilde: DICOM reads them as those.
         return False
     if any(_fits(text, encoding) for encoding in encodings):
         return True

@@ -157,6 +157,12 @@ def test_what_is_called_encodable_survives_being_written(value: str, charset: st
         assert text.decode(written(value, charset), charset, name=True).strip() == value
 
 
+@pytest.mark.parametrize("value", ["¥", "‾"])
+@pytest.mark.parametrize("charset", ["ISO_IR 13", "ISO 2022 IR 13\\ISO 2022 IR 87"])
+def test_what_jis_has_in_place_of_ascii_is_answered_in_another_set(value: str, charset: str) -> None:
+    assert not text.encodable(value, charset)
+
+
 @given(st.text())
 def test_normalising_twice_changes_nothing(value: str) -> None:
     once = text.normalise(value)

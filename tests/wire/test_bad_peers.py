@@ -334,7 +334,7 @@ def test_bad_peers_do_not_disturb_a_store_that_is_under_way(archive: Running) ->
 
 
 def test_a_flood_of_half_open_connections_is_bounded_and_passes(start_server: StartServer) -> None:
-    archive = start_server(max_associations=2, acse_timeout_seconds=0.5)
+    archive = start_server(max_associations=2, acse_timeout_seconds=5.0)
     flood = [Raw(archive.port) for _ in range(40)]
     eventually(lambda: len(archive.server._server.active_associations) >= 8)  # type: ignore[union-attr]
     assert len(archive.server._server.active_associations) <= 9  # type: ignore[union-attr]

@@ -69,7 +69,8 @@ def test_echoscu_with_another_called_title_is_rejected(archive: Running) -> None
     assert "Called AE Title Not Recognized" in done.stderr + done.stdout
 
 
-def test_echoscu_proposing_every_context_is_answered(archive: Running) -> None:
+def test_echoscu_proposing_every_context_is_answered(start_server: StartServer) -> None:
+    archive = start_server(acse_timeout_seconds=30.0)  # 128 contexts take a busy machine a while to parse
     done = run("echoscu", archive.port, "-pts", "38", "-ppc", "128")
     assert done.returncode == 0, done.stderr
 
