@@ -18,12 +18,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from sqlalchemy import URL, create_engine, make_url, text
 
 from hsm.catalog.engine import Catalog, open_engine
 from hsm.catalog.upgrade import upgrade
 from hsm.clock import ManualClock
+
+# CI judges a change: the same change must get the same answer. Chance searches everywhere else.
+hypothesis.settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI") == "true":
+    hypothesis.settings.load_profile("ci")
 
 DATABASES = ("sqlite", "postgresql")
 TEMPLATE = "hsm_template"
