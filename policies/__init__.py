@@ -10,20 +10,22 @@ module a step::
       lint                warnings
     compile   expression -> SQL condition over columns that are handed in
     evaluate  the same expression over one study's facts; trace says which part decided
-    decide    policy, rule, candidate studies, pool fills -> Decision values
+    decide    policy, rule, one study -> Decision
+    run       the decisions of one run: within limits, between watermarks
     explain   every rule for one study: applies or not, why, until when
 
 The public names are those imported here, and in :mod:`policies.compile` those that need SQLAlchemy.
 Nothing in this package knows tables, pools beyond their names, or how work is done.
 """
 
-from policies.decide import Decision, Outcome, PoolFill, Run, fills_of, judge, owner
+from policies.decide import Decision, Outcome, PoolFill, fills_of, judge, owner
 from policies.errors import PolicyError, PolicyErrors
 from policies.evaluate import Circumstances, evaluate
 from policies.explain import Explanation, RuleExplanation, ScopeExplanation, explain
 from policies.facts import FACTS, STUDY_SOURCES, Fact, Kind, StudyFacts
 from policies.load import load_folder, load_texts
 from policies.policy import Action, Expression, Limits, Order, Policy, PolicySet, Rule, Schedule
+from policies.run import Progress, Run
 
 __all__ = [
     "FACTS",
@@ -43,6 +45,7 @@ __all__ = [
     "PolicyErrors",
     "PolicySet",
     "PoolFill",
+    "Progress",
     "Rule",
     "RuleExplanation",
     "Run",

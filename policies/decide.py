@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
-from policies import units
 from policies.evaluate import Circumstances, truth
 from policies.facts import StudyFacts
 from policies.policy import Action, Policy, PolicySet, Rule
@@ -126,99 +125,3 @@ def _copies(count: int) -> str:
 def _size(facts: StudyFacts) -> int:
     size = facts.values["size"]
     return size if isinstance(size, int) else 0
-
-
-class Run:
-    """One run of one policy: hands out decisions within its limits and between its watermarks.
-
-    It keeps count of what this run asked for, and acts on nothing. Go through the rules in the
-    policy's order: ``for rule in policy.rules: if run.wants(rule): for decision in run.decide(...)``.
-    """
-
-    def __init__(
-        self, policy: Policy, pools: Mapping[str, PoolFill], now: datetime, draining: Collection[str] = ()
-    ) -> None:
-        """
-        :param draining: rules whose last run ended by a limit before their ``stop below`` was
-            reached (its :attr:`unfinished`): they go on below their ``start above``.
-        """
-        self.policy = policy
-        self.pools = dict(pools)
-        self.at = Circumstances(now, fills_of(pools))
-        self.draining = frozenset(draining)
-        self.unfinished: set[str] = set()
-        self.studies = 0
-        self.bytes = 0
-        self.refused = 0
-        self._asked: set[tuple[str, Action, str]] = set()
-
-    def wants(self, rule: Rule) -> bool:
-        """Whether to look for candidates of ``rule`` at all. A pool of unknown fill starts nothing."""
-        if self._spent():
-            if rule.has_watermarks and self._starts(rule):
-                self.unfinished.add(rule.name)
-            return False
-        return not rule.has_watermarks or self._starts(rule)
-
-    def decide(self, rule: Rule, candidates: Iterable[StudyFacts]) -> Iterator[Decision]:
-        """A decision for every candidate that the rule applies to, until a limit or ``stop below``.
-
-        :param candidates: in the order of ``compile_order(rule.order_by)``; taken one at a time.
-            Each is evaluated again: one to which the rule does not apply (any more) is passed over.
-        """
-        if not self.wants(rule):
-            return
-        for facts in candidates:
-            if self._enough(rule):
-                return
-            decision = judge(self.policy, rule, facts, self.at)
-            key = (facts.study, rule.action, rule.pool)
-            if decision is None or key in self._asked:
-                continue
-            if decision.outcome is Outcome.REFUSED:
-                self.refused += 1
-                yield decision
-                continue
-            if self._spent(decision.size):
-                if rule.has_watermarks:
-                    self.unfinished.add(rule.name)
-                return
-            self._count(rule, decision, key)
-            yield self._with_fill(rule, decision)
-
-    def _count(self, rule: Rule, decision: Decision, key: tuple[str, Action, str]) -> None:
-        self._asked.add(key)
-        self.studies += 1
-        self.bytes += decision.size
-        pool = self.pools.get(rule.pool)
-        if rule.action is Action.RELEASE and pool is not None:
-            self.pools[rule.pool] = PoolFill(pool.used, pool.capacity, pool.releasing + decision.size)
-
-    def _starts(self, rule: Rule) -> bool:
-        pool = self.pools.get(rule.pool)
-        if pool is None or rule.start_above is None or rule.stop_below is None:
-            return False
-        return pool.fraction > rule.start_above or (
-            rule.name in self.draining and pool.fraction >= rule.stop_below
-        )
-
-    def _enough(self, rule: Rule) -> bool:
-        """Whether the pool will be below the rule's ``stop below`` once all that was asked is done."""
-        return rule.stop_below is not None and self.pools[rule.pool].fraction < rule.stop_below
-
-    def _spent(self, size: int = 0) -> bool:
-        """Whether a limit forbids a further study of ``size`` bytes. The first of a run may be larger
-        than the limit of bytes: it would otherwise wait for ever."""
-        limits = self.policy.limits
-        if limits.studies_per_run is not None and self.studies >= limits.studies_per_run:
-            return True
-        return (
-            limits.bytes_per_run is not None and self.studies > 0 and self.bytes + size > limits.bytes_per_run
-        )
-
-    def _with_fill(self, rule: Rule, decision: Decision) -> Decision:
-        if rule.start_above is None or rule.stop_below is None:
-            return decision
-        was, stop = units.say_fraction(self.at.fills[rule.pool]), units.say_fraction(rule.stop_below)
-        text = f"{decision.reason}; {rule.pool} was {was} full, goes on until below {stop}"
-        return replace(decision, reason=text)
