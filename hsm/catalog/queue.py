@@ -37,6 +37,8 @@ TRIED = "tried"
 """In a request's detail: copies that gave wrong bytes and are not read again for it."""
 TROUBLE = "trouble"
 """In a request's detail: how often reading each copy has failed otherwise."""
+ROWS_MAX = 100
+"""Inserted in one statement."""
 RETRY_FIRST_SECONDS = 2.0
 RETRY_LAST_SECONDS = 600.0
 
@@ -133,6 +135,66 @@ def enqueue(
                 row.priority = priority
             return row.pk, False
         # The live one ended between the two statements: now there is room for a new one.
+
+
+@dataclass(frozen=True, slots=True)
+class NewRequest:
+    """A request to make, if no live one has its key."""
+
+    kind: RequestKind
+    key: str
+    priority: int
+    reason: str
+    study_pk: int
+    package_pk: int
+    pool: str
+    detail: dict[str, Any]
+    volume_pk: int | None = None
+
+
+def enqueue_many(session: Session, now: datetime, actor: str, wanted: Sequence[NewRequest]) -> dict[str, int]:
+    """As :func:`enqueue`, many at a time; only those that this call made, by key.
+
+    In the order of their keys, so that two that ask for the same never wait for each other.
+    """
+    if not wanted:
+        return {}
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    rows = [
+        {
+            "kind": each.kind.value,
+            "key": each.key,
+            "state": RequestState.QUEUED.value,
+            "priority": each.priority,
+            "study_pk": each.study_pk,
+            "package_pk": each.package_pk,
+            "volume_pk": each.volume_pk,
+            "pool": each.pool,
+            "reason": each.reason,
+            "detail": each.detail,
+            "attempts": 0,
+            "error": "",
+            "worker": "",
+            "not_before": now,
+            "created_at": now,
+        }
+        for each in sorted({each.key: each for each in wanted}.values(), key=lambda each: each.key)
+    ]
+    made: dict[str, int] = {}
+    for start in range(0, len(rows), ROWS_MAX):
+        statement = (
+            insert(Request)
+            .values(rows[start : start + ROWS_MAX])
+            .on_conflict_do_nothing(
+                index_elements=[Request.key], index_where=Request.state.in_(states.LIVE_REQUESTS)
+            )
+            .returning(Request.key, Request.pk)
+        )
+        made.update((key, pk) for key, pk in session.execute(statement))
+    reasons = {each.key: each.reason for each in wanted}
+    notes = [(f"{pk}", {"key": key, "reason": reasons[key]}) for key, pk in made.items()]
+    journal.append_many(session, now, actor, "queued", "request", notes)
+    return made
 
 
 def queued_work(

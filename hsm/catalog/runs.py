@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from hsm.catalog.tables import Decision, Run
@@ -50,6 +51,13 @@ def record(session: Session, run_pk: int, decision: NewDecision) -> None:
             request_pk=decision.request_pk,
         )
     )
+
+
+def record_many(session: Session, run_pk: int, decisions: Sequence[NewDecision]) -> None:
+    """Note what became requests."""
+    rows = [{"run_pk": run_pk, **asdict(decision)} for decision in decisions]
+    if rows:
+        session.execute(insert(Decision), rows)
 
 
 def finish(session: Session, run_pk: int, now: datetime, matched: int, requested: int, refused: int) -> None:
