@@ -24,18 +24,39 @@ from policies.evaluate import Circumstances, evaluate
 from policies.explain import Explanation, RuleExplanation, ScopeExplanation, explain
 from policies.facts import FACTS, STUDY_SOURCES, Fact, Kind, StudyFacts
 from policies.load import load_folder, load_texts
-from policies.policy import Action, Expression, Limits, Order, Policy, PolicySet, Rule, Schedule
+from policies.policy import (
+    STAGING,
+    Action,
+    Colocate,
+    Expression,
+    Goal,
+    Limits,
+    Order,
+    Policy,
+    PolicySet,
+    Priors,
+    Rule,
+    Same,
+    Schedule,
+)
+from policies.pools import By, Group, PoolInfo
 from policies.run import Progress, Run
+from policies.schedule import Window
 
 __all__ = [
     "FACTS",
+    "STAGING",
     "STUDY_SOURCES",
     "Action",
+    "By",
     "Circumstances",
+    "Colocate",
     "Decision",
     "Explanation",
     "Expression",
     "Fact",
+    "Goal",
+    "Group",
     "Kind",
     "Limits",
     "Order",
@@ -45,13 +66,17 @@ __all__ = [
     "PolicyErrors",
     "PolicySet",
     "PoolFill",
+    "PoolInfo",
+    "Priors",
     "Progress",
     "Rule",
     "RuleExplanation",
     "Run",
+    "Same",
     "Schedule",
     "ScopeExplanation",
     "StudyFacts",
+    "Window",
     "evaluate",
     "explain",
     "fills_of",

@@ -86,7 +86,7 @@ def value_of(ref: Ref, facts: StudyFacts, at: Circumstances) -> FactValue:
         return at.fills.get(ref.pool)
     if ref.fact.of_pool:
         return facts.copies_in(ref.pool)
-    raw = facts.values[ref.fact.source]
+    raw = facts.values.get(ref.fact.source)
     if kind is Kind.ELAPSED:
         assert isinstance(raw, datetime)
         return at.now - raw
@@ -94,8 +94,8 @@ def value_of(ref: Ref, facts: StudyFacts, at: Circumstances) -> FactValue:
         return known_date(raw)
     if kind is Kind.CODES:
         return frozenset(filter(None, str(raw or "").split("\\"))) or None
-    if isinstance(raw, datetime):
-        raise TypeError(f"{ref.fact.source} of study {facts.study} is a time; expected {kind.value}")
+    if isinstance(raw, (datetime, tuple)):
+        raise TypeError(f"{ref.fact.source} of study {facts.study} is {raw!r}; expected {kind.value}")
     return None if raw == "" else raw
 
 

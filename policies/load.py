@@ -10,13 +10,14 @@ from policies import schedule as schedules
 from policies.errors import PolicyError, PolicyErrors
 from policies.lint import lint
 from policies.policy import Policy, PolicySet
+from policies.pools import PoolInfo, PoolTable
 from policies.read import Reader
 from policies.schedule import Schedule
 from policies.yamlsource import Source
 
 
 def load_folder(
-    path: str | Path, pools: Collection[str], default_schedule: Schedule = schedules.DEFAULT
+    path: str | Path, pools: Collection[PoolInfo | str], default_schedule: Schedule = schedules.DEFAULT
 ) -> PolicySet:
     """Every ``*.yaml`` directly in the folder, checked against the names of the configured pools.
 
@@ -59,7 +60,9 @@ def load_folder(
 
 
 def load_texts(
-    texts: Mapping[str, str], pools: Collection[str], default_schedule: Schedule = schedules.DEFAULT
+    texts: Mapping[str, str],
+    pools: Collection[PoolInfo | str],
+    default_schedule: Schedule = schedules.DEFAULT,
 ) -> PolicySet:
     """As :func:`load_folder`, from texts by file name. :raises PolicyErrors: with every error."""
     return _load(texts, pools, default_schedule, [], [], "policies")
@@ -67,7 +70,7 @@ def load_texts(
 
 def _load(
     texts: Mapping[str, str],
-    pools: Collection[str],
+    pools: Collection[PoolInfo | str],
     default_schedule: Schedule,
     errors: list[PolicyError],
     warnings: list[PolicyError],
@@ -93,7 +96,9 @@ def _load(
     if wrong:
         raise PolicyErrors(wrong)
     policies.sort(key=lambda policy: policy.priority)
-    return PolicySet(tuple(policies), digest(texts), tuple(findings), dict(texts))
+    return PolicySet(
+        tuple(policies), digest(texts), tuple(findings), dict(texts), tuple(PoolTable(pools).values())
+    )
 
 
 def digest(texts: Mapping[str, str]) -> bytes:

@@ -12,7 +12,8 @@ from policies.check import check_expression
 from policies.errors import did_you_mean
 from policies.expr import ALWAYS, Expression
 from policies.facts import FACTS
-from policies.policy import Action, Limits, Order, Policy, Rule
+from policies.policy import Action, By, Goal, Group, Limits, Order, Policy, Rule
+from policies.pools import PoolInfo, PoolTable
 from policies.schedule import Schedule, ScheduleError, read_cron, read_interval, read_schedule
 from policies.yamlsource import Entry, MappingNode, Node, ScalarNode, Source
 
@@ -26,9 +27,9 @@ COPIES_MAX = 9
 class Reader:
     """Reads documents of one source. What is wrong is noted there; None stands for what is not usable."""
 
-    def __init__(self, source: Source, pools: Collection[str], default: Schedule) -> None:
+    def __init__(self, source: Source, pools: Collection[PoolInfo | str], default: Schedule) -> None:
         self.source = source
-        self.pools = pools
+        self.pools = self.table = PoolTable(pools)
         self.default = default
 
     def policy(self, node: Node) -> Policy | None:
@@ -41,7 +42,7 @@ class Reader:
         name = self.name(entries.get("policy"), node, "policy", "policy: default")
         priority = self.priority(entries.get("priority"), node)
         scope = self.expression(entries["scope"].value, "scope", scope=True) if "scope" in entries else ALWAYS
-        goals = self.goals(entries["copies"].value) if "copies" in entries else {}
+        goals = self.goals(entries["copies"].value) if "copies" in entries else ()
         rules = self.rules(entries.get("rules"), node)
         schedule = self.schedule(entries["schedule"].value) if "schedule" in entries else self.default
         limits = self.limits(entries["limits"].value) if "limits" in entries else Limits()
@@ -99,14 +100,14 @@ class Reader:
             self.source.on(node, f"there is no pool '{name}'.{did_you_mean(name, self.pools)}")
         return name
 
-    def goals(self, node: Node) -> dict[str, int]:
-        goals: dict[str, int] = {}
+    def goals(self, node: Node) -> tuple[Goal, ...]:
+        goals: list[Goal] = []
         for entry in self.source.entries(node, "copies", ()).values():
             pool = self.pool(entry.key)
             count = self.integer(entry.value, f"the copies in {pool}", 1, COPIES_MAX, f"{pool}: 1")
-            if count is not None:
-                goals[pool] = count
-        return goals
+            if count is not None and pool in self.pools:
+                goals.append(Goal(Group(pool, By.POOL, (self.table[pool],)), count))
+        return tuple(goals)
 
     # rules
 

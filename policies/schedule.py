@@ -1,12 +1,14 @@
-"""When a policy runs: every so often, or at the times of a cron expression. Values only, no timers."""
+"""When a policy runs: every so often or at the times of a cron expression, within windows, in the local
+time of a time zone, and not on some days. Values only, no timers."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from policies import units
 
@@ -23,24 +25,118 @@ class ScheduleError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """From ``start`` to before ``end``, local times of the day; over midnight where end is not later."""
+
+    start: time
+    end: time
+
+    def __post_init__(self) -> None:
+        if self.start.tzinfo or self.end.tzinfo:
+            raise ValueError(f"{self}: times of a window are local")
+
+    def __contains__(self, moment: time) -> bool:
+        if self.start < self.end:
+            return self.start <= moment < self.end
+        return moment >= self.start or moment < self.end
+
+    @property
+    def length(self) -> timedelta:
+        day = timedelta(days=1)
+        minutes = (self.end.hour - self.start.hour) * 60 + self.end.minute - self.start.minute
+        return timedelta(minutes=minutes) % day or day
+
+    def __str__(self) -> str:
+        return f"{self.start:%H:%M} and {self.end:%H:%M}"
+
+
+@dataclass(frozen=True, slots=True)
 class Schedule:
-    """Exactly one of the two is set."""
+    """Exactly one of interval and cron is set; the rest says when a run may ask for work at all."""
 
     every_seconds: float | None = None
     cron: str | None = None
     """Five fields, normalised: days of the week by name (``mon,tue``), which every scheduler reads
-    alike (as numbers some begin on Sunday, some on Monday), steps and ranges of them written out."""
+    alike (as numbers some begin on Sunday, some on Monday), steps and ranges of them written out.
+    In the local time of :attr:`time_zone`."""
+    windows: tuple[Window, ...] = ()
+    """None is the whole day."""
+    blackout_dates: frozenset[date] = frozenset()
+    blackout_weekdays: frozenset[int] = frozenset()
+    """0 is Monday, as in :meth:`datetime.date.weekday`."""
+    time_zone: str = "UTC"
+    """IANA name."""
 
     def __post_init__(self) -> None:
         if (self.every_seconds is None) == (self.cron is None):
             raise ValueError("a schedule is an interval or a cron expression")
+        if not self.blackout_weekdays <= frozenset(range(7)) or len(self.blackout_weekdays) == 7:
+            raise ValueError(f"not on weekdays {sorted(self.blackout_weekdays)}: expected some of 0 to 6")
+        try:
+            ZoneInfo(self.time_zone)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise ValueError(f"there is no time zone {self.time_zone!r}") from error
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.time_zone)
+
+    @property
+    def always_open(self) -> bool:
+        return not (self.windows or self.blackout_dates or self.blackout_weekdays)
+
+    def is_open(self, now: datetime) -> bool:
+        """Whether work may be asked for and begun at ``now`` (aware): on no blackout day, which is a day
+        of the local calendar from midnight to midnight, and in a window if there are any."""
+        local = now.astimezone(self.zone)
+        if local.weekday() in self.blackout_weekdays or local.date() in self.blackout_dates:
+            return False
+        return not self.windows or any(local.time() in window for window in self.windows)
+
+    def next_change(self, now: datetime) -> datetime | None:
+        """When :meth:`is_open` is next another, in the zone of ``now``; None if not within 400 days."""
+        open_now = self.is_open(now)
+        if self.always_open:
+            return None
+        edges = {time(0), *(edge for window in self.windows for edge in (window.start, window.end))}
+        today = now.astimezone(self.zone).date()
+        for days in range(401):
+            day = today + timedelta(days=days)
+            moments = (
+                datetime.combine(day, edge, self.zone).astimezone(now.tzinfo) for edge in sorted(edges)
+            )
+            for moment in sorted(moments):
+                if moment > now and self.is_open(moment) is not open_now:
+                    return moment
+        return None
+
+    @property
+    def open_per_day(self) -> timedelta:
+        """How long it is open on a day that is not blacked out; overlapping windows count once."""
+        if not self.windows:
+            return timedelta(days=1)
+        minutes = sum(
+            any(time(minute // 60, minute % 60) in window for window in self.windows)
+            for minute in range(24 * 60)
+        )
+        return timedelta(minutes=minutes)
 
     def __str__(self) -> str:
         if self.every_seconds is not None:
-            return f"every {units.say_duration(timedelta(seconds=self.every_seconds))}"
-        return f"cron {self.cron}"
+            text = f"every {units.say_duration(timedelta(seconds=self.every_seconds))}"
+        else:
+            text = f"cron {self.cron}"
+        if self.windows:
+            text += f" between {', '.join(map(str, self.windows))}"
+        days = [WEEKDAYS[number] for number in sorted(self.blackout_weekdays)]
+        days += [day.isoformat() for day in sorted(self.blackout_dates)]
+        if days:
+            text += f" not on {', '.join(days)}"
+        return text if self.time_zone == "UTC" else f"{text} ({self.time_zone})"
 
 
+WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+"""By :meth:`datetime.date.weekday`."""
 DEFAULT = Schedule(every_seconds=60)
 
 

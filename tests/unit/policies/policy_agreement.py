@@ -25,7 +25,7 @@ from sqlalchemy import (
     select,
 )
 
-from hsm.catalog.tables import UtcDateTime
+from hsm.catalog.columns import UtcDateTime
 from policies import Expression, Order, StudyFacts, evaluate
 from policies.check import check_expression
 from policies.compile import ColumnFactory, compile_expression, compile_order

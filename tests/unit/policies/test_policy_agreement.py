@@ -75,7 +75,7 @@ def test_sql_and_python_give_each_study_to_the_same_policy(sqlite: Engine, data:
     some = data.draw(studies(now, 50))
     scopes = [checked(data.draw(expressions())) for _ in range(3)]
     found = PolicySet(
-        tuple(Policy(str(n), n, scope, {}, (), Schedule(every_seconds=60)) for n, scope in enumerate(scopes))
+        tuple(Policy(str(n), n, scope, (), (), Schedule(every_seconds=60)) for n, scope in enumerate(scopes))
     )
     owners: dict[str, set[str]] = {policy.name: set() for policy in found.policies}
     for study in some:

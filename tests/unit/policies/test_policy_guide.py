@@ -43,7 +43,7 @@ def test_each_schedule_of_the_guide_is_good() -> None:
 
 @pytest.mark.parametrize("name", FACTS)
 def test_each_fact_is_in_the_guide_with_its_parentheses(name: str) -> None:
-    assert f"| `{name}{'(POOL)' if FACTS[name].of_pool else ''}` |" in GUIDE
+    assert f"| `{FACTS[name].usage}` |" in GUIDE
 
 
 def test_each_key_is_in_the_guide() -> None:
