@@ -40,8 +40,8 @@ def may_release(copy: CopyFact, others: Sequence[CopyFact], goals: Sequence[Goal
 
     What remains is the verified copies on distinct good volumes other than the copy's own. There
     must be at least one, and they must meet every goal. One exception: a *suspect* copy counts for
-    nothing, so its release cannot take anything from the goal of its own pool, and a pool of one
-    volume could never be mended if that goal forbade it; the other pools' goals must stand.
+    nothing, so its release cannot take anything from the goals that its own pool counts for, and a pool
+    of one volume could never be mended if they forbade it; the other goals must stand.
 
     ``others`` may contain ``copy`` itself: it never counts.
     """
@@ -51,11 +51,12 @@ def may_release(copy: CopyFact, others: Sequence[CopyFact], goals: Sequence[Goal
     if not kept:
         return Verdict(False, "no verified copy on another good volume would remain")
     for goal in goals:
-        if goal.pool == copy.pool and copy.state is CopyState.SUSPECT:
+        own = copy.pool in goal.counted
+        if own and copy.state is CopyState.SUSPECT:
             continue
-        have = sum(1 for pool in kept.values() if pool == goal.pool)
+        have = goal.have(kept.values())
         if have < goal.copies:
-            return Verdict(False, _unmet(goal, have, own=goal.pool == copy.pool))
+            return Verdict(False, _unmet(goal, have, own=own))
     return Verdict(True, f"verified copies remain on {_plural(len(kept))}: {_pools(kept.values())}")
 
 
@@ -75,6 +76,8 @@ def _good_volumes(copy: CopyFact, others: Iterable[CopyFact]) -> dict[int, str]:
 
 
 def _unmet(goal: Goal, have: int, *, own: bool) -> str:
+    if goal.sites:
+        return f"policy demands verified copies at {goal.copies} different sites; {have} would remain"
     what = f"policy demands {goal.copies} verified in {goal.pool}"
     if own:
         return f"{what}, the pool to release from; {have} would remain there"

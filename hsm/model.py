@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import enum
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from hsm.errors import BadInput
 
@@ -165,14 +167,48 @@ class CopyAt:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """How many verified copies on distinct volumes a pool must keep."""
+    """How many verified copies on distinct volumes must be kept: in a pool, in a group of pools, or at
+    different sites."""
 
     pool: str
+    """The pool, or what the group is called in the policy: a kind, a tier, a site, ``sites``."""
     copies: int
+    pools: tuple[str, ...] = ()
+    """The pools that count; none is the one pool itself."""
+    sites: tuple[str, ...] = ()
+    """Where each of ``pools`` stands: the goal counts different sites. None: it counts copies."""
 
     def __post_init__(self) -> None:
         if self.copies < 1:
             raise ValueError(f"goal for {self.pool}: {self.copies} copies; expected at least 1")
+        if self.sites and len(self.sites) != len(self.pools):
+            raise ValueError(f"goal for {self.pool}: every pool stands at a site")
+
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """The pools whose copies count."""
+        return self.pools or (self.pool,)
+
+    def have(self, pools: Iterable[str]) -> int:
+        """What copies in these pools, each pool named once a copy, are worth."""
+        if not self.sites:
+            return sum(pool in self.counted for pool in pools)
+        site_of = dict(zip(self.pools, self.sites, strict=True))
+        return len({site_of[pool] for pool in pools if pool in site_of})
+
+    def record(self) -> dict[str, Any]:
+        """As JSON holds it; :meth:`of` reads it."""
+        return {
+            "pool": self.pool,
+            "copies": self.copies,
+            "pools": list(self.pools),
+            "sites": list(self.sites),
+        }
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Goal:
+        """:raises ValueError, KeyError: not what :meth:`record` gave."""
+        return cls(record["pool"], record["copies"], tuple(record["pools"]), tuple(record["sites"]))
 
 
 @dataclass(frozen=True, slots=True)
