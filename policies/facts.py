@@ -54,7 +54,10 @@ class Argument(enum.Enum):
     ONE_POOL = "ONE POOL"
     """A pool and nothing wider."""
     WINDOW = "LENGTH OF TIME"
-    """Up to now. Its column is a function of the aware datetime at which the window begins."""
+    """Up to now. Its column is a function of the aware datetime at which the window begins:
+    ``columns["accesses"](since)`` counts what happened at ``since`` or later."""
+    SITES = "SITES"
+    """Nothing is written. Its column is a function of a mapping from each pool's name to its site."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,7 @@ class Fact:
     @property
     def usage(self) -> str:
         """How it is written: ``idle``, ``copies(POOL)``, ``accesses(30d)``."""
-        inside = {Argument.NONE: "", Argument.WINDOW: "(30d)"}
+        inside = {Argument.NONE: "", Argument.SITES: "", Argument.WINDOW: "(30d)"}
         return self.name + inside.get(self.argument, "(POOL)")
 
 
@@ -163,7 +166,14 @@ _ALL = (
         Argument.ONE_POOL,
         in_scope=False,
     ),
-    Fact("sites", Kind.COUNT, "sites", "different sites that hold a verified copy", in_scope=False),
+    Fact(
+        "sites",
+        Kind.COUNT,
+        "sites",
+        "different sites that hold a verified copy",
+        Argument.SITES,
+        in_scope=False,
+    ),
     Fact("fill", Kind.FRACTION, "fill", "how full a pool is", Argument.ONE_POOL, in_scope=False),
 )
 
