@@ -154,12 +154,36 @@ class RetryingStore(PassingStore):
         self._sleep(self._rng.uniform(0, min(self._cap, self._base * 2 ** (failures - 1))))
 
 
-class LimitedStore(PassingStore):
-    """Passes at most ``bytes_per_second`` of ``put`` and ``get`` together (a token bucket).
+class Bucket:
+    """At most ``bytes_per_second`` pass (a token bucket); threads may share it.
 
     After a pause up to ``burst_bytes`` pass at once; a second's worth unless told. ``clock`` gives
-    seconds that never go backwards. All threads share the one bucket.
+    seconds that never go backwards.
     """
+
+    def __init__(
+        self, bytes_per_second: float, clock: Callable[[], float], burst_bytes: float | None = None
+    ) -> None:
+        if bytes_per_second <= 0:
+            raise ValueError(f"{bytes_per_second} bytes a second; expected more than 0")
+        self._rate = bytes_per_second
+        self._burst = bytes_per_second if burst_bytes is None else burst_bytes
+        self._clock = clock
+        self._tokens = self._burst
+        self._filled_at = clock()
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> float:
+        """Take the tokens, into debt if need be; the seconds to wait until the debt is paid."""
+        with self._lock:
+            now = self._clock()
+            self._tokens = min(self._burst, self._tokens + (now - self._filled_at) * self._rate) - size
+            self._filled_at = now
+            return max(0.0, -self._tokens / self._rate)
+
+
+class LimitedStore(PassingStore):
+    """Passes at most ``bytes_per_second`` of ``put`` and ``get`` together, see :class:`Bucket`."""
 
     def __init__(
         self,
@@ -169,16 +193,9 @@ class LimitedStore(PassingStore):
         sleep: Callable[[float], None],
         burst_bytes: float | None = None,
     ) -> None:
-        if bytes_per_second <= 0:
-            raise ValueError(f"{bytes_per_second} bytes a second; expected more than 0")
         super().__init__(inner)
-        self._rate = bytes_per_second
-        self._burst = bytes_per_second if burst_bytes is None else burst_bytes
-        self._clock = clock
+        self._bucket = Bucket(bytes_per_second, clock, burst_bytes)
         self._sleep = sleep
-        self._tokens = self._burst
-        self._filled_at = clock()
-        self._lock = threading.Lock()
 
     def put(self, key: str, source: Readable, size: int, digest: bytes | None) -> ObjectStat:
         return self._inner.put(key, _Tapped(source, self._take), size, digest)
@@ -189,12 +206,7 @@ class LimitedStore(PassingStore):
             yield chunk
 
     def _take(self, size: int) -> None:
-        """Take the tokens, into debt if need be, and sleep the debt off."""
-        with self._lock:
-            now = self._clock()
-            self._tokens = min(self._burst, self._tokens + (now - self._filled_at) * self._rate) - size
-            self._filled_at = now
-            wait = -self._tokens / self._rate
+        wait = self._bucket.take(size)
         if wait > 0:
             self._sleep(wait)
 
