@@ -27,6 +27,8 @@ class Progress:
     refused: int = 0
     seen: list[str] = field(default_factory=list)
     """Rules that have seen every study they apply to."""
+    copied: dict[str, int] = field(default_factory=dict)
+    """Bytes that a rule asked to copy."""
     unfinished: list[str] = field(default_factory=list)
     """Rules that a limit ended before their ``stop below``."""
 
@@ -84,7 +86,7 @@ class Run:
         earlier rule of this run has asked for the same, or where a limit is reached (see :meth:`over`).
         """
         decision = judge(self.policy, rule, facts, self.at)
-        if decision is None or self._done_before(rule, facts):
+        if decision is None or self._done_before(decision, facts):
             return None
         if decision.outcome is Outcome.REFUSED:
             self.progress.refused += 1
@@ -118,17 +120,19 @@ class Run:
                 yield decision
         self.end(rule)
 
-    def _done_before(self, rule: Rule, facts: StudyFacts) -> bool:
+    def _done_before(self, decision: Decision, facts: StudyFacts) -> bool:
         """Whether a rule of this run that has seen all its studies has asked for the same thing.
 
         Judged again instead of remembered: what a run remembers must not grow with the archive.
         """
         for name in self.progress.seen:
-            other = self.policy.rule(name)
-            if (other.action, other.pool) == (rule.action, rule.pool):
-                decision = judge(self.policy, other, facts, self.at)
-                if decision is not None and decision.outcome is Outcome.REQUEST:
-                    return True
+            before = judge(self.policy, self.policy.rule(name), facts, self.at)
+            if (
+                before is not None
+                and before.outcome is Outcome.REQUEST
+                and (before.action, before.pool) == (decision.action, decision.pool)
+            ):
+                return True
         return False
 
     def _leave(self, rule: Rule) -> None:
@@ -138,12 +142,16 @@ class Run:
     def _count(self, rule: Rule, decision: Decision) -> None:
         self.progress.studies += 1
         self.progress.bytes += decision.size
-        pool = self.pools.get(rule.pool)
-        if rule.action is Action.RELEASE and pool is not None:
-            self.pools[rule.pool] = PoolFill(pool.used, pool.capacity, pool.releasing + decision.size)
+        if decision.action is not Action.RELEASE:
+            copied = self.progress.copied
+            copied[rule.name] = copied.get(rule.name, 0) + decision.size
+            return
+        pool = self.pools.get(decision.pool)
+        if pool is not None:
+            self.pools[decision.pool] = PoolFill(pool.used, pool.capacity, pool.releasing + decision.size)
 
     def _starts(self, rule: Rule) -> bool:
-        pool = self.pools.get(rule.pool)
+        pool = self.pools.get(rule.watermark_pool)
         if pool is None or rule.start_above is None or rule.stop_below is None:
             return False
         return pool.fraction > rule.start_above or (
@@ -152,7 +160,12 @@ class Run:
 
     def _enough(self, rule: Rule) -> bool:
         """Whether the pool will be below the rule's ``stop below`` once all that was asked is done."""
-        return rule.stop_below is not None and self.pools[rule.pool].fraction < rule.stop_below
+        if rule.stop_below is None:
+            return False
+        pool = self.pools[rule.watermark_pool]
+        # What a move or a premigration copies is free, or can be made free at once, when it is copied.
+        leaving = pool.releasing + self.progress.copied.get(rule.name, 0)
+        return PoolFill(pool.used, pool.capacity, leaving).fraction < rule.stop_below
 
     def _spent(self, size: int = 0) -> bool:
         """Whether a limit forbids a further study of ``size`` bytes. The first of a run may be larger
@@ -167,6 +180,7 @@ class Run:
     def _with_fill(self, rule: Rule, decision: Decision) -> Decision:
         if rule.start_above is None or rule.stop_below is None:
             return decision
-        was, stop = units.say_fraction(self.at.fills[rule.pool]), units.say_fraction(rule.stop_below)
-        text = f"{decision.reason}; {rule.pool} was {was} full, goes on until below {stop}"
+        pool = rule.watermark_pool
+        was, stop = units.say_fraction(self.at.fills[pool]), units.say_fraction(rule.stop_below)
+        text = f"{decision.reason}; {pool} was {was} full, goes on until below {stop}"
         return replace(decision, reason=text)
