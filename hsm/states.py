@@ -50,6 +50,7 @@ class RequestKind(enum.StrEnum):
     RECALL = "recall"
     RELEASE = "release"
     DELIVER = "deliver"
+    EXPORT = "export"  # a volume goes to the shelf
 
 
 class MountState(enum.StrEnum):
@@ -57,6 +58,13 @@ class MountState(enum.StrEnum):
     DONE = "done"  # the volume is in the library
     REFUSED = "refused"  # the operator cannot or will not load it
     OBSOLETE = "obsolete"  # nobody waits for it any more
+
+
+class RunState(enum.StrEnum):
+    RUNNING = "running"  # somebody moves it on, or it waits for its next window
+    SUSPENDED = "suspended"  # too many errors; a person looks first
+    FINISHED = "finished"  # it looked at everything, or reached a limit
+    ABANDONED = "abandoned"  # its policy is in force no more, or a person gave it up
 
 
 @dataclass(frozen=True)
@@ -122,6 +130,16 @@ MOUNT = Machine(
         _M.DONE: frozenset(),
         _M.REFUSED: frozenset({_M.OPEN}),
         _M.OBSOLETE: frozenset(),
+    },
+)
+
+RUN = Machine(
+    "run",
+    {
+        RunState.RUNNING: frozenset({RunState.SUSPENDED, RunState.FINISHED, RunState.ABANDONED}),
+        RunState.SUSPENDED: frozenset({RunState.RUNNING, RunState.ABANDONED}),
+        RunState.FINISHED: frozenset(),
+        RunState.ABANDONED: frozenset(),
     },
 )
 

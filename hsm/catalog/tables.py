@@ -7,12 +7,10 @@ transition tables of :mod:`hsm.states`. Times are UTC.
 
 from __future__ import annotations
 
-import enum
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any
 
 from sqlalchemy import (
-    JSON,
     BigInteger,
     CheckConstraint,
     ForeignKey,
@@ -21,46 +19,22 @@ from sqlalchemy import (
     LargeBinary,
     SmallInteger,
     UniqueConstraint,
-    text,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
-from sqlalchemy.schema import MetaData
+from sqlalchemy.orm import Mapped, mapped_column
 
 from hsm import states
-from hsm.catalog.columns import CodePointText, Key, PackedUid, SmallKey, UtcDateTime
+from hsm.catalog.base import Base as Base
+from hsm.catalog.base import one_of, values, where, where_known
+from hsm.catalog.columns import Key, PackedUid, SmallKey
+from hsm.catalog.policytables import Access as Access
+from hsm.catalog.policytables import Activation as Activation
+from hsm.catalog.policytables import Decision as Decision
+from hsm.catalog.policytables import Hold as Hold
+from hsm.catalog.policytables import Placement as Placement
+from hsm.catalog.policytables import Run as Run
+from hsm.catalog.policytables import Word as Word
+from hsm.catalog.policytables import WordSet as WordSet
 from hsm.model import Place
-
-NAMING = {
-    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-    "ck": "ck_%(table_name)s_%(constraint_name)s",
-    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-    "pk": "pk_%(table_name)s",
-}
-
-
-class Base(DeclarativeBase):
-    metadata = MetaData(naming_convention=NAMING)
-    type_annotation_map: ClassVar[dict[Any, Any]] = {
-        datetime: UtcDateTime(),
-        str: CodePointText,
-        dict[str, Any]: JSON(),
-    }
-
-
-def _one_of(column: str, names: tuple[str, ...]) -> CheckConstraint:
-    listed = ", ".join(f"'{name}'" for name in names)
-    return CheckConstraint(f"{column} IN ({listed})", name=column)
-
-
-def _where_known(table: str, column: str) -> Index:
-    """An index of the few rows that have a value."""
-    known = text(f"{column} IS NOT NULL")
-    return Index(f"ix_{table}_{column}", column, postgresql_where=known, sqlite_where=known)
-
-
-def _values(kind: type[enum.StrEnum]) -> tuple[str, ...]:
-    return tuple(member.value for member in kind)
 
 
 class Name(Base):
@@ -90,7 +64,7 @@ class Patient(Base):
     birth_date: Mapped[str] = mapped_column(index=True)
     sex: Mapped[str]
 
-    __table_args__ = (_where_known("patient", "name_ideographic"), _where_known("patient", "name_phonetic"))
+    __table_args__ = (where_known("patient", "name_ideographic"), where_known("patient", "name_phonetic"))
 
 
 class Study(Base):
@@ -124,16 +98,27 @@ class Study(Base):
     unsealed: Mapped[int]
     """Instances that are in no package yet."""
     packages: Mapped[int]
+    body_parts: Mapped[int | None] = mapped_column(ForeignKey("word_set.pk"))
+    """What its series say, as of its last sealing, like the next two; None where they say nothing."""
+    stations: Mapped[int | None] = mapped_column(ForeignKey("word_set.pk"))
+    sop_classes: Mapped[int | None] = mapped_column(ForeignKey("word_set.pk"))
+    tags: Mapped[int | None] = mapped_column(ForeignKey("word_set.pk"))
+    """What people call it; who did is in the journal."""
+    retain_until: Mapped[str] = mapped_column(server_default="")
+    """``YYYYMMDD``: up to this day the study is kept, whatever a policy says; empty for none."""
+    recalls: Mapped[int] = mapped_column(server_default="0")
+    """How often it had to be recalled from a mounted volume."""
+    placement_pk: Mapped[int | None] = mapped_column(ForeignKey("placement.pk"))
+    """In which pools its packages lie; None while it has none."""
 
     __table_args__ = (
-        _where_known("study", "referring_ideographic"),
-        _where_known("study", "referring_phonetic"),
-        Index(
-            "ix_study_unsealed",
-            "last_received",
-            postgresql_where=text("unsealed > 0"),
-            sqlite_where=text("unsealed > 0"),
-        ),
+        where_known("study", "referring_ideographic"),
+        where_known("study", "referring_phonetic"),
+        where("ix_study_unsealed", "unsealed > 0", "last_received"),
+        # A run reads the studies of one placement in order; those not sealed yet cost it nothing.
+        where("ix_study_placed", "placement_pk IS NOT NULL", "placement_pk", "last_accessed", "pk"),
+        where_known("study", "tags"),
+        Index("ix_study_arrival", "first_received", "pk"),
     )
 
 
@@ -222,7 +207,7 @@ class Volume(Base):
     error: Mapped[str]
     created_at: Mapped[datetime]
 
-    __table_args__ = (_one_of("state", states.VOLUME.names()), _one_of("place", _values(Place)))
+    __table_args__ = (one_of("state", states.VOLUME.names()), one_of("place", values(Place)))
 
 
 class Copy(Base):
@@ -239,7 +224,7 @@ class Copy(Base):
 
     __table_args__ = (
         UniqueConstraint("package_pk", "volume_pk"),
-        _one_of("state", states.COPY.names()),
+        one_of("state", states.COPY.names()),
         CheckConstraint("state <> 'verified' OR verified_at IS NOT NULL", name="verified_at"),
     )
 
@@ -269,15 +254,9 @@ class Request(Base):
     finished_at: Mapped[datetime | None]
 
     __table_args__ = (
-        _one_of("state", states.REQUEST.names()),
-        _one_of("kind", _values(states.RequestKind)),
-        Index(
-            "uq_request_live_key",
-            "key",
-            unique=True,
-            postgresql_where=text("state IN ('queued', 'active', 'waiting')"),
-            sqlite_where=text("state IN ('queued', 'active', 'waiting')"),
-        ),
+        one_of("state", states.REQUEST.names()),
+        one_of("kind", values(states.RequestKind)),
+        where("uq_request_live_key", "state IN ('queued', 'active', 'waiting')", "key", unique=True),
         Index("ix_request_queue", "state", "priority", "pk"),
         CheckConstraint(
             "(state IN ('done', 'failed', 'cancelled')) = (finished_at IS NOT NULL)", name="finished"
@@ -310,45 +289,9 @@ class MountRequest(Base):
     comment: Mapped[str]
 
     __table_args__ = (
-        _one_of("state", states.MOUNT.names()),
-        Index(
-            "uq_mount_request_open",
-            "volume_pk",
-            unique=True,
-            postgresql_where=text("state = 'open'"),
-            sqlite_where=text("state = 'open'"),
-        ),
+        one_of("state", states.MOUNT.names()),
+        where("uq_mount_request_open", "state = 'open'", "volume_pk", unique=True),
     )
-
-
-class Run(Base):
-    """One evaluation of one policy."""
-
-    __tablename__ = "run"
-
-    pk: Mapped[int] = mapped_column(Key, primary_key=True)
-    policy: Mapped[str]
-    policy_digest: Mapped[bytes] = mapped_column(LargeBinary(32))
-    started_at: Mapped[datetime]
-    finished_at: Mapped[datetime | None]
-    matched: Mapped[int]
-    requested: Mapped[int]
-    refused: Mapped[int]
-
-
-class Decision(Base):
-    """One outcome of one rule for one study, with its reason. Written when it changes something."""
-
-    __tablename__ = "decision"
-
-    pk: Mapped[int] = mapped_column(Key, primary_key=True)
-    run_pk: Mapped[int] = mapped_column(ForeignKey("run.pk"), index=True)
-    study_pk: Mapped[int] = mapped_column(ForeignKey("study.pk"), index=True)
-    rule: Mapped[str]
-    action: Mapped[str]
-    pool: Mapped[str]
-    reason: Mapped[str]
-    request_pk: Mapped[int | None] = mapped_column(ForeignKey("request.pk"))
 
 
 class Journal(Base):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 
@@ -51,8 +52,33 @@ def _schema(engine: Engine) -> list[tuple[str, ...]]:
 
 
 def _lines(sql: str) -> str:
-    """SQLite keeps the text of CREATE TABLE: the order of its lines says nothing."""
-    return "\n".join(sorted(line.strip().rstrip(",").replace('"', "") for line in sql.splitlines()))
+    """SQLite keeps the text of CREATE TABLE, to which ALTER TABLE adds at its end: neither the order of
+    the parts says anything, nor whether a constraint stands by itself or with its column."""
+    head, parenthesis, body = " ".join(sql.replace('"', "").split()).partition("(")
+    if not head.startswith("CREATE TABLE"):
+        return head + parenthesis + body
+    parts: list[str] = []
+    for part in _top_level(body.rstrip(")") + ")" * (body.count("(") - body.rstrip(")").count(")"))):
+        column, constraint, rest = part.partition(" CONSTRAINT ")
+        parts.append(column)
+        if constraint:
+            references = re.fullmatch(r"(\w+) REFERENCES (.*)", rest)
+            if references:
+                rest = f"{references[1]} FOREIGN KEY({column.split()[0]}) REFERENCES {references[2]}"
+            parts.append(f"CONSTRAINT {rest}")
+    return "\n".join([head, *sorted(parts)])
+
+
+def _top_level(body: str) -> list[str]:
+    """The parts between commas that stand in no parentheses."""
+    parts, depth = [""], 0
+    for character in body:
+        depth += (character == "(") - (character == ")")
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts]
 
 
 def test_the_migrated_schema_is_the_one_the_tables_declare(catalog: Catalog) -> None:
@@ -91,7 +117,7 @@ def test_a_catalog_that_is_behind_is_told_to_upgrade(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hsm.catalog.upgrade.head_revision", lambda: "9998")
-    with pytest.raises(ConfigError, match=r"at revision 0001.*needs 9998.*hsm catalog upgrade"):
+    with pytest.raises(ConfigError, match=r"at revision 0002.*needs 9998.*hsm catalog upgrade"):
         require_head(catalog.engine)
 
 
