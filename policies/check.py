@@ -1,12 +1,11 @@
-"""Syntax tree -> typed expression: names, pools, types and units, every finding at once."""
+"""Syntax tree -> typed expression: names, pools, classes, types and units, every finding at once."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from datetime import date
-from decimal import Decimal
+from datetime import timedelta
+from typing import Protocol
 
 from policies import units
 from policies.errors import Fault, did_you_mean
@@ -17,8 +16,10 @@ from policies.expr import (
     Compare,
     Constant,
     Expression,
+    Holds,
     IsNull,
     Like,
+    Named,
     Node,
     Not,
     Op,
@@ -26,41 +27,43 @@ from policies.expr import (
     Pattern,
     Ref,
     Value,
+    leaves,
 )
-from policies.facts import FACTS, MODALITIES, Kind
+from policies.facts import FACTS, Argument, Fact, Kind
+from policies.literals import ELAPSED, ORDERED, SETS, Wrong, a_kind, duration, read_value, wrong
 from policies.parse import Item, Syntax, SyntaxFault, parse
+from policies.pools import PoolInfo, PoolTable
 
 TESTS_MAX = 300
 """Databases bound the depth of an expression; SQLite at 1000."""
+CLASS = "class"
+_FLAG_WORDS = {"yes": True, "true": True, "no": False, "false": False}
 
-_NAMES = ("name", "call")
-_ELAPSED = (Kind.ELAPSED, Kind.DAYS)
-_ORDERED = (*_ELAPSED, Kind.COUNT, Kind.SIZE, Kind.DATE, Kind.FRACTION)
-_EXAMPLES = {
-    Kind.TEXT: "text such as 'St. Mary'",
-    Kind.CODES: "a code such as CT",
-    Kind.COUNT: "a whole number such as 2",
-    Kind.SIZE: "a size such as 500 MB or 1.5 TiB",
-    Kind.ELAPSED: "a length of time such as 90d or 18 months",
-    Kind.DAYS: "a length of time such as 90d or 18 months",
-    Kind.DATE: "a date such as 2024-01-31",
-    Kind.FRACTION: "a percentage such as 85%",
-}
+
+class Classes(Protocol):
+    """The named expressions that ``class(NAME)`` stands for."""
+
+    @property
+    def names(self) -> Collection[str]: ...
+
+    def get(self, name: str) -> Expression | None:
+        """None if there is an error in it, which is noted where it stands.
+
+        :raises LookupError: no such class, or it stands for itself; the message says which.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """``expression`` is None if any of ``faults`` is an error."""
+    """``expression`` is None if any of ``faults`` is an error, or a class of it has one."""
 
     expression: Expression | None
     faults: tuple[Fault, ...]
 
 
-class _Wrong(Exception):
-    """Abandons one test; its fault is already noted."""
-
-
-def check_expression(text: str, pools: Collection[str], *, scope: bool = False) -> Checked:
+def check_expression(
+    text: str, pools: Iterable[PoolInfo | str], *, scope: bool = False, classes: Classes | None = None
+) -> Checked:
     """Parse and check one expression against the fact table and the known ``pools``.
 
     ``scope`` forbids facts that change because a policy ran (copies, fill).
@@ -69,7 +72,8 @@ def check_expression(text: str, pools: Collection[str], *, scope: bool = False) 
         tree = parse(text)
     except SyntaxFault as error:
         return Checked(None, (error.fault,))
-    checker = _Checker(pools, scope)
+    table = pools if isinstance(pools, PoolTable) else PoolTable(pools)
+    checker = _Checker(table, scope, classes)
     root = checker.node(tree)
     if checker.tests > TESTS_MAX:
         checker.fault(0, len(text), f"more than {TESTS_MAX} conditions: use in (...) or split the rule")
@@ -79,18 +83,15 @@ def check_expression(text: str, pools: Collection[str], *, scope: bool = False) 
 
 
 class _Checker:
-    def __init__(self, pools: Collection[str], scope: bool) -> None:
+    def __init__(self, pools: PoolTable, scope: bool, classes: Classes | None) -> None:
         self.pools = pools
         self.scope = scope
+        self.classes = classes
         self.faults: list[Fault] = []
         self.tests = 0
 
     def fault(self, start: int, end: int, message: str, *, warning: bool = False) -> None:
         self.faults.append(Fault(start, end, message, warning))
-
-    def wrong(self, item: Item, message: str) -> _Wrong:
-        self.fault(item.start, item.end, message)
-        return _Wrong()
 
     def node(self, tree: Syntax) -> Node | None:
         """The checked node; None where there is an error in it."""
@@ -107,12 +108,15 @@ class _Checker:
         self.tests += 1
         try:
             return self.test(tree)
-        except _Wrong:
+        except Wrong as error:
+            if error.fault is not None:
+                self.faults.append(error.fault)
             return None
 
     def test(self, tree: Syntax) -> Node:
         kind = tree.kind.removeprefix("not_")
         handlers: dict[str, Callable[[Syntax], Node]] = {
+            "bare": self.bare,
             "comparison": self.comparison,
             "among": self.among,
             "between": self.between,
@@ -122,37 +126,109 @@ class _Checker:
         node = handlers[kind](tree)
         return Not(tree.start, tree.end, node) if kind != tree.kind else node
 
-    # facts
+    # facts and classes
 
     def ref(self, item: Item) -> Ref:
         if item.kind not in ("name", "call"):
-            raise self.wrong(item, f"expected the name of a fact.{did_you_mean('', FACTS)}")
+            raise wrong(item, f"expected the name of a fact.{did_you_mean('', FACTS)}")
         fact = FACTS.get(item.text) or FACTS.get(item.text.lower())
+        if fact is None and item.text.lower() == CLASS:
+            raise wrong(item, "a class is itself true or false: write class(NAME) without a comparison")
         if fact is None:
-            raise self.wrong(item, f"'{item.text}' is not a fact.{did_you_mean(item.text, FACTS)}")
+            raise wrong(item, f"'{item.text}' is not a fact.{self.meant(item)}")
         if self.scope and not fact.in_scope:
-            self.fault(
-                item.start,
-                item.end,
+            raise wrong(
+                item,
                 f"a scope says which studies a policy owns and may not depend on {fact.name}: "
                 "write this condition in the when of a rule",
             )
-        if not fact.of_pool:
+        if fact.argument in (Argument.NONE, Argument.SITES):
             if item.argument is not None:
-                raise self.wrong(item, f"{fact.name} takes no parentheses: write {fact.name}")
-            return Ref(fact)
+                raise wrong(item, f"{fact.name} takes no parentheses: write {fact.name}")
+            return Ref(fact, pools=self.pools.sites.pools if fact.argument is Argument.SITES else ())
+        if fact.argument is Argument.WINDOW:
+            return self.window(item, fact)
+        return self.of_pool(item, fact)
+
+    def meant(self, item: Item) -> str:
+        if self.classes is not None and item.text in self.classes.names:
+            return f" Write class({item.text}) for the class of that name."
+        return did_you_mean(item.text, [*FACTS, CLASS])
+
+    def window(self, item: Item, fact: Fact) -> Ref:
+        if item.argument is None or item.argument.kind not in ("quantity", "number"):
+            raise wrong(
+                item,
+                f"{fact.name} needs a length of time up to now: write {fact.usage} or {fact.name}(1 year)",
+            )
+        try:
+            length = duration(item.argument)
+        except units.UnitError as error:
+            raise wrong(item.argument, str(error)) from None
+        if not isinstance(length, timedelta) or length <= timedelta(0):
+            raise wrong(item.argument, f"{fact.name} needs a length of time above 0: write {fact.usage}")
+        return Ref(fact, window=length)
+
+    def of_pool(self, item: Item, fact: Fact) -> Ref:
         if item.argument is None:
             known = ", ".join(sorted(self.pools)) or "none"
-            raise self.wrong(
-                item, f"{fact.name} needs a pool: write {fact.name}(POOL). Known pools: {known}."
+            raise wrong(item, f"{fact.name} needs a pool: write {fact.name}(POOL). Known pools: {known}.")
+        if item.argument.kind not in ("name", "string"):
+            raise wrong(item.argument, f"{fact.name} needs the name of a pool: write {fact.name}(POOL)")
+        name = item.argument.text
+        group = self.pools.group(name)
+        if group is None:
+            words = self.pools.words if fact.argument is Argument.POOL else self.pools
+            also = " nor a kind, tier or site of one" if len(words) > len(self.pools) else ""
+            raise wrong(item.argument, f"there is no pool '{name}'{also}.{did_you_mean(name, words)}")
+        if fact.argument is Argument.ONE_POOL and name not in self.pools:
+            each = " or ".join(f"{fact.name}({pool})" for pool in group.names)
+            raise wrong(
+                item.argument, f"'{name}' is a {group.by.value} and {fact.name} needs one pool: write {each}"
             )
-        pool = item.argument.text
-        if pool not in self.pools:
-            raise self.wrong(item.argument, f"there is no pool '{pool}'.{did_you_mean(pool, self.pools)}")
-        return Ref(fact, pool)
+        return Ref(fact, name, group.pools)
 
     def is_fact(self, item: Item) -> bool:
         return item.kind == "call" or (item.kind == "name" and item.text.lower() in FACTS)
+
+    def bare(self, tree: Syntax) -> Node:
+        (item,) = tree.items
+        if item.kind == "call" and item.text.lower() == CLASS:
+            return self.named(tree, item)
+        ref = self.ref(item)
+        if ref.fact.kind is not Kind.FLAG:
+            raise Wrong(
+                Fault(
+                    item.end,
+                    item.end + 1,
+                    f"the condition stops after its first word: {ref} is {a_kind(ref)}; "
+                    "write what to compare, as in idle > 30d",
+                )
+            )
+        return Holds(tree.start, tree.end, ref)
+
+    def named(self, tree: Syntax, item: Item) -> Node:
+        argument = item.argument
+        if argument is None or argument.kind not in ("name", "string"):
+            raise wrong(item, "class needs the name of a class: write class(NAME)")
+        if self.classes is None:
+            raise wrong(item, "no classes can be used here: write the condition itself")
+        try:
+            body = self.classes.get(argument.text)
+        except LookupError as error:
+            raise wrong(argument, str(error.args[0])) from None
+        if body is None:
+            raise Wrong
+        inner = list(leaves(body.root))
+        self.tests += len(inner) - 1
+        changing = [leaf.ref.fact.name for leaf in inner if not leaf.ref.fact.in_scope]
+        if self.scope and changing:
+            raise wrong(
+                item,
+                f"class {argument.text} depends on {changing[0]}, which a scope may not: "
+                "write it in the when of a rule",
+            )
+        return Named(tree.start, tree.end, argument.text, body)
 
     # tests
 
@@ -160,207 +236,102 @@ class _Checker:
         left, right = tree.items
         op = Op(tree.operator)
         if self.is_fact(left) and self.is_fact(right):
-            raise self.wrong(right, f"compare {left.text} with a value, not with another fact")
+            raise wrong(right, f"compare {left.text} with a value, not with another fact")
+        names = ("name", "call")
         if not self.is_fact(left) and (
-            self.is_fact(right) or (left.kind not in _NAMES and right.kind in _NAMES)
+            self.is_fact(right) or (left.kind not in names and right.kind in names)
         ):
             left, right, op = right, left, op.mirrored
         ref = self.ref(left)
         kind = ref.fact.kind
-        sign_end = tree.operator_at + len(tree.operator)
-        if op in (Op.EQ, Op.NE) and kind in _ELAPSED:
-            self.fault(
-                tree.operator_at,
-                sign_end,
-                f"{ref} is never exactly a length of time: write < or >, or between",
-            )
-            raise _Wrong
-        if op not in (Op.EQ, Op.NE) and kind not in _ORDERED:
-            self.fault(
-                tree.operator_at,
-                sign_end,
-                f"{ref} is {_a(kind)} and has no order: write =, != or in{_or_like(kind)}",
-            )
-            raise _Wrong
+        sign = (tree.operator_at, tree.operator_at + len(tree.operator))
+        if kind is Kind.FLAG:
+            return self.flag(tree, ref, op, right)
+        if op in (Op.EQ, Op.NE) and kind in ELAPSED:
+            message = f"{ref} is never exactly a length of time: write < or >, or between"
+            raise Wrong(Fault(*sign, message))
+        if op not in (Op.EQ, Op.NE) and kind not in ORDERED:
+            like = ", or like for text with wildcards" if self.may_be_like(ref) else ""
+            message = f"{ref} is {a_kind(ref)} and has no order: write =, != or in{like}"
+            raise Wrong(Fault(*sign, message))
         return Compare(tree.start, tree.end, ref, op, self.value(right, ref))
+
+    def flag(self, tree: Syntax, ref: Ref, op: Op, right: Item) -> Node:
+        word = right.text.lower()
+        if op not in (Op.EQ, Op.NE) or right.kind != "name" or word not in _FLAG_WORDS:
+            raise wrong(right, f"{ref} is itself true or false: write {ref}, or not {ref}")
+        node = Holds(tree.start, tree.end, ref)
+        return node if _FLAG_WORDS[word] is (op is Op.EQ) else Not(tree.start, tree.end, node)
 
     def among(self, tree: Syntax) -> Node:
         ref = self.ref(tree.items[0])
-        if ref.fact.kind in (*_ELAPSED, Kind.FRACTION):
-            raise self.wrong(
-                tree.items[0], f"{ref} is {_a(ref.fact.kind)}: write between, or < and >, instead of in"
-            )
+        self.refuse_flag(tree.items[0], ref)
+        if ref.fact.kind in (*ELAPSED, Kind.FRACTION):
+            raise wrong(tree.items[0], f"{ref} is {a_kind(ref)}: write between, or < and >, instead of in")
         values = self.all_values(tree.items[1:], ref)
-        if ref.fact.kind is Kind.CODES:
-            self.tests += len(values) - 1  # each code becomes a test of its own in SQL
+        if ref.fact.kind in SETS:
+            self.tests += len(values) - 1  # each value becomes a test of its own in SQL
         return Among(tree.start, tree.end, ref, tuple(dict.fromkeys(values)))
 
     def between(self, tree: Syntax) -> Node:
         ref = self.ref(tree.items[0])
-        if ref.fact.kind not in _ORDERED:
-            raise self.wrong(
-                tree.items[0],
-                f"{ref} is {_a(ref.fact.kind)} and has no order: write in (...) instead of between",
+        self.refuse_flag(tree.items[0], ref)
+        if ref.fact.kind not in ORDERED:
+            raise wrong(
+                tree.items[0], f"{ref} is {a_kind(ref)} and has no order: write in (...) instead of between"
             )
         low, high = self.all_values(tree.items[1:], ref)
         if low > high:  # type: ignore[operator]  # both are of the one type of the fact's kind
             first, second = tree.items[1:]
-            self.fault(
-                first.start,
-                second.end,
-                "between has its ends the wrong way round: write the smaller one first",
-            )
-            raise _Wrong
+            message = "between has its ends the wrong way round: write the smaller one first"
+            raise Wrong(Fault(first.start, second.end, message))
         return Between(tree.start, tree.end, ref, low, high)
+
+    def may_be_like(self, ref: Ref) -> bool:
+        return ref.fact.kind in (Kind.TEXT, Kind.TEXTS) and not ref.fact.choices
 
     def like(self, tree: Syntax) -> Node:
         ref = self.ref(tree.items[0])
+        self.refuse_flag(tree.items[0], ref)
         pattern = tree.items[1]
-        if ref.fact.kind is not Kind.TEXT:
-            instead = "in (CT, MR)" if ref.fact.kind is Kind.CODES else "=, <, > or between"
-            raise self.wrong(
-                pattern, f"like is for text and {ref} is {_a(ref.fact.kind)}: write {ref} with {instead}"
+        if not self.may_be_like(ref):
+            instead = {Kind.CODES: "in (CT, MR)", Kind.TEXT: "= or in"}.get(
+                ref.fact.kind, "=, <, > or between"
             )
+            raise wrong(pattern, f"like is for text and {ref} is {a_kind(ref)}: write {ref} with {instead}")
         if pattern.kind not in ("string", "name"):
-            raise self.wrong(pattern, f"like needs text in quotes: write {ref} like 'CT*'")
+            raise wrong(pattern, f"like needs text in quotes: write {ref} like 'CT*'")
         if "%" in pattern.text and "*" not in pattern.text:
-            self.fault(
-                pattern.start,
-                pattern.end,
-                "% is an ordinary character here: any characters are written *",
-                warning=True,
-            )
+            message = "% is an ordinary character here: any characters are written *"
+            self.fault(pattern.start, pattern.end, message, warning=True)
         return Like(tree.start, tree.end, ref, Pattern.read(pattern.text))
 
     def null(self, tree: Syntax) -> Node:
-        ref = self.ref(tree.items[0])
+        item = tree.items[0]
+        ref = self.ref(item)
+        self.refuse_flag(item, ref)
         if not ref.fact.nullable:
-            raise self.wrong(tree.items[0], f"{ref} is always known: leave out is null")
+            instead = f"; for a study without any write not {ref} like '*'" if ref.fact.kind in SETS else ""
+            raise wrong(item, f"{ref} is always known: leave out is null{instead}")
         return IsNull(tree.start, tree.end, ref)
 
+    def refuse_flag(self, item: Item, ref: Ref) -> None:
+        if ref.fact.kind is Kind.FLAG:
+            raise wrong(item, f"{ref} is itself true or false: write {ref}, or not {ref}")
+
     # values
+
+    def value(self, item: Item, ref: Ref) -> Value:
+        return read_value(item, ref, self.faults)
 
     def all_values(self, items: tuple[Item, ...], ref: Ref) -> list[Value]:
         values: list[Value] = []
         for item in items:
             try:
                 values.append(self.value(item, ref))
-            except _Wrong:
-                continue
+            except Wrong as error:
+                if error.fault is not None:
+                    self.faults.append(error.fault)
         if len(values) < len(items):
-            raise _Wrong
+            raise Wrong
         return values
-
-    def value(self, item: Item, ref: Ref) -> Value:
-        """``item`` as the type of ``ref``."""
-        kind = ref.fact.kind
-        if kind in (Kind.TEXT, Kind.CODES):
-            return self.text(item, ref)
-        if kind is Kind.DATE:
-            return self.date(item, ref)
-        try:
-            if kind in _ELAPSED and item.number is not None:
-                if item.kind == "quantity":
-                    return units.duration(item.number, item.text)
-                if item.kind == "number":
-                    if item.number == 0:
-                        return units.duration(Decimal(0), "s")
-                    raise self.wrong(
-                        item, f"{item.text} of what? write a unit, as in {item.text}d or {item.text} min"
-                    )
-            if kind is Kind.SIZE and item.number is not None:
-                if item.kind == "quantity":
-                    return units.size(item.number, item.text)
-                if item.kind == "number":
-                    if item.number == 0:
-                        return 0
-                    raise self.wrong(
-                        item, f"{item.text} of what? write a unit, as in {item.text} MB or {item.text} GiB"
-                    )
-        except units.UnitError as error:
-            raise self.wrong(item, str(error)) from None
-        if kind is Kind.COUNT and item.kind == "number" and item.number is not None:
-            return self.count(item, item.number, ref)
-        if kind is Kind.FRACTION and item.kind == "percent" and item.number is not None:
-            if item.number > 100:
-                raise self.wrong(item, f"{item.number}% is more than the whole pool: write at most 100%")
-            return float(item.number / 100)
-        raise self.mismatch(item, ref)
-
-    def mismatch(self, item: Item, ref: Ref) -> _Wrong:
-        kind = ref.fact.kind
-        extra = ""
-        if kind in _ELAPSED and item.kind == "date":
-            extra = "; for dates write study_date"
-        if kind is Kind.FRACTION and item.kind == "number" and item.number is not None:
-            extra = f"; did you mean {_percentage(item.number)}?"
-        return self.wrong(item, f"{ref} is {_a(kind)}: expected {_EXAMPLES[kind]}{extra}")
-
-    def count(self, item: Item, number: Decimal, ref: Ref) -> int:
-        if number != int(number):
-            raise self.wrong(item, f"{ref} is a whole number: write {int(number)} or {int(number) + 1}")
-        if number > units.LARGEST:
-            raise self.wrong(item, f"{number} is too large: write at most {units.LARGEST}")
-        return int(number)
-
-    def date(self, item: Item, ref: Ref) -> str:
-        if item.kind != "date":
-            if item.kind == "quantity":
-                raise self.wrong(
-                    item,
-                    f"{ref} is a date: expected a date such as 2024-01-31; for lengths of time write age",
-                )
-            raise self.mismatch(item, ref)
-        try:
-            return date.fromisoformat(item.text).strftime("%Y%m%d").rjust(8, "0")
-        except ValueError:
-            raise self.wrong(
-                item, f"{item.text} is not in the calendar: expected year-month-day, as in 2024-01-31"
-            ) from None
-
-    def text(self, item: Item, ref: Ref) -> str:
-        if item.kind not in ("string", "name"):
-            written = item.text if item.kind != "quantity" else f"{item.number}{item.text}"
-            raise self.wrong(item, f"{ref} is {_a(ref.fact.kind)}: write the value in quotes: '{written}'")
-        if item.kind == "string" and re.search(r"(?<!\\)\*", item.text):
-            advice = (
-                "write the codes one by one: in (CT, MR)"
-                if ref.fact.kind is Kind.CODES
-                else f"write {ref} like '{item.text}'"
-            )
-            raise self.wrong(
-                item, rf"* is a wildcard only after like: {advice}, or \* for the character itself"
-            )
-        text = re.sub(r"\\(.)", r"\1", item.text)
-        if not text.strip():
-            raise self.wrong(item, f"{ref} that is empty is not known: write {ref} is null")
-        if ref.fact.kind is Kind.CODES:
-            self.code(item, text)
-        return text
-
-    def code(self, item: Item, text: str) -> None:
-        if "\\" in text:
-            raise self.wrong(
-                item, f"a code holds no backslash: write {text.split(chr(92), maxsplit=1)[0] or 'CT'}"
-            )
-        if text not in MODALITIES:
-            close = {"MRI": "MR", "CAT": "CT", "XR": "DX", "PET": "PT", "USG": "US"}.get(text.upper())
-            hint = f" Did you mean '{close}'?" if close else did_you_mean(text, MODALITIES)
-            hint = hint if "Did" in hint else ""
-            self.fault(
-                item.start, item.end, f"'{text}' is not a modality that DICOM defines.{hint}", warning=True
-            )
-
-
-def _percentage(number: Decimal) -> str:
-    """What was probably meant: 0.85 and 85 are both 85%."""
-    return f"{(number * 100 if number <= 1 else number).normalize():f}%"
-
-
-def _a(kind: Kind) -> str:
-    name = {Kind.ELAPSED: "length of time", Kind.DAYS: "length of time"}.get(kind, kind.value)
-    return name if kind is Kind.TEXT else f"a {name}"
-
-
-def _or_like(kind: Kind) -> str:
-    return ", or like for text with wildcards" if kind is Kind.TEXT else ""

@@ -20,8 +20,8 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.elements import SQLColumnExpression
 from sqlalchemy.sql.functions import FunctionElement
 
-from policies.dates import age_ranges
-from policies.evaluate import Circumstances
+from policies.dates import day_ranges
+from policies.evaluate import DAY_KINDS, Circumstances
 from policies.expr import (
     Among,
     And,
@@ -29,9 +29,11 @@ from policies.expr import (
     Compare,
     Constant,
     Expression,
+    Holds,
     IsNull,
     Leaf,
     Like,
+    Named,
     Node,
     Not,
     Op,
@@ -40,11 +42,12 @@ from policies.expr import (
     Ref,
     Wild,
 )
-from policies.facts import EARLIEST_DATE, Fact, Kind
+from policies.facts import EARLIEST_DATE, Argument, Fact, Kind
 from policies.policy import Order, Policy, PolicySet
 
-ColumnFactory = SQLColumnExpression[Any] | Callable[[str], SQLColumnExpression[Any]]
-"""A column, or for ``copies`` a function from a pool's name to one."""
+ColumnFactory = SQLColumnExpression[Any] | Callable[..., SQLColumnExpression[Any]]
+"""A column, or a function that makes one: :class:`policies.facts.Argument` and
+:attr:`policies.facts.Kind.TEXTS` say from what."""
 
 Condition = ColumnElement[bool]
 
@@ -87,8 +90,8 @@ def compile_expression(
 ) -> Condition:
     """The condition that is true for exactly the rows for which ``evaluate`` says True.
 
-    :param columns: by source (:data:`policies.facts.STUDY_SOURCES`); what each must hold is said at
-        :class:`policies.facts.Kind`. ``copies`` is a function of the pool's name, never null.
+    :param columns: by source; what each must hold is said at :class:`policies.facts.Kind` and
+        :class:`policies.facts.Argument`.
     :param now: aware; ages count days up to its own date.
     :param fills: fraction of each pool in use, 0 to 1.
     :raises LookupError: ``columns`` lacks a source that the expression uses.
@@ -121,7 +124,7 @@ def compile_order(
     for term in order:
         column = _column(columns, term.fact)
         kind = term.fact.kind
-        if kind in (Kind.DAYS, Kind.DATE):
+        if kind in (*DAY_KINDS, Kind.DATE):
             terms.append(case((column >= EARLIEST_DATE, 0), else_=1))
         # An elapsed time grows as its start goes back.
         descending = term.descending is not (kind in (Kind.ELAPSED, Kind.DAYS))
@@ -133,7 +136,7 @@ def _column(columns: Mapping[str, ColumnFactory], fact: Fact) -> SQLColumnExpres
     column = columns.get(fact.source)
     if column is None:
         raise LookupError(f"no column for {fact.source!r}, which the fact {fact.name} needs")
-    return column  # type: ignore[return-value]  # facts without a pool are columns
+    return column  # type: ignore[return-value]  # facts without an argument are columns
 
 
 class _Compiler:
@@ -144,6 +147,8 @@ class _Compiler:
     def node(self, node: Node, *, negate: bool) -> Condition:
         if isinstance(node, Constant):
             return _constant(node.value is not negate)
+        if isinstance(node, Named):
+            return self.node(node.body.root, negate=negate)
         if isinstance(node, Not):
             return self.node(node.part, negate=not negate)
         if isinstance(node, (And, Or)):
@@ -158,12 +163,16 @@ class _Compiler:
         if kind is Kind.FRACTION:
             return self.fraction(leaf, negate)
         column = self.column(leaf.ref)
+        if kind is Kind.TEXTS:
+            return _texts(leaf, column, negate)
         if isinstance(leaf, IsNull):
             return _known(column, kind) if negate else _unknown(column, kind)
+        if isinstance(leaf, Holds):
+            return not_(column) if negate else column  # type: ignore[no-any-return]
         if kind is Kind.CODES:
             return _codes(leaf, column, negate)
-        if kind is Kind.DAYS and isinstance(leaf, (Compare, Between)):
-            ranges = age_ranges(leaf, negate, self.at.now)
+        if kind in DAY_KINDS and isinstance(leaf, (Compare, Between)):
+            ranges = day_ranges(leaf, negate, self.at.now)
             return or_(*(_in_range(column, dates.first, dates.last) for dates in ranges))
         if kind is Kind.ELAPSED and isinstance(leaf, (Compare, Between)):
             return self.elapsed(leaf, column, negate)
@@ -174,12 +183,20 @@ class _Compiler:
         return and_(test, _known(column, kind))
 
     def column(self, ref: Ref) -> Any:
-        if not ref.fact.of_pool:
-            return _column(self.columns, ref.fact)
-        factory = self.columns.get(ref.fact.source)
-        if factory is None:
-            raise LookupError(f"no column for {ref.fact.source!r}, which the fact {ref.fact.name} needs")
-        return factory(ref.pool)  # type: ignore[operator]  # facts of a pool are functions of its name
+        """A column, or of a set of texts the function that tests them."""
+        factory: Any = _column(self.columns, ref.fact)
+        match ref.fact.argument:
+            case Argument.POOL:
+                return factory(*ref.names)
+            case Argument.ONE_POOL:
+                return factory(ref.pool)
+            case Argument.SITES:
+                return factory(ref.site_by_pool)
+            case Argument.WINDOW:
+                assert ref.window is not None
+                return factory(self.at.now - ref.window)
+            case _:
+                return factory
 
     def fraction(self, leaf: Leaf, negate: bool) -> Condition:
         fill = self.at.fills.get(leaf.ref.pool)
@@ -238,6 +255,30 @@ def _codes(leaf: Leaf, column: Any, negate: bool) -> Condition:
     return and_(*(not_(have) for have in having), _known(column, Kind.CODES))
 
 
+def _texts(leaf: Leaf, having: Callable[[Callable[[Any], Condition]], Condition], negate: bool) -> Condition:
+    """A test of a set of texts; ``having`` is the condition that one of them meets a test."""
+    any_at_all = having(lambda column: column != "")
+    if isinstance(leaf, IsNull):
+        return any_at_all if negate else not_(any_at_all)
+    positive = not (isinstance(leaf, Compare) and leaf.op is Op.NE)
+    if isinstance(leaf, Compare):
+        values = [leaf.value]
+    elif isinstance(leaf, Among):
+        values = list(leaf.values)
+    elif isinstance(leaf, Like):
+        pattern = leaf.pattern
+        values = []
+    else:
+        raise TypeError(f"{leaf.ref} is a set of texts and cannot be tested with {type(leaf).__name__}")
+    if values:
+        found = having(lambda column: column.in_(values) if len(values) > 1 else column == values[0])
+    else:
+        found = having(lambda column: and_(column != "", matches(column, pattern)))
+    if positive is not negate:
+        return found
+    return not_(found) if leaf.ref.fact.empty_is_known else and_(not_(found), any_at_all)
+
+
 def _in_range(column: Any, first: str | None, last: str | None) -> Condition:
     """Dates before the earliest, the empty one among them, are in no range."""
     first = max(first or EARLIEST_DATE, EARLIEST_DATE)
@@ -246,8 +287,10 @@ def _in_range(column: Any, first: str | None, last: str | None) -> Condition:
 
 
 def _known(column: Any, kind: Kind) -> Condition:
-    if kind in (Kind.DAYS, Kind.DATE):
+    if kind in (*DAY_KINDS, Kind.DATE):
         return column >= EARLIEST_DATE  # type: ignore[no-any-return]
+    if kind is Kind.ELAPSED:
+        return column.is_not(None)  # type: ignore[no-any-return]
     if kind is Kind.CODES:
         return column.not_in(_NO_CODES)  # type: ignore[no-any-return]
     known: Condition = column != ""
@@ -255,7 +298,9 @@ def _known(column: Any, kind: Kind) -> Condition:
 
 
 def _unknown(column: Any, kind: Kind) -> Condition:
-    if kind in (Kind.DAYS, Kind.DATE):
+    if kind is Kind.ELAPSED:
+        return column.is_(None)  # type: ignore[no-any-return]
+    if kind in (*DAY_KINDS, Kind.DATE):
         return or_(column.is_(None), column < EARLIEST_DATE)
     if kind is Kind.CODES:
         return or_(column.is_(None), column.in_(_NO_CODES))

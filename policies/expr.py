@@ -13,6 +13,8 @@ from datetime import timedelta
 from functools import lru_cache
 
 from policies.facts import Fact
+from policies.pools import PoolInfo
+from policies.units import say_duration
 
 Value = str | int | float | timedelta
 """Text, ``YYYYMMDD`` or a code; a count or bytes; a fraction; a duration."""
@@ -42,13 +44,32 @@ _MIRRORED = {Op.EQ: Op.EQ, Op.NE: Op.NE, Op.LT: Op.GT, Op.GT: Op.LT, Op.LE: Op.G
 
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """A fact, with its pool where it has one."""
+    """A fact, with what stands in its parentheses."""
 
     fact: Fact
     pool: str = ""
+    """The pool, kind, tier or site as written."""
+    pools: tuple[PoolInfo, ...] = ()
+    """Those that it stands for; of a fact about sites, all of them."""
+    window: timedelta | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(pool.name for pool in self.pools) or (self.pool,)
+
+    @property
+    def site_by_pool(self) -> dict[str, str]:
+        return {pool.name: pool.site for pool in self.pools}
 
     def __str__(self) -> str:
-        return f"{self.fact.name}({self.pool})" if self.pool else self.fact.name
+        if self.window is not None:
+            return f"{self.fact.name}({say_duration(self.window).replace(' ', '')})"
+        if not self.pool:
+            return self.fact.name
+        return f"{self.fact.name}({self.pool if re.fullmatch(_NAME, self.pool) else repr(self.pool)})"
+
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +107,7 @@ class Leaf(Node):
 
 @dataclass(frozen=True, slots=True)
 class Compare(Leaf):
-    """Of a set of codes only = and != are asked: it has the code, it has it not."""
+    """Of a set only = and != are asked: it has the value, it has it not."""
 
     op: Op
     value: Value
@@ -102,7 +123,7 @@ class Between(Leaf):
 
 @dataclass(frozen=True, slots=True)
 class Among(Leaf):
-    """One of the values; of a set of codes: it has at least one of them."""
+    """One of the values; of a set: it has at least one of them."""
 
     values: tuple[Value, ...]
 
@@ -115,6 +136,19 @@ class Like(Leaf):
 @dataclass(frozen=True, slots=True)
 class IsNull(Leaf):
     pass
+
+
+@dataclass(frozen=True, slots=True)
+class Holds(Leaf):
+    """A fact that is itself true or false."""
+
+
+@dataclass(frozen=True, slots=True)
+class Named(Node):
+    """A class: an expression of its own, by its name."""
+
+    name: str
+    body: Expression
 
 
 class Wild(enum.Enum):
@@ -184,6 +218,8 @@ class Expression:
 def leaves(node: Node) -> Iterator[Leaf]:
     if isinstance(node, Leaf):
         yield node
+    elif isinstance(node, Named):
+        yield from leaves(node.body.root)
     elif isinstance(node, Not):
         yield from leaves(node.part)
     elif isinstance(node, (And, Or)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from policies.expr import And, Between, Compare, Constant, Leaf, Node, Op
+from policies.expr import And, Between, Compare, Constant, Leaf, Named, Node, Op
 from policies.facts import Kind
 from policies.policy import Action, Policy, Rule
 from policies.yamlsource import Source
@@ -80,7 +80,9 @@ def _never(policy: Policy) -> Iterator[tuple[Rule, str]]:
 
 def _conjuncts(node: Node) -> Iterator[Node]:
     """The tests that must all hold, as far as they are plain to see."""
-    if isinstance(node, And):
+    if isinstance(node, Named):
+        yield from _conjuncts(node.body.root)
+    elif isinstance(node, And):
         for part in node.parts:
             yield from _conjuncts(part)
     else:
@@ -94,7 +96,7 @@ def _conflict(nodes: Sequence[Node]) -> str:
     for node in nodes:
         if isinstance(node, Constant) and not node.value:
             return "its condition is never true"
-        if not isinstance(node, Leaf) or node.ref.fact.kind is Kind.CODES:
+        if not isinstance(node, Leaf) or node.ref.fact.kind in (Kind.CODES, Kind.TEXTS):
             continue
         name = str(node.ref)
         for op, value in _bounds(node):

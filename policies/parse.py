@@ -123,16 +123,15 @@ def _item(tree: Tree[Token]) -> Item:
     tokens = [child for child in tree.children if isinstance(child, Token)]
     start, end = tree.meta.start_pos, tree.meta.end_pos
     first = str(tokens[0])
+    if kind == "call":
+        inner = next(child for child in tree.children if isinstance(child, Tree))
+        return Item(kind, start, end, first, None, _item(inner))
     if kind in ("number", "percent"):
         return Item(kind, start, end, first, Decimal(first))
     if kind == "quantity":
         return Item(kind, start, end, str(tokens[1]), Decimal(first))
     if kind == "string":
         return Item(kind, start, end, first[1:-1])
-    if kind == "call":
-        inner = tokens[1]
-        argument = Item("name", inner.start_pos or 0, inner.end_pos or 0, str(inner))
-        return Item(kind, start, end, first, None, argument)
     return Item(kind, start, end, first)
 
 
@@ -226,13 +225,13 @@ def _explain_token(text: str, token: Token, expected: set[str]) -> Fault:
         return Fault(at, end, f"in needs a set in parentheses: write in ({word})")
     if "_NULL" in expected:
         return Fault(at, end, f"after is only null or not null may stand: write = {word} to compare")
+    if token.type in ("NAME", "NUMBER", "STRING", "DATE") and "COMPARISON" in expected:
+        advice = "write a comparison (=, !=, <, <=, >, >=, in, between, like, is null)"
+        return Fault(at, end, f"unexpected {word!r}: {advice} before it, as in idle > 30d")
     if token.type in ("NAME", "NUMBER", "STRING", "DATE") and expected & _ENDS:
         return Fault(
             at, end, f"two conditions need and or or between them; text with spaces needs quotes: {word!r}"
         )
-    if token.type in ("NAME", "NUMBER", "STRING", "DATE") and "COMPARISON" in expected:
-        advice = "write a comparison (=, !=, <, <=, >, >=, in, between, like, is null)"
-        return Fault(at, end, f"unexpected {word!r}: {advice} before it, as in idle > 30d")
     if token.type == "RPAR":
         empty = before.endswith("(")
         return Fault(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from datetime import time as time_of_day
 
-from policies.evaluate import Circumstances, say_value, truth
-from policies.expr import And, Between, Compare, Expression, Leaf, Node, Not, Or, leaves
-from policies.facts import Kind, StudyFacts
+from policies.evaluate import DAY_KINDS, Circumstances, say_value, source_value, truth
+from policies.expr import And, Between, Compare, Expression, Leaf, Named, Node, Not, Or, leaves
+from policies.facts import Argument, Kind, StudyFacts
 
 _INSTANT = timedelta(microseconds=1)
 
@@ -19,7 +19,8 @@ def deciding(expression: Expression, facts: StudyFacts, at: Circumstances) -> tu
     Of an ``and`` that holds, all its parts; of one that does not, those that fail. Of an ``or`` the
     reverse.
     """
-    return tuple(_say(leaf, expression, facts, at) for leaf in _deciders(expression.root, facts, at))
+    found = _deciders(expression.root, expression, facts, at)
+    return tuple(dict.fromkeys(_say(leaf, body, facts, at) for leaf, body in found))
 
 
 def reason(expression: Expression, facts: StudyFacts, at: Circumstances) -> str:
@@ -27,16 +28,21 @@ def reason(expression: Expression, facts: StudyFacts, at: Circumstances) -> str:
     return "; ".join(deciding(expression, facts, at))
 
 
-def _deciders(node: Node, facts: StudyFacts, at: Circumstances) -> Iterator[Node]:
+def _deciders(
+    node: Node, body: Expression, facts: StudyFacts, at: Circumstances
+) -> Iterator[tuple[Node, Expression]]:
+    """Each with the expression in whose text it stands, which is its class's if it is in one."""
     if isinstance(node, Not):
-        yield from _deciders(node.part, facts, at)
+        yield from _deciders(node.part, body, facts, at)
+    elif isinstance(node, Named):
+        yield from _deciders(node.body.root, node.body, facts, at)
     elif isinstance(node, (And, Or)):
         value = truth(node, facts, at)
         for part in node.parts:
             if truth(part, facts, at) is value:
-                yield from _deciders(part, facts, at)
+                yield from _deciders(part, body, facts, at)
     else:
-        yield node
+        yield node, body
 
 
 def _say(node: Node, expression: Expression, facts: StudyFacts, at: Circumstances) -> str:
@@ -69,21 +75,32 @@ def next_change(
 
 def _turns(leaf: Leaf, facts: StudyFacts, at: Circumstances) -> Iterator[datetime]:
     """When the truth of one test may turn."""
-    lengths = _lengths(leaf)
-    raw = facts.values.get(leaf.ref.fact.source)
+    ref = leaf.ref
     try:
-        if leaf.ref.fact.kind is Kind.ELAPSED and isinstance(raw, datetime):
-            for length in lengths:
-                yield (raw + length).astimezone(at.now.tzinfo)
-                yield (raw + length + _INSTANT).astimezone(at.now.tzinfo)
-        elif leaf.ref.fact.kind is Kind.DAYS and isinstance(raw, str) and raw:
-            day = datetime.strptime(raw, "%Y%m%d").date()
-            for length in lengths:
-                whole = timedelta(days=length // timedelta(days=1))
-                for turn in (day + whole, day + whole + timedelta(days=1)):
-                    yield datetime.combine(turn, time_of_day(), at.now.tzinfo)
+        if ref.fact.argument is Argument.WINDOW and ref.window is not None:
+            for moment in facts.accesses:  # it counts up to the instant at which it leaves the window
+                yield (moment + ref.window + _INSTANT).astimezone(at.now.tzinfo)
+        elif ref.fact.kind is Kind.ELAPSED:
+            since = source_value(ref, facts)
+            if isinstance(since, datetime):
+                for length in _lengths(leaf):
+                    yield (since + length).astimezone(at.now.tzinfo)
+                    yield (since + length + _INSTANT).astimezone(at.now.tzinfo)
+        elif ref.fact.kind in DAY_KINDS:
+            raw = source_value(ref, facts)
+            if isinstance(raw, str) and raw:
+                yield from _midnights(datetime.strptime(raw, "%Y%m%d").date(), leaf, at)
     except (ValueError, OverflowError):
         return  # a date that is in no calendar, or past the end of it: time does not turn the test
+
+
+def _midnights(day: date, leaf: Leaf, at: Circumstances) -> Iterator[datetime]:
+    """Days turn at midnight of now's own time zone."""
+    sign = -1 if leaf.ref.fact.kind is Kind.LEFT else 1
+    for length in _lengths(leaf):
+        whole = timedelta(days=length // timedelta(days=1))
+        for turn in (-1, 0, 1):
+            yield datetime.combine(day + sign * whole + timedelta(days=turn), time_of_day(), at.now.tzinfo)
 
 
 def _lengths(leaf: Leaf) -> list[timedelta]:

@@ -17,7 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from policies import Action, PolicySet, load_folder, load_texts, units
 from policies.check import check_expression
 from policies.compile import compile_expression
-from policies.dates import age_ranges
+from policies.dates import day_ranges
 from policies.expr import Compare, Op, Pattern, Ref
 from policies.facts import FACTS
 from policies.policy import Rule
@@ -152,7 +152,7 @@ def test_an_age_counts_whole_days_as_plain_arithmetic_does(
     length = timedelta(days=days) + extra
     leaf = Compare(0, 0, Ref(FACTS["age"]), op, length)
     now = datetime(today.year, today.month, today.day, 23, 59, tzinfo=UTC)
-    (found,) = age_ranges(leaf, negate=False, now=now)
+    (found,) = day_ranges(leaf, negate=False, now=now)
     age = today - day
     truth = {Op.LT: age < length, Op.LE: age <= length, Op.GT: age > length, Op.GE: age >= length}[op]
     assert (day.strftime("%Y%m%d") in found) is truth
