@@ -7,13 +7,14 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from policies import schedule as schedules
+from policies.classes import ClassTable
 from policies.errors import PolicyError, PolicyErrors
 from policies.lint import lint
 from policies.policy import Policy, PolicySet
 from policies.pools import PoolInfo, PoolTable
-from policies.read import Reader
+from policies.read import Reader, is_classes
 from policies.schedule import Schedule
-from policies.yamlsource import Source
+from policies.yamlsource import MappingNode, Source
 
 
 def load_folder(
@@ -76,14 +77,20 @@ def _load(
     warnings: list[PolicyError],
     where: str,
 ) -> PolicySet:
+    table = PoolTable(pools)
     policies: list[Policy] = []
     findings = [*errors, *warnings]
-    sources: dict[str, Source] = {}
-    for file in sorted(texts):
-        source = sources[file] = Source(file, texts[file])
-        reader = Reader(source, pools, default_schedule)
-        read = [reader.policy(node) for node in source.documents()]
-        policies += [policy for policy in read if policy is not None]
+    sources = {file: Source(file, texts[file]) for file in sorted(texts)}
+    documents = [(source, node) for source in sources.values() for node in source.documents()]
+    shared = ClassTable(table)
+    for source, node in documents:  # first all classes, so that they may stand in any file
+        if isinstance(node, MappingNode) and is_classes(node):
+            shared.add(source, node.value[0][1])
+    for source, node in documents:
+        if not is_classes(node):
+            policy = Reader(source, table, shared, default_schedule).policy(node)
+            policies += [policy] if policy is not None else []
+    shared.finish()
     _refuse_equals(policies, sources)
     if not any(source.failed for source in sources.values()) and not errors:
         lint(policies, sources)
@@ -96,9 +103,7 @@ def _load(
     if wrong:
         raise PolicyErrors(wrong)
     policies.sort(key=lambda policy: policy.priority)
-    return PolicySet(
-        tuple(policies), digest(texts), tuple(findings), dict(texts), tuple(PoolTable(pools).values())
-    )
+    return PolicySet(tuple(policies), digest(texts), tuple(findings), dict(texts), tuple(table.values()))
 
 
 def digest(texts: Mapping[str, str]) -> bytes:

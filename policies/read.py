@@ -4,118 +4,163 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection
-from decimal import Decimal
+from datetime import timedelta
 
 from policies import units
-from policies.check import check_expression
+from policies.classes import ClassTable, named_in
 from policies.errors import did_you_mean
 from policies.expr import ALWAYS, Expression
-from policies.facts import FACTS
-from policies.policy import Action, By, Goal, Group, Limits, Order, Policy, Rule
-from policies.pools import PoolInfo, PoolTable
-from policies.schedule import Schedule, ScheduleError, read_cron, read_interval, read_schedule
-from policies.yamlsource import Entry, MappingNode, Node, ScalarNode, Source
+from policies.fields import Fields
+from policies.policy import By, Colocate, Goal, Limits, Policy, Rule
+from policies.pools import Group, PoolTable
+from policies.readrule import SHELVED, RuleReader
+from policies.readschedule import ScheduleReader
+from policies.schedule import Schedule
+from policies.yamlsource import Entry, MappingNode, Node, Source
 
-_POLICY = ("policy", "priority", "scope", "copies", "rules", "schedule", "limits")
-_RULE = ("name", "copy to", "release from", "when", "start above", "stop below", "order by")
-_LIMITS = ("studies per run", "bytes per run")
-_NAME = re.compile(r"[^\s].{0,99}")
+POLICY_KEYS = (
+    "policy",
+    "priority",
+    "scope",
+    "classes",
+    "copies",
+    "rules",
+    "schedule",
+    "limits",
+    "colocate",
+)
+LIMITS_KEYS = ("studies per run", "bytes per run", "bandwidth", "drives", "suspend after errors")
 COPIES_MAX = 9
+CLASSES = "classes"
 
 
-class Reader:
-    """Reads documents of one source. What is wrong is noted there; None stands for what is not usable."""
+def is_classes(node: Node) -> bool:
+    """Whether a document is one of shared classes and not a policy."""
+    return isinstance(node, MappingNode) and [key.value for key, _ in node.value] == [CLASSES]
 
-    def __init__(self, source: Source, pools: Collection[PoolInfo | str], default: Schedule) -> None:
-        self.source = source
-        self.pools = self.table = PoolTable(pools)
+
+class Reader(Fields):
+    """Reads policies of one source."""
+
+    def __init__(self, source: Source, pools: PoolTable, shared: ClassTable, default: Schedule) -> None:
+        super().__init__(source, pools, shared)
+        self.shared = shared
         self.default = default
 
     def policy(self, node: Node) -> Policy | None:
         """The policy of one document, or None if anything in it is wrong."""
-        source = self.source
-        before = len(source.findings)
-        entries = source.entries(node, "a policy", _POLICY)
+        source, before = self.source, self.errors()
+        entries = source.entries(node, "a policy", POLICY_KEYS)
         if not isinstance(node, MappingNode):
             return None
+        own = ClassTable(self.pools, self.shared)
+        if CLASSES in entries:
+            own.add(source, entries[CLASSES].value)
+        self.classes = own
         name = self.name(entries.get("policy"), node, "policy", "policy: default")
         priority = self.priority(entries.get("priority"), node)
         scope = self.expression(entries["scope"].value, "scope", scope=True) if "scope" in entries else ALWAYS
-        goals = self.goals(entries["copies"].value) if "copies" in entries else ()
+        copies = self.goals(entries["copies"].value) if "copies" in entries else ()
         rules = self.rules(entries.get("rules"), node)
-        schedule = self.schedule(entries["schedule"].value) if "schedule" in entries else self.default
+        schedule: Schedule | None = self.default
+        if "schedule" in entries:
+            schedule = ScheduleReader(source, self.default).schedule(entries["schedule"].value)
         limits = self.limits(entries["limits"].value) if "limits" in entries else Limits()
-        wrong = any(not finding.warning for finding in source.findings[before:])
-        if wrong or scope is None or priority is None or schedule is None or limits is None:
+        colocate = self.colocate(entries["colocate"].value) if "colocate" in entries else ()
+        own.finish()
+        if self.errors() > before or scope is None or priority is None or schedule is None:
             return None
         text = source.text[node.start_mark.index : node.end_mark.index]
-        digest = hashlib.sha256(text.encode()).digest()
         line = source.line_of(entries["policy"].key)
-        return Policy(name, priority, scope, goals, rules, schedule, limits, digest, source.file, line)
-
-    def name(self, entry: Entry | None, parent: Node, key: str, example: str) -> str:
-        if entry is None:
-            first = parent.value[0][0] if parent.value else parent
-            self.source.on(first, f"there is no '{key}' here: add a line such as {example}")
-            return ""
-        node = self.source.scalar(entry.value, f"'{key}'", example)
-        if node is None:
-            return ""
-        if not _NAME.fullmatch(str(node.value)):
-            self.source.on(node, f"'{key}' must be one line of at most 100 characters: shorten it")
-        return str(node.value)
+        return Policy(
+            name,
+            priority,
+            scope,
+            copies,
+            rules,
+            schedule,
+            limits,
+            _digest(text, scope, rules),
+            source.file,
+            line,
+            colocate,
+        )
 
     def priority(self, entry: Entry | None, parent: Node) -> int | None:
         if entry is None:
-            first = parent.value[0][0] if parent.value else parent
             self.source.on(
-                first, "the policy has no priority: add a line such as priority: 100 (lower goes first)"
+                self.first(parent),
+                "the policy has no priority: add a line such as priority: 100 (lower goes first)",
             )
             return None
         return self.integer(entry.value, "priority", 0, 1_000_000, "priority: 100")
 
-    def integer(self, node: Node, what: str, low: int, high: int, example: str) -> int | None:
-        scalar = self.source.scalar(node, what, example)
-        if scalar is None:
-            return None
-        text = str(scalar.value)
-        if not re.fullmatch(r"-?[0-9]{1,18}", text) or not low <= int(text) <= high:
-            self.source.on(scalar, f"{what} must be a whole number from {low} to {high}, as in {example}")
-            return None
-        return int(text)
-
-    def expression(self, node: Node, what: str, *, scope: bool = False) -> Expression | None:
-        scalar = self.source.scalar(node, f"'{what}'", "idle > 30d" if not scope else "modality in (CT, MR)")
-        if scalar is None:
-            return None
-        checked = check_expression(str(scalar.value), self.pools, scope=scope)
-        for fault in checked.faults:
-            self.source.inside(scalar, fault.start, fault.end, fault.message, warning=fault.warning)
-        return checked.expression
-
-    def pool(self, node: ScalarNode) -> str:
-        name = str(node.value)
-        if name not in self.pools:
-            self.source.on(node, f"there is no pool '{name}'.{did_you_mean(name, self.pools)}")
-        return name
+    # copy goals
 
     def goals(self, node: Node) -> tuple[Goal, ...]:
-        goals: list[Goal] = []
-        for entry in self.source.entries(node, "copies", ()).values():
-            pool = self.pool(entry.key)
-            count = self.integer(entry.value, f"the copies in {pool}", 1, COPIES_MAX, f"{pool}: 1")
-            if count is not None and pool in self.pools:
-                goals.append(Goal(Group(pool, By.POOL, (self.table[pool],)), count))
-        return tuple(goals)
+        entries = self.source.entries(node, "copies", ())
+        if isinstance(node, MappingNode) and not node.value:
+            self.source.on(node, "copies is empty: write for example copies: {tape: 1}, or leave it out")
+        goals = [self.goal(entry) for entry in entries.values()]
+        return tuple(goal for goal in goals if goal is not None)
 
-    # rules
+    def goal(self, entry: Entry) -> Goal | None:
+        name = entry.name
+        group = self.pools.sites if name == By.SITES and name not in self.pools else self.pools.group(name)
+        if group is None:
+            words = [*self.pools.words, By.SITES.value]
+            self.source.on(entry.key, f"there is no pool '{name}'.{did_you_mean(name, words)}")
+        scalar = self.source.scalar(entry.value, f"the copies in {name}", f"{name}: 1")
+        if scalar is None:
+            return None
+        match = re.fullmatch(r"(-?[0-9]{1,18})(?:\s+within\s+(.*))?", str(scalar.value).strip(), re.DOTALL)
+        if match is None or not 1 <= int(match.group(1)) <= COPIES_MAX:
+            self.source.on(
+                scalar,
+                f"the copies in {name} must be a whole number from 1 to {COPIES_MAX}, as in {name}: 1 or "
+                f"{name}: 1 within 24h",
+            )
+            return None
+        within: timedelta | None = None
+        if match.group(2) is not None:
+            try:
+                within = units.read_duration(match.group(2))
+            except units.UnitError as error:
+                self.source.inside(scalar, *match.span(2), str(error))
+                return None
+        if group is None or not self.reachable(entry, group, int(match.group(1))):
+            return None
+        return Goal(group, int(match.group(1)), within)
+
+    def reachable(self, entry: Entry, group: Group, count: int) -> bool:
+        """Refuse goals that the configured pools can never meet."""
+        if group.by is By.SITES:
+            sites = {pool.site for pool in group.pools}
+            if count > len(sites):
+                named = ", ".join(sorted(site or "(none named)" for site in sites))
+                self.source.on(
+                    entry.value,
+                    f"the pools stand at {len(sites)} different {'site' if len(sites) == 1 else 'sites'} "
+                    f"({named}): write at most {len(sites)}, or give the pools a site in the configuration",
+                )
+                return False
+        elif count > len(group.pools) and all(pool.kind not in SHELVED for pool in group.pools):
+            volumes = "is one volume" if len(group.pools) == 1 else f"are {len(group.pools)} volumes"
+            self.source.on(
+                entry.value,
+                f"{' and '.join(group.names)} {volumes}, and each holds one copy of a study: write "
+                f"{group.name}: {len(group.pools)}",
+            )
+            return False
+        return True
+
+    # the rest
 
     def rules(self, entry: Entry | None, parent: Node) -> tuple[Rule, ...]:
         if entry is None:
-            first = parent.value[0][0] if parent.value else parent
-            self.source.on(first, "the policy has no rules: add rules: with at least one rule")
+            self.source.on(self.first(parent), "the policy has no rules: add rules: with at least one rule")
             return ()
+        reader = RuleReader(self.source, self.pools, self.classes)
         rules: list[Rule] = []
         names: set[str] = set()
         nodes = list(self.source.items(entry.value, "rules"))
@@ -124,159 +169,38 @@ class Reader:
                 entry.value, "the policy has no rules: add at least one, beginning with '- name: '"
             )
         for node in nodes:
-            before = len(self.source.findings)
-            rule = self.rule(node, names)
-            wrong = any(not finding.warning for finding in self.source.findings[before:])
-            if rule is not None and not wrong:
+            rule = reader.rule(node, names)
+            if rule is not None:
                 rules.append(rule)
         return tuple(rules)
 
-    def rule(self, node: Node, names: set[str]) -> Rule | None:
-        source = self.source
-        entries = source.entries(node, "a rule", _RULE)
-        if not isinstance(node, MappingNode):
-            return None
-        name = self.name(entries.get("name"), node, "name", "name: free online")
-        if name and name in names:
-            source.on(entries["name"].value, f"two rules of this policy are named '{name}': rename one")
-        names.add(name)
-        action, pool = self.action(entries, node)
-        when = self.expression(entries["when"].value, "when") if "when" in entries else ALWAYS
-        start, stop = self.watermarks(entries, action)
-        order = self.order(entries["order by"].value) if "order by" in entries else ()
-        if action is Action.RELEASE and not {"when", "start above"} & entries.keys():
-            key = entries["release from"].key
-            source.on(key, "this would release every study: add a when, or start above and stop below")
-        if action is Action.RELEASE and not order and start is not None:
-            order = (Order(FACTS["idle"], descending=True),)
-        broken = start is not None and stop is not None and stop >= start
-        if when is None or action is None or (start is None) != (stop is None) or broken:
-            return None
-        return Rule(name, action, pool, when, start, stop, order, source.line_of(node))
+    def limits(self, node: Node) -> Limits:
+        entries = self.source.entries(node, "limits", LIMITS_KEYS)
 
-    def action(self, entries: dict[str, Entry], node: Node) -> tuple[Action | None, str]:
-        given = [key for key in ("copy to", "release from") if key in entries]
-        if len(given) != 1:
-            place = entries[given[1]].key if given else node.value[0][0] if node.value else node
-            many = "a rule does one thing: make two rules of copy to and release from"
-            none = "the rule does nothing: add copy to: POOL or release from: POOL"
-            self.source.on(place, many if given else none)
-            return None, ""
-        action = Action.COPY if given[0] == "copy to" else Action.RELEASE
-        scalar = self.source.scalar(
-            entries[given[0]].value, f"'{given[0]}'", f"{given[0]}: {_any(self.pools)}"
+        def number(key: str, most: int, example: int) -> int | None:
+            if key not in entries:
+                return None
+            return self.integer(entries[key].value, key, 1, most, f"{key}: {example}")
+
+        return Limits(
+            number("studies per run", 10**9, 1000),
+            self.size(entries["bytes per run"]) if "bytes per run" in entries else None,
+            self.rate(entries["bandwidth"]) if "bandwidth" in entries else None,
+            number("drives", 1000, 2),
+            number("suspend after errors", 10**6, 5),
         )
-        return (action, self.pool(scalar)) if scalar is not None else (None, "")
 
-    def watermarks(
-        self, entries: dict[str, Entry], action: Action | None
-    ) -> tuple[float | None, float | None]:
-        given = [entries[key] for key in ("start above", "stop below") if key in entries]
-        if not given:
-            return None, None
-        if action is Action.COPY:
-            self.source.on(
-                given[0].key, f"only a release has watermarks: remove '{given[0].name}' from this copy rule"
-            )
-            return None, None
-        if len(given) == 1:
-            other = "stop below: 70%" if given[0].name == "start above" else "start above: 85%"
-            self.source.on(
-                given[0].key, f"'{given[0].name}' needs its counterpart: add a line such as {other}"
-            )
-        start = self.percent(entries["start above"]) if "start above" in entries else None
-        stop = self.percent(entries["stop below"]) if "stop below" in entries else None
-        if start is not None and stop is not None and stop >= start:
-            self.source.on(
-                entries["stop below"].value,
-                "'stop below' must be less than 'start above': lower it, as in stop below: 70%",
-            )
-        return start, stop
-
-    def percent(self, entry: Entry) -> float | None:
-        scalar = self.source.scalar(entry.value, f"'{entry.name}'", f"{entry.name}: 85%")
-        if scalar is None:
-            return None
-        match = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]+)?)\s*%", str(scalar.value).strip())
-        if match is None or not 0 < Decimal(match.group(1)) <= 100:
-            self.source.on(
-                scalar, f"'{entry.name}' must be a percentage of the pool above 0% and up to 100%, as in 85%"
-            )
-            return None
-        return float(Decimal(match.group(1)) / 100)
-
-    def order(self, node: Node) -> tuple[Order, ...]:
-        scalar = self.source.scalar(node, "'order by'", "order by: idle desc")
-        if scalar is None:
-            return ()
-        terms: list[Order] = []
-        for match in re.finditer(r"[^,]+", str(scalar.value)):
-            word = re.fullmatch(r"\s*([\w()-]+)(?:\s+(asc|desc))?\s*", match.group(), re.IGNORECASE)
-            if word is None:
-                message = (
-                    "each term is a fact and asc or desc, separated by commas, as in idle desc, size desc"
-                )
-                self.source.inside(scalar, match.start(), match.end(), message)
-                continue
-            fact = FACTS.get(word.group(1).lower())
-            if fact is None or not fact.orderable:
-                known = [name for name, each in FACTS.items() if each.orderable]
-                message = f"'{word.group(1)}' cannot order studies.{did_you_mean(word.group(1), known)}"
-                self.source.inside(scalar, match.start(), match.end(), message)
-                continue
-            terms.append(Order(fact, (word.group(2) or "asc").lower() == "desc"))
-        return tuple(terms)
-
-    # the rest
-
-    def schedule(self, node: Node) -> Schedule | None:
-        try:
-            if isinstance(node, MappingNode):
-                entries = self.source.entries(node, "schedule", ("every", "cron"))
-                if len(entries) != 1:
-                    self.source.on(
-                        node, "a schedule is one of every and cron: write schedule: every 60 seconds"
-                    )
-                    return None
-                key, entry = next(iter(entries.items()))
-                scalar = self.source.scalar(entry.value, f"'{key}'", "cron: 0 2 * * *")
-                if scalar is None:
-                    return None
-                return (read_interval if key == "every" else read_cron)(str(scalar.value))
-            scalar = self.source.scalar(node, "'schedule'", "schedule: every 60 seconds")
-            return read_schedule(str(scalar.value)) if scalar is not None else None
-        except ScheduleError as error:
-            self.source.on(node, str(error))
-            return None
-
-    def limits(self, node: Node) -> Limits | None:
-        entries = self.source.entries(node, "limits", _LIMITS)
-        studies = size = None
-        if "studies per run" in entries:
-            studies = self.integer(
-                entries["studies per run"].value, "studies per run", 1, 10**9, "studies per run: 1000"
-            )
-        if "bytes per run" in entries:
-            size = self.size(entries["bytes per run"].value)
-        return Limits(studies, size)
-
-    def size(self, node: Node) -> int | None:
-        scalar = self.source.scalar(node, "'bytes per run'", "bytes per run: 2 TB")
-        if scalar is None:
-            return None
-        match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]+)?)\s*([A-Za-z]+)", str(scalar.value).strip())
-        try:
-            value = units.size(Decimal(match.group(1)), match.group(2)) if match else 0
-        except units.UnitError as error:
-            self.source.on(scalar, str(error))
-            return None
-        if value < 1:
-            self.source.on(
-                scalar, "'bytes per run' must be a size above 0 with its unit, as in 2 TB or 500 GiB"
-            )
-            return None
-        return value
+    def colocate(self, node: Node) -> tuple[Colocate, ...]:
+        words = self.words(node, "colocate", [each.value for each in Colocate], "colocate: patient, month")
+        return tuple(Colocate(word) for word in words or ())
 
 
-def _any(pools: Collection[str]) -> str:
-    return min(pools, default="POOL")
+def _digest(text: str, scope: Expression, rules: tuple[Rule, ...]) -> bytes:
+    """SHA-256 of the document, and of the classes that stand elsewhere and that it uses."""
+    expressions = [
+        scope,
+        *(rule.when for rule in rules),
+        *(rule.priors.when for rule in rules if rule.priors),
+    ]
+    classes = sorted({pair for expression in expressions for pair in named_in(expression)})
+    return hashlib.sha256("\0".join([text, *(part for pair in classes for part in pair)]).encode()).digest()

@@ -5,6 +5,7 @@ Durations are calendar-free: a week is 7 days, a month 30 days, a year 365 days.
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from decimal import Decimal
 
@@ -81,6 +82,46 @@ def size(number: Decimal, unit: str) -> int:
     if value > LARGEST:
         raise UnitError(f"{number} {unit} is more than any archive holds: write at most 9000 PB.")
     return value
+
+
+def read_duration(text: str) -> timedelta:
+    """``24h``, ``1.5 days``. :raises UnitError: not a number and a unit of time above 0."""
+    match = re.fullmatch(r"\s*([0-9]{1,15}(?:\.[0-9]+)?)\s*([A-Za-z]+)\s*", text)
+    if match is None:
+        raise UnitError(f"{text.strip()!r} is not a length of time: write a number and a unit, as in 24h")
+    found = duration(Decimal(match.group(1)), match.group(2))
+    if not found:
+        raise UnitError(f"{text.strip()!r} is no time at all: write a time above 0, as in 24h")
+    return found
+
+
+_PER = {"s": 1, "sec": 1, "second": 1, "min": 60, "minute": 60, "h": 3600, "hour": 3600}
+
+
+def rate(number: Decimal, unit: str) -> int:
+    """``number`` of ``unit`` (``MB/s``) in bytes a second, rounded down.
+
+    :raises UnitError: not a size and a time with / between them.
+    """
+    bits = re.fullmatch(r"([kKMG]?)(?:b/s|bps|bits?/s)", unit)
+    if bits is not None:
+        each = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}[bits.group(1).replace("K", "k")]
+        megabytes = (number * each / 8 / 10**6).normalize()
+        raise UnitError(f"{number} {unit} counts bits: write bytes, here {megabytes:f} MB/s.")
+    amount, _, per = unit.partition("/")
+    if per.lower() not in _PER:
+        raise UnitError(f"'{unit}' is not a rate: write a size and a time, as in 200 MB/s.")
+    return size(number, amount) // _PER[per.lower()]
+
+
+def say_rate(value: float) -> str:
+    """``200 MB/s``: bytes a second as tapes and networks are spoken of, in powers of 1000."""
+    number, unit = float(value), "B"
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000 or unit == "GB":
+            break
+        number /= 1000
+    return f"{number:.3g} {unit}/s" if number < 1000 else f"{number:.0f} {unit}/s"
 
 
 def say_duration(value: timedelta) -> str:

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from policies import FACTS, load_texts
-from policies.read import _LIMITS, _POLICY, _RULE
+from policies.read import LIMITS_KEYS, POLICY_KEYS
+from policies.readrule import PRIORS_KEYS, RULE_KEYS
+from policies.readschedule import SCHEDULE_KEYS
 
 GUIDE = (Path(__file__).parents[3] / "docs/policies.md").read_text(encoding="utf-8")
 POOLS = {"online", "nearline", "tape"}
@@ -47,5 +49,5 @@ def test_each_fact_is_in_the_guide_with_its_parentheses(name: str) -> None:
 
 
 def test_each_key_is_in_the_guide() -> None:
-    for key in (*_POLICY, *_RULE, *_LIMITS):
+    for key in (*POLICY_KEYS, *RULE_KEYS, *LIMITS_KEYS, *PRIORS_KEYS, *SCHEDULE_KEYS):
         assert f"`{key}" in GUIDE, key
