@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, timezone
 from functools import cache
@@ -12,6 +12,7 @@ from typing import Any
 from hypothesis import strategies as st
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     ColumnElement,
     Connection,
@@ -20,18 +21,30 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    case,
+    distinct,
+    exists,
     func,
     insert,
     select,
 )
 
 from hsm.catalog.columns import UtcDateTime
-from policies import Expression, Order, StudyFacts, evaluate
+from policies import Expression, Order, PoolInfo, StudyFacts, evaluate
 from policies.check import check_expression
 from policies.compile import ColumnFactory, compile_expression, compile_order
-from policies.expr import Not
+from policies.expr import Named, Not
+from policies.facts import AVAILABILITIES
 
-POOLS = ("online", "nearline", "tape-a")
+POOLS = (
+    PoolInfo("online", "disk", "online", "main"),
+    PoolInfo("nearline", "disk", "nearline", "main"),
+    PoolInfo("tape-a", "tape", "nearline", "main"),
+    PoolInfo("tape-b", "tape", "offline", "vault"),
+)
+NAMES = tuple(pool.name for pool in POOLS)
+GROUPS = ("online", "nearline", "tape-a", "tape", "disk", "offline", "vault", "main")
+"""Pools, a kind or two, a tier that is no pool, and sites."""
 NOWS = (
     datetime(2026, 3, 1, 12, 30, 15, 123456, tzinfo=UTC),
     datetime(2024, 2, 29, 23, 59, 59, 999999, tzinfo=UTC),
@@ -55,26 +68,115 @@ STUDY = Table(
     Column("accession", Text),
     Column("description", Text),
     Column("patient_id", Text),
+    Column("referring_physician", Text),
+    Column("birth_date", Text),
+    Column("legal_hold", Boolean, nullable=False),
+    Column("retain_until", Text),
+    Column("availability", Text, nullable=False),
+    Column("recalls", Integer, nullable=False),
+)
+WORDS = Table(
+    "agreement_words",
+    metadata,
+    Column("study", Text),
+    Column("source", Text),
+    Column("word", Text),
 )
 COPIES = Table(
     "agreement_copies",
     metadata,
-    Column("study", Text, primary_key=True),
-    Column("pool", Text, primary_key=True),
-    Column("verified", Integer, nullable=False),
+    Column("study", Text),
+    Column("package", Integer),
+    Column("pool", Text),
+    Column("site", Text),
+    Column("verified", Integer),
 )
+"""Every package has a row for every pool."""
+PLACES = Table(
+    "agreement_places",
+    metadata,
+    Column("study", Text),
+    Column("pool", Text),
+    Column("since", UtcDateTime),
+    Column("verified", UtcDateTime),
+)
+ACCESSES = Table("agreement_accesses", metadata, Column("study", Text), Column("at", UtcDateTime))
+SETS = ("body_parts", "sop_classes", "series_descriptions", "stations", "tags")
+
+
+def _copies(*pools: str) -> Any:
+    each = (
+        select(func.sum(case((COPIES.c.pool.in_(pools), COPIES.c.verified), else_=0)).label("n"))
+        .where(COPIES.c.study == STUDY.c.study)
+        .group_by(COPIES.c.package)
+        .correlate(STUDY)
+        .order_by("n")
+        .limit(1)
+    )
+    return func.coalesce(each.scalar_subquery(), 0)
+
+
+def _sites(site_by_pool: Mapping[str, str]) -> Any:
+    assert site_by_pool == {pool.name: pool.site for pool in POOLS}
+    good = case((COPIES.c.verified > 0, COPIES.c.site))
+    each = (
+        select(func.count(distinct(good)).label("n"))
+        .where(COPIES.c.study == STUDY.c.study)
+        .group_by(COPIES.c.package)
+        .correlate(STUDY)
+        .order_by("n")
+        .limit(1)
+    )
+    return func.coalesce(each.scalar_subquery(), 0)
+
+
+def _held(*pools: str) -> Any:
+    return exists().where(PLACES.c.study == STUDY.c.study, PLACES.c.pool.in_(pools))
+
+
+def _place(column: Column[Any]) -> Any:
+    def of(pool: str) -> Any:
+        found = select(column).where(PLACES.c.study == STUDY.c.study, PLACES.c.pool == pool)
+        return found.scalar_subquery()
+
+    return of
+
+
+def _accesses(since: datetime) -> Any:
+    found = select(func.count()).where(ACCESSES.c.study == STUDY.c.study, ACCESSES.c.at >= since)
+    return found.correlate(STUDY).scalar_subquery()
+
+
+def _having(source: str) -> Any:
+    def having(test: Callable[[Any], Any]) -> Any:
+        return exists().where(WORDS.c.study == STUDY.c.study, WORDS.c.source == source, test(WORDS.c.word))
+
+    return having
 
 
 def columns() -> dict[str, ColumnFactory]:
-    def copies(pool: str) -> Any:
-        found = select(COPIES.c.verified).where(COPIES.c.study == STUDY.c.study, COPIES.c.pool == pool)
-        return func.coalesce(found.scalar_subquery(), 0)
-
-    return {column.name: column for column in STUDY.c if column.name != "study"} | {"copies": copies}
+    return {
+        **{column.name: column for column in STUDY.c if column.name != "study"},
+        **{source: _having(source) for source in SETS},
+        "copies": _copies,
+        "sites": _sites,
+        "held": _held,
+        "resident_since": _place(PLACES.c.since),
+        "verified_at": _place(PLACES.c.verified),
+        "accesses": _accesses,
+    }
 
 
 # studies
 
+TEXT_FACTS = (
+    "institution",
+    "source_ae",
+    "accession",
+    "description",
+    "patient_id",
+    "referring_physician",
+)
 TEXTS = (
     "",
     None,
@@ -145,10 +247,32 @@ def _study(random: Random, now: datetime, uid: str) -> StudyFacts:
         "size": random.choice(SIZES),
         "instances": random.randint(0, 4),
     }
-    for name in ("institution", "source_ae", "accession", "description", "patient_id"):
+    for name in TEXT_FACTS:
         values[name] = random.choice(TEXTS)
-    pools = random.sample(POOLS, random.randint(0, len(POOLS)))
-    return StudyFacts(uid, values, {pool: random.randint(0, 3) for pool in pools})
+    values["birth_date"] = _date(random, now)
+    values["retain_until"] = _date(random, now)
+    values["legal_hold"] = random.random() < 0.5
+    values["availability"] = random.choice(AVAILABILITIES)
+    values["recalls"] = random.randint(0, 3)
+    for name in SETS:
+        some = random.sample(TEXTS, random.choice((0, 0, 1, 2, 3)))
+        values[name] = tuple(text or "" for text in some)
+    packages = tuple(
+        {pool: random.choice((0, 0, 1, 2)) for pool in random.sample(NAMES, random.randint(0, len(NAMES)))}
+        for _ in range(random.randint(1, 3))
+    )
+    copies = {pool: min(package.get(pool, 0) for package in packages) for pool in NAMES}
+    held = {pool for pool in NAMES if copies[pool] or random.random() < 0.3}
+    return StudyFacts(
+        uid,
+        values,
+        copies,
+        frozenset(held),
+        packages,
+        tuple(_moment(random, now) for _ in range(random.randint(0, 3))),
+        {pool: _moment(random, now) for pool in held if random.random() < 0.8},
+        {pool: _moment(random, now) for pool in held if random.random() < 0.8},
+    )
 
 
 def studies(now: datetime, count: int) -> st.SearchStrategy[list[StudyFacts]]:
@@ -163,7 +287,7 @@ def studies(now: datetime, count: int) -> st.SearchStrategy[list[StudyFacts]]:
 
 @cache
 def fills() -> st.SearchStrategy[dict[str, float]]:
-    return st.dictionaries(st.sampled_from(POOLS), st.sampled_from((0.0, 0.25, 0.5, 0.85, 1.0)))
+    return st.dictionaries(st.sampled_from(NAMES), st.sampled_from((0.0, 0.25, 0.5, 0.85, 1.0)))
 
 
 # expressions, as text: parse and check are proved with them
@@ -225,6 +349,24 @@ def _text(fact: str) -> st.SearchStrategy[str]:
     return compared | like | _among(fact, QUOTED) | _null(fact)
 
 
+PLACE_FACTS = ("resident", "verified")
+FLAGS = ("legal_hold", "legal_hold = no", "legal_hold != no", "held(tape)", "held(online)", "not held(main)")
+
+
+def _tags() -> list[st.SearchStrategy[str]]:
+    """A set that is known even if it is empty: everything but is null may be asked."""
+    quoted = st.sampled_from(QUOTED)
+    return [
+        st.builds(lambda op, v: f"tags {op} {v}", st.sampled_from(EQUALS), quoted),
+        st.builds(
+            lambda no, pattern: f"tags {no}like {pattern}",
+            st.sampled_from(("", "not ")),
+            st.sampled_from(PATTERNS),
+        ),
+        _among("tags", QUOTED),
+    ]
+
+
 def _sorted_lengths() -> list[str]:
     return ["0s", "10 min", "1d", "36h", "2 weeks", "30 days", "1 year"]
 
@@ -248,9 +390,26 @@ def _tests() -> st.SearchStrategy[str]:
         _among("study_date", WRITTEN_DATES),
         _among("modality", codes) | _null("modality"),
         st.builds(lambda op, code: f"modality {op} {code}", st.sampled_from(EQUALS), st.sampled_from(codes)),
-        *(_text(fact) for fact in ("institution", "source_ae", "accession", "description", "patient_id")),
-        *(_ordered(f"copies({pool})", numbers, (*ORDERED, *EQUALS)) for pool in POOLS),
-        *(_ordered(f"fill({pool})", percentages, ORDERED) for pool in POOLS),
+        *(_text(fact) for fact in TEXT_FACTS),
+        *(_ordered(f"copies({group})", numbers, (*ORDERED, *EQUALS)) for group in GROUPS),
+        *(_ordered(f"fill({pool})", percentages, ORDERED) for pool in NAMES),
+        *(_text(fact) for fact in ("body_part", "series_description", "station")),
+        *_tags(),
+        _null("sop_class"),
+        _ordered("patient_age", _sorted_lengths(), ORDERED) | _null("patient_age"),
+        _ordered("retention", _sorted_lengths(), ORDERED) | _null("retention"),
+        _ordered("sites", numbers, (*ORDERED, *EQUALS)) | _among("sites", numbers),
+        _ordered("recalls", numbers, (*ORDERED, *EQUALS)),
+        *(_ordered(f"accesses({w})", numbers, (*ORDERED, *EQUALS)) for w in ("10 min", "1d", "30 days")),
+        *(_ordered(f"{fact}({pool})", _sorted_lengths(), ORDERED) for fact in PLACE_FACTS for pool in NAMES),
+        *(_null(f"{fact}({pool})") for fact in PLACE_FACTS for pool in ("online", "tape-b")),
+        st.sampled_from(FLAGS),
+        st.builds(
+            lambda op, word: f"availability {op} {word}",
+            st.sampled_from(EQUALS),
+            st.sampled_from(AVAILABILITIES),
+        ),
+        _among("availability", AVAILABILITIES),
         st.sampled_from(("always", "never")),
     )
 
@@ -278,16 +437,46 @@ def checked(text: str) -> Expression:
 @contextmanager
 def _filled(engine: Engine, some: Sequence[StudyFacts]) -> Iterator[Connection]:
     """A connection that sees the tables filled with ``some``, for as long as it is open."""
-    rows = [{"study": study.study, **study.values} for study in some]
-    copies = [
-        {"study": study.study, "pool": pool, "verified": count}
-        for study in some
-        for pool, count in study.copies.items()
-    ]
+    sites = {pool.name: pool.site for pool in POOLS}
+    rows: dict[Table, list[dict[str, Any]]] = {
+        STUDY: [
+            {"study": study.study, **{k: v for k, v in study.values.items() if k not in SETS}}
+            for study in some
+        ],
+        WORDS: [
+            {"study": study.study, "source": source, "word": word}
+            for study in some
+            for source in SETS
+            for word in study.values[source]  # type: ignore[union-attr]
+        ],
+        COPIES: [
+            {
+                "study": study.study,
+                "package": number,
+                "pool": pool,
+                "site": sites[pool],
+                "verified": package.get(pool, 0),
+            }
+            for study in some
+            for number, package in enumerate(study.packages)
+            for pool in NAMES
+        ],
+        PLACES: [
+            {
+                "study": study.study,
+                "pool": pool,
+                "since": study.resident.get(pool),
+                "verified": study.verified.get(pool),
+            }
+            for study in some
+            for pool in study.held
+        ],
+        ACCESSES: [{"study": study.study, "at": at} for study in some for at in study.accesses],
+    }
     with engine.connect() as connection:
-        connection.execute(insert(STUDY), rows)
-        if copies:
-            connection.execute(insert(COPIES), copies)
+        for table, each in rows.items():
+            if each:
+                connection.execute(insert(table), each)
         yield connection
         connection.rollback()
 
@@ -333,7 +522,7 @@ def assert_agreement(
     What is true neither way is null: so all three values are proved to be the same.
     """
     expression = checked(text)
-    opposite = Expression(f"not ({text})", Not(0, 0, expression.root))
+    opposite = Expression(f"not ({text})", Not(0, 0, Named(0, 0, "it", expression)))
     values = {study.study: evaluate(expression, study, now, fill) for study in some}
     assert selected(engine, expression, some, now, fill) == {
         uid for uid, value in values.items() if value is True
