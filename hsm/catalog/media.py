@@ -9,8 +9,8 @@ from datetime import datetime
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from hsm import states
-from hsm.catalog import journal
+from hsm import guard, states
+from hsm.catalog import journal, placements
 from hsm.catalog.tables import Copy, MountRequest, Volume
 from hsm.errors import NotFound
 from hsm.model import Place
@@ -105,10 +105,13 @@ def move_volume(
     row = _locked(session, pk)
     if row.state == new:
         return
-    states.VOLUME.check(VolumeState(row.state), new)
+    old = VolumeState(row.state)
+    states.VOLUME.check(old, new)
     row.state = new.value
     row.error = why if new in (VolumeState.SUSPECT, VolumeState.LOST) else ""
     session.flush()
+    if (old in guard.GOOD_VOLUMES) != (new in guard.GOOD_VOLUMES):
+        placements.refresh_volume(session, pk)
     _record(session, row, now, actor, new.value, {"why": why} if why else {})
 
 
@@ -147,6 +150,8 @@ def place_volume(
 def missing(session: Session, pk: int, now: datetime, by: str, comment: str) -> None:
     """A person could not bring a volume: until it is seen again, nothing on it counts."""
     row = _locked(session, pk)
+    if row.state != VolumeState.SUSPECT:
+        placements.lock(session, placements.studies_on(session, pk))
     place_volume(session, pk, Place.UNKNOWN, now, by, library=row.library)
     if row.state != VolumeState.SUSPECT:
         move_volume(session, pk, VolumeState.SUSPECT, now, by, f"{MISSING} {by}: {comment}".strip(" :"))

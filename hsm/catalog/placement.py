@@ -15,7 +15,7 @@ from sqlalchemy import Row, Select, select, update
 from sqlalchemy.orm import Session
 
 from hsm import guard, states
-from hsm.catalog import journal
+from hsm.catalog import journal, placements
 from hsm.catalog.tables import Copy, Package, Study, Volume
 from hsm.model import CopyAt, Goal, Place
 from hsm.states import READABLE_COPIES, CopyState, VolumeState
@@ -119,6 +119,7 @@ def begin_copy(
         )
         session.add(row)
         session.flush()
+        placements.refresh_package(session, package_pk)
         _record(session, row, now, actor, "writing", "")
     elif row.state == CopyState.RELEASED:
         row.locator = locator
@@ -141,7 +142,8 @@ def move_copy(
     :raises ValueError: the transition table has no such step.
     """
     row = session.scalars(select(Copy).where(Copy.pk == copy_pk).with_for_update()).one()
-    states.COPY.check(CopyState(row.state), new)
+    old = CopyState(row.state)
+    states.COPY.check(old, new)
     if new is CopyState.WRITTEN:
         row.written_at, row.position, row.verified_at = now, position, None
         size = _size(session, row)
@@ -157,6 +159,8 @@ def move_copy(
         )
     row.state = new.value
     session.flush()
+    if placements.weight(old) != placements.weight(new):
+        placements.refresh_package(session, row.package_pk)
     _record(session, row, now, actor, new.value, why)
 
 
@@ -172,17 +176,23 @@ def give_up_unfinished(
 ) -> int:
     """Copies that were begun and will not be finished (on a volume, or of a package in a pool) end as
     released: nothing counts on them, and what was written of them is nobody's. How many there were."""
-    query = select(Copy.pk).join(Volume, Volume.pk == Copy.volume_pk).where(Copy.state == CopyState.WRITING)
+    query = (
+        select(Copy.pk, Package.study_pk)
+        .join(Volume, Volume.pk == Copy.volume_pk)
+        .join(Package, Package.pk == Copy.package_pk)
+        .where(Copy.state == CopyState.WRITING)
+    )
     if volume_pk is not None:
         query = query.where(Copy.volume_pk == volume_pk)
     if package_pk is not None:
         query = query.where(Copy.package_pk == package_pk)
     if pool is not None:
         query = query.where(Volume.pool == pool)
-    pks = session.scalars(query.order_by(Copy.pk)).all()
-    for pk in pks:
+    found = session.execute(query.order_by(Copy.pk)).all()
+    placements.lock(session, (study_pk for _, study_pk in found))
+    for pk, _ in found:
         move_copy(session, pk, CopyState.RELEASED, now, actor, why=why)
-    return len(pks)
+    return len(found)
 
 
 def state_of(session: Session, copy_pk: int) -> CopyState:
@@ -221,6 +231,22 @@ def copy_facts(session: Session, package_pk: int) -> list[guard.CopyFact]:
         guard.CopyFact(copy_pk, volume_pk, pool or "", CopyState(state), VolumeState(volume_state))
         for copy_pk, volume_pk, pool, state, volume_state in rows
     ]
+
+
+def copy_facts_of(session: Session, package_pks: Iterable[int]) -> dict[int, list[guard.CopyFact]]:
+    """As :func:`copy_facts`, of many packages."""
+    found: dict[int, list[guard.CopyFact]] = {}
+    for some in chunks(package_pks):
+        rows = session.execute(
+            select(Copy.package_pk, Copy.pk, Copy.volume_pk, Volume.pool, Copy.state, Volume.state)
+            .join(Volume, Volume.pk == Copy.volume_pk)
+            .where(Copy.package_pk.in_(some))
+            .order_by(Copy.pk)
+        )
+        for package_pk, copy_pk, volume_pk, pool, state, volume_state in rows:
+            fact = guard.CopyFact(copy_pk, volume_pk, pool or "", CopyState(state), VolumeState(volume_state))
+            found.setdefault(package_pk, []).append(fact)
+    return found
 
 
 def packages_on(session: Session, volume_pk: int) -> list[tuple[int, int, str]]:

@@ -36,6 +36,19 @@ class Placement(Base):
     that differ joined by ``;``."""
 
 
+class PlacementPool(Base):
+    """A pattern taken apart, for conditions: what each of its packages has in each pool."""
+
+    __tablename__ = "placement_pool"
+
+    placement_pk: Mapped[int] = mapped_column(ForeignKey("placement.pk"), primary_key=True)
+    package: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    """Of the packages that differ, which."""
+    pool: Mapped[str] = mapped_column(primary_key=True)
+    """Empty where the package is nowhere."""
+    verified: Mapped[int] = mapped_column(Integer)
+
+
 class WordSet(Base):
     """A set of words that studies say of themselves: body parts, stations, SOP classes, tags.
 

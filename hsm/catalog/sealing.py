@@ -9,7 +9,7 @@ from sqlalchemy import exists, func, select, update
 from sqlalchemy.orm import Session
 
 from hsm import states
-from hsm.catalog import journal
+from hsm.catalog import journal, words
 from hsm.catalog.instances import instance_columns, viewing_order
 from hsm.catalog.placement import begin_copy, move_copy
 from hsm.catalog.tables import Instance, Package, Patient, Request, Series, Study
@@ -159,7 +159,11 @@ def insert_package(
     session.execute(
         update(Study)
         .where(Study.pk == new.study_pk)
-        .values(unsealed=Study.unsealed - len(new.instances), packages=Study.packages + 1)
+        .values(
+            unsealed=Study.unsealed - len(new.instances),
+            packages=Study.packages + 1,
+            **words.said_by(session, new.study_pk),
+        )
     )
     study_uid = session.execute(select(Study.uid).where(Study.pk == new.study_pk)).scalar_one()
     detail = {

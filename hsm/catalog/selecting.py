@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, UnaryExpression, and_, false, or_, select
 from sqlalchemy.orm import Session
 from sqlalchemy.sql import operators
 
+from hsm.catalog import placements
 from hsm.catalog.tables import Study
 
 PAGE = 500
@@ -47,6 +48,7 @@ def pages(
     :param after: the position behind which to go on.
     """
     terms = [*_terms(order), (Study.pk.expression, False)]
+    where = placements.narrowed(session, where)
     query = select(*(column for column, _ in terms)).where(Study.packages > 0, *where)
     if after is not None:
         query = query.where(_behind(terms, after))

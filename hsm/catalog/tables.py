@@ -31,6 +31,7 @@ from hsm.catalog.policytables import Activation as Activation
 from hsm.catalog.policytables import Decision as Decision
 from hsm.catalog.policytables import Hold as Hold
 from hsm.catalog.policytables import Placement as Placement
+from hsm.catalog.policytables import PlacementPool as PlacementPool
 from hsm.catalog.policytables import Run as Run
 from hsm.catalog.policytables import Word as Word
 from hsm.catalog.policytables import WordSet as WordSet

@@ -59,6 +59,20 @@ def statements(dialect: str) -> list[str]:
     ]
 
 
+def take_apart(connection: Connection) -> None:
+    """The patterns' parts, for conditions."""
+    rows = [
+        {"placement": pk, "package": number, "pool": pool, "verified": int(verified or 0)}
+        for pk, pattern in connection.execute(text("SELECT pk, pattern FROM placement")).all()
+        for number, package in enumerate(pattern.split(";"))
+        for pool, _, verified in (part.partition("=") for part in package.split(","))
+    ]
+    if rows:
+        connection.execute(
+            text("INSERT INTO placement_pool VALUES (:placement, :package, :pool, :verified)"), rows
+        )
+
+
 _SAID = {
     "body_parts": "SELECT DISTINCT study_pk, body_part AS word FROM series WHERE body_part <> ''",
     "stations": "SELECT DISTINCT study_pk, station AS word FROM series WHERE station <> ''",

@@ -35,6 +35,7 @@ def upgrade() -> None:
     dialect = op.get_bind().dialect.name
     for statement in backfill_0002.statements(dialect):
         op.execute(sa.text(statement))
+    backfill_0002.take_apart(op.get_bind())
     backfill_0002.words(op.get_bind())
     # Indexes last: what is filled in first builds them once.
     _indexes()
@@ -49,6 +50,17 @@ def _placement() -> None:
         sa.Column("pattern", TEXT, nullable=False),
         sa.PrimaryKeyConstraint("pk", name=op.f("pk_placement")),
         sa.UniqueConstraint("pattern", name=op.f("uq_placement_pattern")),
+    )
+    op.create_table(
+        "placement_pool",
+        sa.Column("placement_pk", sa.Integer(), nullable=False),
+        sa.Column("package", sa.Integer(), nullable=False, autoincrement=False),
+        sa.Column("pool", TEXT, nullable=False),
+        sa.Column("verified", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["placement_pk"], ["placement.pk"], name=op.f("fk_placement_pool_placement_pk")
+        ),
+        sa.PrimaryKeyConstraint("placement_pk", "package", "pool", name=op.f("pk_placement_pool")),
     )
 
 
