@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 
 from drivers.base import CHUNK_BYTES, ObjectStat, Readable, Store
 from hsm import layout, states
-from hsm.catalog import placement
+from hsm.catalog import placement, queue
 from hsm.catalog.engine import Catalog
 from hsm.catalog.instances import instances_in
 from hsm.catalog.placement import PackageRef
@@ -32,12 +32,22 @@ log = get_logger(__name__)
 
 ACTOR = "migrate"
 
-GoalsNow = Callable[[str], Mapping[str, int]]
-"""The copy goals in force for a study (by its UID): verified copies by pool."""
+GoalsNow = Callable[[str], Sequence[Goal]]
+"""The copy goals in force for a study (by its UID)."""
 
 
 class SourceUnavailable(Retryable):
     """There is nothing to copy from just now; the volume that is written to has no part in it."""
+
+
+def merged(then: Sequence[Goal], now: Sequence[Goal]) -> list[Goal]:
+    """Goals that were and goals that are, whichever demands more; of groups that have changed both."""
+    most: dict[tuple[str, tuple[str, ...], tuple[str, ...]], Goal] = {}
+    for goal in (*then, *now):
+        key = (goal.pool, goal.pools, goal.sites)
+        if key not in most or most[key].copies < goal.copies:
+            most[key] = goal
+    return list(most.values())
 
 
 class StopReader:
@@ -260,8 +270,12 @@ class Migrate:
     def _goals(self, order: Order, package: PackageRef) -> list[Goal]:
         """What policy demands: the goals that the request was made with and those in force now, whichever
         is more; a stricter policy counts from the moment that it is there."""
-        then, now = order.detail.get("goals", {}), self._goals_now(package.study_uid)
-        return [Goal(pool, max(then.get(pool, 0), now.get(pool, 0))) for pool in sorted({*then, *now})]
+        kept = order.detail.get(queue.GOALS, ())
+        if isinstance(kept, dict):  # of a request that an earlier version made: copies by pool
+            then = [Goal(pool, copies) for pool, copies in kept.items()]
+        else:
+            then = [Goal.of(each) for each in kept]
+        return merged(then, self._goals_now(package.study_uid))
 
     def _delete(self, pool: DiskPool, package: PackageRef, locator: str) -> None:
         with self._catalog.read() as session:

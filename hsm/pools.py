@@ -22,6 +22,7 @@ from hsm.config import Config, PoolConfig
 from hsm.errors import ConfigError, DriverError
 from hsm.model import Layout, Place, Tier
 from hsm.states import VolumeState
+from policies import PoolInfo
 
 ACTOR = "hsm"
 INTERRUPTED = "interrupted"
@@ -62,6 +63,13 @@ class Pools:
     def tiers(self) -> dict[str, Tier]:
         disks = {name: pool.tier for name, pool in self.disks.items()}
         return disks | {name: pool.tier for name, pool in self.tapes.items()}
+
+    @property
+    def infos(self) -> tuple[PoolInfo, ...]:
+        """The pools as policies know them."""
+        disks = (PoolInfo(name, "disk", pool.tier.value) for name, pool in self.disks.items())
+        tapes = (PoolInfo(name, "tape", pool.tier.value) for name, pool in self.tapes.items())
+        return (*disks, *tapes)
 
     @property
     def names(self) -> frozenset[str]:

@@ -1,7 +1,7 @@
 """The periodic routines. APScheduler 3 runs them, and nothing outside this module knows it.
 
 A routine never runs twice at once, runs once for all the times it missed, and when it raises
-the error is logged with its name and it runs again when next due. All times are UTC.
+the error is logged with its name and it runs again when next due. Times are UTC unless said.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.jobstores.base import JobLookupError
@@ -65,12 +65,13 @@ class Scheduler:
             raise ValueError(f"routine {name}: an interval of {seconds} s; expected more than 0")
         self._add(name, IntervalTrigger(seconds=seconds, timezone=UTC), function)
 
-    def cron(self, name: str, expression: str, function: Callable[[], object]) -> None:
-        """Run ``function`` at the times of a cron ``expression`` (UTC). Replaces a routine of that name.
+    def cron(self, name: str, expression: str, function: Callable[[], object], zone: tzinfo = UTC) -> None:
+        """Run ``function`` at the times of a cron ``expression``, local times of ``zone``. Replaces a
+        routine of that name.
 
         :raises ValueError: see :func:`check_cron`.
         """
-        self._add(name, _cron_trigger(expression), function)
+        self._add(name, _cron_trigger(expression, zone), function)
 
     def remove(self, name: str) -> None:
         """Forget a routine; a run that is under way goes on. Unknown names are not an error."""
@@ -177,7 +178,7 @@ def check_cron(expression: str) -> None:
     _cron_trigger(expression)
 
 
-def _cron_trigger(expression: str) -> CronTrigger:
+def _cron_trigger(expression: str, zone: tzinfo = UTC) -> CronTrigger:
     expected = "expected five fields: minute hour day month weekday, such as '30 2 * * sun'"
     fields = expression.split()
     if len(fields) != 5:
@@ -194,7 +195,7 @@ def _cron_trigger(expression: str) -> CronTrigger:
             day=day,
             month=month,
             day_of_week=_weekday_names(weekday),
-            timezone=UTC,
+            timezone=zone,
         )
     except ValueError as error:
         raise ValueError(f"cron expression {expression!r}: {error}; {expected}") from error

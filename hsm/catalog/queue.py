@@ -33,6 +33,18 @@ ATTEMPTS_MAX: dict[RequestKind, int | None] = {
 }
 COPIES = "copies"
 """In a copy request's detail: how many verified copies its pool is to have."""
+POLICY = "policy"
+"""In a request's detail: which policy asked for it."""
+GOALS = "goals"
+"""In a request's detail: the copy goals of that policy when it asked, see :class:`hsm.model.Goal`."""
+LIMITS = "limits"
+"""In a request's detail: ``bandwidth`` (bytes a second) and ``drives`` of all its policy's requests."""
+IN_WINDOW = "in window"
+"""In a request's detail: it is begun only in a window of its policy's schedule."""
+LEAVES = "leaves"
+"""In a copy request's detail: the pool from which a release follows."""
+TOGETHER = "together"
+"""In a copy request's detail: words that studies on a volume shall have in common, the weightiest first."""
 TRIED = "tried"
 """In a request's detail: copies that gave wrong bytes and are not read again for it."""
 TROUBLE = "trouble"
@@ -147,7 +159,7 @@ class NewRequest:
     reason: str
     study_pk: int
     package_pk: int
-    pool: str
+    pool: str | None
     detail: dict[str, Any]
     volume_pk: int | None = None
 
