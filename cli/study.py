@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from cli import screen, text
+from cli import screen, study_marks, text
 from cli.screen import Json, Limit, Offset
 from cli.session import connect
 
@@ -69,12 +69,14 @@ def _found(study: Record) -> tuple[Text, Text]:
 
 @app.command()
 def show(context: typer.Context, uid: Uid, json: Json = False) -> None:
-    """One study: patient, series, packages and their copies."""
+    """One study: patient, series, copies; why it is still where it is, and why it was moved."""
     with connect(context) as client:
         study = client.study(uid)
+        study["policies"] = client.explain(uid) if study["package_count"] else None
     if json:
         screen.say_json(study)
         return
+    hold = study["hold"]
     screen.say_record(
         {
             "study": study["uid"],
@@ -87,6 +89,10 @@ def show(context: typer.Context, uid: Uid, json: Json = False) -> None:
             "not_sealed": study["unsealed"] or None,
             "received": f"{text.local(study['last_received'])} from {study['source_ae']}",
             "last_access": text.local(study["last_accessed"]),
+            "tags": ", ".join(map(text.clean, study["tags"])) or None,
+            "legal_hold": hold
+            and f"since {text.local(hold['placed_at'])} by {hold['placed_by']}: {hold['reason']}",
+            "retained": f"until {text.day(study['retain_until'])}" if study["retain_until"] else None,
             "is": " ".join([study["availability"], *study["media"]]),
         }
     )
@@ -111,6 +117,59 @@ def show(context: typer.Context, uid: Uid, json: Json = False) -> None:
         screen.say(
             f"request {request['id']}: {request['kind']} {request['state']} {request['error']}".rstrip()
         )
+    _say_why(study)
+
+
+def _say_why(study: Record) -> None:
+    """Why every copy is still where it is, and what has moved the study there."""
+    pools = {copy["pool"] for package in study["packages"] for copy in package["copies"] if copy["pool"]}
+    rows = [row for pool in sorted(pools) for row in _stays(study, pool)]
+    if rows:
+        screen.say("")
+        screen.say_table(["still in", "because"], rows)
+    if study["decisions"]:
+        screen.say("")
+        screen.say_table(
+            ["when", "was moved", "because"],
+            [
+                (
+                    text.local(each["at"]),
+                    screen.lines(
+                        f"{each['action']} {text.clean(each['pool'])}",
+                        Text(" ".join(filter(None, (each["outcome"], each["state"]))), style="dim"),
+                    ),
+                    screen.lines(
+                        text.clean(each["reason"]),
+                        Text(f"{text.clean(each['policy'])} / {text.clean(each['rule'])}", style="dim"),
+                        Text(text.clean(each["error"]), style="red"),
+                    ),
+                )
+                for each in study["decisions"]
+            ],
+        )
+
+
+def _stays(study: Record, pool: str) -> list[tuple[str, Text]]:
+    """Of each rule that would take the study out of a pool, why it does not, and when that changes."""
+    explained = study["policies"]
+    if explained is None or explained["policy"] is None:
+        return [(pool, Text("no policy owns the study"))]
+    found = []
+    for rule in explained["rules"]:
+        if rule["action"] not in ("release", "move") or (rule.get("source") or rule["pool"]) != pool:
+            continue
+        changes = f"changes {text.local(rule['changes_at'])}" if rule["changes_at"] else ""
+        soon = "about to leave: " if rule["applies"] else ""
+        found.append(
+            (
+                pool,
+                screen.lines(
+                    soon + text.clean(rule["reason"]),
+                    Text("; ".join(filter(None, (text.clean(rule["rule"]), changes))), style="dim"),
+                ),
+            )
+        )
+    return found or [(pool, Text(f"no rule of {text.clean(explained['policy'])} takes it out of there"))]
 
 
 @app.command()
@@ -197,3 +256,6 @@ def _circumstances(detail: Record, uid: str) -> str:
 def _local_names(words: str, uid: str) -> str:
     """Without the UID of the study that all of it is about."""
     return text.clean(words.replace(f"{uid}.", "").replace(uid, "").replace(".tar", "").strip())
+
+
+study_marks.add_to(app)

@@ -124,6 +124,14 @@ class Client:
         """What the policies want for one study, and why."""
         return self._get(f"/v1/studies/{_part(uid)}/policies")
 
+    def accesses(self, uid: str, *, limit: int) -> list[Record]:
+        """Who retrieved or found a study, the last first."""
+        return self._list(f"/v1/studies/{_part(uid)}/accesses", limit=limit)
+
+    def holds(self, *, limit: int, offset: int = 0) -> list[Record]:
+        """The studies under legal hold."""
+        return self._list("/v1/holds", limit=limit, offset=offset)
+
     def queue(
         self, *, kind: str = "", state: str = "", study: str = "", limit: int, offset: int = 0
     ) -> list[Record]:
@@ -165,6 +173,21 @@ class Client:
     def recall(self, uids: Sequence[str], priority: str = "routine") -> list[Record]:
         """One record for each UID: packages, requests, state, eta."""
         return _array(self._act("/v1/recalls", {"uids": list(uids), "priority": priority}))
+
+    def hold(self, uid: str, reason: str) -> Record:
+        """Place a legal hold: nothing of the study is released until it is lifted."""
+        return self._post(f"/v1/studies/{_part(uid)}/hold", reason=reason)
+
+    def unhold(self, uid: str, reason: str) -> Record:
+        return self._post(f"/v1/studies/{_part(uid)}/unhold", reason=reason)
+
+    def tag(self, uid: str, *, add: Sequence[str] = (), remove: Sequence[str] = ()) -> Record:
+        """Give a study tags and take some away."""
+        return self._post(f"/v1/studies/{_part(uid)}/tags", add=list(add), remove=list(remove))
+
+    def retain(self, uid: str, until: str, reason: str) -> Record:
+        """Keep a study up to a day (``YYYYMMDD``); an empty day ends that."""
+        return self._post(f"/v1/studies/{_part(uid)}/retention", until=until, reason=reason)
 
     def cancel(self, pk: int) -> Record:
         return self._post(f"/v1/queue/{pk}/cancel")

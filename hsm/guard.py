@@ -35,7 +35,9 @@ class Verdict:
     """In an admin's words; goes into the journal and the decision."""
 
 
-def may_release(copy: CopyFact, others: Sequence[CopyFact], goals: Sequence[Goal]) -> Verdict:
+def may_release(
+    copy: CopyFact, others: Sequence[CopyFact], goals: Sequence[Goal], kept_by_law: str = ""
+) -> Verdict:
     """Whether ``copy`` may be released, given the package's ``others`` and what policy demands.
 
     What remains is the verified copies on distinct good volumes other than the copy's own. There
@@ -44,9 +46,15 @@ def may_release(copy: CopyFact, others: Sequence[CopyFact], goals: Sequence[Goal
     of one volume could never be mended if they forbade it; the other goals must stand.
 
     ``others`` may contain ``copy`` itself: it never counts.
+
+    :param kept_by_law: why nothing of the study may go (a legal hold, a retention); empty when it may. It
+        beats everything else, but a *suspect* copy may be replaced all the same: its bytes are not the
+        study's, and what is kept for a court must be mended too.
     """
     if CopyState.RELEASING not in COPY.table[copy.state]:
         return Verdict(False, f"a copy that is {copy.state.value} cannot be released")
+    if kept_by_law and copy.state is not CopyState.SUSPECT:
+        return Verdict(False, kept_by_law)
     kept = _good_volumes(copy, others)
     if not kept:
         return Verdict(False, "no verified copy on another good volume would remain")

@@ -13,6 +13,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from hsm.api import acts, metrics
+from hsm.api.marks import Marks
 from hsm.api.services import Record, Services
 from hsm.api.wire import flag, known, number, page, reply
 from hsm.catalog import views
@@ -158,7 +159,7 @@ async def _nowhere(request: Request) -> Response:
 
 def routes(services: Services) -> list[BaseRoute]:
     """Every path of the API."""
-    reads, does = Reads(services), acts.Acts(services)
+    reads, does, marks = Reads(services), acts.Acts(services), Marks(services)
     gets: dict[str, Any] = {
         "/metrics": reads.metrics,
         "/v1/health": reads.health,
@@ -168,6 +169,8 @@ def routes(services: Services) -> list[BaseRoute]:
         "/v1/studies/{uid}/copies": reads.locate,
         "/v1/studies/{uid}/history": reads.history,
         "/v1/studies/{uid}/policies": reads.explain,
+        "/v1/studies/{uid}/accesses": marks.accesses,
+        "/v1/holds": marks.holds,
         "/v1/queue": reads.queue,
         "/v1/queue/{pk}": reads.request,
         "/v1/recalls": reads.progress,
@@ -179,6 +182,10 @@ def routes(services: Services) -> list[BaseRoute]:
         "/v1/decisions": reads.decisions,
     }
     posts: dict[str, Any] = {
+        "/v1/studies/{uid}/hold": marks.hold,
+        "/v1/studies/{uid}/unhold": marks.unhold,
+        "/v1/studies/{uid}/tags": marks.tags,
+        "/v1/studies/{uid}/retention": marks.retention,
         "/v1/recalls": does.recall,
         "/v1/queue/{pk}/cancel": does.cancel,
         "/v1/queue/{pk}/retry": does.retry,

@@ -15,7 +15,7 @@ from sqlalchemy import Row, Select, select, update
 from sqlalchemy.orm import Session
 
 from hsm import guard, states
-from hsm.catalog import journal, placements
+from hsm.catalog import journal, marks, placements
 from hsm.catalog.tables import Copy, Package, Study, Volume
 from hsm.model import CopyAt, Goal, Place
 from hsm.states import READABLE_COPIES, CopyState, VolumeState
@@ -204,15 +204,19 @@ def release(
 ) -> guard.Verdict:
     """Move a copy to ``releasing`` if the guard agrees; the verdict says why or why not.
 
-    The package row is locked first, so that two releases of one package see each other.
+    The package row is locked first, so that two releases of one package see each other, and a hold that
+    is being placed is waited for.
     """
     row = session.scalars(select(Copy).where(Copy.pk == copy_pk)).one()
-    session.execute(select(Package.pk).where(Package.pk == row.package_pk).with_for_update())
+    study_pk = session.execute(
+        select(Package.study_pk).where(Package.pk == row.package_pk).with_for_update()
+    ).scalar_one()
     facts = copy_facts(session, row.package_pk)
     mine = next(fact for fact in facts if fact.copy_pk == copy_pk)
     if mine.state is CopyState.RELEASING:
         return guard.Verdict(True, "its release was agreed before")
-    verdict = guard.may_release(mine, [fact for fact in facts if fact.copy_pk != copy_pk], goals)
+    others = [fact for fact in facts if fact.copy_pk != copy_pk]
+    verdict = guard.may_release(mine, others, goals, marks.kept_by_law(session, study_pk, now))
     if verdict.allowed:
         move_copy(session, copy_pk, CopyState.RELEASING, now, actor, why=verdict.reason)
     return verdict

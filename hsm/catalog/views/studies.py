@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 
 from sqlalchemy import ColumnElement, Text, and_, cast, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from hsm.availability import UNSEALED, Standing, standing, worst
-from hsm.catalog import placement
-from hsm.catalog.tables import Copy, Journal, Package, Patient, Request, Series, Study, Volume
+from hsm.catalog import marks, placement
+from hsm.catalog.tables import (
+    Copy,
+    Decision,
+    Journal,
+    Package,
+    Patient,
+    Request,
+    Run,
+    Series,
+    Study,
+    Volume,
+)
 from hsm.catalog.views.common import Page, Record, Tiers, place_of
 from hsm.errors import BadInput, NotFound
 from hsm.model import check_uid
@@ -19,6 +30,7 @@ from hsm.states import LIVE_REQUESTS
 from hsm.text import normalise
 
 ESCAPE = "/"
+DECISIONS_SHOWN = 20
 GONE = ("released",)
 """Copy states that hold no bytes and are not shown."""
 
@@ -126,7 +138,8 @@ def find_studies(session: Session, wanted: StudyFilter, page: Page, tiers: Tiers
 
 
 def study(session: Session, uid: str, tiers: Tiers) -> Record:
-    """One study: its record, ``series`` and ``packages`` with their ``copies``, live ``requests``.
+    """One study: its record, ``series`` and ``packages`` with their ``copies``, live ``requests``; what
+    people say of it (``hold``, ``tags``, ``retain_until``), and the last ``decisions`` of policies about it.
 
     :raises BadInput: not a UID.
     :raises NotFound: no such study.
@@ -146,6 +159,12 @@ def study(session: Session, uid: str, tiers: Tiers) -> Record:
             select(Series).where(Series.study_pk == found.pk).order_by(Series.number, Series.pk)
         )
     ]
+    hold = marks.hold_of(session, found.pk)
+    record["hold"] = asdict(hold) if hold is not None else None
+    record["tags"] = list(marks.tags_of(session, found.tags))
+    record["retain_until"] = found.retain_until
+    record["recalls"] = found.recalls
+    record["decisions"] = _decisions(session, found.pk)
     record["packages"] = _packages(session, found.pk)
     record["requests"] = [
         {"id": entry.pk, "kind": entry.kind, "state": entry.state, "pool": entry.pool, "error": entry.error}
@@ -156,6 +175,33 @@ def study(session: Session, uid: str, tiers: Tiers) -> Record:
         )
     ]
     return record
+
+
+def _decisions(session: Session, study_pk: int) -> list[Record]:
+    """What policies have decided about a study, the last first, and what became of it."""
+    query = (
+        select(Decision, Run.policy, Run.started_at, Request.state, Request.error, Request.finished_at)
+        .join(Run, Run.pk == Decision.run_pk)
+        .outerjoin(Request, Request.pk == Decision.request_pk)
+        .where(Decision.study_pk == study_pk)
+        .order_by(Decision.pk.desc())
+        .limit(DECISIONS_SHOWN)
+    )
+    return [
+        {
+            "at": finished or started,
+            "policy": policy,
+            "rule": decision.rule,
+            "action": decision.action,
+            "pool": decision.pool,
+            "outcome": decision.outcome,
+            "reason": decision.reason,
+            "request": decision.request_pk,
+            "state": state or "",
+            "error": error or "",
+        }
+        for decision, policy, started, state, error, finished in session.execute(query)
+    ]
 
 
 def locate(session: Session, uid: str, tiers: Tiers) -> Record:
