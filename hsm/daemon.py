@@ -33,6 +33,7 @@ from hsm.dicom.header import read_header
 from hsm.dicom.lookup import CatalogSelect
 from hsm.dicom.server import DicomServer
 from hsm.errors import ConfigError, DriverError, HsmError
+from hsm.garbage import calm_collector
 from hsm.ingest import Ingest
 from hsm.migrate import Migrate
 from hsm.model import Layout
@@ -154,6 +155,7 @@ class Daemon:
         if left:
             log.info("%d requests of the last daemon are queued again", left)
         self._recover()
+        self.ingest.start()
         self._inventory()
         self.workers.start()
         try:
@@ -177,6 +179,7 @@ class Daemon:
             last_first.callback(self.catalog.close)
             last_first.callback(self.custody.unmount_all)
             last_first.callback(self.workers.stop)
+            last_first.callback(self.ingest.close)
             last_first.callback(self.receivers.stop, STOP_GRACE_SECONDS)
             last_first.callback(self.scheduler.stop)
             last_first.callback(self.api.stop)
@@ -348,6 +351,7 @@ def run(
     daemon = Daemon(config, environ, clock)
     try:
         daemon.start()
+        calm_collector()
         notifier.ready(f"listening on {config.dicom.listen}:{daemon.dicom.port}")
         on_ready(daemon.status())
         while not asked.stop:

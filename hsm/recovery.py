@@ -1,9 +1,10 @@
 """What a crash left behind in the online pool, looked at once at start.
 
-A received file keeps its temporary name until its row is committed, so what was under way when the
-daemon died is exactly what still has one. None of it was acknowledged. What is whole is taken in as if
-it had just arrived (its digest finds out whether the catalog has it already); what is not is deleted,
-and its sender, who has no answer, sends again. And the other way round: instances that the catalog has
+A received file keeps its temporary name until its row is committed and its final name is flushed, so
+what was under way when the daemon died still has one. What is whole is taken in as if it had just
+arrived: its digest finds out whether the catalog has it already, and where a power cut took the final
+name of such a file, it is given again. What is not whole was never acknowledged; it is deleted, and its
+sender, who has no answer, sends again. And the other way round: instances that the catalog has
 and that lie in no package yet have only this one file; one that is missing is told, never dropped.
 """
 
@@ -43,9 +44,9 @@ class Recovered:
     adopted: int
     """Whole, and not in the catalog: now they are."""
     known: int
-    """Whole, and in the catalog already."""
+    """Whole, and in the catalog already; its file is there now, whether or not it was."""
     dropped: int
-    """Cut off, or refused by the rule for equal UIDs."""
+    """Cut off, or refused by the rule for equal UIDs. Files that nothing was written to do not count."""
 
 
 def recover(pool: DiskPool, ingest: Ingest, read_header: ReadHeader) -> Recovered:
@@ -56,14 +57,18 @@ def recover(pool: DiskPool, ingest: Ingest, read_header: ReadHeader) -> Recovere
     """
     adopted = known = dropped = 0
     folder = pool.root / INCOMING / INTERRUPTED
-    for path in sorted(folder.glob("*.part")):
+    paths = sorted(folder.glob("*.part"))
+    for path in paths:
         outcome = _take_in(path, ingest, read_header)
-        if outcome is None:
-            dropped += 1
-        elif outcome is StoreOutcome.DUPLICATE:
+        if outcome is StoreOutcome.DUPLICATE:
             known += 1
-        else:
+        elif outcome is not None:
             adopted += 1
+        elif path.stat().st_size:
+            dropped += 1
+    # Until the names that were given are durable, these are what a further power cut leaves.
+    ingest.settle()
+    for path in paths:
         path.unlink()
     if adopted or known or dropped:
         log.warning(

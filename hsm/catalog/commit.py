@@ -46,6 +46,11 @@ class GroupCommit(Generic[T]):
         self._queue: deque[Ticket[T]] = deque()
         self._led = False
 
+    @property
+    def busy(self) -> bool:
+        """Whether a batch is being done; who submits now will wait for its end."""
+        return self._led
+
     def submit(self, value: T) -> None:
         """Return when the batch with this value is done.
 

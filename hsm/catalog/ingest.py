@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, exists, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from hsm.catalog.tables import Base, Instance, Name, Patient, Series, Study
+from hsm.catalog.tables import Base, Copy, Instance, Name, Patient, Series, Study
 from hsm.model import Header
+from hsm.states import CopyState
 from hsm.text import normalise_groups
 
 T = TypeVar("T", bound=Base)
@@ -57,12 +58,22 @@ class Known:
     place: Place
 
 
-def is_unsealed(connection: Connection, sop_instance_uid: str, version: int) -> bool:
-    """Whether this version is catalogued and in no package yet: its only bytes are its own file."""
-    row = connection.execute(
-        select(Instance.package_pk).where(Instance.uid == sop_instance_uid, Instance.version == version)
-    ).one_or_none()
-    return row is not None and row.package_pk is None
+def expects_file(connection: Connection, sop_instance_uid: str, version: int, volume_pk: int) -> bool:
+    """Whether this version's own file must be on the volume of received instances: it is in no package
+    yet, so that there are no other bytes, or the volume has a verified copy of its package."""
+    copied = exists().where(
+        Copy.package_pk == Instance.package_pk,
+        Copy.volume_pk == volume_pk,
+        Copy.state == CopyState.VERIFIED,
+    )
+    found = connection.execute(
+        select(Instance.pk).where(
+            Instance.uid == sop_instance_uid,
+            Instance.version == version,
+            Instance.package_pk.is_(None) | copied,
+        )
+    )
+    return found.first() is not None
 
 
 @dataclass(frozen=True, slots=True)

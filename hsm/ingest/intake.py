@@ -15,10 +15,12 @@ from hsm import layout
 from hsm.catalog.batch import InDoubt, Note, Registrar, Stale
 from hsm.catalog.commit import GroupCommit, Ticket
 from hsm.catalog.engine import Catalog
-from hsm.catalog.ingest import Known, Received, is_unsealed
+from hsm.catalog.ingest import Known, Received, expects_file
 from hsm.errors import Conflict
-from hsm.ingest.files import Buffer, Incoming, Shelf, said_of
+from hsm.ingest.incoming import INCOMING, Buffer, Incoming, Slots, said_of
 from hsm.ingest.room import Room
+from hsm.ingest.settle import Settling
+from hsm.ingest.shelf import Shelf
 from hsm.log import get_logger
 from hsm.model import Header, check_uid
 from hsm.part10 import file_head
@@ -72,13 +74,17 @@ def decide(known: Sequence[Known], digest: bytes, rule: SameUidRule) -> Decision
 
 @dataclass(slots=True)
 class _Item:
-    """One flushed file that wants its name and its row."""
+    """One file that wants its name and its row; flushed before the row is committed."""
 
     file: Incoming
     received: Received
     rule: SameUidRule
     key: str = ""
     """The name it was given, if that is new."""
+    placed: bool = False
+    """Whether it has a name that is to be flushed."""
+    in_doubt: bool = False
+    """Whether a commit with it may have happened although it failed."""
     decision: Decision | None = None
 
 
@@ -90,7 +96,11 @@ class Ingest:
         self._pool = pool
         self.same_uid: SameUidRule = same_uid
         self._room = Room(pool, catalog.clock)
+        folder = pool.root / INCOMING
+        folder.mkdir(exist_ok=True)
+        self._slots = Slots(folder)
         self._shelf = Shelf(pool.root)
+        self._settling = Settling(self._shelf)
         self._registrar = Registrar(catalog.engine)
         self._group: GroupCommit[_Item] = GroupCommit(self._commit)
 
@@ -127,25 +137,53 @@ class Ingest:
             self, file_head(sop_class_uid, sop_instance_uid, transfer_syntax_uid), transfer_syntax_uid
         )
 
+    def start(self) -> None:
+        """Settle final names beside the arrivals, instead of when there are many of them."""
+        self._settling.start()
+
+    def settle(self) -> None:
+        """Return when what was stored has its final names for good."""
+        self._settling.settle()
+
+    def close(self) -> None:
+        """Settle, and leave nothing that is not needed. Nothing may be under way."""
+        self._settling.close()
+        self._slots.close()
+        self._shelf.close()
+
     # For Arrival.
 
     def open_file(self, size: int) -> Incoming:
         self._room.take(size)
-        with said_of(f"pool {self._pool.name}"):
-            return self._shelf.incoming()
+        with self._disk(""):
+            return self._slots.take()
 
     @contextmanager
     def writing(self, size: int) -> Iterator[None]:
         self._room.take(size)
-        with said_of(f"pool {self._pool.name}"):
+        with self._disk(""):
             yield
+
+    @contextmanager
+    def _disk(self, what: str) -> Iterator[None]:
+        with said_of(f"pool {self._pool.name}{what}"):
+            try:
+                yield
+            except OSError:
+                # The files made ahead may be of a file system that is gone, or of a better time.
+                self._slots.close()
+                raise
 
     def finish(
         self, file: Incoming, header: Header, syntax: str, size: int, digest: bytes, source: str
     ) -> StoreOutcome:
         """Flush, name and catalogue an arrived file."""
-        with said_of(f"pool {self._pool.name}: flush {header.sop_instance_uid}"):
-            file.flush()
+        if self._group.busy:
+            # While others are being committed there is time to wait for the disk.
+            self._flush(file, header.sop_instance_uid)
+        else:
+            # The disk works while the catalog does.
+            file.begin_flush()
         received = Received(header, syntax, 0, size, digest, source, self._catalog.clock.now())
         item = _Item(file, received, self.same_uid)
         self._group.submit(item)
@@ -162,19 +200,28 @@ class Ingest:
             raise Conflict(f"SOP Instance UID {header.sop_instance_uid} is in the archive with other content")
         return decision.outcome
 
+    def _flush(self, file: Incoming, uid: str) -> None:
+        with self._disk(f": flush {uid}"):
+            file.flush()
+
     def _commit(self, tickets: Sequence[Ticket[_Item]]) -> None:
         """One transaction for all; if it fails, one for each, so that no instance fails another's."""
+        items = [ticket.value for ticket in tickets]
         try:
-            self._transact([ticket.value for ticket in tickets])
+            self._transact(items)
         except Exception as error:  # noqa: BLE001  whatever it is, each is told its own below
             if len(tickets) == 1 and not isinstance(error, Stale):
                 tickets[0].error = error
-                return
-            for ticket in tickets:
-                try:
-                    self._transact([ticket.value])
-                except Exception as own:  # noqa: BLE001
-                    ticket.error = own
+            else:
+                self._commit_each(tickets)
+        self._settling.owe([item.file for item in items if item.placed or item.in_doubt])
+
+    def _commit_each(self, tickets: Sequence[Ticket[_Item]]) -> None:
+        for ticket in tickets:
+            try:
+                self._transact([ticket.value])
+            except Exception as error:  # noqa: BLE001  its submitter raises it
+                ticket.error = error
 
     def _transact(self, items: Sequence[_Item]) -> None:
         uids = sorted({item.received.header.sop_instance_uid for item in items})
@@ -186,10 +233,15 @@ class Ingest:
                         self._place(item)
                     for item in items:
                         self._put_back(connection, item)
-                    self._shelf.sync()
                 self._registrar.register(connection, [item.received for item in kept], notes)
+                for item in items:
+                    if item.placed:
+                        self._flush(item.file, item.received.header.sop_instance_uid)
         except InDoubt:
-            self._withdraw(items, in_doubt=True)
+            # The commit may have reached the disk. Names and files stay then, whatever a further attempt
+            # comes to: the peer sends again, and the digest says which of the two it was.
+            for item in items:
+                item.key, item.in_doubt = "", True
             raise
         except BaseException:
             self._withdraw(items)
@@ -226,30 +278,29 @@ class Ingest:
         )
         if self._shelf.place(item.file.path, key, item.received.digest):
             item.key = key
+        item.placed = True
 
     def _put_back(self, connection: Connection, item: _Item) -> None:
-        """Give a duplicate its name where the first one's file is lost: no package has the bytes yet."""
+        """Give a duplicate its name where the first one's file is lost and the catalog counts on it."""
         decision, received = item.decision, item.received
         if decision is None or decision.outcome is not StoreOutcome.DUPLICATE:
             return
         header = received.header
         uid = header.sop_instance_uid
         key = layout.instance_path(header.study_uid, header.series_uid, uid, decision.version)
-        if self._shelf.holds(key, received.size) or not is_unsealed(connection, uid, decision.version):
-            return
-        log.warning("%s was lost; %s sent it again, and it is put back", key, received.source_ae)
-        self._shelf.place(item.file.path, key, received.digest)
+        if self._shelf.holds(key, received.size):
+            self._shelf.owe(key)
+        elif expects_file(connection, uid, decision.version, self._pool.volume_pk):
+            log.warning("%s was lost; %s sent it again, and it is put back", key, received.source_ae)
+            self._shelf.place(item.file.path, key, received.digest)
+            item.placed = True
 
-    def _withdraw(self, items: Sequence[_Item], in_doubt: bool = False) -> None:
-        """Take back the names of what was not committed.
-
-        :param in_doubt: the commit may have reached the disk. The files stay then, whatever a further
-            attempt comes to: the peer sends again, and the digest says which of the two it was.
-        """
+    def _withdraw(self, items: Sequence[_Item]) -> None:
+        """Take back the names of what was not committed."""
         for item in items:
-            if item.key and not in_doubt:
+            if item.key:
                 self._shelf.remove(item.key)
-            item.key = ""
+            item.key, item.placed = "", False
 
 
 class Arrival:
@@ -307,5 +358,5 @@ class Arrival:
     def close(self) -> None:
         """Drop what was not kept. Call it however the arrival ends."""
         file, self._file = self._file, None
-        if file is not None:
+        if file is not None and not file.kept:
             file.close()

@@ -26,6 +26,7 @@ from hsm.dicom.retrieve import Retrieval
 from hsm.dicom.search import Response
 from hsm.dicom.server import DicomServer
 from hsm.errors import DriverError, HsmError, Permanent
+from hsm.garbage import calm_collector
 from hsm.ingest import Ingest
 from hsm.model import InstanceRef, Priority
 from hsm.pools import open_ingest
@@ -82,6 +83,7 @@ class Receiver:
         self._channel = channel
         self._catalog = Catalog(open_engine(config.catalog.url), clock)
         self._ingest = Ingest(self._catalog, open_ingest(config, self._catalog), config.dicom.same_uid)
+        self._ingest.start()
         elsewhere = NotHere()
         self._server = DicomServer(
             config.dicom,
@@ -97,6 +99,7 @@ class Receiver:
 
     def serve(self, asked: int) -> None:
         """Until the daemon says so or ``asked`` becomes readable; never returns when it is gone."""
+        calm_collector()
         self._channel.send("ready")
         while True:
             readable, _, _ = select.select([self._channel.fileno(), asked], [], [])
@@ -114,6 +117,7 @@ class Receiver:
         """Finish what is being stored. If the daemon dies meanwhile, that is over too."""
         threading.Thread(target=_end_with_the_daemon, args=(self._channel,), daemon=True).start()
         self._server.stop(STOP_GRACE_SECONDS)
+        self._ingest.close()
         self._catalog.close()
 
     def _reload(self, config: Config) -> None:

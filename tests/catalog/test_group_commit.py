@@ -27,9 +27,9 @@ from hsm.catalog.ingest import Received
 from hsm.catalog.tables import Instance, Series, Study
 from hsm.clock import ManualClock
 from hsm.errors import BadInput, Conflict, DriverError, HsmError, NoSpace, Permanent, Retryable
-from hsm.ingest import Ingest, SameUidRule, StoreOutcome
+from hsm.ingest import Ingest, SameUidRule, StoreOutcome, incoming
 from hsm.ingest import room as rooms
-from hsm.ingest.files import Incoming, Shelf
+from hsm.ingest.incoming import Incoming, Slots
 from hsm.model import Header, Layout, Tier
 from hsm.part10 import file_head
 from hsm.pools import DiskPool
@@ -248,7 +248,7 @@ def wrap(target: Any, name: str) -> Fault:
 
 
 STEPS: dict[str, Fault] = {
-    "create": wrap(Shelf, "incoming"),
+    "create": wrap(Slots, "take"),
     "write": wrap(Incoming, "write"),
     "flush": wrap(os, "fdatasync"),
     "link": wrap(os, "link"),
@@ -263,6 +263,7 @@ STEPS: dict[str, Fault] = {
 def test_a_fault_at_any_step_acknowledges_nothing_that_is_not_there(
     place: Place, monkeypatch: pytest.MonkeyPatch, step: str, number: int
 ) -> None:
+    monkeypatch.setattr(incoming, "AHEAD_MAX", 1)  # a name to flush for each
     dice = random.Random(number)
     lock, armed = threading.Lock(), [True]
 
@@ -295,6 +296,7 @@ def test_a_fault_at_any_step_acknowledges_nothing_that_is_not_there(
         assert {type(results[uid]) for uid in failed} == {wanted}
     place.check(set(results) - failed)
     assert set(place.files()) == {key for _, _, key in place.rows().values()}, "a name was given in vain"
+    place.ingest.close()
     assert not list((place.root / ".incoming").glob("*.part"))
     # What was not acknowledged is sent again and is then there once.
     for uid in failed:

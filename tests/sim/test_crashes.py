@@ -128,7 +128,10 @@ def test_a_crash_at_any_point_of_receiving_keeps_what_was_acknowledged(make_scen
     def arrived(world: World) -> None:
         assert len(world.acknowledged) == 2
         world.assert_readable(1)
-        assert not list((world.home / "online").rglob("*.part"))
+        world.ingest.settle()
+        assert not [
+            path for path in (world.home / "online" / ".incoming").glob("*.part") if path.stat().st_size
+        ]
 
     attack(scene, received, arrived)
 

@@ -376,6 +376,11 @@ class World:
     def rebuild(self, **changes: Any) -> World:
         """The daemon of this world is dead; a new one starts on what it left."""
         self.catalog.engine.dispose()
+        # A dead process does nothing any more, and its locks go with its descriptors.
+        self.ingest._settling._owed.clear()
+        for file in self.ingest._slots._made:
+            file.keep()
+        self.ingest._slots._made.clear()
         options: dict[str, Any] = {
             "policies": self.policy_text,
             "shape": self.shape,
@@ -385,6 +390,7 @@ class World:
         return World(self.home, self.url, self.clock, **(options | changes))
 
     def close(self) -> None:
+        self.ingest.close()
         self.catalog.engine.dispose()
 
     # What is the case.

@@ -66,6 +66,7 @@ def main(home: Path, url: str, seed: int, studies: int, instances: int) -> None:
         thread.start()
     for thread in threads:
         thread.join()
+    ingest.close()
     catalog.close()
     print(json.dumps(outcomes), flush=True)
 

@@ -81,7 +81,9 @@ class Real:
         return [path for path in self.pool.root.rglob("*") if path.is_file() and path.suffix == ".dcm"]
 
     def leftovers(self) -> list[Path]:
-        return list((self.pool.root / ".incoming").iterdir())
+        """Files that are neither settled nor made ahead."""
+        self.ingest.settle()
+        return [path for path in (self.pool.root / ".incoming").iterdir() if path.stat().st_size]
 
 
 @pytest.fixture
@@ -112,6 +114,7 @@ def real(catalog: Catalog, tmp_path: Path, receiver: Receiver) -> Iterator[Real]
     server.start()
     yield Real(server, pool, ingest)
     server.stop(0.0)
+    ingest.close()
 
 
 def store(port: int, dataset: bytes, syntax: str = EXPLICIT, calling: str = "CT1") -> int:

@@ -22,7 +22,7 @@ from hsm.catalog.tables import Instance, Study
 from hsm.clock import SystemClock
 from hsm.errors import Retryable
 from hsm.ingest import Ingest, StoreOutcome
-from hsm.ingest import files as ingest_files
+from hsm.ingest import shelf as ingest_shelf
 from hsm.pools import open_ingest
 from tests.sim.world import EXPLICIT_LITTLE, dataset, header
 from tests.wire.store_process import archive_config
@@ -159,7 +159,7 @@ def test_a_name_that_is_about_to_be_taken_back_is_not_relied_on(
 def test_an_arrival_that_hangs_with_a_name_fails_others_and_is_not_trusted(
     migrated_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ingest_files, "IN_USE_SECONDS", 0.05)
+    monkeypatch.setattr(ingest_shelf, "IN_USE_SECONDS", 0.05)
     with closing(Two(tmp_path, migrated_url, monkeypatch)) as two:
         with pytest.raises(Retryable, match="busy"):
             two.store(two.second, 1)

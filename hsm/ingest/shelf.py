@@ -1,4 +1,4 @@
-"""The files of received instances: written under a name that nobody reads, then linked to their own."""
+"""Final names for flushed files: linked, never overwritten, durable after :meth:`Shelf.sync`."""
 
 from __future__ import annotations
 
@@ -6,23 +6,20 @@ import contextlib
 import errno
 import fcntl
 import hashlib
-import itertools
-import mmap
 import os
 import secrets
+import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from drivers.walk import FOLDER_FLAGS, below, sync_chain, sync_folder
-from hsm.errors import NoSpace, Retryable
+from hsm.ingest.incoming import INCOMING
 from hsm.log import get_logger
 
 log = get_logger(__name__)
 
-INCOMING = ".incoming"
 ASIDE = "aside"
 """Below ``.incoming``: what had an instance's name and was neither catalogued nor the same bytes."""
 FOLDERS_OPEN_MAX = 128
@@ -30,101 +27,18 @@ LINK_ATTEMPTS = 4
 IN_USE_SECONDS = 1.0
 """How long a name is waited for that another process has just given and may take back."""
 IN_USE_PAUSE_SECONDS = 0.005
-FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT})
-_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-
-Buffer = bytes | bytearray | memoryview
-
-
-@contextmanager
-def said_of(what: str) -> Iterator[None]:
-    """Raise every ``OSError`` of the block as NoSpace or Retryable about ``what``."""
-    try:
-        yield
-    except OSError as error:
-        text = f"{what}: {error.strerror or error}"
-        raise (NoSpace if error.errno in FULL_ERRNOS else Retryable)(text) from error
-
-
-class Incoming:
-    """One file being written. :meth:`close` removes its temporary name, whatever else it has by then."""
-
-    def __init__(self, path: Path) -> None:
-        """:raises OSError: it cannot be made."""
-        self.path = path
-        self._fd = os.open(path, _FLAGS, 0o640)
-        # Held until it is closed. It tells who opens the pool that the file is in use, and who finds it
-        # under its final name that this name may be taken back. Not every file system can.
-        with contextlib.suppress(OSError):
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-    def write(self, parts: Sequence[Buffer]) -> None:
-        """Append all of the parts.
-
-        :raises OSError: the disk is full or fails.
-        """
-        left = sum(len(part) for part in parts)
-        written = os.writev(self._fd, parts)
-        while written < left:
-            parts = _rest(parts, written)
-            left -= written
-            written = os.writev(self._fd, parts)
-
-    def flush(self) -> None:
-        """:raises OSError: the bytes are not on stable storage, and may never be."""
-        os.fdatasync(self._fd)
-
-    @contextmanager
-    def view(self, start: int) -> Iterator[memoryview]:
-        """What was written from byte ``start`` on, without holding it in memory."""
-        mapped = mmap.mmap(self._fd, 0, access=mmap.ACCESS_READ)
-        part = memoryview(mapped)[start:]
-        try:
-            yield part
-        finally:
-            # An error on its way out holds the views of the frames that it came through, and must not
-            # be replaced by what closing the map says of them: it is unmapped when they are gone.
-            with contextlib.suppress(BufferError):
-                part.release()
-                mapped.close()
-
-    def close(self) -> None:
-        """Once only."""
-        try:
-            os.unlink(self.path)
-        except OSError as error:
-            if error.errno != errno.ENOENT:
-                # Harmless and found at the next start, but somebody should know.
-                log.warning("%s is left behind: %s", self.path, error.strerror)
-        os.close(self._fd)
-
-
-def _rest(parts: Sequence[Buffer], written: int) -> list[Buffer]:
-    rest: list[Buffer] = []
-    for part in parts:
-        if written >= len(part):
-            written -= len(part)
-        else:
-            rest.append(memoryview(part)[written:])
-            written = 0
-    return rest
 
 
 class Shelf:
-    """Gives files their final names below ``root``. For one thread at a time, but :meth:`incoming`."""
+    """Gives files their final names below ``root``. For one thread at a time, but :meth:`sync`."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._folder = root / INCOMING
-        self._folder.mkdir(exist_ok=True)
-        self._stem = secrets.token_hex(8)
-        self._numbers = itertools.count()
         self._open: OrderedDict[str, int] = OrderedDict()
+        # What sync() owes; it may run beside the others.
+        self._lock = threading.Lock()
         self._unsynced: set[int] = set()
-
-    def incoming(self) -> Incoming:
-        """:raises OSError: no file can be made."""
-        return Incoming(self._folder / f"{self._stem}-{next(self._numbers)}.part")
+        self._made: set[str] = set()
 
     def place(self, source: Path, key: str, digest: bytes) -> bool:
         """Link a flushed file under ``key``; durable after :meth:`sync`. Nothing is ever overwritten.
@@ -151,7 +65,8 @@ class Shelf:
                 if attempt == LINK_ATTEMPTS or not source.exists():
                     raise
             else:
-                self._unsynced.add(folder)
+                with self._lock:
+                    self._unsynced.add(folder)
                 return True
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN), key)
 
@@ -168,14 +83,38 @@ class Shelf:
         with contextlib.suppress(OSError):
             os.unlink(name, dir_fd=self._opened(folder_key))
 
+    def owe(self, key: str) -> None:
+        """The name is there, and whoever gave it may have died before it was durable."""
+        folder = self._opened(key.rpartition("/")[0])
+        with self._lock:
+            self._unsynced.add(folder)
+
     def sync(self) -> None:
-        """Make all names durable that were given since the last call.
+        """Make all names durable that were given before the call. For one thread at a time.
 
         :raises OSError: they are not, and may never be.
         """
-        folders, self._unsynced = self._unsynced, set()
-        for folder in folders:
-            sync_folder(folder)
+        with self._lock:
+            # Copies: the folders themselves may be closed meanwhile.
+            folders = [os.dup(folder) for folder in self._unsynced]
+            made, self._made = self._made, set()
+            self._unsynced.clear()
+        try:
+            if made:
+                self._sync_chains(made)
+            for folder in folders:
+                sync_folder(folder)
+        finally:
+            for folder in folders:
+                os.close(folder)
+
+    def _sync_chains(self, keys: Iterable[str]) -> None:
+        root = os.open(self._root, FOLDER_FLAGS)
+        try:
+            for key in keys:
+                sync_chain(root, key.split("/"))
+        finally:
+            os.close(root)
 
     def close(self) -> None:
         """Close the folders that are kept open; they are opened again when needed."""
@@ -192,12 +131,13 @@ class Shelf:
         root = os.open(self._root, FOLDER_FLAGS)
         try:
             with below(root, parts, _make_folder) as folder:
-                # Also where it was there: who made it may have died before it was durable.
-                sync_chain(root, parts)
                 opened = os.dup(folder)
         finally:
             os.close(root)
         os.set_inheritable(opened, False)
+        with self._lock:
+            # Also where it was there: who made it may have died before it was durable.
+            self._made.add(key)
         if len(self._open) >= FOLDERS_OPEN_MAX:
             self._evict()
         self._open[key] = opened
@@ -205,16 +145,17 @@ class Shelf:
 
     def _evict(self) -> None:
         """Close the folder that was used longest ago among those that owe no sync."""
-        for key, folder in self._open.items():
-            if folder not in self._unsynced:
-                self._forget(key)
-                return
+        with self._lock:
+            key = next((key for key, folder in self._open.items() if folder not in self._unsynced), None)
+        if key is not None:
+            self._forget(key)
 
     def _forget(self, key: str) -> None:
         folder = self._open.pop(key, None)
         if folder is not None:
-            self._unsynced.discard(folder)
-            os.close(folder)
+            with self._lock:
+                self._unsynced.discard(folder)
+                os.close(folder)
 
     def _take_over(self, folder: int, name: str, digest: bytes, source: Path) -> bool:
         """Use the file of this name, which no row knows, if it is the same; else get it out of the way."""
@@ -227,9 +168,10 @@ class Shelf:
                 return False
             if hashlib.file_digest(file, "sha256").digest() == digest:
                 os.fsync(fd)
-                self._unsynced.add(folder)
+                with self._lock:
+                    self._unsynced.add(folder)
                 return True
-        aside = self._folder / ASIDE
+        aside = self._root / INCOMING / ASIDE
         aside.mkdir(exist_ok=True)
         target = aside / f"{name}.{secrets.token_hex(4)}"
         os.link(name, target, src_dir_fd=folder)
