@@ -31,7 +31,10 @@ def serve(archive: Archive) -> str:
 
 
 def stored_files(archive: Archive) -> list[Path]:
-    return [path for path in (archive.home / "online").rglob("*") if path.suffix in (".dcm", ".part")]
+    """Files with their names, and what is written and has none."""
+    online = archive.home / "online"
+    halves = [path for path in (online / ".incoming").glob("*.part") if path.stat().st_size]
+    return [*(online / "studies").rglob("*.dcm"), *(path for path in halves if path.stat().st_nlink == 1)]
 
 
 def status_of_store(archive: Archive, dataset: pydicom.Dataset) -> int:
