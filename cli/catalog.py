@@ -27,6 +27,16 @@ def check(config: ConfigFile = None, json: Json = False) -> None:
 
 
 @app.command()
+def refresh(config: ConfigFile = None, json: Json = False) -> None:
+    """Read again where studies lie and what their series say, where `hsm catalog check` found it wrong.
+
+    A daemon may go on meanwhile."""
+    from hsm.offline import refresh_catalog  # heavy: only for the commands that need it
+
+    offline.finish(refresh_catalog(config, os.environ), json)
+
+
+@app.command()
 def upgrade(config: ConfigFile = None, json: Json = False) -> None:
     """Bring the catalog to this software's revision. Stop the daemon first, and make a backup."""
     from hsm.offline import upgrade_catalog  # heavy: only for the commands that need it

@@ -15,7 +15,7 @@ from sqlalchemy import Engine, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from hsm import config
-from hsm.catalog import check, journal, upgrade
+from hsm.catalog import check, journal, mend, upgrade
 from hsm.catalog.engine import Catalog, open_engine
 from hsm.catalog.tables import Journal
 from hsm.clock import SystemClock
@@ -147,6 +147,24 @@ def upgrade_catalog(config_path: Path | None, environ: Mapping[str, str]) -> Rep
         f"already at revision {head}" if before == head else f"upgraded from {before or 'nothing'} to {head}"
     )
     return Report(subject, facts=(fact,))
+
+
+def refresh_catalog(config_path: Path | None, environ: Mapping[str, str]) -> Report:
+    """Make what studies keep for policies what their copies and series say."""
+    try:
+        found = config.load(config_path, environ)
+        _require_file(found)
+        engine = open_engine(found.catalog.url)
+    except ConfigError as error:
+        return Report("catalog", (str(error),))
+    try:
+        upgrade.require_head(engine)
+        mended = mend.refresh_studies(Catalog(engine, SystemClock()))
+    except (ConfigError, SQLAlchemyError) as error:
+        return Report("catalog", (str(getattr(error, "orig", error)),))
+    finally:
+        engine.dispose()
+    return Report("catalog", facts=(f"{mended} studies were not as their rows say, and are now",))
 
 
 def _require_file(found: config.Config) -> None:

@@ -8,40 +8,16 @@ whether the bytes are on the media is an audit.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from hsm.catalog.columns import unpack_uid
+from hsm.catalog.check_studies import STUDIES, placements
+from hsm.catalog.findings import Check, by_hand, run
+from hsm.catalog.findings import Finding as Finding
 
 LIMIT_EACH = 1000
 """Findings of one check; one that was cut says so by having this many."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One row that cannot be right."""
-
-    check: str
-    """The check's name: stable, for scripts."""
-    noun: str
-    subject: str
-    """The row, by the name an operator knows it by."""
-    message: str
-    remedy: str
-    """What to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Check:
-    """A query whose every row is a finding; its columns fill the templates. One must be ``subject``."""
-
-    name: str
-    noun: str
-    query: str
-    message: str
-    remedy: str
 
 
 def check(session: Session, limit: int = LIMIT_EACH) -> list[Finding]:
@@ -49,23 +25,9 @@ def check(session: Session, limit: int = LIMIT_EACH) -> list[Finding]:
     return [
         *_integrity(session, limit),
         *_counters(session, limit),
-        *(finding for one in _CHECKS for finding in _run(session, one, limit)),
+        *placements(session, limit),
+        *(finding for one in _CHECKS for finding in run(session, one, limit)),
     ]
-
-
-def _run(session: Session, one: _Check, limit: int) -> Iterator[Finding]:
-    rows = session.execute(text(f"{one.query}\nORDER BY 1 LIMIT :limit"), {"limit": limit})
-    for row in rows.mappings():
-        values = dict(row)
-        if not isinstance(values["subject"], str):
-            values["subject"] = unpack_uid(values["subject"])
-        yield Finding(
-            one.name,
-            one.noun,
-            str(values["subject"]),
-            one.message.format_map(values),
-            one.remedy.format_map(values),
-        )
 
 
 def _integrity(session: Session, limit: int) -> Iterator[Finding]:
@@ -127,27 +89,23 @@ def _counters(session: Session, limit: int) -> Iterator[Finding]:
                     "study",
                     row["uid"],
                     f"{name} is {kept}, its rows say {true}",
-                    _by_hand(f"UPDATE study SET {name} = {true} WHERE pk = {row['pk']}"),
+                    by_hand(f"UPDATE study SET {name} = {true} WHERE pk = {row['pk']}"),
                 )
-
-
-def _by_hand(statement: str) -> str:
-    return f"stop the daemon, back the catalog up, and run: {statement}"
 
 
 _LIVE = "('writing', 'written', 'verified', 'suspect', 'releasing')"
 _STANDING = "('queued', 'active', 'waiting')"
 
 _PATIENTS = (
-    _Check(
+    Check(
         "empty-patient",
         "patient",
         """SELECT pk, patient_id, "key" AS subject FROM patient
            WHERE NOT EXISTS (SELECT 1 FROM study WHERE study.patient_pk = patient.pk)""",
         "Patient ID {patient_id!r} has no study",
-        _by_hand("DELETE FROM patient WHERE pk = {pk}"),
+        by_hand("DELETE FROM patient WHERE pk = {pk}"),
     ),
-    _Check(
+    Check(
         "empty-study",
         "study",
         """SELECT pk, uid AS subject FROM study
@@ -156,7 +114,7 @@ _PATIENTS = (
         "it has no instance",
         "send the study again, or find out in `hsm study history {subject}` where its instances went",
     ),
-    _Check(
+    Check(
         "series-counter",
         "series",
         """SELECT series.pk, series.uid AS subject, series.n_instances AS kept,
@@ -166,9 +124,9 @@ _PATIENTS = (
             GROUP BY series.pk, series.uid, series.n_instances
            HAVING series.n_instances <> count(DISTINCT instance.uid)""",
         "n_instances is {kept}, its rows say {true_count}",
-        _by_hand("UPDATE series SET n_instances = {true_count} WHERE pk = {pk}"),
+        by_hand("UPDATE series SET n_instances = {true_count} WHERE pk = {pk}"),
     ),
-    _Check(
+    Check(
         "study-modalities",
         "study",
         # Not LIKE: a modality is a peer's text and may hold a wildcard.
@@ -184,7 +142,7 @@ _PATIENTS = (
 )
 
 _PACKAGES = (
-    _Check(
+    Check(
         "package-counter",
         "package",
         """SELECT package.pk, package."key" AS subject, package.n_instances AS kept,
@@ -196,7 +154,7 @@ _PACKAGES = (
         "compare with the manifest on one of its copies (`hsm study locate` names them); rows are missing"
         " or do not belong",
     ),
-    _Check(
+    Check(
         "package-of-another-study",
         "instance",
         """SELECT instance.pk, instance.uid AS subject, package."key" AS package, study.uid AS study
@@ -207,7 +165,7 @@ _PACKAGES = (
         "it is of study {study} but sealed in {package}",
         "compare with the manifest of {package}; restore the catalog from its backup",
     ),
-    _Check(
+    Check(
         "member-outside-package",
         "instance",
         """SELECT instance.pk, instance.uid AS subject, package."key" AS package, package.size AS size,
@@ -217,7 +175,7 @@ _PACKAGES = (
         "its {bytes} bytes at offset {at} do not lie within {package} of {size} bytes",
         "compare with the manifest of {package}; restore the catalog from its backup",
     ),
-    _Check(
+    Check(
         "member-overlap",
         "package",
         """SELECT package.pk, package."key" AS subject, instance."offset" AS at, count(*) AS members
@@ -226,14 +184,14 @@ _PACKAGES = (
         "{members} instances begin at offset {at}",
         "compare with the manifest of {subject}; restore the catalog from its backup",
     ),
-    _Check(
+    Check(
         "digest-length",
         "instance",
         """SELECT pk, uid AS subject, length(digest) AS bytes FROM instance WHERE length(digest) <> 32""",
         "its SHA-256 has {bytes} bytes instead of 32",
         "compare with the manifest of its package; restore the catalog from its backup",
     ),
-    _Check(
+    Check(
         "no-copy",
         "package",
         f"""SELECT pk, "key" AS subject FROM package
@@ -245,7 +203,7 @@ _PACKAGES = (
 )
 
 _MEDIA = (
-    _Check(
+    Check(
         "copy-on-retired-volume",
         "copy",
         f"""SELECT copy.pk, package."key" || ' on ' || volume.name AS subject, copy.state AS state
@@ -254,7 +212,7 @@ _MEDIA = (
         "it is {state} on a retired volume and does not count",
         "make the copies that policy demands (`hsm policy run`) before the volume leaves the house",
     ),
-    _Check(
+    Check(
         "copy-times",
         "copy",
         """SELECT copy.pk, package."key" || ' on ' || volume.name AS subject, copy.state AS state
@@ -262,18 +220,18 @@ _MEDIA = (
             WHERE copy.state IN ('written', 'verified')
               AND (copy.written_at IS NULL OR copy.verified_at < copy.written_at)""",
         "it is {state}, but was never written, or was verified before it was written",
-        _by_hand("UPDATE copy SET state = 'suspect' WHERE pk = {pk}") + "; policy then makes another copy",
+        by_hand("UPDATE copy SET state = 'suspect' WHERE pk = {pk}") + "; policy then makes another copy",
     ),
-    _Check(
+    Check(
         "volume-without-pool",
         "volume",
         """SELECT pk, name AS subject, state FROM volume
             WHERE pool IS NULL AND (state IN ('labelled', 'active', 'full')
                   OR EXISTS (SELECT 1 FROM copy WHERE copy.volume_pk = volume.pk))""",
         "it is {state} or holds copies, but belongs to no pool",
-        _by_hand("UPDATE volume SET pool = 'the pool on its label' WHERE pk = {pk}"),
+        by_hand("UPDATE volume SET pool = 'the pool on its label' WHERE pk = {pk}"),
     ),
-    _Check(
+    Check(
         "volume-used",
         "volume",
         """SELECT volume.pk, volume.name AS subject, volume.used AS used,
@@ -284,9 +242,9 @@ _MEDIA = (
             GROUP BY volume.pk, volume.name, volume.used
            HAVING volume.used < coalesce(sum(package.size), 0)""",
         "{used} bytes are counted as used, its copies alone have {held}",
-        _by_hand("UPDATE volume SET used = {held} WHERE pk = {pk}"),
+        by_hand("UPDATE volume SET used = {held} WHERE pk = {pk}"),
     ),
-    _Check(
+    Check(
         "volume-place",
         "volume",
         """SELECT pk, name AS subject, place FROM volume
@@ -294,7 +252,7 @@ _MEDIA = (
         "it is in a {place}, but of no library or at no element",
         "take the inventory again: `hsm library inventory`",
     ),
-    _Check(
+    Check(
         "element-shared",
         "library",
         """SELECT library || ' element ' || element AS subject, library, min(name) AS first, max(name) AS last
@@ -306,7 +264,7 @@ _MEDIA = (
 )
 
 _WORK = (
-    _Check(
+    Check(
         "request-about-nothing",
         "request",
         """SELECT pk, pk AS subject, kind FROM request
@@ -315,7 +273,7 @@ _WORK = (
         "a {kind} request that names no {kind} subject",
         "`hsm queue cancel {pk}`; whoever still wants it asks again",
     ),
-    _Check(
+    Check(
         "request-of-two-studies",
         "request",
         """SELECT request.pk, request.pk AS subject, package."key" AS package
@@ -324,7 +282,7 @@ _WORK = (
         "its package {package} is of another study than the one it names",
         "`hsm queue cancel {pk}`; whoever still wants it asks again",
     ),
-    _Check(
+    Check(
         "request-times",
         "request",
         f"""SELECT pk, pk AS subject, state FROM request
@@ -334,7 +292,7 @@ _WORK = (
         "it is {state}, but nobody took it, or it started or ended before it was made",
         "restart the daemon, which takes back what nobody works on; then look at `hsm queue show {pk}`",
     ),
-    _Check(
+    Check(
         "waiting-for-nobody",
         "request",
         """SELECT request.pk, request.pk AS subject FROM request
@@ -344,7 +302,7 @@ _WORK = (
         "it waits for a person, but nobody is asked for its volume",
         "`hsm queue cancel {pk}` and `hsm queue retry {pk}`",
     ),
-    _Check(
+    Check(
         "mount-request-times",
         "mount request",
         """SELECT mount_request.pk, volume.name AS subject, mount_request.state AS state
@@ -352,9 +310,9 @@ _WORK = (
             WHERE (mount_request.state = 'open') <> (mount_request.answered_at IS NULL)
                OR mount_request.answered_at < mount_request.created_at""",
         "it is {state}, but the time of its answer says otherwise",
-        _by_hand("UPDATE mount_request SET state = 'obsolete', answered_at = created_at WHERE pk = {pk}")
+        by_hand("UPDATE mount_request SET state = 'obsolete', answered_at = created_at WHERE pk = {pk}")
         + "; whoever still waits is asked for again",
     ),
 )
 
-_CHECKS = (*_PATIENTS, *_PACKAGES, *_MEDIA, *_WORK)
+_CHECKS = (*_PATIENTS, *_PACKAGES, *_MEDIA, *_WORK, *STUDIES)

@@ -89,6 +89,12 @@ def refresh(session: Session, study_pks: Iterable[int]) -> None:
             )
 
 
+def without_packages(session: Session, study_pks: Sequence[int]) -> set[int]:
+    """Those of the studies that lie nowhere because they have no package."""
+    found = session.scalars(select(Package.study_pk).where(Package.study_pk.in_(study_pks)).distinct())
+    return set(study_pks) - set(found)
+
+
 def refresh_package(session: Session, package_pk: int) -> None:
     """The same for the study of one package."""
     refresh(session, session.scalars(select(Package.study_pk).where(Package.pk == package_pk)))
@@ -144,13 +150,27 @@ def _make(session: Session, pattern: str) -> int:
     )
     if pk is None:  # somebody else has just made it
         return session.execute(select(Placement.pk).where(Placement.pattern == pattern)).scalar_one()
-    rows = [
+    session.execute(insert(PlacementPool), _parts(pk, pattern))
+    return int(pk)
+
+
+def _parts(pk: int, pattern: str) -> list[dict[str, int | str]]:
+    return [
         {"placement_pk": pk, "package": number, "pool": pool, "verified": verified}
         for number, package in enumerate(parse(pattern))
         for pool, verified in (package or {"": 0}).items()
     ]
-    session.execute(insert(PlacementPool), rows)
-    return int(pk)
+
+
+def take_apart(session: Session) -> int:
+    """Take those patterns apart that are not; how many those were."""
+    query = select(Placement.pk, Placement.pattern).where(
+        ~exists().where(PlacementPool.placement_pk == Placement.pk)
+    )
+    whole = session.execute(query).all()
+    for pk, pattern in whole:
+        session.execute(insert(PlacementPool), _parts(pk, pattern))
+    return len(whole)
 
 
 # Conditions. Each looks at nothing of the study but its placement: see `narrowed`.

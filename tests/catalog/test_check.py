@@ -18,12 +18,13 @@ from catalog_rows import (
     add_study,
     add_volume,
 )
-from sqlalchemy import event, text
+from sqlalchemy import event, select, text, update
 from sqlalchemy.orm import Session
 
+from hsm.catalog import mend, placements, words
 from hsm.catalog.check import _CHECKS, Finding, check
 from hsm.catalog.engine import Catalog
-from hsm.catalog.tables import MountRequest
+from hsm.catalog.tables import MountRequest, Study
 
 
 def _sound(session: Session) -> None:
@@ -70,6 +71,8 @@ def _sound(session: Session) -> None:
         )
     )
     session.flush()
+    placements.refresh(session, [study_pk])
+    session.execute(update(Study).values(**words.said_by(session, study_pk)))
 
 
 def _findings_after(catalog: Catalog, *lies: str, limit: int = 1000) -> list[Finding]:
@@ -85,6 +88,9 @@ def _findings_after(catalog: Catalog, *lies: str, limit: int = 1000) -> list[Fin
         _sound(session)
         for lie in lies:
             session.execute(text(lie))
+        if not any("placement" in lie for lie in lies):
+            # What counts as a copy is told by the placement too: a lie about copies is one lie.
+            placements.refresh(session, session.scalars(select(Study.pk)).all())
         return check(session, limit)
 
 
@@ -132,6 +138,14 @@ LIES: Sequence[tuple[str, str, str]] = (
     ("waiting-for-nobody", "", "UPDATE mount_request SET state = 'done', answered_at = created_at"),
     ("waiting-for-nobody", "", "UPDATE request SET volume_pk = NULL WHERE state = 'waiting'"),
     ("mount-request-times", "C", "UPDATE mount_request SET answered_at = created_at"),
+    ("study-placement", "1.2.3", "UPDATE study SET placement_pk = NULL"),
+    ("placement-parts", "tape-a=2", "DELETE FROM placement_pool"),
+    (
+        "hold-lifted",
+        "1.2.3",
+        "INSERT INTO hold (pk, study_pk, placed_at, placed_by, reason, lifted_at, lifted_by, lifted_reason)"
+        " SELECT 1, pk, first_received, 'a', 'b', first_received, '', 'c' FROM study",
+    ),
 )
 
 
@@ -148,8 +162,46 @@ def test_each_lie_is_found_alone_and_named(catalog: Catalog) -> None:
 
 def test_every_check_has_a_lie_in_these_tests() -> None:
     elsewhere = {"empty-patient", "empty-study", "package-of-another-study", "request-of-two-studies"}
-    tested = {name for name, _, _ in LIES} | elsewhere | {"digest-length"}
-    assert tested == {one.name for one in _CHECKS} | {"study-counter"}
+    tested = {name for name, _, _ in LIES} | elsewhere | {"digest-length", "study-words"}
+    assert tested == {one.name for one in _CHECKS} | {"study-counter", "study-placement"}
+
+
+def test_wrong_words_are_found_of_a_study_that_is_sealed_whole_and_read_again(catalog: Catalog) -> None:
+    lies = (
+        "UPDATE series SET body_part = 'CHEST'",
+        "UPDATE series SET station = 'CT1'",
+        "UPDATE study SET sop_classes = NULL",
+        "UPDATE study SET body_parts = sop_classes",
+    )
+    for lie in lies:
+        with catalog.read() as session:
+            _sound(session)
+            session.execute(text(lie))
+            assert [each.check for each in check(session)] == []  # the next sealing reads it again
+            session.execute(
+                text('UPDATE instance SET package_pk = (SELECT pk FROM package), "offset" = 4096')
+            )
+            session.execute(text("UPDATE study SET unsealed = 0"))
+            found = [each for each in check(session) if each.check == "study-words"]
+            assert [each.subject for each in found] == ["1.2.3"], lie
+
+
+def test_a_refresh_mends_what_policies_look_at_and_nothing_else(catalog: Catalog) -> None:
+    with catalog.write() as session:
+        _sound(session)
+        add_study(session, add_patient(session, "P9"), "1.2.9")
+        session.execute(
+            text("UPDATE study SET placement_pk = (SELECT pk FROM placement) WHERE uid = '1.2.9'")
+        )
+        session.execute(text("UPDATE study SET placement_pk = NULL WHERE uid = '1.2.3'"))
+        session.execute(text("DELETE FROM placement_pool"))
+    assert mend.refresh_studies(catalog) == 2
+    with catalog.read() as session:
+        left = {each.check for each in check(session)}
+        kept = dict(session.execute(select(Study.uid, Study.placement_pk)).all())
+    assert left == {"empty-study"}
+    assert kept["1.2.3"] is not None and kept["1.2.9"] is None
+    assert mend.refresh_studies(catalog) == 0
 
 
 def test_a_patient_and_a_study_without_anything_below_are_found(catalog: Catalog) -> None:
