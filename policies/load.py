@@ -9,7 +9,7 @@ from pathlib import Path
 from policies import schedule as schedules
 from policies.classes import ClassTable
 from policies.errors import PolicyError, PolicyErrors
-from policies.lint import lint
+from policies.lint import lint, overlaps
 from policies.policy import Policy, PolicySet
 from policies.pools import PoolInfo, PoolTable
 from policies.read import Reader, is_classes
@@ -103,7 +103,13 @@ def _load(
     if wrong:
         raise PolicyErrors(wrong)
     policies.sort(key=lambda policy: policy.priority)
-    return PolicySet(tuple(policies), digest(texts), tuple(findings), dict(texts), tuple(table.values()))
+    notes = [
+        PolicyError(policy.file, policy.line, 1, message, warning=True)
+        for policy, message in overlaps(policies)
+    ]
+    return PolicySet(
+        tuple(policies), digest(texts), tuple(findings), dict(texts), tuple(table.values()), tuple(notes)
+    )
 
 
 def digest(texts: Mapping[str, str]) -> bytes:

@@ -285,6 +285,8 @@ class PolicySet:
     """File name -> text, as read."""
     pools: tuple[PoolInfo, ...] = ()
     """What it was checked against."""
+    notes: tuple[PolicyError, ...] = ()
+    """What is good to know and needs no mending: overlaps of scopes, with who owns what is in both."""
 
     def __post_init__(self) -> None:
         numbers = [policy.priority for policy in self.policies]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from policies import units
@@ -91,7 +92,7 @@ class Schedule:
         local = now.astimezone(self.zone)
         if local.weekday() in self.blackout_weekdays or local.date() in self.blackout_dates:
             return False
-        return not self.windows or any(local.time() in window for window in self.windows)
+        return self._in_window(local.time())
 
     def next_change(self, now: datetime) -> datetime | None:
         """When :meth:`is_open` is next another, in the zone of ``now``; None if not within 400 days."""
@@ -115,11 +116,55 @@ class Schedule:
         """How long it is open on a day that is not blacked out; overlapping windows count once."""
         if not self.windows:
             return timedelta(days=1)
-        minutes = sum(
-            any(time(minute // 60, minute % 60) in window for window in self.windows)
-            for minute in range(24 * 60)
-        )
+        minutes = sum(self._in_window(time(minute // 60, minute % 60)) for minute in range(24 * 60))
         return timedelta(minutes=minutes)
+
+    @property
+    def starts_a_day(self) -> float:
+        """How often a run begins on a day on which it may."""
+        if self.every_seconds is not None:
+            return self.open_per_day.total_seconds() / self.every_seconds
+        return len(self._starts())
+
+    @property
+    def longest_wait(self) -> timedelta:
+        """The longest time without a run, to the minute: from one start to the next, over days of the
+        week or month that are left out too. Blackout dates do not count."""
+        day = 24 * 60
+        if self.cron is not None:
+            minutes = sorted({start.hour * 60 + start.minute for start in self._starts()})
+        else:
+            minutes = [minute for minute in range(day) if self._in_window(time(minute // 60, minute % 60))]
+        if not minutes:
+            return LONGEST
+        gaps = [later - earlier for earlier, later in pairwise([*minutes, minutes[0] + day])]
+        longest = max(timedelta(minutes=max(gaps)), timedelta(seconds=self.every_seconds or 0))
+        return min(LONGEST, longest + self._closed_days())
+
+    def _in_window(self, moment: time) -> bool:
+        return not self.windows or any(moment in window for window in self.windows)
+
+    def _starts(self) -> list[time]:
+        """When the cron expression begins on a day that it names, within the windows."""
+        minute, hour, *_ = (self.cron or "* * * * *").split()
+        hours, minutes = _read_field(hour, "hour", 0, 23), _read_field(minute, "minute", 0, 59)
+        return [time(h, m) for h in hours for m in minutes if self._in_window(time(h, m))]
+
+    def _closed_days(self) -> timedelta:
+        """The longest row of days on which nothing runs."""
+        _, _, of_month, months, of_week = (self.cron or "* * * * *").split()
+        open_days = set(range(7)) - self.blackout_weekdays
+        if of_week != "*":
+            open_days &= {WEEKDAYS.index(name) for name in of_week.split(",")}
+        if not open_days:
+            return LONGEST
+        if months != "*":
+            return timedelta(days=31)
+        week = sorted(open_days)
+        gaps = [later - earlier - 1 for earlier, later in pairwise([*week, week[0] + 7])]
+        month = _read_field(of_month, "day of month", 1, 31)
+        gaps += [later - earlier - 1 for earlier, later in pairwise([*month, month[0] + 31])]
+        return timedelta(days=max(gaps))
 
     def __str__(self) -> str:
         if self.every_seconds is not None:
