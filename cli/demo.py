@@ -7,10 +7,19 @@ from typing import Annotated
 import typer
 
 from cli import screen
+from cli.demo_policy import demo_policy
 from cli.session import EXIT_PROBLEM
 
+app = typer.Typer(
+    help="A guided tour of an archive; `hsm demo policy` compares two policies over a year.",
+    invoke_without_command=True,
+)
+app.command("policy")(demo_policy)
 
+
+@app.callback()
 def demo(
+    context: typer.Context,
     pause: Annotated[bool, typer.Option("--pause", help="Wait for Enter after each step.")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the demo's data folder behind.")] = False,
 ) -> None:
@@ -18,6 +27,8 @@ def demo(
 
     It runs an archive of its own in a temporary folder and does not touch yours.
     """
+    if context.invoked_subcommand is not None:
+        return
     from cli.demo_home import DemoError, DemoHome  # heavy: pynetdicom and pydicom
     from cli.demo_peer import Peer, PeerError
     from cli.demo_tour import Tour

@@ -18,6 +18,7 @@ from cli import (
     library,
     operator,
     policy,
+    policy_simulate,
     queue,
     recall,
     serve,
@@ -71,9 +72,9 @@ app.command("status")(status.status)
 app.command("health")(status.health)
 app.command("metrics")(status.metrics)
 app.command("stats", hidden=True)(status.metrics)
-app.command("demo")(demo.demo)
 app.command("recall")(recall.recall)
 app.command("reload")(config.reload)
+policy.app.command("simulate")(policy_simulate.simulate)
 for name, group in (
     ("config", config.app),
     ("study", study.app),
@@ -84,6 +85,7 @@ for name, group in (
     ("operator", operator.app),
     ("catalog", catalog.app),
     ("bench", bench.app),
+    ("demo", demo.app),
 ):
     app.add_typer(group, name=name)
 

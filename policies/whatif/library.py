@@ -157,8 +157,9 @@ class Robot:
 
     def take_out(self, volume: Volume) -> int:
         """The operator takes a volume out; one that lies in a drive stays until the next trip."""
-        if not volume.in_library or (volume.drive is not None and not self._unload(volume)):
+        if not volume.in_library or self._is_busy(volume):
             return 0
+        self._unload(volume)
         volume.in_library = volume.leaving = False
         self._tally.exported += 1
         return 1
@@ -175,29 +176,35 @@ class Robot:
         return put
 
     def _make_room(self) -> bool:
-        """Take the full volume out that was not used for longest; else any that nobody needs now."""
-        idle = [v for v in self.volumes if v.in_library and not self._reads.get(v.number)]
-        for wanted in (True, False):
-            choice = [v for v in idle if v.full is wanted and (v.drive is None or self._unload(v, dry=True))]
-            if choice:
-                volume = min(choice, key=lambda v: (v.used_at, v.number))
-                if volume.drive is not None:
-                    self._unload(volume)
-                volume.in_library = volume.leaving = False
-                return True
+        """Free a slot: by the full volume that was not used for longest, by a blank if there are several,
+        by any volume that nobody needs now."""
+        if self._shelve_one(full=True):
+            return True
         if self.blanks > 1:
             self.blanks -= 1
             return True
-        return False
+        return self._shelve_one(full=False)
 
-    def _unload(self, volume: Volume, *, dry: bool = False) -> bool:
-        """Take a volume out of an idle drive; False where the drive is busy."""
-        drive = volume.drive
-        if not isinstance(drive, Drive) or drive.busy:
+    def _shelve_one(self, *, full: bool) -> bool:
+        choice = [
+            volume
+            for volume in self.volumes
+            if volume.in_library
+            and volume.full is full
+            and not self._reads.get(volume.number)
+            and (volume.drive is None or not self._is_busy(volume))
+        ]
+        if not choice:
             return False
-        if not dry:
-            drive.holds, drive.position, volume.drive = None, 0, None
+        volume = min(choice, key=lambda volume: (volume.used_at, volume.number))
+        self._unload(volume)
+        volume.in_library = volume.leaving = False
         return True
+
+    def _unload(self, volume: Volume) -> None:
+        """Take a volume out of its drive, which is idle."""
+        if isinstance(volume.drive, Drive):
+            volume.drive.holds, volume.drive.position, volume.drive = None, 0, None
 
     # the planner
 

@@ -122,7 +122,7 @@ class Report:
         wait, lag = self.recall_latency, self.protection_lag
         rows = [
             ("retrieves", f"{self.retrieves}"),
-            *((f"  from {_PLACE_WORDS[place]}", say_rate(self.hit_rate(place))) for place in PLACES),
+            *((f"  from {PLACE_WORDS[place]}", say_rate(self.hit_rate(place))) for place in PLACES),
             ("recalls a day", f"{self.recalls / many:.1f}"),
             ("mounts a day", f"{self.mounts / many:.1f} (at most {self.mounts_longest_day})"),
             ("operator trips", f"{self.trips} ({self.trips / many * 7:.1f} a week)"),
@@ -144,7 +144,7 @@ class Report:
         return rows
 
 
-_PLACE_WORDS = {
+PLACE_WORDS = {
     "online": "online disk",
     "nearline": "nearline disk",
     "staging": "staging area",

@@ -19,6 +19,7 @@ from policies.whatif.library import Robot
 from policies.whatif.moments import DAY, Micros, moment
 from policies.whatif.runner import in_order
 from policies.whatif.stock import Stock, Study, Volume
+from policies.whatif.turns import Turns
 
 _ROUNDS_MAX = 4
 """A copy lets a release follow, and a release another copy; more is not looked for."""
@@ -30,6 +31,7 @@ class Settling:
         self._stock = stock
         self._robots = robots
         self._now = now
+        self._turns: dict[tuple[str, str], Turns] = {}
         self._open: dict[tuple[str, int], Volume] = {}
 
     def settle(self) -> None:
@@ -47,24 +49,51 @@ class Settling:
 
     def _settle(self, study: Study, policy: Policy, at: Circumstances) -> None:
         facts = self._stock.facts(study)
-        for _ in range(_ROUNDS_MAX):
+        for turn in range(_ROUNDS_MAX):
             changed = study.changes
             for rule in policy.rules:
-                if self._apply(study, policy, rule, facts, at):
+                if self._apply(study, policy, rule, facts, at, past=turn == 0):
                     facts = self._stock.facts(study)
             if changed == study.changes:
                 return
 
-    def _apply(self, study: Study, policy: Policy, rule: Rule, facts: StudyFacts, at: Circumstances) -> bool:
-        """Do what the rule decides; whether it was anything. What hangs on fill waits for the drain."""
+    def _apply(
+        self, study: Study, policy: Policy, rule: Rule, facts: StudyFacts, at: Circumstances, past: bool
+    ) -> bool:
+        """Do what the rule decides; whether it was anything. What hangs on fill waits for the drain.
+
+        :param past: also what it would have decided earlier.
+        """
         if rule.has_watermarks or rule.action not in (Action.COPY, Action.RELEASE, Action.MOVE):
             return False
-        if not _is_open(study, policy, rule) or truth(rule.when.root, facts, at) is not True:
+        if not _is_open(study, policy, rule):
             return False
+        if truth(rule.when.root, facts, at) is not True:
+            if not past or rule.action is not Action.COPY:
+                return False
+            then = self._once(study, policy, rule)
+            if then is None:
+                return False
+            facts, at = then
         decision = judge(policy, rule, facts, at)
         if decision is None or decision.outcome is Outcome.REFUSED or decision.pool == STAGING:
             return False
         return self._do(study, policy, decision.action, decision.pool)
+
+    def _once(self, study: Study, policy: Policy, rule: Rule) -> tuple[StudyFacts, Circumstances] | None:
+        """When a copy was made that would not be asked for today, as by ``idle < 30 d``."""
+        turns = self._turns.setdefault((policy.name, rule.name), Turns([rule.when]))
+        accessed = study.accessed
+        try:
+            for then in turns.since_arrival(study, self._now):
+                study.accessed = accessed if accessed <= then else study.received
+                facts = self._stock.facts(study)
+                at = Circumstances(moment(then), {})
+                if truth(rule.when.root, facts, at) is True:
+                    return facts, at
+            return None
+        finally:
+            study.accessed = accessed
 
     def _do(self, study: Study, policy: Policy, action: Action, pool: str) -> bool:
         room = self._stock.rooms[pool]

@@ -129,14 +129,19 @@ class _Generator:
     def events(self) -> Iterator[Event]:
         hour = self._first.replace(minute=0, second=0, microsecond=0)
         while hour < self._end:
-            for modality, share in zip(self._hospital.mix, self._weights, strict=True):
-                for _ in range(self._poisson(self._rate(hour, modality) * share)):
-                    self._arrive(hour + timedelta(seconds=self._random.randrange(3600)), modality)
+            for second, modality in sorted(self._hour(hour), key=lambda arrival: arrival[0]):
+                self._arrive(hour + timedelta(seconds=second), modality)
             hour += timedelta(hours=1)
             while self._waiting and self._waiting[0][0] < hour:
                 event = heapq.heappop(self._waiting)[2]
                 if self._first <= event.at < self._end:
                     yield event
+
+    def _hour(self, hour: datetime) -> Iterator[tuple[float, Modality]]:
+        """Seconds of the hour at which studies arrive, modality by modality."""
+        for modality, share in zip(self._hospital.mix, self._weights, strict=True):
+            for _ in range(self._poisson(self._rate(hour, modality) * share)):
+                yield 3600 * self._random.random(), modality
 
     def _rate(self, hour: datetime, modality: Modality) -> float:
         """Studies of all modalities in the hour, if all were as ``modality``; its share comes on top."""

@@ -66,9 +66,7 @@ class Turns:
             base = study.accessed if source == "accessed_at" else study.received
             found = min(found, _after(base, spans, now))
         for (source, _), whole in self._days.items():
-            day = study.values.get(source)
-            if isinstance(day, str) and day:
-                found = min(found, _after_days(day, whole, now))
+            found = min(found, _after_days(study.values.get(source), whole, now))
         for (source, pool), spans in self._pools.items():
             for copy in study.copies:
                 if copy.pool == pool:
@@ -80,19 +78,35 @@ class Turns:
                     found = access + window + 1
         return found
 
+    def since_arrival(self, study: Study, now: Micros) -> list[Micros]:
+        """The times up to now at which a study that nobody has asked for would have been looked at."""
+        found = {study.received + span for spans in self._elapsed.values() for span in spans}
+        for (source, _), whole in self._days.items():
+            day = _midnight(study.values.get(source))
+            if day is not None:
+                found |= {day + days * DAY for days in whole}
+        return sorted(at for at in found if study.received <= at <= now)
+
 
 def _after(base: Micros, spans: list[Micros], now: Micros) -> Micros:
     place = bisect_right(spans, now - base)
     return base + spans[place] if place < len(spans) else NEVER
 
 
-def _after_days(day: str, whole: list[int], now: Micros) -> Micros:
-    try:
-        begin = micros(datetime.strptime(day, "%Y%m%d").replace(tzinfo=UTC))
-    except ValueError:
-        return NEVER  # in no calendar: time does not turn the test
+def _after_days(day: object, whole: list[int], now: Micros) -> Micros:
+    begin = _midnight(day)
+    if begin is None:
+        return NEVER
     place = bisect_right(whole, (now - begin) // DAY)
     return begin + whole[place] * DAY if place < len(whole) else NEVER
+
+
+def _midnight(day: object) -> Micros | None:
+    """At which a day of ``YYYYMMDD`` begins; None if it is not known, or in no calendar."""
+    try:
+        return micros(datetime.strptime(day, "%Y%m%d").replace(tzinfo=UTC)) if isinstance(day, str) else None
+    except ValueError:
+        return None
 
 
 def _lengths(leaf: Leaf) -> list[timedelta]:
