@@ -17,9 +17,9 @@ from hsm.log import get_logger
 
 log = get_logger(__name__)
 
-PAUSE_SECONDS = 0.05
+PAUSE_SECONDS = 0.25
 """How long a name may wait for others that a flush then serves too."""
-OWED_FILES_MAX = 128
+OWED_FILES_MAX = 512
 OWED_BYTES_MAX = 1 << 30
 """With more than either, who owes waits for the flush: a released file would go on taking room."""
 
