@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from cli import offline, screen, text
+from cli import offline, policy_plan, policy_versions, screen, text
 from cli.screen import Json, Limit
 from cli.session import connect
 
@@ -44,6 +44,11 @@ def list_(context: typer.Context, json: Json = False) -> None:
         return
     for policy in policies:
         copies = ", ".join(f"{count} in {text.clean(pool)}" for pool, count in policy["copies"].items())
+        if policy["state"] != "in force":
+            screen.say(
+                f"{text.clean(policy['policy'])} is {policy['state']}: {text.clean(policy['message'])}",
+                style="bold red" if policy["state"] == "suspended" else "yellow",
+            )
         last = (
             f"last run {text.local(policy['last_run'])}"
             if policy["last_run"]
@@ -51,19 +56,20 @@ def list_(context: typer.Context, json: Json = False) -> None:
         )
         screen.say_table(
             ["rule", "does", "when"],
-            [
-                (rule["name"], _deed(rule["action"], rule["pool"]), rule["when"] or "always")
-                for rule in policy["rules"]
-            ],
+            [(rule["name"], text.clean(rule["does"]), rule["when"] or "always") for rule in policy["rules"]],
             title=f"{policy['policy']} (priority {policy['priority']}, {policy['schedule']})",
         )
-        screen.say(f"keeps {copies or 'no copies'}; {last}; {text.clean(policy['file'])}", "")
+        version = f", activation {policy['activation']}" if policy["activation"] else ""
+        screen.say(f"keeps {copies or 'no copies'}; {last}; {text.clean(policy['file'])}{version}", "")
     if not policies:
         screen.say("no policy is in force: nothing is copied and nothing is released")
 
 
 def _deed(action: str, pool: str) -> str:
-    return f"{action} {'to' if action == 'copy' else 'from'} {text.clean(pool)}"
+    return f"{action} {_JOINTS.get(action, 'from ')}{text.clean(pool)}"
+
+
+_JOINTS = {"copy": "to ", "recall": "to ", "verify": ""}
 
 
 @app.command()
@@ -89,6 +95,8 @@ def run(
             f" {text.plural(each['requests'], 'new request')}",
             style="bold",
         )
+        if each["state"] != "finished":
+            screen.say(f"{each['state']}: {text.clean(each['message'])}", style="yellow")
         say_decisions(each["decisions"])
 
 
@@ -159,3 +167,10 @@ def explain(
                 for each in decided
             ],
         )
+
+
+app.command("plan")(policy_plan.plan)
+app.command("diff")(policy_versions.diff)
+app.command("activate")(policy_versions.activate)
+app.command("history")(policy_versions.history)
+app.command("resume")(policy_versions.resume)

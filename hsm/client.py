@@ -20,6 +20,7 @@ Record = dict[str, Any]
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 65.0
 ACT_SECONDS = 905.0
+PLAN_SECONDS = 905.0
 """A little longer than the daemon's own limits, so that its answer is the one that is seen."""
 
 
@@ -233,6 +234,36 @@ class Client:
 
     def run_policies(self, name: str = "", *, dry_run: bool = False) -> Record:
         return self._post("/v1/policies/run", name=name, dry_run=dry_run)
+
+    def plan(self, hours: float = 24.0) -> Record:
+        """What the policies would do in the next hours, and what it takes."""
+        return _object(self._ask("GET", "/v1/policies/plan", PLAN_SECONDS, params={"hours": f"{hours:g}"}))
+
+    def activations(self, limit: int = 50) -> list[Record]:
+        """The versions of the policies, the last first."""
+        return self._list("/v1/policies/activations", limit=limit)
+
+    def diff_policies(
+        self, old: int | Mapping[str, str] | None = None, new: int | Mapping[str, str] | None = None
+    ) -> Record:
+        """What changes: from what is in force (or an activation, or texts) to the folder (or the same)."""
+        members: Record = {}
+        for name, side in (("old", old), ("new", new)):
+            if side is not None:
+                members |= (
+                    {f"{name}_version": side} if isinstance(side, int) else {f"{name}_texts": dict(side)}
+                )
+        by = {"by": self._by} if self._by else {}
+        return _object(self._ask("POST", "/v1/policies/diff", PLAN_SECONDS, json=members | by))
+
+    def activate_policies(self, comment: str = "", version: int | None = None) -> Record:
+        """Put the folder's policies, or those of an earlier version, into force."""
+        members = {} if version is None else {"version": version}
+        return self._post("/v1/policies/activate", comment=comment, **members)
+
+    def resume_policy(self, name: str) -> Record:
+        """Let a suspended policy go on."""
+        return self._post(f"/v1/policies/{_part(name)}/resume")
 
     def reload(self) -> Record:
         return self._post("/v1/reload")

@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import select
 import signal
+import socket
 import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -49,13 +50,15 @@ from hsm.schedule import Scheduler
 from hsm.seal import Seal
 from hsm.sessions import DriveSession
 from hsm.staging import Staging
-from hsm.startup import load_policies, lock_home, open_catalog
+from hsm.startup import lock_home, open_catalog
 from hsm.wake import Bell
 from hsm.workers import Joints, Workers
-from policies import Schedule
+from policies import PolicySet, Schedule
 
 log = logs.get_logger(__name__)
 
+WATCH_SECONDS = 30.0
+"""Between two looks at what policies have asked for: failures, windows, what other nodes activated."""
 SETTLE_SECONDS = 10.0
 """Between two tries to write down what the catalog could not take."""
 STOP_GRACE_SECONDS = 20.0
@@ -87,8 +90,14 @@ class Daemon:
         self.catalog = open_catalog(config, clock)
         pools = self.pools = open_pools(config, self.catalog)
         self.policies = Policies(
-            self.catalog, pools, self.bell, config.policies, load_policies(config, pools)
+            self.catalog,
+            pools,
+            self.bell,
+            config.policies,
+            PolicySet(),
+            worker=f"{socket.gethostname()}:{config.home}",
         )
+        self._begin_policies(config)
         staging = Staging(config.staging.path, config.staging.size_max_bytes)
         reader = Reader(self.catalog, pools, staging)
         recall = self.recall = Recall(self.catalog, staging, reader, self.bell)
@@ -127,7 +136,17 @@ class Daemon:
         )
         self.receivers = Receivers(config, self.dicom, self._environ, clock)
         self.scheduler = Scheduler()
+        self.policies.on_change = lambda: self._schedule(self.config)
         self.api = ApiServer(build_app(self._services()), config.api.socket)
+
+    def _begin_policies(self, config: Config) -> None:
+        """What was in force goes on to be; on a new archive the folder's policies come into force."""
+        versions = self.policies.versions
+        versions.default = Schedule(every_seconds=config.schedule.policies_seconds)
+        number, loaded = versions.begin(ACTOR)
+        for warning in loaded.warnings:
+            log.warning("%s", warning)
+        self.policies.replace(config.policies, loaded, number)
 
     def _services(self) -> Services:
         return Services(
@@ -192,8 +211,7 @@ class Daemon:
         with self._reloading:
             new = load(self.config.source, self._environ)
             later = differences_needing_restart(self.config, new)
-            loaded = load_policies(new, self.pools)
-            self.policies.replace(new.policies, loaded)
+            self._reload_policies(new)
             self.receivers.reload(new)
             self.deliverer.reload(new.dicom)
             self.seal.quiet_seconds = new.seal.quiet_seconds
@@ -209,8 +227,29 @@ class Daemon:
             self.config = new.model_copy(update=kept)
         for text in later:
             log.warning("in force only after a restart: %s", text)
-        log.info("configuration and %d policies are in force", len(loaded.policies))
-        return {"policies": len(loaded.policies), "needs_restart": later}
+        count = len(self.policies.set.policies)
+        log.info("configuration and %d policies are in force", count)
+        return {"policies": count, "needs_restart": later}
+
+    def _reload_policies(self, new: Config) -> None:
+        """Look at the folder again. What is in force stays in force until somebody activates the folder's
+        policies; only where nothing was ever activated they come into force now.
+
+        :raises ConfigError: something in the folder is wrong.
+        """
+        versions = self.policies.versions
+        old = (versions.folder, versions.default)
+        versions.folder = new.policies
+        versions.default = Schedule(every_seconds=new.schedule.policies_seconds)
+        try:
+            versions.read_folder()
+            number, loaded = versions.begin(ACTOR)
+        except ConfigError:
+            versions.folder, versions.default = old
+            raise
+        self.policies.replace(new.policies, loaded, number)
+        for problem in self.policies.problems():
+            log.warning("%s", problem)
 
     def status(self) -> dict[str, Any]:
         """What listens where, and what is wrong just now."""
@@ -270,6 +309,7 @@ class Daemon:
                 f"{len(self._missing)} unsealed instances had no file at start, first {self._missing[0]}: "
                 "send them again, or restore the file system"
             )
+        problems += self.policies.problems()
         if failed:
             problems.append(f"{failed} requests have failed: hsm queue ls --state failed")
         return problems
@@ -281,6 +321,7 @@ class Daemon:
             "inventory": (Schedule(every_seconds=config.schedule.inventory_seconds), self._inventory),
             "deliveries": (Schedule(every_seconds=SETTLE_SECONDS), self.deliveries.settle),
         }
+        wanted["policy watch"] = (Schedule(every_seconds=WATCH_SECONDS), self._watch_policies)
         for policy in self.policies.set.policies:
             name = policy.name
             wanted[f"policy {name}"] = (policy.schedule, partial(self._policy_round, name))
@@ -289,7 +330,7 @@ class Daemon:
                 self.scheduler.remove(routine.name)
         for name, (schedule, function) in wanted.items():
             if schedule.cron is not None:
-                self.scheduler.cron(name, schedule.cron, function)
+                self.scheduler.cron(name, schedule.cron, function, schedule.zone)
             else:
                 self.scheduler.every(name, schedule.every_seconds or 60.0, function)
 
@@ -298,7 +339,13 @@ class Daemon:
             self.bell.ring()
 
     def _policy_round(self, name: str) -> None:
-        self.policies.run(name, dry_run=False, by="schedule")
+        policy = next((each for each in self.policies.set.policies if each.name == name), None)
+        if policy is not None and policy.schedule.is_open(self._clock.now()):
+            self.policies.run(name, dry_run=False, by="schedule")
+
+    def _watch_policies(self) -> None:
+        self.policies.follow()
+        self.policies.watch()
 
     def _inventory(self) -> None:
         """A library that does not answer is a problem of its own, not of the archive."""

@@ -1,4 +1,4 @@
-"""What must be right before the daemon is built: its data folder, its catalog, its policies."""
+"""What must be right before the daemon is built: its data folder and its catalog."""
 
 from __future__ import annotations
 
@@ -13,12 +13,6 @@ from hsm.catalog.engine import Catalog, open_engine
 from hsm.clock import Clock
 from hsm.config import Config
 from hsm.errors import ConfigError
-from hsm.log import get_logger
-from hsm.model import Layout
-from hsm.pools import Pools
-from policies import Action, PolicyErrors, PolicySet, Schedule, load_folder
-
-log = get_logger(__name__)
 
 
 def lock_home(home: Path) -> int:
@@ -62,33 +56,3 @@ def open_catalog(config: Config, clock: Clock) -> Catalog:
         engine.dispose()
         raise
     return Catalog(engine, clock)
-
-
-def load_policies(config: Config, pools: Pools) -> PolicySet:
-    """The policies of the configured folder, also checked against what the pools can do.
-
-    :raises ConfigError: one report of everything that is wrong with them.
-    """
-    default = Schedule(every_seconds=config.schedule.policies_seconds)
-    try:
-        loaded = load_folder(config.policies, pools.names, default)
-    except PolicyErrors as error:
-        raise ConfigError(str(error)) from error
-    problems = []
-    for policy in loaded.policies:
-        where = f"{policy.file}:{policy.line}: policy {policy.name}"
-        for pool, copies in policy.goals.items():
-            if pool in pools.disks and copies > 1:
-                problems.append(f"{where}: pool {pool} is one volume and can hold 1 copy, not {copies}")
-        for rule in policy.rules:
-            disk = pools.disks.get(rule.pool)
-            if rule.action is Action.COPY and disk is not None and disk.layout is Layout.FILES:
-                problems.append(
-                    f"{policy.file}:{rule.line}: rule {rule.name}: copies are made in pools with the "
-                    f"packages layout; {rule.pool} has files"
-                )
-    if problems:
-        raise ConfigError("\n".join(problems))
-    for warning in loaded.warnings:
-        log.warning("%s", warning)
-    return loaded

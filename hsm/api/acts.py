@@ -115,21 +115,6 @@ class Acts:
         who = actor(request, given.get("by", ""))
         return reply(await run_in_threadpool(self._services.custody.import_, given["barcode"], who))
 
-    async def check(self, request: Request) -> Response:
-        """``{texts: {file name: text}}``, or nothing for the configured folder."""
-        given = await body(request, {}, {"texts": dict, "by": str})
-        texts = given.get("texts")
-        if texts is not None and not all(isinstance(text, str) for text in texts.values()):
-            raise BadInput("texts: expected file names and their texts")
-        return reply(await run_in_threadpool(self._services.policies.check, texts))
-
-    async def run(self, request: Request) -> Response:
-        given = await body(request, {}, {"name": str, "dry_run": bool, "by": str})
-        who = actor(request, given.get("by", ""))
-        act = self._services.policies.run
-        name = given.get("name") or None
-        return reply(await run_in_threadpool(act, name, bool(given.get("dry_run", False)), who))
-
     async def reload(self, request: Request) -> Response:
         await body(request, {}, {"by": str})
         return reply(await run_in_threadpool(self._services.daemon.reload))

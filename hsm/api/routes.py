@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute, Route
 
 from hsm.api import acts, metrics
 from hsm.api.marks import Marks
+from hsm.api.policies import PolicyPaths
 from hsm.api.services import Record, Services
 from hsm.api.wire import flag, known, number, page, reply
 from hsm.catalog import views
@@ -126,14 +127,6 @@ class Reads:
             await self._read(lambda session: views.decisions(session, rows, run=run, uid=given["study"]))
         )
 
-    async def policies(self, request: Request) -> Response:
-        known(request)
-        return reply(await run_in_threadpool(self._services.policies.listing))
-
-    async def explain(self, request: Request) -> Response:
-        known(request)
-        return reply(await run_in_threadpool(self._services.policies.explain, request.path_params["uid"]))
-
     async def progress(self, request: Request) -> Response:
         given = known(request, "requests")["requests"]
         pks = [number(text, "request") for text in given.split(",") if text]
@@ -168,7 +161,6 @@ def routes(services: Services) -> list[BaseRoute]:
         "/v1/studies/{uid}": reads.study,
         "/v1/studies/{uid}/copies": reads.locate,
         "/v1/studies/{uid}/history": reads.history,
-        "/v1/studies/{uid}/policies": reads.explain,
         "/v1/studies/{uid}/accesses": marks.accesses,
         "/v1/holds": marks.holds,
         "/v1/queue": reads.queue,
@@ -177,7 +169,6 @@ def routes(services: Services) -> list[BaseRoute]:
         "/v1/volumes": reads.volumes,
         "/v1/volumes/{barcode}": reads.volume,
         "/v1/mounts": reads.mounts,
-        "/v1/policies": reads.policies,
         "/v1/runs": reads.runs,
         "/v1/decisions": reads.decisions,
     }
@@ -200,10 +191,10 @@ def routes(services: Services) -> list[BaseRoute]:
         "/v1/library/unload": does.unload,
         "/v1/library/export": does.export,
         "/v1/library/import": does.import_,
-        "/v1/policies/check": does.check,
-        "/v1/policies/run": does.run,
         "/v1/reload": does.reload,
     }
+    policies = PolicyPaths(services)
+    gets, posts = gets | policies.gets(), posts | policies.posts()
     by_path: dict[str, list[BaseRoute]] = {}
     for method, table in (("GET", gets), ("POST", posts)):
         for path, endpoint in table.items():

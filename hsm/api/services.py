@@ -65,6 +65,28 @@ class Policies(Protocol):
 
     def explain(self, study_uid: str) -> Record: ...
 
+    def plan(self, hours: float) -> Record:
+        """What the policies would do in the next hours, and what it takes."""
+        ...
+
+    def diff(self, old: int | Mapping[str, str] | None, new: int | Mapping[str, str] | None) -> Record:
+        """What changes between two sets: the number of an activation, or texts by file name. ``old`` is
+        what is in force when None, ``new`` the folder."""
+        ...
+
+    def activate(self, by: str, comment: str = "", version: int | None = None) -> Record:
+        """Put the folder's policies, or an earlier activation's, into force; a bad one raises ConfigError
+        and changes nothing."""
+        ...
+
+    def history(self, limit: int) -> list[Record]:
+        """The activations, the last first."""
+        ...
+
+    def resume(self, name: str, by: str) -> Record:
+        """Let a suspended policy go on."""
+        ...
+
 
 class Queue(Protocol):
     """Acts on single requests.

@@ -23,6 +23,9 @@ from policies.schedule import DEFAULT
 
 log = get_logger(__name__)
 
+EMPTY = load_texts({}, ()).digest
+"""Of a folder without policies."""
+
 
 class Versions:
     """The folder, and the activations in the catalog."""
@@ -32,6 +35,8 @@ class Versions:
         self._pools = pools
         self.folder = folder
         self.default = default
+        self._marks: tuple[tuple[str, int, int, int], ...] | None = None
+        self._seen: tuple[int, bytes] = (0, b"")
 
     def begin(self, by: str) -> tuple[int | None, PolicySet]:
         """What is in force at a start. Where nothing was ever activated the folder's policies come into
@@ -117,14 +122,28 @@ class Versions:
                 f"policies: activation {number} does not fit the configuration: nothing is copied or "
                 "released; mend the folder and `hsm policy activate`"
             ]
-        try:
-            there = load_folder(self.folder, self._pools.infos, self.default)
-        except PolicyErrors as error:
-            count = len(error.errors)
-            return [f"policies: the folder has {count} errors and is not active: hsm policy check"]
-        if there.digest == in_force.digest or (number is None and not there.policies):
+        errors, there = self._look()
+        if errors:
+            return [f"policies: the folder has {errors} errors and is not active: hsm policy check"]
+        if there == in_force.digest or (number is None and there == EMPTY):
             return []
         return ["policies: the folder has changed and is not active: hsm policy diff, hsm policy activate"]
+
+    def _look(self) -> tuple[int, bytes]:
+        """How many errors the folder has, and its digest; read again only when a file has changed."""
+        try:
+            files = sorted((each.name, each.stat()) for each in self.folder.glob("*.yaml"))
+            marks = tuple((name, stat.st_mtime_ns, stat.st_size, stat.st_ino) for name, stat in files)
+        except OSError:
+            marks = None
+        if marks is None or marks != self._marks:
+            try:
+                found = load_folder(self.folder, self._pools.infos, self.default)
+                self._seen = (0, found.digest)
+            except PolicyErrors as error:
+                self._seen = (len(error.errors), b"")
+            self._marks = marks
+        return self._seen
 
     def check(self, texts: Mapping[str, str] | None) -> dict[str, Any]:
         """Check texts, or the folder, without putting anything into force."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, and_, or_
+from sqlalchemy import ColumnElement, and_, false, func, or_
 from sqlalchemy.orm import Session
 
 from hsm.catalog import facts, placements, rulework, selecting
@@ -84,3 +84,8 @@ def _by_action(policy: Policy, rule: Rule, now: datetime) -> Iterator[ColumnElem
         yield rulework.idle(KINDS[rule.action], rule.pool, failed_since)
     if rule.action is Action.RECALL and rule.priors is None:
         yield rulework.idle(RequestKind.RECALL, None, failed_since)
+
+
+def holds(condition: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Two-valued: what is not known is false."""
+    return func.coalesce(condition, false())

@@ -17,15 +17,21 @@ from hsm.log import get_logger
 from hsm.model import Goal
 from hsm.policyrun import suspend, windows
 from hsm.policyrun.active import Versions
+from hsm.policyrun.differ import diff
 from hsm.policyrun.execute import LOOKED_BACK, Execution, Joints, last_unfinished
 from hsm.policyrun.fills import pool_fills
 from hsm.policyrun.goals import deadlines, guard_goals, shown
+from hsm.policyrun.plan import plan
 from hsm.pools import Pools
 from hsm.states import RunState
 from hsm.wake import Bell
 from policies import Policy, PolicySet, explain, fills_of, owner
 
 log = get_logger(__name__)
+
+PLANNED_HOURS = 24.0
+Side = int | Mapping[str, str]
+"""The number of an activation, or texts by file name."""
 
 
 class Policies:
@@ -164,6 +170,24 @@ class Policies:
         """
         suspend.resume(self._catalog, name, by)
         return {"policy": name, "state": "in force"}
+
+    def plan(self, hours: float = PLANNED_HOURS) -> dict[str, Any]:
+        """What the policies would do in the next hours, and what it takes; changes nothing."""
+        return plan(self._catalog, self._pools, self.set, hours)
+
+    def diff(self, old: Side | None, new: Side | None) -> dict[str, Any]:
+        """What changes from one set to another; changes nothing.
+
+        :param old: texts by file name, or the number of an activation; None is what is in force.
+        :param new: the same; None is the folder.
+        :raises ConfigError, NotFound: there is no such set, or something in it is wrong.
+        """
+        before = self.set if old is None else self._side(old)
+        after = self.versions.read_folder() if new is None else self._side(new)
+        return diff(self._catalog, self._pools, before, after)
+
+    def _side(self, side: Side) -> PolicySet:
+        return self.versions.load(side) if isinstance(side, int) else self.versions.texts_loaded(side)
 
     def watch(self) -> None:
         """What must be looked at between runs: failures that suspend a policy, windows that have closed."""

@@ -124,6 +124,21 @@ class Policies:
     def explain(self, study_uid: str) -> dict[str, Any]:
         return self._note("explain", study_uid)
 
+    def plan(self, hours: float) -> dict[str, Any]:
+        return self._note("plan", hours)
+
+    def diff(self, old: Any, new: Any) -> dict[str, Any]:
+        return self._note("diff", old, new)
+
+    def activate(self, by: str, comment: str = "", version: int | None = None) -> dict[str, Any]:
+        return self._note("activate", by, comment, version)
+
+    def history(self, limit: int) -> list[dict[str, Any]]:
+        return self._note("history", limit)
+
+    def resume(self, name: str, by: str) -> dict[str, Any]:
+        return self._note("resume", name, by)
+
 
 class Queue:
     def __init__(self, script: Script) -> None:

@@ -54,6 +54,12 @@ def http(home: Path):
         (lambda c: c.run_policies(), ("run", None, False, ME)),
         (lambda c: c.check_policies({"a.policy": "x"}), ("check", {"a.policy": "x"})),
         (lambda c: c.check_policies(), ("check", None)),
+        (lambda c: c.resume_policy("keep"), ("resume", "keep", ME)),
+        (lambda c: c.activate_policies("CT first"), ("activate", ME, "CT first", None)),
+        (lambda c: c.activate_policies(version=3), ("activate", ME, "", 3)),
+        (lambda c: c.diff_policies(), ("diff", None, None)),
+        (lambda c: c.diff_policies(2, {"a.yaml": "x"}), ("diff", 2, {"a.yaml": "x"})),
+        (lambda c: c.plan(12.5), ("plan", 12.5)),
         (lambda c: c.reload(), ("reload",)),
     ],
 )

@@ -29,9 +29,13 @@ POLICIES = [
                 "name": "to tape",
                 "action": "copy",
                 "pool": "tape",
+                "does": "copy to tape",
                 "when": "modality in (CT, MR) and size > 1 GB",
             }
         ],
+        "activation": 3,
+        "state": "suspended",
+        "message": "suspended after 5 failed requests: see `hsm queue ls --state failed`",
         "last_run": None,
     }
 ]
@@ -54,6 +58,8 @@ RUNS = {
             "bytes": 5,
             "refused": 1,
             "requests": 0,
+            "state": "waiting",
+            "message": "its window is over",
             "decisions": [DECISION],
         }
     ],

@@ -270,7 +270,7 @@ class World:
         self.custody.inventory()
 
     def _load(self, text: str) -> PolicySet:
-        return load_texts({"test.yaml": text}, self.pools.names)
+        return load_texts({"test.yaml": text}, self.pools.infos)
 
     def _inline(self, _name: str, session: Callable[[], None]) -> None:
         session()

@@ -88,17 +88,32 @@ def test_a_broken_policy_stops_the_start_and_names_its_line(sqlite_url: str, tmp
 
 def test_a_broken_policy_at_reload_leaves_the_old_one_in_force(sqlite_url: str, tmp_path: Path) -> None:
     archive = Archive(tmp_path / "home", sqlite_url, KEEP)
+
+    def names() -> list[str]:
+        return [policy["policy"] for policy in archive.ask(lambda client: client.policies())]
+
     with running(archive):
         archive.write_policy(BAD)
         os.kill(archive.pid, signal.SIGHUP)
         until(lambda: "reload refused" in archive.log(), "the reload is refused")
-        assert [policy["policy"] for policy in archive.ask(lambda client: client.policies())] == ["keep"]
+        assert names() == ["keep"]
+        assert "errors and is not active" in str(archive.ask(lambda client: client.status()))
         archive.write_policy(KEEP.replace("keep", "kept"))
         os.kill(archive.pid, signal.SIGHUP)
-        until(
-            lambda: [p["policy"] for p in archive.ask(lambda client: client.policies())] == ["kept"],
-            "the good one is taken over",
-        )
+        until(lambda: "has changed and is not active" in archive.log(), "the change is seen")
+        assert names() == ["keep"], "a file that was saved is not in force"
+        archive.ask(lambda client: client.activate_policies("a better name"))
+        assert names() == ["kept"]
+        archive.ask(lambda client: client.activate_policies(version=1))
+        assert names() == ["keep"]
+        versions = archive.ask(lambda client: client.activations())
+        assert [(each["activation"], each["comment"], each["restores"]) for each in versions] == [
+            (3, "", 1),
+            (2, "a better name", None),
+            (1, "first start", None),
+        ]
+    with running(archive):
+        assert names() == ["keep"], "what was activated outlives the daemon, whatever the folder says"
 
 
 def test_a_full_pool_answers_out_of_resources_and_keeps_nothing(sqlite_url: str, tmp_path: Path) -> None:
