@@ -20,7 +20,8 @@ from hsm.catalog.engine import Catalog, open_engine
 from hsm.catalog.tables import Journal
 from hsm.clock import SystemClock
 from hsm.errors import ConfigError
-from policies import PolicyErrors, PolicySet, load_folder, load_texts
+from hsm.pools import configured
+from policies import PolicyErrors, PolicySet, PoolInfo, load_folder, load_texts
 
 PROBLEMS_SHOWN_MAX = 20
 """Of each kind of problem."""
@@ -80,7 +81,7 @@ def check_policies(path: Path | None, config_path: Path | None, environ: Mapping
 
 
 def _check_policies(path: Path, known: config.Config) -> Report:
-    pools = [pool.name for pool in known.pools]
+    pools = configured(known)
     try:
         loaded = _load_policies(path, pools)
     except PolicyErrors as error:
@@ -93,7 +94,7 @@ def _check_policies(path: Path, known: config.Config) -> Report:
     return Report(str(path), (), warnings, (f"policies: {names} ({rules} rules)",))
 
 
-def _load_policies(path: Path, pools: list[str]) -> PolicySet:
+def _load_policies(path: Path, pools: tuple[PoolInfo, ...]) -> PolicySet:
     if path.is_file():
         return load_texts({str(path): path.read_text("utf-8")}, pools)
     return load_folder(path, pools)

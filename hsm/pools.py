@@ -40,6 +40,7 @@ class DiskPool:
     root: Path
     store: Store
     volume_pk: int
+    site: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class LibraryPool:
     name: str
     tier: Tier
     library: str
+    site: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +69,8 @@ class Pools:
     @property
     def infos(self) -> tuple[PoolInfo, ...]:
         """The pools as policies know them."""
-        disks = (PoolInfo(name, "disk", pool.tier.value) for name, pool in self.disks.items())
-        tapes = (PoolInfo(name, "tape", pool.tier.value) for name, pool in self.tapes.items())
+        disks = (PoolInfo(name, "disk", pool.tier.value, pool.site) for name, pool in self.disks.items())
+        tapes = (PoolInfo(name, "tape", pool.tier.value, pool.site) for name, pool in self.tapes.items())
         return (*disks, *tapes)
 
     @property
@@ -86,6 +88,14 @@ class Pools:
         return next((pool for pool in self.disks.values() if pool.volume_pk == volume_pk), None)
 
 
+def configured(config: Config) -> tuple[PoolInfo, ...]:
+    """The configured pools as policies know them; nothing is opened."""
+    return tuple(
+        PoolInfo(pool.name, "disk" if pool.library is None else "tape", pool.tier.value, pool.site)
+        for pool in config.pools
+    )
+
+
 def open_pools(config: Config, catalog: Catalog) -> Pools:
     """Open everything that the configuration names.
 
@@ -98,7 +108,7 @@ def open_pools(config: Config, catalog: Catalog) -> Pools:
     for pool in config.pools:
         try:
             if pool.library is not None:
-                tapes[pool.name] = LibraryPool(pool.name, Tier(pool.tier), pool.library)
+                tapes[pool.name] = LibraryPool(pool.name, Tier(pool.tier), pool.library, pool.site)
             else:
                 disks[pool.name] = _open_disk(pool, config.home, catalog)
         except (ConfigError, DriverError) as error:
@@ -157,7 +167,7 @@ def _open_disk(pool: PoolConfig, home: Path, catalog: Catalog, joins: bool = Fal
                 catalog.clock.now(),
                 ACTOR,
             )
-    return DiskPool(pool.name, Tier(pool.tier), Layout(pool.layout), root, store, volume_pk)
+    return DiskPool(pool.name, Tier(pool.tier), Layout(pool.layout), root, store, volume_pk, pool.site)
 
 
 def keep_interrupted(root: Path) -> int:

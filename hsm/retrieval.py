@@ -7,7 +7,7 @@ in which their bytes arrive. Closing a retrieval leaves the recalls to themselve
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -16,10 +16,11 @@ from sqlalchemy.orm import Session
 from hsm.catalog import instances as rows
 from hsm.catalog import placement, queue
 from hsm.catalog.engine import Catalog
+from hsm.catalog.history import Recorder, Retrieved
 from hsm.catalog.placement import PackageRef
 from hsm.errors import DriverError, HsmError
 from hsm.log import get_logger
-from hsm.model import CopyAt, InstanceRef, Priority
+from hsm.model import CopyAt, InstanceRef, Place, Priority, Tier
 from hsm.ranges import Range
 from hsm.reader import Reader
 from hsm.recall import Attachment, Recall, quickest, why_none
@@ -30,6 +31,8 @@ from hsm.wake import Bell
 log = get_logger(__name__)
 
 RECALLS_PER_PACKAGE_MAX = 3
+STAGED = "staging"
+"""For the history: read from the staging area, to which somebody had recalled it before."""
 LOOK_SECONDS = 1.0
 """The longest that a waiting retrieve goes without looking at its requests."""
 
@@ -60,6 +63,8 @@ class _Part:
     attachment: Attachment | None = None
     recalls: int = 0
     failure: str = ""
+    tier: str = ""
+    """Where it was read from, once something of it was."""
 
     @property
     def failed(self) -> bool:
@@ -70,22 +75,38 @@ class Retrievals:
     """Opens retrievals."""
 
     def __init__(
-        self, catalog: Catalog, reader: Reader, recall: Recall, staging: Staging, bell: Bell
+        self,
+        catalog: Catalog,
+        reader: Reader,
+        recall: Recall,
+        staging: Staging,
+        bell: Bell,
+        history: Recorder | None = None,
+        tiers: Mapping[str, Tier] | None = None,
     ) -> None:
+        """
+        :param history: where each retrieve is noted; nowhere without it.
+        :param tiers: of the configured pools, for the history.
+        """
         self.catalog = catalog
         self.reader = reader
         self.recall = recall
         self.staging = staging
         self.bell = bell
+        self.history = history
+        self.tiers = tiers or {}
 
-    def open(self, instances: Sequence[InstanceRef], who: str, priority: Priority) -> Retrieval:
-        """Begin to retrieve these instances; joins the recalls that are needed at once."""
+    def open(self, instances: Sequence[InstanceRef], who: str, priority: Priority, ae: str = "") -> Retrieval:
+        """Begin to retrieve these instances; joins the recalls that are needed at once.
+
+        :param ae: the calling AE title, for the history.
+        """
         with self.catalog.read() as session:
             parts = _parts(session, instances)
         with self.catalog.write() as session:
             studies = {instance.study_uid for instance in instances}
             placement.touch_studies(session, studies, self.catalog.clock.now())
-        retrieval = Retrieval(self, parts, who, priority)
+        retrieval = Retrieval(self, parts, who, priority, ae)
         try:
             retrieval.begin()
         except BaseException:
@@ -107,14 +128,31 @@ def _parts(session: Session, instances: Iterable[InstanceRef]) -> list[_Part]:
     ]
 
 
+@dataclass(slots=True)
+class _Told:
+    """What one study's share of a retrieval was, for the history."""
+
+    waited_seconds: float
+    bytes: int = 0
+    tier: str = ""
+
+
+SLOWEST_LAST = (*(tier.value for tier in (Tier.ONLINE, Tier.NEARLINE)), STAGED, Tier.OFFLINE.value)
+
+
 class Retrieval:
     """An open retrieval. Not thread-safe: one association owns it."""
 
-    def __init__(self, owner: Retrievals, parts: list[_Part], who: str, priority: Priority) -> None:
+    def __init__(
+        self, owner: Retrievals, parts: list[_Part], who: str, priority: Priority, ae: str = ""
+    ) -> None:
         self._owner = owner
         self._parts = parts
         self._who = who
         self._priority = priority
+        self._ae = ae
+        self._opened = owner.catalog.clock.monotonic()
+        self._told: dict[str, _Told] = {}
 
     @property
     def remaining(self) -> int:
@@ -156,6 +194,7 @@ class Retrieval:
 
     def close(self) -> None:
         """Leave the recalls; they go on. Idempotent."""
+        self._tell()
         parts, self._parts = self._parts, []
         for part in parts:
             try:
@@ -171,6 +210,8 @@ class Retrieval:
             found = self._from_part(part) if part.instances else None
             if found is not None:
                 part.instances.popleft()
+                if isinstance(found, Readable):
+                    self._note(part, found.instance)
             if part.instances:
                 at += 1
             else:
@@ -179,6 +220,38 @@ class Retrieval:
             if found is not None:
                 return found
         return None
+
+    def _note(self, part: _Part, instance: InstanceRef) -> None:
+        """For the history: one more instance of its study was read."""
+        if self._owner.history is None:
+            return
+        told = self._told.get(instance.study_uid)
+        if told is None:
+            waited = self._owner.catalog.clock.monotonic() - self._opened
+            told = self._told[instance.study_uid] = _Told(waited)
+        told.bytes += instance.size
+        if not part.tier:
+            part.tier = self._tier_of(part)
+            told.tier = max(told.tier or part.tier, part.tier, key=SLOWEST_LAST.index)
+
+    def _tier_of(self, part: _Part) -> str:
+        if part.package is None:
+            return Tier.ONLINE.value
+        if part.recalls:
+            copy = quickest(part.copies)
+            if copy is None or copy.place is Place.SHELF:
+                return Tier.OFFLINE.value
+            return self._owner.tiers.get(copy.pool, Tier.NEARLINE).value
+        direct = self._owner.reader.direct_copies(part.copies)
+        return self._owner.tiers.get(direct[0].pool, Tier.ONLINE).value if direct else STAGED
+
+    def _tell(self) -> None:
+        history, told = self._owner.history, self._told
+        self._told = {}
+        if history is not None:
+            now = self._owner.catalog.clock.now()
+            for uid, each in told.items():
+                history.retrieved(Retrieved(uid, now, self._ae, each.bytes, each.tier, each.waited_seconds))
 
     def _from_part(self, part: _Part) -> Readable | Unobtainable | None:
         instance = part.instances[0]

@@ -44,7 +44,8 @@ class Retrieved:
     """Calling AE title."""
     bytes: int
     tier: str
-    """Of the pool that its slowest part was read from: online, nearline or offline."""
+    """Of the pool that its slowest part was read from: online, nearline or offline; staging where it had
+    been recalled before."""
     waited_seconds: float
     """From the request to its first instance."""
 

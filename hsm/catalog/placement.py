@@ -16,9 +16,9 @@ from sqlalchemy.orm import Session
 
 from hsm import guard, states
 from hsm.catalog import journal, marks, placements
-from hsm.catalog.tables import Copy, Package, Study, Volume
+from hsm.catalog.tables import Copy, Package, Request, Study, Volume
 from hsm.model import CopyAt, Goal, Place
-from hsm.states import READABLE_COPIES, CopyState, VolumeState
+from hsm.states import READABLE_COPIES, CopyState, RequestKind, VolumeState
 
 T = TypeVar("T")
 
@@ -268,6 +268,18 @@ def touch_studies(session: Session, study_uids: Iterable[str], now: datetime) ->
     """Note that somebody retrieved from these studies."""
     for some in chunks(study_uids):
         session.execute(update(Study).where(Study.uid.in_(some)).values(last_accessed=now))
+
+
+def note_recall(session: Session, study_pk: int) -> None:
+    """Count a recall of a study of which none is under way yet. To be called before the journal is written
+    to: who stores into the study takes these locks in that order."""
+    live = select(Request.pk).where(
+        Request.study_pk == study_pk,
+        Request.kind == RequestKind.RECALL,
+        Request.state.in_(states.LIVE_REQUESTS),
+    )
+    if session.scalar(live.limit(1)) is None:
+        session.execute(update(Study).where(Study.pk == study_pk).values(recalls=Study.recalls + 1))
 
 
 def _size(session: Session, row: Copy) -> int:

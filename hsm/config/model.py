@@ -182,6 +182,9 @@ class PoolConfig(Section):
     driver: str = Field(default="folder", strict=True, description="a driver's name")
     options: dict[str, Any] = Field(default={}, description="a mapping: the driver's options")
     library: Name | None = Field(default=None, description="a library's name")
+    site: Name = Field(
+        default="", description="the name of the place where its volumes stand: pools there burn together"
+    )
     reserve_bytes: Size = Field(default=0, description="a size: room that is never filled")
 
 
@@ -202,6 +205,21 @@ class SealConfig(Section):
 class StagingConfig(Section):
     path: Folder = Field(description="a folder")
     size_max_bytes: Size = Field(default=20 * 2**30, ge=2**20, description="a size of at least 1 MiB")
+
+
+class HistoryConfig(Section):
+    """Who retrieved what: what `hsm policy simulate` replays, and the fact ``accesses``."""
+
+    detail_seconds: Seconds = Field(
+        default=90 * 86400.0,
+        ge=86400,
+        description="a duration of at least 1 day: how long each retrieve is kept by itself, and not by day",
+    )
+    keep_seconds: Seconds = Field(
+        default=3 * 366 * 86400.0,
+        ge=86400,
+        description="a duration of at least 1 day: how long retrieves and query hits are kept at all",
+    )
 
 
 class ScheduleConfig(Section):
@@ -241,6 +259,9 @@ class Config(Section):
     staging: StagingConfig = Field(description="a mapping: path, size_max_bytes")
     policies: Folder = Field(description="the path of a folder with policies")
     schedule: ScheduleConfig = Field(default=ScheduleConfig(), description="a mapping of intervals")
+    history: HistoryConfig = Field(
+        default=HistoryConfig(), description="a mapping: detail_seconds, keep_seconds"
+    )
     log: LogConfig = Field(default=LogConfig(), description="a mapping: level, format")
     api: ApiConfig = Field(description="a mapping: socket")
 

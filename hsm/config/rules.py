@@ -21,6 +21,9 @@ _VARIABLE = re.compile(r"\$\{[^}]*\}?")
 PATH_OPTIONS: Mapping[str, str] = {"folder": "path", "simulated": "folder"}
 """The built-in drivers' option that is a path: resolved like every path of the file."""
 
+KINDS = ("disk", "tape", "optical", "s3")
+"""Words that policies know for what volumes are."""
+
 Finding = tuple[Place, str]
 
 
@@ -76,6 +79,7 @@ def cross_errors(data: Any) -> list[Finding]:
         findings += _pool_errors(place, pool, libraries)
     for place, library in _entries(data, "libraries"):
         findings += _option_errors(place, "libraries", library)
+    findings += _sites(data)
     findings += _shared_folders(data)
     pools = data.get("pools")
     if isinstance(pools, list):
@@ -106,6 +110,19 @@ def _pool_errors(place: Place, pool: Mapping[str, Any], libraries: list[Any]) ->
     if pool.get("driver", "folder") != "folder" or pool.get("options"):
         wrong = "driver" if pool.get("driver", "folder") != "folder" else "options"
         yield (*place, wrong), "a pool has either driver and options or library, not both"
+
+
+def _sites(data: Mapping[str, Any]) -> Iterator[Finding]:
+    """Policies write pools, kinds, tiers and sites in one place: ``copies(vault)``."""
+    pools = {entry.get("name") for _, entry in _entries(data, "pools")}
+    for place, entry in _entries(data, "pools"):
+        site = entry.get("site")
+        if not isinstance(site, str) or not site:
+            continue
+        taken = (("a pool", pools), ("a tier", set(Tier)), ("a kind", set(KINDS)))
+        other = next((what for what, names in taken if site in names), "")
+        if other:
+            yield (*place, "site"), f"{site!r} is {other} already; expected another name for the site"
 
 
 def _option_errors(place: Place, kind: str, entry: Mapping[str, Any]) -> Iterator[Finding]:

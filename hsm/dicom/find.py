@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from pydicom.dataset import Dataset
@@ -18,18 +18,31 @@ from hsm.dicom.contexts import QUERY_RETRIEVE
 from hsm.dicom.query import parse_query, read_identifier
 from hsm.errors import BadInput
 from hsm.model import Tier
+from hsm.terms import Field
 
 PENDING: Final = 0xFF00
 CANCELLED: Final = 0xFE00
 IDENTIFIER_DOES_NOT_MATCH: Final = 0xA900
 UNABLE_TO_PROCESS: Final = 0xC001
+TOLD_MAX: Final = 2000
+"""Studies of one query that count as found: a query with more matches asks for no study in particular."""
 
 _log = logging.getLogger(__name__)
 
 Response = tuple[int | Dataset, Dataset | None]
 
 
-def handle_find(event: Any, catalog: Catalog, ae_title: str, tiers: Mapping[str, Tier]) -> Iterator[Response]:
+def _tell_nobody(study_uids: Iterable[str]) -> None:
+    """Where there is no history."""
+
+
+def handle_find(
+    event: Any,
+    catalog: Catalog,
+    ae_title: str,
+    tiers: Mapping[str, Tier],
+    found: Callable[[Iterable[str]], None] = _tell_nobody,
+) -> Iterator[Response]:
     """The responses to one C-FIND but the final Success, which :mod:`hsm.dicom.search` sends.
 
     Matches are read from the catalog while they are sent, so memory does not grow with their number,
@@ -37,6 +50,7 @@ def handle_find(event: Any, catalog: Catalog, ae_title: str, tiers: Mapping[str,
 
     :param event: what pynetdicom's ``EVT_C_FIND`` carries; :class:`hsm.dicom.search.FindEvent` is one.
     :param ae_title: for Retrieve AE Title (0008,0054).
+    :param found: told of the studies that matched, each once, when the query is over.
     """
     peer = event.assoc.requestor.ae_title
     try:
@@ -48,16 +62,22 @@ def handle_find(event: Any, catalog: Catalog, ae_title: str, tiers: Mapping[str,
         _log.warning("C-FIND from %s refused: %s", peer, error)
         yield failure(IDENTIFIER_DOES_NOT_MATCH, str(error)), None
         return
+    studies: set[str] = set()
     try:
         with catalog.read() as session:
             for match in find.find(session, query.level, dict(query.terms), tiers, query.fields):
                 if event.is_cancelled:
                     yield CANCELLED, None
                     return
+                if len(studies) < TOLD_MAX:
+                    studies.add(str(match.values.get(Field.STUDY_UID) or ""))
                 yield PENDING, response(query, match, ae_title)
     except SQLAlchemyError:
         _log.exception("C-FIND from %s failed in the catalog", peer)
         yield failure(UNABLE_TO_PROCESS, "the catalog cannot be read"), None
+    finally:
+        # Also when the caller went away in the middle.
+        found(studies - {""})
 
 
 def failure(status: int, comment: str) -> Dataset:

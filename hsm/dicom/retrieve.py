@@ -56,7 +56,9 @@ class Retrieval(Source, Protocol):
 
 
 class Retrievals(Protocol):
-    def open(self, instances: Sequence[InstanceRef], who: str, priority: Priority) -> Retrieval: ...
+    def open(
+        self, instances: Sequence[InstanceRef], who: str, priority: Priority, ae: str = ""
+    ) -> Retrieval: ...
 
 
 class Deliveries(Protocol):
@@ -221,7 +223,7 @@ class Retrieve:
         priority = PRIORITIES.get(int(call.request.Priority), Priority.ROUTINE)
         end, waiting_for = End.BROKEN, ""
         try:
-            retrieval = self._retrievals.open(instances, who, priority)
+            retrieval = self._retrievals.open(instances, who, priority, call.calling)
             try:
                 operation = _Operation(call, who, retrieval, sender, tally, notes, self._clock, self._config)
                 end = operation.run(self._stopping)

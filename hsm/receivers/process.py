@@ -51,7 +51,7 @@ class NotHere:
     def find(self, event: Any) -> Iterator[Response]:
         _refuse()
 
-    def open(self, instances: Sequence[InstanceRef], who: str, priority: Priority) -> Retrieval:
+    def open(self, instances: Sequence[InstanceRef], who: str, priority: Priority, ae: str = "") -> Retrieval:
         _refuse()
 
     def begin(self, destination: str, calling: str, message_id: int, instances: Sequence[InstanceRef]) -> int:

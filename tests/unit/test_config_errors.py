@@ -343,3 +343,39 @@ def test_deep_nesting_is_cut_off(tmp_path: Path) -> None:
     assert any(
         "nested too deeply" in problem.message or "not YAML" in problem.message for problem in problems
     )
+
+
+SITES = """pools:
+  - {name: online, tier: online, options: {path: a}, site: main}
+  - {name: vault, tier: nearline, options: {path: b}, site: SITE}
+"""
+
+
+def test_pools_say_where_they_stand(tmp_path: Path) -> None:
+    path = tmp_path / "hsm.yaml"
+    path.write_text(SITES.replace("SITE", "bunker"))
+    assert [pool.site for pool in load(path, {}).pools] == ["main", "bunker"]
+    path.write_text(POOLS)
+    assert {pool.site for pool in load(path, {}).pools} == {""}
+
+
+@pytest.mark.parametrize(
+    ("site", "said"),
+    [
+        ("online", "'online' is a pool already"),
+        ("nearline", "'nearline' is a tier already"),
+        ("tape", "'tape' is a kind already"),
+        ("'2 halls'", "expected a name"),
+        ("7", "expected a name"),
+    ],
+)
+def test_a_site_is_a_name_that_stands_for_nothing_else(tmp_path: Path, site: str, said: str) -> None:
+    (problem,) = problems_of(tmp_path, SITES.replace("SITE", site))
+    assert (problem.line, problem.place) == (3, "pools[1].site")
+    assert said in problem.message
+
+
+def test_a_history_is_kept_for_a_day_at_least(tmp_path: Path) -> None:
+    (problem,) = problems_of(tmp_path, POOLS + "history: {detail_seconds: 1 h}\n")
+    assert problem.place == "history.detail_seconds"
+    assert "at least 1 day" in problem.message

@@ -215,7 +215,9 @@ class FakeRetrievals:
         self.asked: list[tuple[str, Priority]] = []
         self.open_fails: Exception | None = None
 
-    def open(self, instances: Sequence[InstanceRef], who: str, priority: Priority) -> FakeRetrieval:
+    def open(
+        self, instances: Sequence[InstanceRef], who: str, priority: Priority, ae: str = ""
+    ) -> FakeRetrieval:
         if self.open_fails is not None:
             raise self.open_fails
         retrieval = FakeRetrieval(self, instances)
