@@ -10,7 +10,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ from hsm import log as logs
 from hsm.api.app import build_app
 from hsm.api.server import ApiServer
 from hsm.api.services import Services
-from hsm.catalog import queue
+from hsm.catalog import history, queue
 from hsm.catalog.engine import Catalog
+from hsm.catalog.history import Recorder
 from hsm.catalog.views import PoolFact
 from hsm.clock import Clock, SystemClock
 from hsm.config import Config, differences_needing_restart, load
@@ -59,6 +60,10 @@ log = logs.get_logger(__name__)
 
 WATCH_SECONDS = 30.0
 """Between two looks at what policies have asked for: failures, windows, what other nodes activated."""
+HISTORY_SECONDS = 10.0
+"""Between two times that noted accesses are written."""
+UPKEEP_SECONDS = 3600.0
+"""Between two looks for accesses that are old enough to be counted by day, or forgotten."""
 SETTLE_SECONDS = 10.0
 """Between two tries to write down what the catalog could not take."""
 STOP_GRACE_SECONDS = 20.0
@@ -98,6 +103,7 @@ class Daemon:
             worker=f"{socket.gethostname()}:{config.home}",
         )
         self._begin_policies(config)
+        self.history = Recorder(self.catalog)
         staging = Staging(config.staging.path, config.staging.size_max_bytes)
         reader = Reader(self.catalog, pools, staging)
         recall = self.recall = Recall(self.catalog, staging, reader, self.bell)
@@ -106,7 +112,7 @@ class Daemon:
         migrate = Migrate(self.catalog, pools, staging, reader, recall, self.policies.goals_of)
         self.seal = Seal(self.catalog, pools.ingest, config.seal.quiet_seconds)
         self.ingest = Ingest(self.catalog, pools.ingest, config.dicom.same_uid)
-        retrievals = Retrievals(self.catalog, reader, recall, staging, self.bell)
+        retrievals = Retrievals(self.catalog, reader, recall, staging, self.bell, self.history, pools.tiers)
         deliveries = self.deliveries = Deliveries(self.catalog, self.bell)
         self.deliverer = Deliverer(config.dicom, config.archive.ae_title, clock, retrievals, deliveries)
         session = DriveSession(self.catalog, pools, self.custody, recall, migrate, self.bell)
@@ -129,7 +135,13 @@ class Daemon:
             config.archive.ae_title,
             self.ingest,
             CatalogSelect(self.catalog),
-            partial(handle_find, catalog=self.catalog, ae_title=config.archive.ae_title, tiers=pools.tiers),
+            partial(
+                handle_find,
+                catalog=self.catalog,
+                ae_title=config.archive.ae_title,
+                tiers=pools.tiers,
+                found=self.history.found,
+            ),
             retrievals,
             deliveries,
             clock,
@@ -196,6 +208,7 @@ class Daemon:
         with contextlib.ExitStack() as last_first:
             last_first.callback(os.close, self._lock)
             last_first.callback(self.catalog.close)
+            last_first.callback(self._write_history)
             last_first.callback(self.custody.unmount_all)
             last_first.callback(self.workers.stop)
             last_first.callback(self.ingest.close)
@@ -321,6 +334,8 @@ class Daemon:
             "inventory": (Schedule(every_seconds=config.schedule.inventory_seconds), self._inventory),
             "deliveries": (Schedule(every_seconds=SETTLE_SECONDS), self.deliveries.settle),
         }
+        wanted["history"] = (Schedule(every_seconds=HISTORY_SECONDS), self._write_history)
+        wanted["history upkeep"] = (Schedule(every_seconds=UPKEEP_SECONDS), self._keep_history_small)
         wanted["policy watch"] = (Schedule(every_seconds=WATCH_SECONDS), self._watch_policies)
         for policy in self.policies.set.policies:
             name = policy.name
@@ -337,6 +352,17 @@ class Daemon:
     def _seal_round(self) -> None:
         if self.seal.enqueue_quiet():
             self.bell.ring()
+
+    def _write_history(self) -> None:
+        try:
+            self.history.flush()
+        except SQLAlchemyError as error:
+            log.warning("the access history waits: %s", getattr(error, "orig", error))
+
+    def _keep_history_small(self) -> None:
+        now, keep = self._clock.now(), self.config.history
+        history.compact(self.catalog, now - timedelta(seconds=keep.detail_seconds))
+        history.forget(self.catalog, now - timedelta(seconds=keep.keep_seconds))
 
     def _policy_round(self, name: str) -> None:
         policy = next((each for each in self.policies.set.policies if each.name == name), None)

@@ -201,10 +201,10 @@ def _row(study_pk: int, at: datetime, kind: str, **values: Any) -> dict[str, Any
 
 
 def compact(catalog: Catalog, before: datetime) -> int:
-    """Count the retrieves before a time by study, day, caller and tier; how many rows that made of how
-    many is not kept. A day a transaction: a crash loses nothing and repeats nothing.
+    """Count the retrieves before a time by study, day, caller and tier, a day a transaction: a crash loses
+    nothing and counts nothing twice.
 
-    :returns: rows that were counted into others.
+    :returns: how many rows were counted into others.
     """
     gone = 0
     while True:
@@ -217,20 +217,27 @@ def compact(catalog: Catalog, before: datetime) -> int:
 
 
 def _compact_day(session: Session, day: datetime, end: datetime) -> int:
-    old = (~Access.daily, Access.at >= day, Access.at < end)
-    by = (Access.study_pk, Access.kind, Access.ae, Access.tier)
-    sums = (func.sum(Access.bytes), func.sum(Access.waited_seconds), func.sum(Access.times))
-    # Read before it is deleted, and inserted after: the new rows are of the same day.
-    rows = session.execute(select(*by, *sums).where(*old).group_by(*by)).all()
-    gone = len(session.scalars(delete(Access).where(*old).returning(Access.pk)).all())
+    """Of another node that does the same at the same time each row goes to one of the two."""
+    gone = session.execute(
+        delete(Access)
+        .where(~Access.daily, Access.at >= day, Access.at < end)
+        .returning(
+            *(Access.study_pk, Access.kind, Access.ae, Access.tier),
+            *(Access.bytes, Access.waited_seconds, Access.times),
+        )
+    ).all()
+    sums: dict[tuple[int, str, str, str], tuple[int, float, int]] = {}
+    for study_pk, kind, ae, tier, size, waited, times in gone:
+        key = (study_pk, kind, ae, tier)
+        old = sums.get(key, (0, 0.0, 0))
+        sums[key] = (old[0] + size, old[1] + waited, old[2] + times)
     made = [
-        _row(pk, day, kind, bytes=int(size), waited_seconds=float(waited), times=int(times), daily=True)
-        | {"ae": ae, "tier": tier}
-        for pk, kind, ae, tier, size, waited, times in rows
+        _row(pk, day, kind, bytes=size, waited_seconds=waited, times=times, daily=True, ae=ae, tier=tier)
+        for (pk, kind, ae, tier), (size, waited, times) in sums.items()
     ]
     for some in _chunks(made, ROWS_AT_ONCE):
         session.execute(insert(Access), some)
-    return gone
+    return len(gone)
 
 
 def forget(catalog: Catalog, before: datetime) -> int:
