@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlalchemy.orm import Session
@@ -46,10 +46,16 @@ class Picture:
     """Volumes that waiting requests wait for."""
     asked: bool
     """An operator is asked for some volume."""
+    limits: Mapping[int, tuple[str, int]] = field(default_factory=dict)
+    """Of requests whose policy limits its drives: the policy, and how many."""
 
     @property
     def empty(self) -> bool:
         return not (self.work or self.ready or self.hopeless or self.awaited or self.asked)
+
+    def limits_of(self, request_pks: Iterable[int]) -> dict[str, int]:
+        """Drives at the same time, by policy, of the policies of these requests that limit them."""
+        return dict(self.limits[pk] for pk in request_pks if pk in self.limits)
 
     def pool_of(self, request_pk: int) -> str:
         return next(work.pool for work in self.work if work.request_pk == request_pk)
@@ -108,7 +114,22 @@ def look(session: Session, pools: Pools, staging: Staging, reader: Reader, now: 
         tuple(hopeless),
         tuple(queue.awaited_volumes(session)),
         bool(media.open_mount_requests(session)),
+        {order.pk: limit for order in orders if (limit := _drive_limit(order)) is not None},
     )
+
+
+def _drive_limit(order: Order) -> tuple[str, int] | None:
+    most = order.detail.get(queue.LIMITS, {}).get("drives")
+    return (str(order.detail.get(queue.POLICY, "")), int(most)) if most else None
+
+
+def within_drives(picture: Picture, using: Mapping[str, int]) -> list[planner.Work]:
+    """The work less that of policies that use as many drives as they may already."""
+    return [
+        each
+        for each in picture.work
+        if (limit := picture.limits.get(each.request_pk)) is None or using.get(limit[0], 0) < limit[1]
+    ]
 
 
 def _orders(session: Session, pools: Pools, now: datetime) -> list[Order]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from drivers.base import CHUNK_BYTES, ObjectStat, Readable, Store
 from hsm import layout, states
@@ -27,6 +28,7 @@ from hsm.reader import Reader
 from hsm.recall import Recall, Stopped
 from hsm.staging import Staging
 from hsm.states import CopyState
+from hsm.throttle import Throttles
 
 log = get_logger(__name__)
 
@@ -81,6 +83,7 @@ class Migrate:
         self._reader = reader
         self._recall = recall
         self._goals_now = goals_now
+        self._throttles = Throttles(catalog.clock)
 
     def copy_to_disk(self, order: Order, stop: threading.Event) -> None:
         """Make one verified copy on a disk pool.
@@ -98,18 +101,25 @@ class Migrate:
         if state in (CopyState.SUSPECT, CopyState.RELEASING):
             self._drop_suspect(order, copy_pk, package, pool, locator)
             self._begin(package, pool.volume_pk, locator)
-        self.write(copy_pk, package, pool.store, locator, stop)
+        self.write(copy_pk, package, pool.store, locator, stop, order.detail)
         pool.store.flush()
         self.mark_written(copy_pk, None)
         self.prove(copy_pk, package, pool.store, locator, stop)
 
     def write(
-        self, copy_pk: int, package: PackageRef, store: Store, locator: str, stop: threading.Event
+        self,
+        copy_pk: int,
+        package: PackageRef,
+        store: Store,
+        locator: str,
+        stop: threading.Event,
+        detail: Mapping[str, Any],
     ) -> ObjectStat:
         """Put a package's bytes on a Store; what an earlier attempt put there whole is taken as it is.
 
         Not flushed: the caller does that once for all it wrote.
 
+        :param detail: the request's: its limits.
         :raises SourceUnavailable: no copy to read from, or it gave other bytes.
         """
         with contextlib.suppress(NotFound):
@@ -118,7 +128,8 @@ class Migrate:
                 return there
             store.delete(locator)
         with self._source(package) as source:
-            return store.put(locator, StopReader(source, stop), package.size, package.digest)
+            slowed = self._throttles.slowed(StopReader(source, stop), detail, stop)
+            return store.put(locator, slowed, package.size, package.digest)
 
     def mark_written(self, copy_pk: int, position: int | None) -> None:
         """Note that a copy's bytes are flushed."""

@@ -26,6 +26,7 @@ from hsm.errors import (
     NotFound,
     OperatorNeeded,
     Permanent,
+    Refused,
     Retryable,
     WrongVolume,
 )
@@ -40,6 +41,8 @@ from hsm.wake import Bell
 
 log = get_logger(__name__)
 
+EXPORTED_TO = "shelf"
+"""Where an exported volume goes until an operator says where exactly."""
 WRITE_ATTEMPTS_MAX = 3
 """How often a write to a volume is tried before another volume takes its place."""
 
@@ -109,6 +112,22 @@ class DriveSession:
             self._retry(pending, actor, f"unexpected: {error!r}")
         finally:
             self._bell.ring()
+
+    def export(self, order: Order) -> None:
+        """Take a volume out of its library, to the shelf; what is out already is done.
+
+        :raises Retryable: it is in use.
+        :raises OperatorNeeded: every mail slot is occupied.
+        """
+        with self._catalog.read() as session:
+            volume = media.volume_by_key(session, order.volume_pk or 0)
+        if volume.place in (Place.SHELF, Place.UNKNOWN, Place.MAIL):
+            return
+        try:
+            self._custody.export(volume.name, EXPORTED_TO, f"request {order.pk}")
+        except Refused as error:
+            raise Retryable(str(error)) from error
+        log.warning("operator: take %s out of %s and put it on the shelf", volume.name, volume.library)
 
     def _ask_the_changer(self, work: Assignment, pending: dict[int, Order], actor: str, error: str) -> None:
         """The changer knew better than the catalog: a volume that has left is asked for by the planner;
@@ -282,7 +301,7 @@ class DriveSession:
         if state in (CopyState.SUSPECT, CopyState.LOST):
             why = f"{package.key} on {volume.name} is {state.value}; another volume is needed"
             raise SourceUnavailable(why)
-        there = self._migrate.write(copy_pk, package, store, locator, stop)
+        there = self._migrate.write(copy_pk, package, store, locator, stop, order.detail)
         return _Unproved(order, copy_pk, package, locator, there.position)
 
     def _note_written(self, volume: VolumeRef, unproved: Sequence[_Unproved], actor: str) -> None:

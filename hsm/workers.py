@@ -7,6 +7,7 @@ that come back; what needs a hand becomes a mount request.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -83,6 +84,8 @@ class Workers:
         self._threads: list[threading.Thread] = []
         self._sessions: set[threading.Thread] = set()
         self._owed: set[int] = set()
+        self._at_work: dict[tuple[str, int], tuple[str, ...]] = {}
+        """Of each drive with a session the policies it works for, of those that limit their drives."""
         self._lacking: tuple[str, ...] = ()
         self._lock = threading.Lock()
         self._homes = {pool.name: pool.library for pool in joints.pools.tapes.values()}
@@ -103,8 +106,10 @@ class Workers:
         return self._take((RequestKind.DELIVER,), None, self._deliver)
 
     def drive_step(self) -> bool:
-        """Look at everything that needs a drive and start what can be; whether a session was started."""
-        return self._dispatch()
+        """Look at everything that needs a drive and start what can be; whether a session was started or
+        a volume was sent out."""
+        exported = self._take((RequestKind.EXPORT,), None, self._to.session.export)
+        return self._dispatch() or exported
 
     def ask_to_stop(self) -> None:
         """What is under way hands itself back as soon as it can."""
@@ -232,11 +237,22 @@ class Workers:
             return False
         self._settle(picture)
         drives = dispatch.drives(to.pools, to.drives)
-        plan = planner.plan(picture.work, picture.volumes, drives, now, homes=self._homes)
-        started = [self._begin(session, picture) for session in plan.sessions]
+        allowed = dispatch.within_drives(picture, self._using())
+        plan = planner.plan(allowed, picture.volumes, drives, now, homes=self._homes)
+        started = [self._begin(each, picture) for each in plan.sessions if self._may_begin(each, picture)]
         self._prompt(plan, picture)
         self._explain(plan, picture)
         return any(started)
+
+    def _using(self) -> Counter[str]:
+        """Drives in use, by policy."""
+        with self._lock:
+            return Counter(policy for policies in self._at_work.values() for policy in policies)
+
+    def _may_begin(self, plan: planner.Session, picture: dispatch.Picture) -> bool:
+        """Whether every policy that the session works for may use one more drive."""
+        using = self._using()
+        return all(using[policy] < most for policy, most in picture.limits_of(plan.work).items())
 
     def _settle(self, picture: dispatch.Picture) -> None:
         """Recalls that need no drive after all, and requests that nothing can serve."""
@@ -270,6 +286,8 @@ class Workers:
         if not taken:
             return False
         log.info("%s: %s for %d requests: %s", actor, plan.barcode, len(taken), plan.why)
+        with self._lock:
+            self._at_work[drive.library, drive.address] = tuple(picture.limits_of(plan.work))
         work = Assignment(drive.library, drive.address, plan.barcode, picture.pool_of(plan.work[0]), taken)
         self._launch(f"drive-{drive.address}", lambda: self._run(work))
         return True
@@ -289,6 +307,7 @@ class Workers:
         finally:
             self._to.drives.free(work.library, work.drive)
             with self._lock:
+                self._at_work.pop((work.library, work.drive), None)
                 self._sessions.discard(threading.current_thread())
             self._to.bell.ring()
 

@@ -72,6 +72,14 @@ def volume(session: Session, name: str) -> VolumeRef:
     return found
 
 
+def volume_by_key(session: Session, pk: int) -> VolumeRef:
+    """:raises NotFound: there is no such volume."""
+    row = session.get(Volume, pk)
+    if row is None:
+        raise NotFound(f"there is no volume {pk}")
+    return _ref(row)
+
+
 def add_volume(session: Session, new: VolumeRef, now: datetime, actor: str) -> int:
     """Insert a volume (its ``pk`` is ignored) and record that it came."""
     row = Volume(

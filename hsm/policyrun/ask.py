@@ -71,7 +71,7 @@ def ask(session: Session, question: Question, decided: Sequence[Decided], run_pk
         ],
     )
     sizes = {each.candidate.study_pk: each.decision.size for _, each, _ in new}
-    return Asked(len(new), sum(sizes.values()))
+    return Asked(len(made), sum(sizes.values()))
 
 
 class _Asking:

@@ -1,0 +1,51 @@
+"""Bandwidth that a policy's transfers share, whichever worker makes them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from drivers.base import Readable
+from drivers.wrappers import Bucket
+from hsm.catalog import queue
+from hsm.clock import Clock
+
+
+class Throttles:
+    """One bucket a policy and rate."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._buckets: dict[tuple[str, float], Bucket] = {}
+        self._lock = threading.Lock()
+
+    def slowed(self, source: Readable, detail: Mapping[str, Any], stop: threading.Event) -> Readable:
+        """The source, no quicker than the request's policy allows; itself where there is no limit.
+
+        :param detail: the request's.
+        """
+        rate = detail.get(queue.LIMITS, {}).get("bandwidth")
+        if not rate:
+            return source
+        key = (str(detail.get(queue.POLICY, "")), float(rate))
+        with self._lock:
+            if key not in self._buckets:
+                self._buckets[key] = Bucket(float(rate), self._clock.monotonic)
+            bucket = self._buckets[key]
+        return _Slowed(source, bucket, self._clock, stop)
+
+
+class _Slowed:
+    def __init__(self, source: Readable, bucket: Bucket, clock: Clock, stop: threading.Event) -> None:
+        self._source = source
+        self._bucket = bucket
+        self._clock = clock
+        self._stop = stop
+
+    def read(self, size: int, /) -> bytes:
+        data = self._source.read(size)
+        wait = self._bucket.take(len(data))
+        if wait > 0:
+            self._clock.wait(self._stop, wait)
+        return data
