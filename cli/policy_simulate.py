@@ -140,8 +140,9 @@ def show(done: Simulated, plot: Path | None, json: bool) -> None:
         for problem in report.problems:
             screen.say(f"{text.clean(report.name)}: {text.clean(problem)}", style="yellow")
         for refused, times in sorted(report.refused.items()):
+            many = text.plural(times, "study is", "studies are")
             screen.say(
-                f"{text.clean(report.name)}: refused {times} times: {text.clean(refused)}", style="dim"
+                f"{text.clean(report.name)}: {many} kept at the end: {text.clean(refused)}", style="dim"
             )
     if plot is not None:
         screen.say(f"pictures: {plot / 'simulation.html'} and the PNG files beside it")

@@ -100,6 +100,8 @@ class Robot:
         self._reads: dict[int, list[Read]] = {}
         self._volumes_read: dict[int, Volume] = {}
         self._writes: dict[tuple[str, str], deque[Write]] = {}
+        self._writing: set[tuple[int, int]] = set()
+        """Study and volume of the writes under way."""
         self._armed: Micros = NEVER
 
     # what is asked for
@@ -305,7 +307,11 @@ class Robot:
         if volume.written + write.study.size > self.room_on_volume:
             volume.full = True
             return False
-        return not write.study.on(volume)
+        return self._may_hold(volume, write.study)
+
+    def _may_hold(self, volume: Volume, study: Study) -> bool:
+        """A second copy belongs on another volume."""
+        return (study.number, volume.number) not in self._writing and not study.on(volume)
 
     # a session
 
@@ -324,6 +330,7 @@ class Robot:
         reads = self._take_reads(volume)
         at = self._schedule_reads(drive, reads, at)
         writes = self._take_writes(volume, SESSION_WORK_MAX - len(reads))
+        self._writing |= {(write.study.number, volume.number) for write in writes}
         for name in {write.policy.name for write in writes}:
             self._gates[name].drives_busy += 1
         if writes:
@@ -367,7 +374,12 @@ class Robot:
             left: deque[Write] = deque()
             for write in self._writes[key]:
                 fits = write.study.size <= room and write.study.number not in here
-                if len(taken) < most and fits and not write.study.on(volume) and gate.opens(now) <= now:
+                if (
+                    len(taken) < most
+                    and fits
+                    and self._may_hold(volume, write.study)
+                    and gate.opens(now) <= now
+                ):
                     taken.append(write)
                     here.add(write.study.number)
                     room -= write.study.size
@@ -402,5 +414,6 @@ class Robot:
             self._gates[name].drives_busy -= 1
         for write in writes:
             position = self._stock.write(volume, write.study.size, now)
+            self._writing.discard((write.study.number, volume.number))
             write.done(self._stock.add(write.study, volume.pool, volume, position, now))
         self.dispatch()

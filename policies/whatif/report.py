@@ -92,6 +92,7 @@ class Report:
     bill: tuple[Item, ...]
     currency: str
     refused: Mapping[str, int]
+    """Studies at the end that a rule would take out of a pool and must not, by rule and reason."""
     problems: tuple[str, ...]
     runs: int
     days: tuple[Day, ...]

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 
 from policies.dates import known_date
-from policies.decide import Decision, Outcome
+from policies.decide import Decision, Outcome, fills_of, judge
+from policies.evaluate import Circumstances
 from policies.facts import Kind
 from policies.policy import Order, Policy, Rule
 from policies.run import Run
@@ -108,15 +109,30 @@ class Runner:
             if decision is None:
                 continue
             self._tally.decisions += 1
-            if decision.outcome is Outcome.REFUSED:
-                self._refused(decision)
-            else:
+            if decision.outcome is not Outcome.REFUSED:
                 self._act(decision, queue.policy, rule, study)
         run.end(rule)
 
-    def _refused(self, decision: Decision) -> None:
-        kind = f"{decision.rule}: {re.sub(r'[0-9]+', 'N', decision.reason.split(':')[0])}"
-        self._tally.refused[kind] = self._tally.refused.get(kind, 0) + 1
+    def refusals(self) -> dict[str, int]:
+        """How many studies each rule would take out of a pool now, and must not: by rule and reason."""
+        assert self._agenda is not None
+        at = Circumstances(moment(self._timeline.now), fills_of(self._stock.fills()))
+        found: dict[str, int] = {}
+        for study in self._stock.studies:
+            queues = self._agenda.queues[study.owner.name] if study.owner is not None else ()
+            for queue in queues:
+                if not queue.rule.leaves or not study.is_in(queue.rule.leaves):
+                    continue
+                decision = judge(queue.policy, queue.rule, self._stock.facts(study), at)
+                if decision is not None and decision.outcome is Outcome.REFUSED:
+                    kind = f"{queue.rule.name}: {_gist(decision.reason)}"
+                    found[kind] = found.get(kind, 0) + 1
+        return found
+
+
+def _gist(reason: str) -> str:
+    """A reason without the numbers of the one study."""
+    return re.sub(r"[0-9][0-9.,:-]*( (d|h|min|s))*", "N", reason.partition(": ")[0])
 
 
 def in_order(studies: Iterable[Study], order: tuple[Order, ...]) -> Iterator[Study]:

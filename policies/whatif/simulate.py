@@ -94,6 +94,7 @@ class Simulation:
             self._happen(event)
         self._advance(self._end)
         short = self.protection.finish(self._end)
+        self.tally.refused = self.runner.refusals()
         for room in self.stock.rooms.values():
             room.settle(self._end)
         return make_report(name, self.stock, self.robots, self.tally, self.span, prices, short, self._begun)

@@ -49,7 +49,7 @@ class Tally:
         self.studies_copied: dict[str, int] = {}
         self.studies_released: dict[str, int] = {}
         self.refused: dict[str, int] = {}
-        """Reason without its numbers -> how often."""
+        """Studies at the end that a rule would take out of a pool and must not, by rule and reason."""
         self.unknown_retrieves = 0
         self.overflow_bytes = 0
         """That arrived when the arrival pool had no room for them."""
