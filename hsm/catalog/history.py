@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, func, insert, literal, select
+from sqlalchemy import ColumnElement, delete, func, insert, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -176,7 +176,7 @@ def _add_hits(session: Session, hits: Sequence[tuple[int, datetime, int]]) -> No
         session.execute(
             statement.on_conflict_do_update(
                 index_elements=["study_pk", "at"],
-                index_where=Access.kind == literal(QUERY, literal_execute=True),
+                index_where=text(f"kind = '{QUERY}'"),
                 set_={"times": Access.times + statement.excluded.times},
             ),
             rows,
