@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -29,7 +30,7 @@ from policies.expr import (
     Value,
     leaves,
 )
-from policies.facts import FACTS, Argument, Fact, Kind
+from policies.facts import FACTS, MODALITIES, OTHER_NAMES, Argument, Fact, Kind
 from policies.literals import ELAPSED, ORDERED, SETS, Wrong, a_kind, duration, read_value, wrong
 from policies.parse import Item, Syntax, SyntaxFault, parse
 from policies.pools import PoolInfo, PoolTable
@@ -71,7 +72,7 @@ def check_expression(
     try:
         tree = parse(text)
     except SyntaxFault as error:
-        return Checked(None, (error.fault,))
+        return Checked(None, (_in_two_words(text) or error.fault,))
     table = pools if isinstance(pools, PoolTable) else PoolTable(pools)
     checker = _Checker(table, scope, classes)
     root = checker.node(tree)
@@ -80,6 +81,16 @@ def check_expression(
     faults = tuple(sorted(checker.faults, key=lambda fault: fault.start))
     bad = root is None or any(not fault.warning for fault in faults)
     return Checked(None if bad or root is None else Expression(text, root), faults)
+
+
+def _in_two_words(text: str) -> Fault | None:
+    """A fact whose name is written with a space, which no grammar reads."""
+    plain = re.sub(r"'[^']*'|\"[^\"]*\"", lambda quoted: " " * len(quoted.group()), text)
+    for name in FACTS:
+        found = re.search(rf"\b{name.replace('_', ' +')}\b", plain, re.IGNORECASE) if "_" in name else None
+        if found is not None:
+            return Fault(*found.span(), f"the fact is one word: write {name}")
+    return None
 
 
 class _Checker:
@@ -130,7 +141,12 @@ class _Checker:
 
     def ref(self, item: Item) -> Ref:
         if item.kind not in ("name", "call"):
-            raise wrong(item, f"expected the name of a fact.{did_you_mean('', FACTS)}")
+            if item.kind == "string" and item.text.lower() in FACTS:
+                raise wrong(item, f"the name of a fact has no quotes: write {item.text.lower()}")
+            raise wrong(
+                item,
+                f"a condition begins with the name of a fact, as in idle > 30d.{did_you_mean('', FACTS)}",
+            )
         fact = FACTS.get(item.text) or FACTS.get(item.text.lower())
         if fact is None and item.text.lower() == CLASS:
             raise wrong(item, "a class is itself true or false: write class(NAME) without a comparison")
@@ -153,6 +169,12 @@ class _Checker:
     def meant(self, item: Item) -> str:
         if self.classes is not None and item.text in self.classes.names:
             return f" Write class({item.text}) for the class of that name."
+        if item.text in MODALITIES:
+            other = "MR" if item.text == "CT" else "CT"
+            return f" Write modality = {item.text}, or for several modality in ({other}, {item.text})."
+        known = OTHER_NAMES.get(item.text.lower().replace("-", "_"))
+        if known is not None:
+            return f" Write {known}: {FACTS[known].help}."
         return did_you_mean(item.text, [*FACTS, CLASS])
 
     def window(self, item: Item, fact: Fact) -> Ref:

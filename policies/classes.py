@@ -55,7 +55,7 @@ class ClassTable:
 
     def _add(self, source: Source, name: str, entry: Entry) -> None:
         if not _NAME.fullmatch(name):
-            source.on(entry.key, "a class is named by letters, digits, _ and -, as in old-trauma")
+            source.on(entry.key, "a class is named by letters, digits, _ and -: write for example old-trauma")
             return
         first = self._entries.get(name) or (self.outer._entries.get(name) if self.outer else None)
         if first is not None:

@@ -112,7 +112,7 @@ AVAILABILITIES = ("ONLINE", "NEARLINE", "OFFLINE", "UNAVAILABLE")
 """Instance Availability (0008,0056), PS3.3 section C.4.23.1.1."""
 
 _ALL = (
-    Fact("modality", Kind.CODES, "modalities", "modalities in the study; = and in hold if the study has one"),
+    Fact("modality", Kind.CODES, "modalities", "Modality (0008,0060) of its series"),
     Fact("body_part", Kind.TEXTS, "body_parts", "Body Part Examined (0018,0015) of its series"),
     Fact("sop_class", Kind.TEXTS, "sop_classes", "SOP Class UIDs (0008,0016) of its instances"),
     Fact("description", Kind.TEXT, "description", "Study Description (0008,1030)"),
@@ -123,7 +123,7 @@ _ALL = (
         "Series Description (0008,103E) of its series",
     ),
     Fact("age", Kind.DAYS, "study_date", "whole days since the study date"),
-    Fact("study_date", Kind.DATE, "study_date", "the study date"),
+    Fact("study_date", Kind.DATE, "study_date", "Study Date (0008,0020)"),
     Fact("received", Kind.ELAPSED, "received_at", "time since the last instance was received"),
     Fact("idle", Kind.ELAPSED, "accessed_at", "time since the last retrieve, or reception if there was none"),
     Fact("accesses", Kind.COUNT, "accesses", "retrieves in a time up to now", argument=Argument.WINDOW),
@@ -179,6 +179,31 @@ _ALL = (
 
 FACTS: Mapping[str, Fact] = MappingProxyType({fact.name: fact for fact in _ALL})
 """Every fact by name."""
+
+OTHER_NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(("last_access", "last_accessed", "last_used", "unused", "accessed"), "idle"),
+        **dict.fromkeys(("last_received", "stored", "arrived", "arrival"), "received"),
+        **dict.fromkeys(("bytes", "volume", "filesize", "study_size"), "size"),
+        **dict.fromkeys(("ae_title", "aet", "calling_ae", "sender", "source"), "source_ae"),
+        **dict.fromkeys(("physician", "doctor", "referrer", "referring"), "referring_physician"),
+        **dict.fromkeys(("study_description", "study_desc"), "description"),
+        **dict.fromkeys(("series_desc", "series"), "series_description"),
+        **dict.fromkeys(("body_part_examined", "bodypart", "region", "organ"), "body_part"),
+        **dict.fromkeys(("study_age", "days"), "age"),
+        **dict.fromkeys(("date", "year"), "study_date"),
+        **dict.fromkeys(("images", "files", "number_of_instances"), "instances"),
+        **dict.fromkeys(("hospital", "site", "department"), "institution"),
+        **dict.fromkeys(("hold", "litigation", "locked"), "legal_hold"),
+        **dict.fromkeys(("retain", "retained", "retain_until", "expires"), "retention"),
+        **dict.fromkeys(("retrieves", "reads", "access_count", "hits"), "accesses"),
+        **dict.fromkeys(("mrn", "patient", "pid"), "patient_id"),
+        **dict.fromkeys(("usage", "used", "full", "pool_fill", "capacity"), "fill"),
+        **dict.fromkeys(("label", "labels", "keyword", "keywords"), "tags"),
+        **dict.fromkeys(("replicas", "copy_count"), "copies"),
+    }
+)
+"""What facts are called elsewhere, for messages only."""
 
 STUDY_SOURCES: tuple[str, ...] = tuple(
     dict.fromkeys(fact.source for fact in _ALL if fact.argument is Argument.NONE)

@@ -62,6 +62,11 @@ class Fields:
         if scalar is None:
             return None
         checked = check_expression(str(scalar.value), self.pools, scope=scope, classes=self.classes)
+        if checked.expression is None and self.source.cut_by_comma(scalar):
+            self.source.on(
+                scalar, f"a comma within {{ }} or [ ] ends the value here: put the whole '{what}' in quotes"
+            )
+            return None
         for fault in checked.faults:
             self.source.inside(scalar, fault.start, fault.end, fault.message, warning=fault.warning)
         return checked.expression

@@ -66,7 +66,7 @@ def read_value(item: Item, ref: Ref, notes: list[Fault]) -> Value:
         return _date(item, ref)
     try:
         if kind in ELAPSED and item.number is not None and item.kind in ("quantity", "number"):
-            return duration(item)
+            return duration(item, "years" if kind is Kind.DAYS else "min")
         if kind is Kind.SIZE and item.number is not None and item.kind in ("quantity", "number"):
             if item.kind == "quantity":
                 return units.size(item.number, item.text)
@@ -84,25 +84,42 @@ def read_value(item: Item, ref: Ref, notes: list[Fault]) -> Value:
     raise _mismatch(item, ref)
 
 
-def duration(item: Item) -> Value:
+def duration(item: Item, other: str = "min") -> Value:
     """A length of time. :raises Wrong: it has no unit. :raises units.UnitError: not one of time."""
     if item.kind == "quantity" and item.number is not None:
         return units.duration(item.number, item.text)
     if item.number == 0:
         return units.duration(Decimal(0), "s")
-    raise wrong(item, f"{item.text} of what? write a unit, as in {item.text}d or {item.text} min")
+    raise wrong(item, f"{item.text} of what? write a unit, as in {item.text}d or {item.text} {other}")
+
+
+_NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "no": 0, "none": 0, "zero": 0}
 
 
 def _mismatch(item: Item, ref: Ref) -> Wrong:
     kind = ref.fact.kind
     extra = ""
-    if kind in ELAPSED and item.kind == "date":
+    if ref.fact.name in ("age", "idle", "received") and item.kind == "date":
         extra = "; for dates write study_date"
     if kind is Kind.FRACTION and item.kind == "number" and item.number is not None:
         extra = f"; did you mean {_percentage(item.number)}?"
     if kind is Kind.COUNT and item.kind == "quantity":
         extra = f", without {item.text}"
+    if kind is Kind.COUNT and item.text.lower() in _NUMBERS:
+        extra = f"; did you mean {_NUMBERS[item.text.lower()]}?"
+    if item.kind == "string" and item.text[:1].isdigit():
+        extra = f"; did you mean {item.text} without quotes?"
+    if kind is Kind.DATE and item.kind == "number":
+        extra = _as_date(item.text)
+    if kind is Kind.DATE and item.text.lower() in ("today", "now"):
+        extra = "; for times up to today write age"
     return wrong(item, f"{ref} is {a_kind(ref)}: expected {EXAMPLES[kind]}{extra}")
+
+
+def _as_date(text: str) -> str:
+    if re.fullmatch(r"(19|20)\d{6}", text):
+        return f"; did you mean {text[:4]}-{text[4:6]}-{text[6:]}?"
+    return f"; did you mean {text}-01-01?" if re.fullmatch(r"(19|20)\d\d", text) else ""
 
 
 def _percentage(number: Decimal) -> str:

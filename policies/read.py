@@ -13,8 +13,8 @@ from policies.expr import ALWAYS, Expression
 from policies.fields import Fields
 from policies.policy import By, Colocate, Goal, Limits, Policy, Rule
 from policies.pools import Group, PoolTable
-from policies.readrule import SHELVED, RuleReader
-from policies.readschedule import ScheduleReader
+from policies.readrule import RULE_KEYS, SHELVED, RuleReader
+from policies.readschedule import SCHEDULE_KEYS, ScheduleReader
 from policies.schedule import Schedule
 from policies.yamlsource import Entry, MappingNode, Node, Source
 
@@ -32,6 +32,15 @@ POLICY_KEYS = (
 LIMITS_KEYS = ("studies per run", "bytes per run", "bandwidth", "drives", "suspend after errors")
 COPIES_MAX = 9
 CLASSES = "classes"
+_ELSEWHERE = {
+    "name": "The name of a policy is written policy: NAME.",
+    **dict.fromkeys(RULE_KEYS[1:], "It belongs to a rule: write it below one, indented as its name."),
+    **dict.fromkeys(SCHEDULE_KEYS, "It belongs to the schedule: write it below schedule:, indented."),
+    **dict.fromkeys(LIMITS_KEYS, "It belongs to the limits: write it below limits:, indented."),
+    **dict.fromkeys(("policies", "documents"), "Part the policies of a file by a line ---."),
+    **dict.fromkeys(("goals", "protection", "copy goals"), "Copy goals are written copies: {POOL: 1}."),
+}
+"""What stands at the top by mistake."""
 
 
 def is_classes(node: Node) -> bool:
@@ -50,7 +59,7 @@ class Reader(Fields):
     def policy(self, node: Node) -> Policy | None:
         """The policy of one document, or None if anything in it is wrong."""
         source, before = self.source, self.errors()
-        entries = source.entries(node, "a policy", POLICY_KEYS)
+        entries = source.entries(node, "a policy", POLICY_KEYS, elsewhere=_ELSEWHERE)
         if not isinstance(node, MappingNode):
             return None
         own = ClassTable(self.pools, self.shared)
@@ -98,7 +107,7 @@ class Reader(Fields):
     # copy goals
 
     def goals(self, node: Node) -> tuple[Goal, ...]:
-        entries = self.source.entries(node, "copies", ())
+        entries = self.source.entries(node, "copies", (), f"copies: {{{min(self.pools, default='POOL')}: 1}}")
         if isinstance(node, MappingNode) and not node.value:
             self.source.on(node, "copies is empty: write for example copies: {tape: 1}, or leave it out")
         goals = [self.goal(entry) for entry in entries.values()]
@@ -175,7 +184,7 @@ class Reader(Fields):
         return tuple(rules)
 
     def limits(self, node: Node) -> Limits:
-        entries = self.source.entries(node, "limits", LIMITS_KEYS)
+        entries = self.source.entries(node, "limits", LIMITS_KEYS, "limits: {studies per run: 1000}")
 
         def number(key: str, most: int, example: int) -> int | None:
             if key not in entries:

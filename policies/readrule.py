@@ -10,7 +10,7 @@ from policies.expr import ALWAYS
 from policies.facts import FACTS
 from policies.fields import Fields
 from policies.policy import STAGING, Action, Order, Priors, Rule, Same
-from policies.yamlsource import Entry, MappingNode, Node
+from policies.yamlsource import Entry, MappingNode, Node, SequenceNode
 
 ACTIONS = {
     "copy to": Action.COPY,
@@ -40,11 +40,25 @@ SHELVED = ("", "tape", "optical")
 """Kinds of pools whose volumes can be taken to a shelf."""
 
 
+_ELSEWHERE = {
+    **dict.fromkeys(("delete from", "remove from", "purge from", "trim from"), "Write release from: POOL."),
+    **dict.fromkeys(("copy from", "move from"), "Write from: POOL, and the other after copy to."),
+    **dict.fromkeys(("if", "where", "condition", "scope"), "Write when: CONDITION."),
+    **dict.fromkeys(("same", "at most"), "Write priors: {same: [patient], at most: 3}."),
+    **dict.fromkeys(("bandwidth", "drives"), "It belongs to the limits of the policy."),
+    **dict.fromkeys(("schedule", "every", "cron", "between"), "The policy has a schedule, a rule has none."),
+    **dict.fromkeys(("order", "sort by", "orderby"), "Write order by: idle desc."),
+    **dict.fromkeys(("keep", "keep for", "residency", "minimum residency"), "Write stay at least: 14d."),
+}
+"""What people call the keys of a rule, or write in a rule by mistake."""
+
+
 class RuleReader(Fields):
     def rule(self, node: Node, names: set[str]) -> Rule | None:
         """The rule, or None if anything in it is wrong."""
         source, before = self.source, self.errors()
-        entries = source.entries(node, "a rule", RULE_KEYS)
+        example = f"{{name: protect, copy to: {self.example()}}}"
+        entries = source.entries(node, "a rule", RULE_KEYS, example, _ELSEWHERE)
         if not isinstance(node, MappingNode):
             return None
         name = self.name(entries.get("name"), node, "name", "name: free online")
@@ -77,6 +91,9 @@ class RuleReader(Fields):
             return None, ""
         key = given[0]
         action = ACTIONS[key]
+        if isinstance(entries[key].value, SequenceNode):
+            self.source.on(entries[key].value, f"'{key}' names one pool: make a rule for each")
+            return action, ""
         scalar = self.source.scalar(entries[key].value, f"'{key}'", f"{key}: {self.example()}")
         if scalar is None:
             return action, ""
@@ -201,7 +218,8 @@ class RuleReader(Fields):
                 f"only a recall has priors: remove them from this {action} rule, or recall to a pool",
             )
             return None
-        inner = self.source.entries(entry.value, "priors", PRIORS_KEYS)
+        example = "priors: {same: [patient, body part], at most: 3}"
+        inner = self.source.entries(entry.value, "priors", PRIORS_KEYS, example)
         if not isinstance(entry.value, MappingNode):
             return None
         same: list[str] | None = [Same.PATIENT.value]

@@ -76,6 +76,11 @@ def size(number: Decimal, unit: str) -> int:
     if factor is None:
         if is_duration_unit(unit):
             raise UnitError(f"{unit} is a length of time; expected a size such as 500 MB or 1.5 TiB.")
+        long = re.fullmatch(r"(kilo|mega|giga|tera|peta|kibi|mebi|gibi|tebi|pebi)bytes?", unit.lower())
+        if long is not None:
+            prefix = long.group(1)
+            short = prefix[0].upper() + "iB" if prefix.endswith("bi") else prefix[0].upper() + "B"
+            raise UnitError(f"{unit!r} is not a unit of size. Did you mean '{short.replace('KB', 'kB')}'?")
         known = [name for name in _SIZES if name not in ("byte", "bytes")]
         raise UnitError(f"{unit!r} is not a unit of size.{did_you_mean(unit, known)}")
     value = int(number * factor)

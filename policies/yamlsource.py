@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -109,7 +111,9 @@ class Source:
         """The file's documents that hold anything; what YAML itself refuses is noted."""
         found: list[Node] = []
         try:
-            for node in YAML(typ="safe", pure=True).compose_all(self.text):
+            yaml = YAML(typ="safe", pure=True)
+            yaml.composer.warn_double_anchors = False
+            for node in yaml.compose_all(self.text):
                 empty = isinstance(node, ScalarNode) and not node.value
                 if node is not None and not empty:
                     found.append(node)
@@ -130,16 +134,52 @@ class Source:
             self.at(
                 opened.index, "the quotes that open here are not closed: write the same quote at their end"
             )
-        elif opened is not None and ended and "flow" in context:
+        elif opened is not None and "flow" in context and (ended or self._later_line(opened, error)):
             self.at(opened.index, "the bracket that opens here is not closed: write ] or } at its end")
+        elif opened is not None and "simple key" in context:
+            line = self.text[opened.index :].split("\n", 1)[0]
+            self.at(
+                opened.index,
+                "this line is no key with its value: write a space after the colon, as in priority: 100",
+                width=len(line.rstrip()),
+            )
+        elif (item := self._item_without_space(error)) is not None:
+            self.at(item, "an entry of a list begins with '- ': write a space after the -")
         else:
             mark = error.problem_mark or opened
             self.at(mark.index if mark else 0, _explain_yaml(error, self.text))
 
-    def entries(self, node: Node, what: str, known: Collection[str]) -> dict[str, Entry]:
-        """The keys of a mapping; unknown and repeated ones are noted and left out."""
+    def _later_line(self, opened: Any, error: MarkedYAMLError) -> bool:
+        return error.problem_mark is not None and error.problem_mark.line > opened.line
+
+    def _item_without_space(self, error: MarkedYAMLError) -> int | None:
+        """Where a line just before the error begins with a - that something follows at once."""
+        mark = error.problem_mark
+        if mark is None:
+            return None
+        for row in (mark.line, mark.line - 1):
+            if 0 <= row < len(self._starts):
+                line = self.text[self._starts[row] :].split("\n", 1)[0]
+                found = re.match(r"\s*-(?=[A-Za-z])", line)
+                if found is not None:
+                    return int(self._starts[row]) + found.end() - 1
+        return None
+
+    def entries(
+        self,
+        node: Node,
+        what: str,
+        known: Collection[str],
+        example: str = "",
+        elsewhere: Mapping[str, str] = MappingProxyType({}),
+    ) -> dict[str, Entry]:
+        """The keys of a mapping; unknown and repeated ones are noted and left out.
+
+        :param elsewhere: keys that belong to something else, with what to do about them.
+        """
         if not isinstance(node, MappingNode):
-            self.on(node, f"{what} must be a mapping of keys to values.{did_you_mean('', known)}")
+            hint = f" Write for example {example}." if example else did_you_mean("", known)
+            self.on(node, f"{what} must be a mapping of keys to values.{hint}")
             return {}
         entries: dict[str, Entry] = {}
         for key, value in node.value:
@@ -148,7 +188,9 @@ class Source:
                 continue
             name = str(key.value)
             if known and name not in known:
-                self.on(key, f"'{name}' is not a key of {what}.{did_you_mean(name, known)}")
+                other = elsewhere.get(name.replace("_", " ").lower())
+                hint = f" {other}" if other else did_you_mean(name, known)
+                self.on(key, f"'{name}' is not a key of {what}.{hint}")
             elif name in entries:
                 self.on(key, f"'{name}' is given twice in {what}: keep one")
             else:
@@ -165,6 +207,12 @@ class Source:
         else:
             self.on(node, f"{what} must be a single value: write for example {example}")
         return None
+
+    def cut_by_comma(self, node: ScalarNode) -> bool:
+        """Whether a plain value in a flow collection ends at a comma with a parenthesis still open."""
+        value = str(node.value)
+        after = self.text[node.end_mark.index :].lstrip()[:1]
+        return node.style is None and after == "," and value.count("(") > value.count(")")
 
     def items(self, node: Node, what: str) -> Iterator[Node]:
         if not isinstance(node, SequenceNode):
@@ -187,5 +235,8 @@ def _explain_yaml(error: MarkedYAMLError, text: str) -> str:
     if "expected a comment or a line break" in problem or "expected chomping" in problem:
         return "a value that begins with > or | must be in quotes"
     if "block end" in problem or "block mapping" in str(error.context):
-        return f"{problem}: check that keys of one mapping are indented alike, and put special text in quotes"
+        return (
+            "this line does not fit the ones above it: begin the keys of one mapping at the same column, and "
+            "put special text in quotes"
+        )
     return f"{problem}: check quotes, brackets and indentation here"
