@@ -8,9 +8,10 @@ import io
 import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from policies.facts import FACTS, Kind
 from policies.whatif.history import Access, AccessKind, Arrival, Event, FactValue, HistoryError
@@ -59,14 +60,19 @@ def _reader(path: Path) -> Callable[[IO[str]], Iterator[tuple[int, Mapping[str, 
     return reader
 
 
-def _open(path: Path, mode: str) -> IO[str]:
+@contextmanager
+def _open(path: Path, mode: Literal["r", "w"]) -> Iterator[IO[str]]:
     if path.suffix != ".gz":
-        return open(path, mode, encoding="utf-8", newline="")
-    if mode == "r":
-        return gzip.open(path, "rt", encoding="utf-8", newline="")
-    # A fixed time in the header: the same history gives the same bytes.
-    packed = gzip.GzipFile(path, "wb", compresslevel=6, mtime=0)
-    return io.TextIOWrapper(packed, encoding="utf-8", newline="")
+        with open(path, mode, encoding="utf-8", newline="") as stream:
+            yield stream
+        return
+    with (
+        open(path, f"{mode}b") as raw,
+        # No name and no time in the header: the same history gives the same bytes.
+        gzip.GzipFile("", f"{mode}b", 6, raw, mtime=0) as packed,
+        io.TextIOWrapper(packed, encoding="utf-8", newline="") as stream,
+    ):
+        yield stream
 
 
 class _BadLine(ValueError):
