@@ -59,18 +59,22 @@ def next_change(
     ``among`` are further conditions that must hold with it, as the scope with the ``when`` of a rule.
     None where no passing of time changes it, or not within what a calendar holds.
     """
-    roots = [expression.root, *(other.root for other in among)]
+    expressions = (expression, *among)
 
     def value(moment: datetime) -> bool:
         then = Circumstances(moment, at.fills)
-        return all(truth(root, facts, then) is True for root in roots)
+        return all(truth(each.root, facts, then) is True for each in expressions)
 
     now = value(at.now)
-    moments = {moment for root in roots for leaf in leaves(root) for moment in _turns(leaf, facts, at)}
-    for moment in sorted(moment for moment in moments if moment > at.now):
-        if value(moment) is not now:
-            return moment
-    return None
+    return next((moment for moment in turns(expressions, facts, at) if value(moment) is not now), None)
+
+
+def turns(expressions: tuple[Expression, ...], facts: StudyFacts, at: Circumstances) -> tuple[datetime, ...]:
+    """Every instant after now at which a test in ``expressions`` may turn, in order."""
+    found = {
+        moment for each in expressions for leaf in leaves(each.root) for moment in _turns(leaf, facts, at)
+    }
+    return tuple(sorted(moment for moment in found if moment > at.now))
 
 
 def _turns(leaf: Leaf, facts: StudyFacts, at: Circumstances) -> Iterator[datetime]:

@@ -56,13 +56,13 @@ slow_is_fine = settings(
 )
 
 
-@settings(slow_is_fine, max_examples=400)
+@settings(slow_is_fine, max_examples=250)
 @given(st.data())
 def test_sqlite_selects_what_python_finds_true(sqlite: Engine, data: st.DataObject) -> None:
     _agree(sqlite, data)
 
 
-@settings(slow_is_fine, max_examples=250)
+@settings(slow_is_fine, max_examples=150)
 @given(st.data())
 def test_postgresql_selects_what_python_finds_true(postgresql_engine: Engine, data: st.DataObject) -> None:
     _agree(postgresql_engine, data)
