@@ -7,6 +7,7 @@ them while it is read; a ``packages`` pool keeps the tar itself.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 from collections.abc import Iterable, Iterator
 from io import BufferedReader, FileIO
@@ -17,7 +18,7 @@ from hsm import layout
 from hsm.catalog.placement import PackageRef
 from hsm.errors import Corrupt, NotFound, Retryable
 from hsm.model import InstanceRef, Layout
-from hsm.package import Member, PackagePlan, PackageReader, plan_from_manifest
+from hsm.package import Member, PackagePlan, PackageReader, Unpacker, plan_from_manifest, verify_stream
 from hsm.pools import DiskPool
 
 
@@ -124,6 +125,46 @@ def open_package(
         plan, lambda member: open_instance(pool, study, member, from_medium=from_medium)
     ) as tar:
         yield tar
+
+
+def unpack_package(pool: DiskPool, package: PackageRef, source: Readable) -> None:
+    """Put a package back into a ``files`` pool: its instance files, then its manifest. Not flushed.
+
+    What an earlier attempt has put there is used where it is the same.
+
+    :raises Corrupt: ``source`` gave other bytes than the package's.
+    """
+    unpacker = Unpacker(source)
+    for member, body in unpacker.members():
+        key = instance_key(package.study_uid, member)
+        if not _has(pool.store, key, member):
+            pool.store.put(key, body, member.size, member.digest)
+    if (unpacker.plan.size, unpacker.digest) != (package.size, package.digest):
+        raise Corrupt(f"what was read as {package.key} is another package or has other bytes")
+    put_manifest(pool, unpacker.plan)
+
+
+def _has(store: Store, key: str, member: Member) -> bool:
+    """Whether the file is there; one with other bytes is deleted, since no row counts on it."""
+    try:
+        verify_stream(store.get(key), member.size, member.digest)
+    except NotFound:
+        return False
+    except Corrupt:
+        store.delete(key)
+        return False
+    return True
+
+
+def put_manifest(pool: DiskPool, plan: PackagePlan) -> str:
+    """Write a package's manifest beside its files, in place of one that an earlier attempt left; its key.
+    Flushed."""
+    key = layout.manifest_path(plan.identity.study_uid, plan.identity.key)
+    with contextlib.suppress(NotFound):
+        pool.store.delete(key)
+    pool.store.put(key, io.BytesIO(plan.manifest), len(plan.manifest), None)
+    pool.store.flush()
+    return key
 
 
 def package_chunks(source: Readable) -> Iterator[bytes]:

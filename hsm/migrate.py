@@ -18,7 +18,7 @@ from hsm.catalog.engine import Catalog
 from hsm.catalog.instances import instances_in
 from hsm.catalog.placement import PackageRef
 from hsm.catalog.queue import Order
-from hsm.content import ChunkReader, delete_package, open_package, package_chunks
+from hsm.content import ChunkReader, delete_package, open_package, package_chunks, unpack_package
 from hsm.errors import Corrupt, NotFound, Permanent, Refused, Retryable
 from hsm.log import get_logger
 from hsm.model import CopyAt, Goal, Layout, Priority
@@ -93,18 +93,24 @@ class Migrate:
         """
         package, pool = self._package(order), self._pools.disks[order.pool or ""]
         if pool.layout is Layout.FILES:
-            raise Permanent(f"pool {pool.name}: packages are not copied back into the files layout")
-        locator = layout.package_locator(package.key)
+            locator = layout.manifest_path(package.study_uid, package.key)
+        else:
+            locator = layout.package_locator(package.key)
         copy_pk, state = self.begin(package, pool.volume_pk, locator)
         if state is CopyState.VERIFIED:
             return
         if state in (CopyState.SUSPECT, CopyState.RELEASING):
             self._drop_suspect(order, copy_pk, package, pool, locator)
             self._begin(package, pool.volume_pk, locator)
-        self.write(copy_pk, package, pool.store, locator, stop, order.detail)
+        if pool.layout is Layout.FILES:
+            with self._source(package) as source:
+                unpack_package(pool, package, self._slowed(source, order.detail, stop))
+        else:
+            self.write(copy_pk, package, pool.store, locator, stop, order.detail)
         pool.store.flush()
         self.mark_written(copy_pk, None)
-        self.prove(copy_pk, package, pool.store, locator, stop)
+        with self._proof(copy_pk, package):
+            self._read_back(package, pool, locator, stop)
 
     def write(
         self,
@@ -128,8 +134,11 @@ class Migrate:
                 return there
             store.delete(locator)
         with self._source(package) as source:
-            slowed = self._throttles.slowed(StopReader(source, stop), detail, stop)
-            return store.put(locator, slowed, package.size, package.digest)
+            return store.put(locator, self._slowed(source, detail, stop), package.size, package.digest)
+
+    def _slowed(self, source: Readable, detail: Mapping[str, Any], stop: threading.Event) -> Readable:
+        """The source at the rate that the request may read at, until the daemon stops."""
+        return self._throttles.slowed(StopReader(source, stop), detail, stop)
 
     def mark_written(self, copy_pk: int, position: int | None) -> None:
         """Note that a copy's bytes are flushed."""
@@ -145,14 +154,25 @@ class Migrate:
 
         :raises Corrupt: the bytes are not the package's.
         """
-        store.drop_caches()
-        try:
+        with self._proof(copy_pk, package):
+            store.drop_caches()
             source = StopReader(ChunkReader(store.get(locator)), stop)
             verify_stream(package_chunks(source), package.size, package.digest)
+
+    @contextlib.contextmanager
+    def _proof(self, copy_pk: int, package: PackageRef) -> Iterator[None]:
+        """Judge a copy by whether the block, which reads it back, finds it equal."""
+        try:
+            yield
         except (Corrupt, NotFound) as error:
             self.judge(copy_pk, CopyState.SUSPECT, str(error))
             raise Corrupt(f"{package.key}: {error}") from error
         self.judge(copy_pk, CopyState.VERIFIED, "read back")
+
+    def _read_back(self, package: PackageRef, pool: DiskPool, locator: str, stop: threading.Event) -> None:
+        """:raises Corrupt, NotFound: what a disk pool has is not the package."""
+        with open_package(pool, package, locator, from_medium=True) as source:
+            verify_stream(package_chunks(StopReader(source, stop)), package.size, package.digest)
 
     def judge(self, copy_pk: int, verdict: CopyState, why: str) -> None:
         """Note what reading a copy has shown, unless it is on its way out or that is known already."""
@@ -172,14 +192,8 @@ class Migrate:
         pool = self._pools.disk_by_volume(order.volume_pk or 0)
         if copy is None or pool is None:
             return  # released meanwhile
-        try:
-            with open_package(pool, package, copy.locator, from_medium=True) as source:
-                chunks = package_chunks(StopReader(source, stop))
-                verify_stream(chunks, package.size, package.digest)
-        except (Corrupt, NotFound) as error:
-            self.judge(copy.copy_pk, CopyState.SUSPECT, str(error))
-            raise Corrupt(f"{package.key} in {pool.name}: {error}") from error
-        self.judge(copy.copy_pk, CopyState.VERIFIED, "read back")
+        with self._proof(copy.copy_pk, package):
+            self._read_back(package, pool, copy.locator, stop)
 
     def release(self, order: Order) -> None:
         """Release a package's copy from a disk pool, if the guard agrees in the same transaction.

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from datetime import timedelta
 
 from hsm import layout
 from hsm.catalog import placement, queue, sealing
 from hsm.catalog.engine import Catalog
-from hsm.content import open_instance
-from hsm.errors import NotFound
+from hsm.content import open_instance, put_manifest
 from hsm.log import get_logger
 from hsm.model import Priority
-from hsm.package import PackagePlan, package_digest, plan_package
+from hsm.package import package_digest, plan_package
 from hsm.pools import DiskPool
 from hsm.states import RequestKind
 
@@ -80,7 +78,7 @@ class Seal:
         digest = package_digest(
             plan, lambda member: open_instance(self._pool, study_uid, member, from_medium=True)
         )
-        locator = self._store_manifest(plan)
+        locator = put_manifest(self._pool, plan)
         new = sealing.NewPackage(
             study_pk,
             number,
@@ -92,17 +90,4 @@ class Seal:
         with self._catalog.write() as session:
             sealing.insert_package(session, new, self._pool.volume_pk, locator, now, ACTOR)
         log.info("sealed %s: %d instances, %d bytes", key, len(members), plan.size)
-        return key
-
-    def _store_manifest(self, plan: PackagePlan) -> str:
-        """Write the manifest beside the files; one that a crashed attempt left is replaced."""
-        key = layout.manifest_path(plan.identity.study_uid, plan.identity.key)
-        try:
-            self._pool.store.stat(key)
-        except NotFound:
-            pass
-        else:
-            self._pool.store.delete(key)
-        self._pool.store.put(key, io.BytesIO(plan.manifest), len(plan.manifest), None)
-        self._pool.store.flush()
         return key

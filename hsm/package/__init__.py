@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from hsm.package.manifest import parse_manifest, plan_from_manifest, plan_package
 from hsm.package.reader import PackageReader, Part10Source, package_digest, read_manifest, verify_stream
+from hsm.package.unpacker import Unpacker
 from hsm.package.values import (
     Member,
     PackageIdentity,
@@ -24,6 +25,7 @@ __all__ = [
     "PackageReader",
     "Part10Source",
     "SeriesIdentity",
+    "Unpacker",
     "member_name",
     "package_digest",
     "parse_manifest",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from hsm.model import Layout
 from hsm.pools import Pools
 from policies import STAGING, Action, PolicySet, Rule
 from policies.pools import By
@@ -33,9 +32,6 @@ def _misfit(rule: Rule, pools: Pools) -> str:
     if rule.pool == STAGING and rule.action is Action.RECALL:
         return ""
     disk = pools.disks.get(rule.pool)
-    if rule.fills and disk is not None and disk.layout is Layout.FILES:
-        advice = "; recall to staging instead" if rule.action is Action.RECALL else ""
-        return f"copies are made in pools with the packages layout; {rule.pool} has files{advice}"
     if rule.action is Action.RECALL and rule.pool in pools.tapes:
         return f"{rule.pool} is on removable media: recall to staging, or to a disk pool"
     if rule.action is Action.EXPORT and disk is not None:
