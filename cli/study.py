@@ -164,7 +164,7 @@ def _stays(study: Record, pool: str) -> list[tuple[str, Text]]:
             (
                 pool,
                 screen.lines(
-                    soon + text.clean(rule["reason"]),
+                    soon + "; ".join(filter(None, (text.clean(rule["reason"]), rule.get("outlook") or ""))),
                     Text("; ".join(filter(None, (text.clean(rule["rule"]), changes))), style="dim"),
                 ),
             )
