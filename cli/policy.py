@@ -49,6 +49,12 @@ def list_(context: typer.Context, json: Json = False) -> None:
                 f"{text.clean(policy['policy'])} is {policy['state']}: {text.clean(policy['message'])}",
                 style="bold red" if policy["state"] == "suspended" else "yellow",
             )
+        for late in policy["late"]:
+            if late["studies"]:
+                count = text.plural(late["studies"], "study is", "studies are")
+                screen.say(
+                    f"{count} late: {text.clean(late['goal'])} within {late['within']}", style="yellow"
+                )
         last = (
             f"last run {text.local(policy['last_run'])}"
             if policy["last_run"]

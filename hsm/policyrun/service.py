@@ -15,7 +15,7 @@ from hsm.catalog.runs import RunRef
 from hsm.errors import NotFound
 from hsm.log import get_logger
 from hsm.model import Goal
-from hsm.policyrun import suspend, windows
+from hsm.policyrun import late, suspend, windows
 from hsm.policyrun.active import Versions
 from hsm.policyrun.differ import diff
 from hsm.policyrun.execute import LOOKED_BACK, Execution, Joints, last_unfinished
@@ -30,6 +30,8 @@ from policies import Policy, PolicySet, explain, fills_of, owner
 log = get_logger(__name__)
 
 PLANNED_HOURS = 24.0
+LATE_SECONDS = 60.0
+"""How long a count of late studies is believed."""
 Side = int | Mapping[str, str]
 """The number of an activation, or texts by file name."""
 
@@ -61,6 +63,7 @@ class Policies:
         """Called when another set has come into force: schedules follow it."""
         self._unfinished: dict[str, frozenset[str]] = {}
         self._running = threading.Lock()
+        self._behind: tuple[float, bytes | None, dict[str, list[dict[str, Any]]]] = (0.0, None, {})
 
     def replace(self, folder: Path, loaded: PolicySet, activation: int | None = None) -> None:
         """Put another set into force."""
@@ -72,7 +75,28 @@ class Policies:
         with self._catalog.read() as session:
             last = {policy.name: runs.last(session, policy.name) for policy in policies}
             under_way = {run.policy: run for run in runs.unfinished(session)}
-        return [self._listed(policy, under_way.get(policy.name), last[policy.name]) for policy in policies]
+        behind = self._late()
+        return [
+            self._listed(policy, under_way.get(policy.name), last[policy.name])
+            | {"late": behind.get(policy.name, [])}
+            for policy in policies
+        ]
+
+    def _late(self) -> dict[str, list[dict[str, Any]]]:
+        """Of each policy whose goals have deadlines, how many studies are past them. Asked for once in a
+        while: monitoring looks every few seconds."""
+        loaded, clock = self.set, self._catalog.clock
+        asked_at, digest, known = self._behind
+        if digest == loaded.digest and clock.monotonic() - asked_at < LATE_SECONDS:
+            return known
+        now, found = clock.now(), {}
+        with self._catalog.read() as session:
+            for policy in loaded.policies:
+                if deadlines(policy):
+                    fills = pool_fills(session, self._pools)
+                    found[policy.name] = late.goals(session, loaded, policy, now, fills)
+        self._behind = (clock.monotonic(), loaded.digest, found)
+        return found
 
     def _listed(self, policy: Policy, run: RunRef | None, last: Any) -> dict[str, Any]:
         state, message = "in force", ""
@@ -238,6 +262,12 @@ class Policies:
             for run in runs.unfinished(session):
                 if run.state is RunState.SUSPENDED:
                     found.append(f"policy {run.policy} is {run.message}")
+        for name, behind in self._late().items():
+            found += [
+                f"policy {name}: {each['studies']} studies lack {each['goal']} after {each['within']}"
+                for each in behind
+                if each["studies"]
+            ]
         return found
 
     def follow(self) -> None:

@@ -34,6 +34,7 @@ POLICIES = [
             }
         ],
         "activation": 3,
+        "late": [{"goal": "2 verified copies in tape", "within": "1 d", "studies": 4, "bytes": 9}],
         "state": "suspended",
         "message": "suspended after 5 failed requests: see `hsm queue ls --state failed`",
         "last_run": None,

@@ -539,6 +539,8 @@ def test_a_plan_says_which_cartridges_are_missing_and_which_studies_are_late(mak
     plan = world.policies.plan(24)
     assert plan["policies"][0]["late"][0]["studies"] == 2
     assert any("2 studies are late" in warning for warning in plan["warnings"])
+    assert world.policies.listing()[0]["late"][0]["studies"] == 2
+    assert any("2 studies lack 6 verified copies in tape" in each for each in world.policies.problems())
 
 
 def test_a_diff_says_for_which_studies_something_changes(make_world: MakeWorld) -> None:
