@@ -70,6 +70,25 @@ def size(
     _show(lambda work: [bench.run(instances, work, longest=longest, say=_say)], folder, json)
 
 
+@app.command("policy")
+def policy(
+    studies: Annotated[
+        list[int] | None,
+        typer.Option(min=10_000, help="Size of an archive: 100000, or a multiple; several to compare."),
+    ] = None,
+    at_most: Annotated[
+        int, typer.Option(min=1000, help="Break a run that matches all off after so many studies.")
+    ] = 100_000,
+    folder: Folder = None,
+    json: screen.Json = False,
+) -> None:
+    """Policy runs on made-up archives of several sizes, in PostgreSQL; 10,000,000 studies take 20 GB."""
+    from hsm.bench import policy as bench
+
+    sizes = sorted(studies or [100_000, 1_000_000, 10_000_000])
+    _show(lambda work: [bench.run(sizes, work, at_most=at_most, say=_say)], folder, json)
+
+
 @app.command("ingest")
 def ingest(
     against: Annotated[
