@@ -36,16 +36,15 @@ def site_of(config: Config) -> Site:
 
 
 def _pool(pool: PoolConfig) -> Pool:
-    site = str(getattr(pool, "site", "") or "")
     if pool.library is not None:
-        return Pool(pool.name, Kind.TAPE, pool.tier.value, site, library=pool.library)
+        return Pool(pool.name, Kind.TAPE, pool.tier.value, pool.site, library=pool.library)
     read, write, latency = _RATES[pool.tier.value]
     kind = Kind.OBJECT if pool.driver == "s3" else Kind.DISK
     return Pool(
         pool.name,
         kind,
         pool.tier.value,
-        site,
+        pool.site,
         capacity=max(1, _capacity(pool) - pool.reserve_bytes),
         read_bytes_per_second=read,
         write_bytes_per_second=write,
