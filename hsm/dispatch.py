@@ -9,8 +9,9 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from hsm import planner
-from hsm.catalog import media, placement, queue
+from hsm.catalog import media, placement, queue, together
 from hsm.catalog.queue import Order
+from hsm.catalog.together import PATIENT
 from hsm.custody import Drives
 from hsm.errors import DriverError
 from hsm.guard import GOOD_VOLUMES
@@ -69,6 +70,7 @@ def look(session: Session, pools: Pools, staging: Staging, reader: Reader, now: 
     packages = placement.packages(session, wanted)
     volumes = _volumes([each for each in media.volumes(session) if each.library in pools.libraries])
     writing = queue.copies_under_way(session)
+    beside = _Beside(session, orders)
     work: list[planner.Work] = []
     ready: list[int] = []
     hopeless: list[tuple[int, str]] = []
@@ -87,7 +89,7 @@ def look(session: Session, pools: Pools, staging: Staging, reader: Reader, now: 
             # One at a time of a package and pool: where the second may go depends on where the first went.
             if (package.pk, order.pool or "") not in writing:
                 writing.add((package.pk, order.pool or ""))
-                work.append(_write(order, package.size, held, volumes))
+                work.append(_write(order, package.size, held, volumes, beside))
             continue
         copy = _source(order, held)
         if copy is None and reader.disk_copies(held):
@@ -159,8 +161,42 @@ def drives(pools: Pools, use: Drives) -> tuple[planner.DriveAt, ...]:
     return tuple(found)
 
 
+class _Beside:
+    """Where copies belong that shall lie beside others (``colocate``), by pool and word."""
+
+    def __init__(self, session: Session, orders: Sequence[Order]) -> None:
+        self._patients: dict[str, dict[str, set[str]]] = {}
+        self._groups: dict[str, dict[str, tuple[str, ...]]] = {}
+        words: dict[str, set[str]] = {}
+        for order in orders:
+            if order.kind is RequestKind.COPY and order.detail.get(queue.TOGETHER):
+                words.setdefault(order.pool or "", set()).update(order.detail[queue.TOGETHER])
+        for pool, found in words.items():
+            patients = [word.removeprefix(PATIENT) for word in found if word.startswith(PATIENT)]
+            self._patients[pool] = together.volumes_of_patients(session, pool, sorted(patients))
+            if together.group_of(found):
+                self._groups[pool] = together.groups_of_volumes(session, pool)
+
+    def of(self, order: Order) -> tuple[frozenset[str], frozenset[str], tuple[str, ...]]:
+        """Volumes to prefer, volumes to keep off, and the group."""
+        words, pool = order.detail.get(queue.TOGETHER, ()), order.pool or ""
+        group = together.group_of(words)
+        groups = self._groups.get(pool, {}) if group else {}
+        same = {volume for volume, words_there in groups.items() if words_there == group}
+        patient = next((word.removeprefix(PATIENT) for word in words if word.startswith(PATIENT)), None)
+        theirs = self._patients.get(pool, {}).get(patient, set()) if patient else set()
+        # What counts most decides where the two do not agree.
+        first = theirs if words and words[0].startswith(PATIENT) else same
+        near = (theirs & same) or first or theirs or same
+        return frozenset(near), frozenset(groups.keys() - same), group
+
+
 def _write(
-    order: Order, size: int, held: Sequence[CopyAt], volumes: Mapping[int, planner.VolumeAt]
+    order: Order,
+    size: int,
+    held: Sequence[CopyAt],
+    volumes: Mapping[int, planner.VolumeAt],
+    beside: _Beside,
 ) -> planner.Work:
     """A copy to make: on the volume where an earlier attempt began it, if it can be finished there; else
     wherever there is room, but never on a volume that has the package already."""
@@ -177,6 +213,7 @@ def _write(
         None,
     )
     to = written or begun
+    near, apart, group = beside.of(order) if to is None else (frozenset[str](), frozenset[str](), ())
     return planner.Work(
         request_pk=order.pk,
         # What is written needs only its reading back, and no more room for that.
@@ -188,6 +225,9 @@ def _write(
         size=size,
         position=written.position if written else None,
         not_on=frozenset(copy.volume_name for copy in held) if to is None else frozenset(),
+        near=near,
+        apart=apart,
+        group=group,
     )
 
 

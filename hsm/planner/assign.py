@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 from hsm.model import Place
 from hsm.planner.order import LocateCost, distance, session_order, urgency
@@ -70,6 +71,12 @@ class _Draft:
     def pool(self) -> str | None:
         return self.scratch_for or self.volume.pool
 
+    def suits(self, work: Work) -> bool:
+        """Whether a write may join those that are here, by their groups."""
+        return self.volume.barcode not in work.apart and all(
+            each.group == work.group for each in self.work if each.kind == "write"
+        )
+
     def take(self, work: Sequence[Work]) -> list[Work]:
         """Add what there is room for and return what needs another volume.
 
@@ -111,12 +118,12 @@ class _Desk:
         self._unplaceable: list[tuple[int, str]] = []
 
     def batches(self, work: Iterable[Work]) -> list[_Batch]:
-        groups: dict[tuple[str | None, str, frozenset[str]], list[Work]] = {}
+        groups: dict[Any, list[Work]] = {}
         for each in work:
-            bound = (each.volume, "", frozenset[str]())
-            key = bound if each.volume is not None else (None, each.pool, each.not_on)
-            groups.setdefault(key, []).append(each)
-        return [self.batch(volume, group) for (volume, *_), group in groups.items()]
+            bound = (each.volume,)
+            free = (None, each.pool, each.not_on, each.near, each.apart, each.group)
+            groups.setdefault(bound if each.volume is not None else free, []).append(each)
+        return [self.batch(key[0], group) for key, group in groups.items()]
 
     def batch(self, volume: str | None, work: Iterable[Work]) -> _Batch:
         ordered = tuple(sorted(work, key=urgency))
@@ -154,7 +161,8 @@ class _Desk:
 
         A volume that lies in an idle drive comes first, then one that is loaded in this plan anyway,
         then any other of the pool. Blank volumes are begun only when none of the pool's in the library
-        has room, idle or not: a busy drive must not spread a pool over more volumes than it needs.
+        has room, idle or not: a busy drive must not spread a pool over more volumes than it needs. Work
+        with a group keeps to the volumes of its group, and begins a blank one before it goes elsewhere.
         """
         home = self._homes.get(pool)
         if not any(home in (None, drive.library) for drive in self._drives):
@@ -163,17 +171,24 @@ class _Desk:
         smallest = min(each.size for each in work)
         not_on = work[0].not_on
         usable = [volume for volume in self._writable(pool, not_on) if smallest <= volume.room]
+        beside = [volume for volume in usable if volume.barcode in work[0].near]
+        if beside:
+            return self._write_to(beside, work)
+        others = [volume for volume in usable if volume.barcode in work[0].apart]
+        usable = [volume for volume in usable if volume not in others]
         at_hand = {drive.holds for drive in self._drives if self._is_idle(drive)}
         mounted = [volume for volume in usable if volume.barcode in at_hand]
         if mounted:
             return self._write_to(mounted, work)
         for draft in self._drafts.values():
             fits = draft.volume.writable and smallest <= draft.room
-            if draft.pool == pool and fits and draft.volume.barcode not in not_on:
+            if draft.pool == pool and fits and draft.volume.barcode not in not_on and draft.suits(work[0]):
                 return draft.take(work)
         if usable:
             return self._write_to(usable, work)
         blank = [volume for volume in self._writable(None, not_on) if home in (None, volume.library)]
+        if not blank and others:
+            return self._write_to(others, work)
         if not blank:
             if pool not in self._scratch_needed:
                 self._scratch_needed.append(pool)

@@ -32,6 +32,13 @@ class Work:
     not_on: frozenset[str] = frozenset()
     """Barcodes of volumes that a write must not go to: a second copy belongs on another volume."""
 
+    near: frozenset[str] = frozenset()
+    """Barcodes of volumes where a write belongs rather than elsewhere: they hold what it shall lie beside."""
+    apart: frozenset[str] = frozenset()
+    """Barcodes of volumes of other groups: a write goes there only when nothing else is left."""
+    group: tuple[str, ...] = ()
+    """What writes that share a volume have in common; empty: anything."""
+
     def __post_init__(self) -> None:
         if self.volume is None and self.kind != "write":
             raise ValueError(f"request {self.request_pk}: a {self.kind} names its volume")

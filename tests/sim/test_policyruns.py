@@ -621,3 +621,49 @@ def test_failed_requests_are_counted_by_policy(make_world: MakeWorld) -> None:
         assert rulework.failed_since(session, "other", since, 10) == 0
         assert len(rulework.untaken_of(session, "near")) == 1
     assert {request.state for request in world.requests(kind="copy")} == {RequestState.FAILED, "queued"}
+
+
+def test_studies_of_a_month_share_a_cartridge_and_other_months_have_another(make_world: MakeWorld) -> None:
+    from dataclasses import replace
+
+    from tests.sim.world import dataset, header
+
+    policy = "policy: t\npriority: 1\nrules: [{name: t, copy to: tape}]\ncolocate: [month]\n"
+    world = make_world(policies=policy)
+    dates = {1: "20260105", 2: "20260210", 3: "20260111", 4: "20260228"}
+    for some in ((1, 2), (3, 4)):
+        for study in some:
+            head = replace(header(study, 1), study_date=dates[study])
+            world.store_one(head, dataset(2000, study))
+        world.seal_all()
+        world.run_policies()
+        world.later()
+    assert world.on_tape(1) == world.on_tape(3)
+    assert world.on_tape(2) == world.on_tape(4)
+    assert world.on_tape(1) != world.on_tape(2)
+
+
+def test_studies_of_a_patient_lie_on_the_cartridge_that_has_the_patient_already(
+    make_world: MakeWorld,
+) -> None:
+    from dataclasses import replace
+
+    from tests.sim.world import dataset, header
+
+    policy = "policy: t\npriority: 1\nrules: [{name: t, copy to: tape}]\ncolocate: [patient, modality]\n"
+    world = make_world(policies=policy)
+    for study, patient, modality in ((1, "P", "CT"), (2, "Q", "MR")):
+        head = replace(header(study, 1), patient_id=patient, modality=modality)
+        world.store_one(head, dataset(2000, study))
+    world.seal_all()
+    world.run_policies()
+    world.later()
+    assert world.on_tape(1) != world.on_tape(2), "modalities are kept apart"
+    for study, patient, modality in ((3, "Q", "CT"), (4, "R", "CT")):
+        head = replace(header(study, 1), patient_id=patient, modality=modality)
+        world.store_one(head, dataset(2000, study))
+    world.seal_all()
+    world.run_policies()
+    world.later()
+    assert world.on_tape(3) == world.on_tape(2), "the patient counts more than the modality"
+    assert world.on_tape(4) == world.on_tape(1)
