@@ -124,7 +124,7 @@ def prepare(catalog: Catalog, studies: int, say: Any) -> None:
 
 def _rows(shape: Shape) -> Iterator[tuple[str, list[Row]]]:
     for table, rows in batches(shape):
-        if table in (*ROWS, "volume"):
+        if table not in ("name", "series", "instance"):
             yield table, rows
 
 
