@@ -28,7 +28,8 @@ class Progress:
     seen: list[str] = field(default_factory=list)
     """Rules that have seen every study they apply to."""
     copied: dict[str, int] = field(default_factory=dict)
-    """Bytes that a rule asked to copy."""
+    """By rule that moves or premigrates: bytes that it asked to copy; of a premigration also those in the
+    pool it watches that were copied before."""
     unfinished: list[str] = field(default_factory=list)
     """Rules that a limit ended before their ``stop below``."""
 
@@ -151,21 +152,21 @@ class Run:
             self.pools[decision.pool] = PoolFill(pool.used, pool.capacity, pool.releasing + decision.size)
 
     def _starts(self, rule: Rule) -> bool:
-        pool = self.pools.get(rule.watermark_pool)
-        if pool is None or rule.start_above is None or rule.stop_below is None:
+        if rule.watermark_pool not in self.pools or rule.start_above is None or rule.stop_below is None:
             return False
-        return pool.fraction > rule.start_above or (
-            rule.name in self.draining and pool.fraction >= rule.stop_below
-        )
+        fraction = self._fraction(rule)
+        return fraction > rule.start_above or (rule.name in self.draining and fraction >= rule.stop_below)
+
+    def _fraction(self, rule: Rule) -> float:
+        """How full the pool is that the rule watches. What a move or a premigration has copied is free, or
+        can be made free at once."""
+        pool = self.pools[rule.watermark_pool]
+        leaving = pool.releasing + self.progress.copied.get(rule.name, 0)
+        return PoolFill(pool.used, pool.capacity, leaving).fraction
 
     def _enough(self, rule: Rule) -> bool:
         """Whether the pool will be below the rule's ``stop below`` once all that was asked is done."""
-        if rule.stop_below is None:
-            return False
-        pool = self.pools[rule.watermark_pool]
-        # What a move or a premigration copies is free, or can be made free at once, when it is copied.
-        leaving = pool.releasing + self.progress.copied.get(rule.name, 0)
-        return PoolFill(pool.used, pool.capacity, leaving).fraction < rule.stop_below
+        return rule.stop_below is not None and self._fraction(rule) < rule.stop_below
 
     def _spent(self, size: int = 0) -> bool:
         """Whether a limit forbids a further study of ``size`` bytes. The first of a run may be larger

@@ -50,6 +50,22 @@ def bytes_leaving(session: Session) -> dict[str, int]:
     return {name: int(size) for name, size in rows if name is not None}
 
 
+def bytes_asked(session: Session, policy: str, pool: str) -> int:
+    """Bytes of the policy's live copy requests to a pool."""
+    total = session.scalar(
+        select(func.sum(Package.size))
+        .select_from(Request)
+        .join(Package, Package.pk == Request.package_pk)
+        .where(
+            Request.kind == RequestKind.COPY,
+            Request.state.in_(states.LIVE_REQUESTS),
+            Request.pool == pool,
+            Request.detail[queue.POLICY].as_string() == policy,
+        )
+    )
+    return int(total or 0)
+
+
 def others_on(session: Session, volume_pk: int, meant: ColumnElement[bool]) -> bool:
     """Whether a volume holds a copy of a study for which the condition (on ``study``) is not true."""
     query = (

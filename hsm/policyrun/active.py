@@ -159,6 +159,7 @@ class Versions:
             "ok": not wrong,
             "errors": wrong,
             "warnings": [each.render() for each in found.warnings],
+            "notes": [str(each) for each in found.notes],
             "policies": [policy.name for policy in found.policies],
         }
 

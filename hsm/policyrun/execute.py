@@ -22,13 +22,24 @@ from hsm.catalog.selecting import Position
 from hsm.log import get_logger
 from hsm.policyrun import select, suspend
 from hsm.policyrun.ask import SCHEDULE, Decided, ask
-from hsm.policyrun.fills import pool_fills
+from hsm.policyrun.fills import pool_fills, premigrated
 from hsm.policyrun.frozen import frozen
 from hsm.policyrun.select import Question
 from hsm.pools import Pools
 from hsm.states import RunState
 from hsm.wake import Bell
-from policies import Action, Decision, Outcome, Policy, PolicySet, Progress, Rule, Run
+from policies import (
+    Action,
+    Circumstances,
+    Decision,
+    Outcome,
+    Policy,
+    PolicySet,
+    Progress,
+    Rule,
+    Run,
+    fills_of,
+)
 
 log = get_logger(__name__)
 
@@ -118,7 +129,7 @@ class Execution:
         """Decide as a run would now, in one transaction that the database keeps from writing."""
         now = self._to.catalog.clock.now()
         with frozen(self._to.catalog) as session:
-            run = Run(self._policy, pool_fills(session, self._to.pools), now, self._draining)
+            run = self._new_run(session, now, Progress())
             for rule in self._policy.rules:
                 if run.wants(rule):
                     for page, _ in select.pages(session, self._question(rule, run)):
@@ -135,8 +146,7 @@ class Execution:
         if progress is None:
             return self._report
         with self._to.catalog.read() as session:
-            fills = pool_fills(session, self._to.pools)
-        run = Run(self._policy, fills, now, self._draining, progress)
+            run = self._new_run(session, now, progress)
         try:
             for rule in self._rules():
                 if run.wants(rule) and not self._go_through(run, rule):
@@ -150,6 +160,13 @@ class Execution:
         if self._report.requests:
             self._to.bell.ring()
         return self._report
+
+    def _new_run(self, session: Session, now: datetime, progress: Progress) -> Run:
+        fills = pool_fills(session, self._to.pools)
+        if not progress.copied:
+            at = Circumstances(now, fills_of(fills))
+            progress.copied.update(premigrated(session, self._policies, self._policy, at))
+        return Run(self._policy, fills, now, self._draining, progress)
 
     def _begin(self, now: datetime) -> Progress | None:
         """Whether it may run at all, and how far the run is that it goes on with."""

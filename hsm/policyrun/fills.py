@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from sqlalchemy.orm import Session
 
-from hsm.catalog import media, rulework
+from hsm.catalog import facts, media, outlook, placements, rulework
 from hsm.pools import Pools
-from policies import PoolFill
+from policies import Action, Circumstances, Policy, PolicySet, PoolFill
+from policies.compile import compile_ownership
 
 
 def pool_fills(session: Session, pools: Pools) -> dict[str, PoolFill]:
@@ -20,3 +21,20 @@ def pool_fills(session: Session, pools: Pools) -> dict[str, PoolFill]:
             used, capacity = room.total - room.free, room.total
         fills[name] = PoolFill(used, capacity, min(leaving.get(name, 0), used))
     return fills
+
+
+def premigrated(session: Session, policies: PolicySet, policy: Policy, at: Circumstances) -> dict[str, int]:
+    """By premigrating rule (a copy with watermarks of the pool it copies from): bytes in that pool that are
+    copied, or asked for, already. They can be made free at once, so they do not count as full."""
+    found = {}
+    for rule in policy.rules:
+        if rule.action is Action.COPY and rule.has_watermarks:
+            columns = facts.columns(policies.pools)
+            where = [
+                compile_ownership(policies, policy, columns, at.now, at.fills),
+                placements.held_in(rule.source),
+                placements.copies_in(rule.pool) >= policy.wanted(rule.pool),
+            ]
+            _, size = outlook.count(session, where)
+            found[rule.name] = size + rulework.bytes_asked(session, policy.name, rule.pool)
+    return found

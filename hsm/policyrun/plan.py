@@ -19,12 +19,25 @@ from hsm.catalog import outlook
 from hsm.catalog.engine import Catalog
 from hsm.catalog.facts import Candidate
 from hsm.policyrun import late, select
-from hsm.policyrun.fills import pool_fills
+from hsm.policyrun.fills import pool_fills, premigrated
 from hsm.policyrun.frozen import frozen
 from hsm.policyrun.select import Question
 from hsm.policyrun.tapes import Need, TapePlan, tape_plans
 from hsm.pools import Pools
-from policies import Action, Decision, Limits, Outcome, Policy, PolicySet, PoolFill, Rule, Run
+from policies import (
+    Action,
+    Circumstances,
+    Decision,
+    Limits,
+    Outcome,
+    Policy,
+    PolicySet,
+    PoolFill,
+    Progress,
+    Rule,
+    Run,
+    fills_of,
+)
 
 DISK_BYTES_PER_SECOND = 150e6
 """What a slow disk or a NAS writes while it is read back, cautiously."""
@@ -99,7 +112,8 @@ def _policy(
 ) -> dict[str, Any]:
     times, open_hours = runs_between(policy, now, until)
     scaled = replace(policy, limits=_scaled(policy.limits, times))
-    run = Run(scaled, fills, until)
+    before = premigrated(session, policies, policy, Circumstances(now, fills_of(fills)))
+    run = Run(scaled, fills, until, progress=Progress(copied=before))
     rules = []
     for rule in policy.rules if times else ():
         found = RulePlan(rule.name, str(rule))

@@ -667,3 +667,33 @@ def test_studies_of_a_patient_lie_on_the_cartridge_that_has_the_patient_already(
     world.later()
     assert world.on_tape(3) == world.on_tape(2), "the patient counts more than the modality"
     assert world.on_tape(4) == world.on_tape(1)
+
+
+def test_a_premigration_copies_until_enough_can_be_made_free_and_then_rests(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hsm.policyrun import execute, fills
+    from policies import PoolFill
+
+    policy = (
+        "policy: p\npriority: 1\nrules:\n"
+        "  - {name: ahead, copy to: nearline, from: online, start above: 70%, stop below: 50%}\n"
+    )
+    world = make_world(policies=policy)
+    stored(world, 10)
+    with world.catalog.read() as session:
+        size = session.execute(text("SELECT n_bytes FROM study WHERE pk = 1")).scalar_one()
+    real = fills.pool_fills
+
+    def full(*given: Any) -> Any:
+        return real(*given) | {"online": PoolFill(10 * size, 12 * size)}  # 83 %
+
+    monkeypatch.setattr(execute, "pool_fills", full)
+    asked = []
+    for _ in range(3):
+        asked.append(requests(world.policies.run(None, dry_run=False, by="test")))
+        world.settle()
+    assert asked == [5, 0, 0], "5 of 12 that are not copied yet is below a half"
+    world.store(11, 1, size=2000)
+    world.seal_all()
+    assert requests(world.policies.run(None, dry_run=False, by="test")) == 0
