@@ -5,6 +5,9 @@
 #   make lint        the same without the tests
 #   make sim         the simulated archive's tests at full length (about an hour)
 #   make crash       kill a daemon under load, thousands of times (HSM_CRASH_KILLS)
+#   make lab         a SCSI tape library in a small machine: device tests, contract suite, stories (Linux;
+#                    as root it installs the Debian packages that it needs; says so where it cannot run)
+#   make lab-short   the part of it that continuous integration runs
 #   make wheel-check build the wheel and try it in a clean environment outside the checkout
 #   make clean       remove what make made; the data folder (var) stays
 
@@ -24,7 +27,7 @@ ifneq ($(shell cat $(VENV)/.venv-stamp 2>/dev/null && $(BIN)/python -c 'print("w
 $(shell rm -f $(VENV)/.venv-stamp $(VENV)/.run-stamp $(VENV)/.dev-stamp)
 endif
 
-.PHONY: run test sim crash lint wheel-check clean
+.PHONY: run test sim crash lab lab-short lint wheel-check clean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.run-stamp
@@ -37,6 +40,13 @@ sim: $(VENV)/.dev-stamp
 # A daemon killed again and again under load; HSM_CRASH_KILLS and HSM_CRASH_SEED change the campaign.
 crash: $(VENV)/.dev-stamp
 	HSM_CRASH_KILLS=$${HSM_CRASH_KILLS:-2000} $(BIN)/pytest -s tests/crash/test_kill.py
+
+# A tape library that the kernel takes for a real one; tests/lab/README.md.
+lab: $(VENV)/.dev-stamp
+	$(BIN)/python tests/lab/run.py
+
+lab-short: $(VENV)/.dev-stamp
+	$(BIN)/python tests/lab/run.py --short
 
 test: lint
 	$(BIN)/pytest -n 2
@@ -54,8 +64,11 @@ clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# One that works is kept; one that lacks pip (an interrupted attempt) is not.
+# One that works is kept; one that lacks pip (an interrupted attempt) is not. A link to another
+# checkout's environment is left alone: clearing it would empty the other one.
 $(VENV)/.venv-stamp:
+	@test ! -L $(VENV) || { echo "$(VENV) is a link to $$(readlink $(VENV)): make builds its own;" \
+		"remove the link first" >&2; exit 1; }
 	@grep -qF '$(CURDIR)/$(VENV)' $(BIN)/activate 2>/dev/null && $(BIN)/python -m pip --version >/dev/null 2>&1 || { \
 	test -n "$(PYTHON)" || { echo "Python 3.11 or later with venv is needed" \
 		"(Debian: apt install python3-venv), or set PYTHON=/path/to/python" >&2; exit 1; }; \

@@ -1,0 +1,67 @@
+"""The Debian packages that the laboratory needs: which lack, and how to get them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PROGRAMS = {
+    "linux.uml": "user-mode-linux",
+    "modprobe": "kmod",
+    "ip": "iproute2",
+    "mt": "mt-st",
+    "mtx": "mtx",
+    "sg_logs": "sg3-utils",
+    "lsscsi": "lsscsi",
+    "/usr/bin/python3": "python3",
+}
+"""A program that the package brings -> the package."""
+
+APT_SECONDS = 300
+
+
+class Lacking(Exception):
+    """The laboratory cannot be had here; says what lacks and why it was not installed."""
+
+
+def missing() -> list[str]:
+    """Packages whose program is not there, in alphabetical order."""
+    lacking = {package for program, package in PROGRAMS.items() if shutil.which(program, path=PATH) is None}
+    mt = shutil.which("mt", path=PATH)
+    if mt is not None and Path(mt).resolve().name == "mt-gnu":
+        lacking.add("mt-st")  # the other mt, of cpio, knows neither seek nor setblk
+    return sorted(lacking)
+
+
+def require() -> None:
+    """Install what is missing, where that can be done.
+
+    :raises Lacking: it cannot.
+    """
+    wanted = missing()
+    if not wanted:
+        return
+    names = " ".join(wanted)
+    if os.geteuid() != 0:
+        raise Lacking(f"not installed: {names} (as root: apt-get install --no-install-recommends {names})")
+    if shutil.which("apt-get") is None:
+        raise Lacking(f"not installed: {names}, and there is no apt-get to install them with")
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for command in (
+        ["apt-get", "-qq", "update"],
+        ["apt-get", "-qq", "install", "--yes", "--no-install-recommends", *wanted],
+    ):
+        try:
+            done = subprocess.run(
+                command, env=environment, capture_output=True, text=True, timeout=APT_SECONDS, check=False
+            )
+        except subprocess.TimeoutExpired as error:
+            raise Lacking(f"not installed: {names}; {' '.join(command)} took over {APT_SECONDS} s") from error
+        if done.returncode:
+            last = (done.stderr or done.stdout).strip().splitlines()[-1:]
+            raise Lacking(f"not installed: {names}; {' '.join(command)} says: {' '.join(last) or 'nothing'}")
+    if missing():
+        raise Lacking(f"installed, and still no program of: {' '.join(missing())}")

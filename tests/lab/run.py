@@ -1,0 +1,85 @@
+"""``make lab``: every test of the tape library, on devices that the kernel takes for real ones.
+
+``--short`` is for continuous integration: one boot, the device tests and the contract suite.
+Exit status: 0 passed, or skipped with a reason that is printed (a machine where it cannot run; with
+HSM_LAB_REQUIRED set this is a failure); otherwise that of what failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import subprocess
+import sys
+import time
+
+import machine
+import packages
+
+TOP = machine.HOME.parent.parent
+LIMIT_SECONDS = {"short": 300.0, "long": 1800.0}
+SKIPPED = "lab: SKIPPED, nothing was tested on tape devices: {}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One pytest process."""
+
+    title: str
+    inside: bool
+    """In the machine; the others boot machines themselves."""
+    arguments: tuple[str, ...]
+
+
+def parts(length: str) -> tuple[Part, ...]:
+    inside = ["tests/lab/devices"]
+    if length == "short":
+        return (Part("devices", True, tuple(inside)),)
+    return (Part("devices", True, tuple(inside)),)
+
+
+def _pytest(part: Part) -> tuple[str, ...]:
+    return (sys.executable, "-m", "pytest", "-q", *part.arguments)
+
+
+def _run(part: Part, length: str) -> int:
+    os.environ["HSM_LAB"] = length
+    if not part.inside:
+        return subprocess.run(_pytest(part), cwd=TOP, check=False).returncode
+    plan = machine.Plan(command=_pytest(part), limit_seconds=LIMIT_SECONDS[length])
+    begun = time.monotonic()
+    ended = machine.boot(plan)
+    took = time.monotonic() - begun
+    print(f"lab: {part.title}: devices ready {ended.ready_seconds} s after boot, done after {took:.0f} s")
+    if ended.out_of_time:
+        print(f"lab: {part.title}: not done within {plan.limit_seconds:g} s", file=sys.stderr)
+        return machine.OUT_OF_TIME
+    if ended.status is None:
+        print(f"lab: {part.title}: the machine died before the tests ended", file=sys.stderr)
+        return machine.DIED
+    return ended.status
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--short", action="store_true")
+    length = "short" if parser.parse_args().short else "long"
+    os.chdir(TOP)
+    try:
+        packages.require()
+        machine.memory_folder(machine.Plan(("true",)).memory_mib << 20)
+        failed = 0
+        for part in parts(length):
+            failed = _run(part, length) or failed
+    except (packages.Lacking, machine.CannotStart) as error:
+        print(SKIPPED.format(error), file=sys.stderr)
+        return machine.CANNOT if os.environ.get("HSM_LAB_REQUIRED") else 0
+    except machine.SetUpFailed as error:
+        print(f"lab: the devices did not come up:\n{error}", file=sys.stderr)
+        return machine.DIED
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
