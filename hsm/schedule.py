@@ -123,7 +123,7 @@ class Scheduler:
     def _next_run(self, name: str) -> datetime | None:
         job = self._engine.get_job(name)
         found = getattr(job, "next_run_time", None)  # absent until the scheduler has started
-        return found if isinstance(found, datetime) else None
+        return found.astimezone(UTC) if isinstance(found, datetime) else None
 
 
 class _Task:

@@ -217,3 +217,45 @@ def test_the_reason_for_a_release_names_what_remains() -> None:
     assert may_release(ONLINE, [fact(2), fact(3, "vault")], []).reason == (
         "verified copies remain on 2 volumes: tape-a, vault"
     )
+
+
+def test_a_goal_of_a_group_counts_copies_in_all_its_pools() -> None:
+    goal = Goal("tape", 2, ("tape-a", "tape-b"))
+    a, b = fact(2, "tape-a"), fact(3, "tape-b")
+    assert may_release(ONLINE, [a, b], [goal]).allowed
+    refused = may_release(ONLINE, [a], [goal])
+    assert not refused.allowed
+    assert "policy demands 2 verified in tape; there are 1" in refused.reason
+    own = may_release(a, [ONLINE, b], [goal])
+    assert not own.allowed, "its own pool counts for the group"
+    assert may_release(a, [ONLINE, b, fact(4, "tape-b")], [goal]).allowed
+
+
+def test_a_goal_of_sites_counts_different_sites_and_not_copies() -> None:
+    pools = ("online", "tape-a", "tape-b", "vault")
+    goal = Goal("sites", 2, pools, ("here", "here", "here", "there"))
+    here = [fact(2, "tape-a"), fact(3, "tape-b")]
+    refused = may_release(ONLINE, here, [goal])
+    assert not refused.allowed
+    assert "2 different sites; 1 would remain" in refused.reason
+    assert may_release(ONLINE, [*here, fact(4, "vault")], [goal]).allowed
+    unverified = fact(4, "vault", CopyState.WRITTEN)
+    assert not may_release(ONLINE, [*here, unverified], [goal]).allowed
+
+
+def test_a_suspect_copy_may_go_although_the_group_it_belongs_to_lacks_one() -> None:
+    suspect = fact(2, "tape-a", CopyState.SUSPECT)
+    group, other = Goal("tape", 2, ("tape-a", "tape-b")), Goal("vault", 1)
+    assert may_release(suspect, [ONLINE], [group]).allowed
+    assert not may_release(suspect, [ONLINE], [group, other]).allowed
+
+
+def test_a_goal_survives_being_kept_in_a_request() -> None:
+    for goal in (
+        Goal("tape", 2),
+        Goal("tape", 1, ("tape-a", "tape-b")),
+        Goal("sites", 2, ("a", "b"), ("x", "y")),
+    ):
+        assert Goal.of(goal.record()) == goal
+    with pytest.raises(ValueError, match="every pool stands at a site"):
+        Goal("sites", 2, ("a", "b"), ("x",))

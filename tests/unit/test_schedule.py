@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -199,6 +200,16 @@ def test_a_cron_routine_is_listed_with_its_next_time_in_utc(scheduler: Scheduler
     (routine,) = scheduler.routines()
     assert routine.next_run is not None
     assert (routine.next_run.hour, routine.next_run.minute) == (2, 30)
+    assert routine.next_run.utcoffset() == timedelta(0)
+
+
+def test_a_cron_routine_of_another_time_zone_runs_at_its_local_time(scheduler: Scheduler) -> None:
+    zone = ZoneInfo("Asia/Kolkata")  # always 5:30 ahead of UTC
+    scheduler.cron("nightly", "30 2 * * *", lambda: None, zone)
+    scheduler.start()
+    (routine,) = scheduler.routines()
+    assert routine.next_run is not None
+    assert (routine.next_run.hour, routine.next_run.minute) == (21, 0)
     assert routine.next_run.utcoffset() == timedelta(0)
 
 
