@@ -124,6 +124,13 @@ def say_decisions(decisions: list[Record]) -> None:
     )
 
 
+def _outlook(rule: Record) -> str:
+    """What comes next if nothing but time passes."""
+    moment = rule.get("acts_at") or rule["changes_at"]
+    what = text.clean(rule.get("outlook") or "") or ("changes" if moment else "")
+    return f"{what}, {text.local(moment)}" if moment else what
+
+
 @app.command()
 def explain(
     context: typer.Context,
@@ -152,9 +159,7 @@ def explain(
                 "yes" if rule["applies"] else "no",
                 screen.lines(
                     text.clean(rule["reason"]),
-                    Text(
-                        f"changes {text.local(rule['changes_at'])}" if rule["changes_at"] else "", style="dim"
-                    ),
+                    Text(_outlook(rule), style="dim"),
                 ),
             )
             for rule in found["rules"]

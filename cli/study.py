@@ -158,7 +158,7 @@ def _stays(study: Record, pool: str) -> list[tuple[str, Text]]:
     for rule in explained["rules"]:
         if rule["action"] not in ("release", "move") or (rule.get("source") or rule["pool"]) != pool:
             continue
-        changes = f"changes {text.local(rule['changes_at'])}" if rule["changes_at"] else ""
+        changes = text.clean(rule.get("outlook") or "")
         soon = "about to leave: " if rule["applies"] else ""
         found.append(
             (

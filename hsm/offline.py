@@ -91,7 +91,8 @@ def _check_policies(path: Path, known: config.Config) -> Report:
     rules = sum(len(policy.rules) for policy in loaded.policies)
     names = ", ".join(policy.name for policy in loaded.policies) or "none"
     warnings = tuple(each.render() for each in loaded.warnings)
-    return Report(str(path), (), warnings, (f"policies: {names} ({rules} rules)",))
+    notes = tuple(str(each) for each in loaded.notes)
+    return Report(str(path), (), warnings, (f"policies: {names} ({rules} rules)", *notes))
 
 
 def _load_policies(path: Path, pools: tuple[PoolInfo, ...]) -> PolicySet:

@@ -23,10 +23,13 @@ class PolicyError:
     width: int = 1
     """How many characters the caret underlines."""
     warning: bool = False
+    note: bool = False
+    """Of a warning: it is good to know and needs no mending."""
 
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
-        return f"{where}: {'warning' if self.warning else 'error'}: {self.message}"
+        weight = "note" if self.note else "warning" if self.warning else "error"
+        return f"{where}: {weight}: {self.message}"
 
     def render(self) -> str:
         """The finding over three lines: place and message, source line, caret."""

@@ -104,7 +104,7 @@ def _load(
         raise PolicyErrors(wrong)
     policies.sort(key=lambda policy: policy.priority)
     notes = [
-        PolicyError(policy.file, policy.line, 1, message, warning=True)
+        PolicyError(policy.file, policy.line, 1, message, warning=True, note=True)
         for policy, message in overlaps(policies)
     ]
     return PolicySet(

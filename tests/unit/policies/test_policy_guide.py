@@ -84,6 +84,20 @@ def test_each_key_and_word_is_in_the_guide() -> None:
         assert f"`{word}`" in GUIDE, word
 
 
+def test_each_command_of_the_guide_is_there() -> None:
+    import cli.main  # heavy: only for this test
+
+    found = set(re.findall(r"hsm (policy|study) (\w+)", GUIDE))
+    assert len(found) >= 8
+    groups = {group.name: group.typer_instance for group in cli.main.app.registered_groups}
+    for group, command in found:
+        names = {
+            each.name or each.callback.__name__  # type: ignore[union-attr]
+            for each in groups[group].registered_commands
+        }
+        assert command in names, f"hsm {group} {command}"
+
+
 def test_the_conditions_in_the_tables_of_the_guide_are_good() -> None:
     tables = [line for line in GUIDE.split("\n") if line.startswith("|")]
     table = tables[tables.index("| test | for | example |") :]
