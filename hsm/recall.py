@@ -113,7 +113,8 @@ class Recall:
 
     def _join(self, session: Session, package: PackageRef, who: str, priority: Priority) -> int:
         """The package's one live recall, begun if there is none."""
-        placement.note_recall(session, package.study_pk)
+        if not self._staging.complete(package.key):
+            placement.note_recall(session, package.study_pk)
         request_pk, _ = queue.enqueue(
             session,
             self._catalog.clock.now(),

@@ -63,6 +63,8 @@ class _Part:
     attachment: Attachment | None = None
     recalls: int = 0
     failure: str = ""
+    staged: bool = False
+    """When it was asked for, it lay in the staging area already."""
     tier: str = ""
     """Where it was read from, once something of it was."""
 
@@ -237,7 +239,7 @@ class Retrieval:
     def _tier_of(self, part: _Part) -> str:
         if part.package is None:
             return Tier.ONLINE.value
-        if part.recalls:
+        if part.recalls and not part.staged:
             copy = quickest(part.copies)
             if copy is None or copy.place is Place.SHELF:
                 return Tier.OFFLINE.value
@@ -317,6 +319,7 @@ class Retrieval:
             part.failure = f"recalled {part.recalls} times and never readable"
             return
         part.recalls += 1
+        part.staged = self._owner.staging.complete(part.package.key)
         part.attachment = self._owner.recall.attach(part.package, self._who, self._priority)
 
     def _check_recall(self, part: _Part) -> None:

@@ -420,3 +420,35 @@ def test_a_catalog_that_fails_is_c001(sqlite_catalog: Catalog) -> None:
     ((status, _),) = asked(sqlite_catalog, event(wire(identifier(StudyInstanceUID=""))))
     assert status.Status == 0xC001
     assert "catalog" in status.ErrorComment
+
+
+def test_a_find_tells_once_which_studies_it_found_also_when_the_caller_goes_away(
+    sqlite_catalog: Catalog,
+) -> None:
+    add_studies(sqlite_catalog, 3)
+    told: list[set[str]] = []
+    query = event(wire(identifier(StudyInstanceUID="", charset="ISO_IR 192", PatientName="山*")))
+    tiers = {"online": Tier.ONLINE}
+
+    def find() -> Any:
+        return handle_find(query, sqlite_catalog, "HSM", tiers, lambda found: told.append(set(found)))
+
+    assert len(list(find())) == 3
+    assert told == [{"1.0", "1.1", "1.2"}]
+    responses = find()
+    next(responses)
+    next(responses)
+    responses.close()
+    assert told[1] == {"1.0", "1.1"}
+
+
+def test_a_find_of_very_many_studies_asks_for_none_of_them_in_particular(
+    sqlite_catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hsm.dicom.find.TOLD_MAX", 2)
+    add_studies(sqlite_catalog, 3)
+    told: list[set[str]] = []
+    query = event(wire(identifier(StudyInstanceUID="", charset="ISO_IR 192", PatientName="山*")))
+    tiers = {"online": Tier.ONLINE}
+    assert len(list(handle_find(query, sqlite_catalog, "HSM", tiers, lambda f: told.append(set(f))))) == 3
+    assert len(told[0]) == 2
