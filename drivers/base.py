@@ -138,6 +138,8 @@ class Element:
     kind: ElementKind
     address: int
     barcode: str | None = None
+    note: str = ""
+    """What else an admin should know of it: a cleaning cartridge, a label that cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +210,23 @@ class Library(Protocol):
 
 
 @runtime_checkable
+class Overwriting(Protocol):
+    """A Library that can make a volume that is not blank its own, when an admin insists."""
+
+    def overwrite(self, label: VolumeLabel, drive: int, typed: str) -> str:
+        """Write ``label`` over whatever is on the cartridge; what that was.
+
+        ``typed`` is the barcode as the admin typed it out.
+
+        :raises Permanent: ``typed`` is not the barcode of ``label``; nothing was read or written.
+        """
+        ...
+
+
+@runtime_checkable
 class SimulatedHands(Protocol):
-    """What an operator's hands do to a simulated library; a real library does not have it."""
+    """What an operator's hands do to a library that must be told of it: a simulated one, or drives
+    without a changer. A robot does not have it."""
 
     def hand_insert(self, barcode: str) -> None:
         """Take the volume from the shelf and put it into a free mail slot or slot."""

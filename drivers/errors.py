@@ -37,3 +37,8 @@ class NoSpace(Retryable):
 
 class WrongVolume(Permanent):
     """The medium is not the one that was expected: blank, foreign, or labelled as another volume."""
+
+
+class StaleMap(OperatorNeeded):
+    """What the changer holds is not what was believed: a door was opened, a magazine or a cartridge was
+    moved by hand. Take an inventory, then decide anew."""

@@ -11,7 +11,7 @@ import os
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
@@ -19,6 +19,9 @@ from drivers.base import Library, Store, VolumeLabel
 from drivers.errors import DriverError, Retryable
 from drivers.folder import FolderStore
 from drivers.simulated.library import SimulatedLibrary
+from drivers.tape.configure import open_mtx
+from drivers.tape.fake import Tape
+from drivers.tape.fakelibrary import CHANGER, FakeIo, fake_library
 from drivers.wrappers import FaultyStore, LimitedStore, RetryingStore, fail_at_random
 
 Wrap = Callable[[Store], Store]
@@ -84,6 +87,33 @@ class TapeHarness:
         return self._wrap(library.mount(self.label, drive))
 
 
+class PlainTapeHarness:
+    """A plain volume in a tape drive without the device; a crash is a power cut."""
+
+    label = VolumeLabel("HSM001L8", "5f0c0a3e-0000-4000-8000-000000000001", "tape-a")
+
+    def __init__(self, folder: Path, wrap: Wrap, block_bytes: int, survivors: int | None) -> None:
+        self._wrap, self._block_bytes, self._survivors = wrap, block_bytes, survivors
+        self._io = fake_library((self.label.barcode,))
+        self.store = self._open(self._io, None, label=True)
+
+    def _open(self, io: FakeIo, capacity: int | None, *, label: bool) -> Store:
+        options = {"changer": CHANGER, "block_bytes": self._block_bytes, "capacity_bytes": capacity}
+        library = open_mtx(options, io)
+        drive = library.inventory().drives()[0].address
+        if label:
+            library.label(self.label, drive)
+        return self._wrap(library.mount(self.label, drive))
+
+    def crash(self) -> Store:
+        self._io.power_cut(self._survivors)
+        self.store = self._open(self._io, None, label=False)
+        return self.store
+
+    def small(self, free: int) -> Store:
+        return self._open(fake_library((self.label.barcode,)), free * 50 // 49, label=True)
+
+
 def as_it_is(store: Store) -> Store:
     return store
 
@@ -113,6 +143,8 @@ OpenStore = Callable[[Path], StoreHarness]
 STORES: dict[str, OpenStore] = {
     "folder": lambda folder: FolderHarness(folder, as_it_is),
     "simulated cartridge": lambda folder: TapeHarness(folder, as_it_is),
+    "plain tape": lambda folder: PlainTapeHarness(folder, as_it_is, 256 << 10, None),
+    "plain tape, small blocks, a torn tail": lambda folder: PlainTapeHarness(folder, as_it_is, 4096, 1),
     "folder, retried": lambda folder: FolderHarness(folder, retried),
     "folder, limited": lambda folder: FolderHarness(folder, limited),
     "simulated cartridge, retried": lambda folder: TapeHarness(folder, retried),
@@ -156,10 +188,34 @@ class SimulatedHarness:
         return self.library
 
 
+class FakeTapeHarness:
+    """A robot and tape drives without the devices, cabled crosswise."""
+
+    def __init__(self, folder: Path) -> None:
+        self.barcodes = ("HSM001L8", "HSM002L8", "HSM003L8")
+        self.absent = "HSM004L8"
+        self._io = fake_library(self.barcodes, slots=5, mail_slots=2)
+        self._io.cabling = (1, 0)
+        self._io.tapes[self.absent] = Tape()
+        self.library: Library = self._open()
+
+    def _open(self) -> Library:
+        library: Any = open_mtx({"changer": "CHANGER1"}, self._io)
+        library.hand_insert, library.hand_remove = self._io.hand_insert, self._io.hand_remove
+        opened: Library = library
+        return opened
+
+    def crash(self) -> Library:
+        self._io.power_cut()
+        self.library = self._open()
+        return self.library
+
+
 OpenLibrary = Callable[[Path], LibraryHarness]
 
 LIBRARIES: dict[str, OpenLibrary] = {
     "simulated": SimulatedHarness,
+    "mtx": FakeTapeHarness,
 }
 
 
