@@ -9,8 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 
+from hsm.catalog import placements, words
 from hsm.catalog.columns import pack_uid
 
+OWN_KEYS = 1_000_000
+"""Where keys begin of what the catalog itself adds to: beyond those that it will give out."""
 FIRST_DAY = date(2010, 1, 1)
 NAMESAKES = 20
 """Patients who share a family name, whatever the archive's size."""
@@ -66,6 +69,10 @@ class Shape:
 
 COLUMNS = {
     "name": ("pk", "uid"),
+    "placement": ("pk", "pattern"),
+    "placement_pool": ("placement_pk", "package", "pool", "verified"),
+    "word_set": ("pk", "digest"),
+    "word": ("set_pk", "text"),
     "volume": (
         *("pk", "name", "uuid", "pool", "state", "removable", "capacity", "used"),
         *("place", "shelf", "error", "created_at"),
@@ -78,7 +85,7 @@ COLUMNS = {
         *("pk", "patient_pk", "uid", "date", "time", "study_id", "accession", "description"),
         *("referring_physician", "referring_alphabetic", "institution", "charset", "modalities"),
         *("n_series", "n_instances", "n_bytes", "source_ae", "first_received", "last_received"),
-        *("last_accessed", "unsealed", "packages"),
+        *("last_accessed", "unsealed", "packages", "placement_pk", "body_parts", "stations", "sop_classes"),
     ),
     "series": (
         *("pk", "study_pk", "uid", "modality", "number", "description", "body_part", "date", "time"),
@@ -191,6 +198,11 @@ def batches(shape: Shape) -> Iterator[tuple[str, list[Row]]]:
             for pk, pool in enumerate(POOLS, 1)
         ],
     )
+    held = sorted(POOLS[: shape.copies])
+    yield "placement", [(OWN_KEYS, placements.pattern_of([dict.fromkeys(held, 1)]))]
+    yield "placement_pool", [(OWN_KEYS, 0, pool, 1) for pool in held]
+    yield "word_set", [(pk, words.digest_of([word])) for pk, word in enumerate(WORDS, OWN_KEYS)]
+    yield "word", list(enumerate(WORDS, OWN_KEYS))
     for start in range(0, shape.patients, STUDIES_PER_BATCH):
         numbers = range(start, min(start + STUDIES_PER_BATCH, shape.patients))
         yield "patient", [_patient(shape, number) for number in numbers]
@@ -206,6 +218,8 @@ def batches(shape: Shape) -> Iterator[tuple[str, list[Row]]]:
 
 AT = "2026-01-01 00:00:00.000000"
 POOLS = ("online", "nearline", "vault")
+WORDS = ("CHEST", "STATION1", "1.2.840.10008.5.1.4.1.1.2")
+"""What every study says of itself: body part, station, SOP class."""
 SIZE = 525_312
 """Bytes of an instance."""
 
@@ -230,6 +244,7 @@ def _study(shape: Shape, number: int) -> Row:
         *(f"{physician.title()}^A", f"{physician}^a", "General Hospital", "ISO_IR 192"),
         *(f"\\{modality_of(number)}\\", shape.series, count, count * SIZE, "CT1"),
         *(AT, AT, AT, 0 if shape.sealed else count, 1),
+        *(OWN_KEYS, OWN_KEYS, OWN_KEYS + 1, OWN_KEYS + 2),
     )
 
 

@@ -24,7 +24,7 @@ from hsm.catalog.engine import Catalog
 SERIES = 4
 INSTANCES_IN_SERIES = 60
 GOAL_BYTES = 300
-TABLES = ("instance", "series", "study", "patient", "package", "copy")
+TABLES = ("instance", "series", "study", "patient", "package", "copy", "placement", "word")
 
 
 @dataclass(slots=True)
