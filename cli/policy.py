@@ -165,6 +165,12 @@ def explain(
             for rule in found["rules"]
         ],
     )
+    for failed in found.get("failed", ()):
+        screen.say(
+            f"request {failed['request']} ({_deed(failed['kind'], failed['pool'] or '')}) gave up "
+            f"{text.local(failed['at'])}: {text.clean(failed['error'])}",
+            style="yellow",
+        )
     if decided:
         screen.say("")
         screen.say_table(

@@ -122,6 +122,28 @@ def failed_since(session: Session, policy: str, since: datetime, at_most: int) -
     return session.scalar(select(func.count()).select_from(query.limit(at_most).subquery())) or 0
 
 
+def failures_of_study(session: Session, study_uid: str, at_most: int = 5) -> list[dict[str, Any]]:
+    """The study's requests that gave up, the last first, with what they said."""
+    rows = session.execute(
+        select(Request)
+        .join(Study, Study.pk == Request.study_pk)
+        .where(Study.uid == study_uid, Request.state == RequestState.FAILED)
+        .order_by(Request.pk.desc())
+        .limit(at_most)
+    ).scalars()
+    return [
+        {
+            "request": row.pk,
+            "kind": row.kind,
+            "pool": row.pool,
+            "error": row.error,
+            "at": row.finished_at,
+            "reason": row.reason,
+        }
+        for row in rows
+    ]
+
+
 def untaken_of(session: Session, policy: str) -> list[int]:
     """Requests of a policy that nobody works on yet."""
     query = select(Request.pk).where(

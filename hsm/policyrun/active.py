@@ -16,7 +16,9 @@ from hsm.catalog import activations
 from hsm.catalog.engine import Catalog
 from hsm.errors import ConfigError
 from hsm.log import get_logger
+from hsm.policyrun import burden
 from hsm.policyrun.fit import misfits
+from hsm.policyrun.frozen import frozen
 from hsm.pools import Pools
 from policies import PolicyErrors, PolicySet, Schedule, load_folder, load_texts
 from policies.schedule import DEFAULT
@@ -155,10 +157,12 @@ class Versions:
         except PolicyErrors as error:
             return {"ok": False, "errors": [each.render() for each in error.errors], "warnings": []}
         wrong = misfits(found, self._pools)
+        with frozen(self._catalog) as session:
+            heavy = burden.warnings(session, found, self._catalog.clock.now())
         return {
             "ok": not wrong,
             "errors": wrong,
-            "warnings": [each.render() for each in found.warnings],
+            "warnings": [each.render() for each in (*found.warnings, *heavy)],
             "notes": [str(each) for each in found.notes],
             "policies": [policy.name for policy in found.policies],
         }

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from hsm.catalog import facts, runs
+from hsm.catalog import facts, rulework, runs
 from hsm.catalog.engine import Catalog
 from hsm.catalog.runs import RunRef
 from hsm.errors import NotFound
@@ -133,7 +133,8 @@ class Policies:
         return self.versions.check(texts)
 
     def explain(self, study_uid: str) -> dict[str, Any]:
-        """Why each rule does or does not apply to a study now, and when that changes.
+        """Why each rule does or does not apply to a study now, when that changes, and what was refused or
+        failed of what was asked for.
 
         :raises NotFound: the catalog has it not, or has not sealed it yet.
         """
@@ -143,7 +144,8 @@ class Policies:
             if candidate is None:
                 raise NotFound(f"no sealed study {study_uid} in the catalog")
             found = explain(policies, candidate.facts(), now, pool_fills(session, self._pools))
-        return asdict(found)
+            failed = rulework.failures_of_study(session, study_uid)
+        return asdict(found) | {"failed": failed}
 
     def goals_of(self, study_uid: str) -> list[Goal]:
         """The copy goals of the policy that owns a study now; empty where none does."""

@@ -13,7 +13,7 @@ from hsm.catalog import placement, runs
 from hsm.catalog.engine import Catalog
 from hsm.states import CopyState, VolumeState
 from tests.sim.conftest import MakeWorld
-from tests.sim.world import NEARLINE, NOTHING, ROAD, World
+from tests.sim.world import NEARLINE, NOTHING, ROAD, World, study_uid
 
 GREED = """\
 policy: greed
@@ -112,6 +112,8 @@ def test_of_two_releases_of_the_last_two_copies_one_is_refused_and_says_why(make
     assert sorted(request.state for request in world.requests(kind="release")) == ["done", "failed"]
     (refused,) = world.requests(kind="release", state="failed")
     assert "no verified copy on another good volume would remain" in refused.error
+    (told,) = world.policies.explain(study_uid(1))["failed"]
+    assert told["error"] == refused.error, "explain says what the guard refused"
     assert verified(world) == 1
     world.assert_readable(1)
     world.check()
