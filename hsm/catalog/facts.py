@@ -1,6 +1,6 @@
 """What policies may ask about a study: as columns, and as the values of one; the language knows no tables.
 
-Both must say the same: tests/catalog/test_facts.py holds them against each other.
+Both must say the same: tests/unit/policies/test_policy_catalog.py holds them against each other.
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, case, exists, func, select
 from sqlalchemy.orm import Session
 
-from hsm import states
 from hsm.availability import availability
 from hsm.catalog import find, history, placements, words
 from hsm.catalog.placements import GONE, copies_in, held_in, sites_of
-from hsm.catalog.tables import Access, Copy, Hold, Package, Patient, Request, Series, Study, Volume
+from hsm.catalog.tables import Access, Copy, Hold, Package, Patient, Series, Study, Volume
 from hsm.model import Availability, Place, Tier
-from hsm.states import READABLE_COPIES, CopyState, RequestKind, RequestState, VolumeState
+from hsm.states import READABLE_COPIES, CopyState, VolumeState
 from policies import PoolInfo, StudyFacts
 from policies.compile import ColumnFactory
 
@@ -304,34 +303,3 @@ def _holdings(session: Session, study_pks: Sequence[int]) -> dict[int, _Holding]
         if verified is not None:
             holding.verified[pool] = min(verified, holding.verified.get(pool, verified))
     return found
-
-
-def idle(kind: RequestKind, pool: str, failed_since: datetime) -> ColumnElement[bool]:
-    """No live request does this to the study already, and none has failed since."""
-    live = (Request.state.in_(states.LIVE_REQUESTS)) | (
-        (Request.state == RequestState.FAILED) & (Request.finished_at > failed_since)
-    )
-    return ~exists().where(Request.study_pk == Study.pk, Request.kind == kind, Request.pool == pool, live)
-
-
-def bytes_releasing(session: Session) -> dict[str, int]:
-    """Bytes that live release requests will free, by pool."""
-    rows = session.execute(
-        select(Request.pool, func.sum(Package.size))
-        .join(Package, Package.pk == Request.package_pk)
-        .where(Request.kind == RequestKind.RELEASE, Request.state.in_(states.LIVE_REQUESTS))
-        .group_by(Request.pool)
-    )
-    return {pool: int(size) for pool, size in rows if pool is not None}
-
-
-def candidates(
-    session: Session, where: Iterable[ColumnElement[bool]], order: Sequence[ColumnElement[Any]] = ()
-) -> Iterator[Candidate]:
-    """Matching studies that have a package, in ``order``."""
-    narrowed = placements.narrowed(session, where)
-    keys = session.scalars(
-        select(Study.pk).where(Study.packages > 0, *narrowed).order_by(*order, Study.pk)
-    ).all()
-    for start in range(0, len(keys), BATCH_STUDIES):
-        yield from read(session, keys[start : start + BATCH_STUDIES])

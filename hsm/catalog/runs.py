@@ -12,14 +12,14 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
 from hsm import states
 from hsm.catalog import journal
-from hsm.catalog.tables import Decision, Request, Run
+from hsm.catalog.tables import Decision, Run
 from hsm.errors import NotFound, Refused
-from hsm.states import RequestState, RunState
+from hsm.states import RunState
 
 REQUEST = "request"
 REFUSED = "refused"
@@ -210,22 +210,6 @@ def abandon(session: Session, run_pk: int, now: datetime, actor: str, why: str) 
     if row.finished_at is not None:
         raise Refused(f"run {run_pk} of {row.policy} is {row.state} already")
     _move(session, row, RunState.ABANDONED, now, actor, why)
-
-
-def failures(session: Session, run_pk: int, since: datetime | None = None, at_most: int = 1000) -> int:
-    """Requests of this run that have failed (after ``since``, where given); counts to ``at_most`` only."""
-    query = (
-        select(Request.pk)
-        .join(Decision, Decision.request_pk == Request.pk)
-        .where(Decision.run_pk == run_pk, Request.state == RequestState.FAILED)
-    )
-    if since is not None:
-        query = query.where(Request.finished_at > since)
-    return session.scalar(select(func.count()).select_from(query.limit(at_most).subquery())) or 0
-
-
-def record(session: Session, run_pk: int, decision: NewDecision) -> None:
-    record_many(session, run_pk, [decision])
 
 
 def record_many(session: Session, run_pk: int, decisions: Sequence[NewDecision]) -> None:
