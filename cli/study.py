@@ -29,6 +29,8 @@ def find(
     date: Annotated[str, typer.Option(help="YYYYMMDD, YYYYMMDD-, -YYYYMMDD or a range.")] = "",
     uid: Annotated[str, typer.Option(help="Study Instance UID.")] = "",
     modality: Annotated[str, typer.Option(help="A modality in the study.")] = "",
+    tag: Annotated[str, typer.Option(help="A tag that somebody gave it.")] = "",
+    held: Annotated[bool, typer.Option("--held", help="Only studies under legal hold.")] = False,
     limit: Limit = 50,
     offset: Offset = 0,
     json: Json = False,
@@ -37,7 +39,7 @@ def find(
     with connect(context) as client:
         found = client.find_studies(
             text=" ".join(words or ()), patient_id=patient, name=name, accession=accession, date=date,
-            uid=uid, modality=modality, limit=limit, offset=offset,
+            uid=uid, modality=modality, tag=tag, hold="true" if held else "", limit=limit, offset=offset,
         )  # fmt: skip
     if json:
         screen.say_json(found)

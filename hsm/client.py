@@ -109,7 +109,7 @@ class Client:
         return self._ask("GET", "/metrics", READ_SECONDS).text
 
     def find_studies(self, **wanted: str | int) -> list[Record]:
-        """``text, patient_id, name, accession, date, uid, modality, limit, offset``."""
+        """``text, patient_id, name, accession, date, uid, modality, tag, hold, limit, offset``."""
         return self._list("/v1/studies", **wanted)
 
     def study(self, uid: str) -> Record:

@@ -22,7 +22,7 @@ from hsm.catalog.views import Tiers
 from hsm.catalog.views.overview import Sample
 from hsm.errors import NotFound
 
-STUDY_KEYS = ("text", "patient_id", "name", "accession", "date", "uid", "modality")
+STUDY_KEYS = ("text", "patient_id", "name", "accession", "date", "uid", "modality", "tag", "hold")
 PAGE_KEYS = ("limit", "offset")
 
 

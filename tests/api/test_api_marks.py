@@ -131,6 +131,19 @@ def test_tags_and_retention_are_said_and_shown(asker: Client, own: tuple[Path, C
     assert verbs == ["tagged", "untagged", "retained until 20360101", "retention ended"]
 
 
+def test_studies_are_found_by_their_tags_and_holds(asker: Client, say: Run) -> None:
+    asker.tag(LONG_UID, add=["teaching"])
+    asker.tag(TAPE_UID, add=["teaching", "rare"])
+    asker.hold(TAPE_UID, "court")
+    assert {each["uid"] for each in asker.find_studies(tag="teaching")} == {LONG_UID, TAPE_UID}
+    assert [each["uid"] for each in asker.find_studies(tag="rare")] == [TAPE_UID]
+    assert asker.find_studies(tag="teach") == []
+    assert [each["uid"] for each in asker.find_studies(tag="teaching", hold="true")] == [TAPE_UID]
+    with pytest.raises(BadRequest, match="hold"):
+        asker.find_studies(hold="maybe")
+    assert TAPE_UID in say("find", "--held").output and LONG_UID not in say("find", "--held").output
+
+
 def test_what_is_no_tag_or_no_day_is_refused(asker: Client) -> None:
     for act in (
         lambda: asker.tag(LONG_UID, add=["a,b"]),

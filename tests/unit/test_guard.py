@@ -259,3 +259,32 @@ def test_a_goal_survives_being_kept_in_a_request() -> None:
         assert Goal.of(goal.record()) == goal
     with pytest.raises(ValueError, match="every pool stands at a site"):
         Goal("sites", 2, ("a", "b"), ("x",))
+
+
+HELD = "the study is under legal hold since 2026-01-01, placed by anna: court"
+
+
+@settings(max_examples=200)
+@given(st.data())
+def test_what_is_kept_by_law_is_released_under_no_goals_and_with_no_number_of_copies(
+    data: st.DataObject,
+) -> None:
+    states = st.sampled_from(CopyState)
+    volumes = st.sampled_from(VolumeState)
+    others = [
+        fact(
+            number,
+            data.draw(st.sampled_from(["online", "tape-a", "vault"])),
+            data.draw(states),
+            data.draw(volumes),
+        )
+        for number in range(2, 2 + data.draw(st.integers(0, 4)))
+    ]
+    copy = fact(1, "online", data.draw(states), data.draw(volumes))
+    goals = data.draw(st.sampled_from(GOALS))
+    free, kept = may_release(copy, others, goals), may_release(copy, others, goals, HELD)
+    if copy.state is CopyState.SUSPECT:
+        assert kept == free  # what is kept for a court must be mended too
+    else:
+        assert not kept.allowed
+        assert kept.reason == (HELD if copy.state is CopyState.VERIFIED else free.reason)

@@ -6,14 +6,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 
-from sqlalchemy import ColumnElement, Text, and_, cast, or_, select
+from sqlalchemy import ColumnElement, Text, and_, cast, exists, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from hsm.availability import UNSEALED, Standing, standing, worst
-from hsm.catalog import marks, placement
+from hsm.catalog import marks, placement, words
 from hsm.catalog.tables import (
     Copy,
     Decision,
+    Hold,
     Journal,
     Package,
     Patient,
@@ -50,11 +51,16 @@ class StudyFilter:
     date: str = ""
     uid: str = ""
     modality: str = ""
+    tag: str = ""
+    hold: str = ""
+    """``true`` for studies under legal hold."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
             if len(getattr(self, field.name)) > 256:
                 raise BadInput(f"{field.name} is longer than 256 characters")
+        if self.hold not in ("", "true"):
+            raise BadInput(f"hold {self.hold!r}: expected true, or nothing")
         parse_dates(self.date)
 
 
@@ -99,6 +105,10 @@ def _conditions(wanted: StudyFilter) -> list[ColumnElement[bool]]:
         found.append(_name_like(wanted.name))
     if wanted.modality:
         found.append(Study.modalities.contains(f"\\{wanted.modality}\\", autoescape=True))
+    if wanted.tag:
+        found.append(words.having(Study.tags)(lambda text: text == wanted.tag))
+    if wanted.hold:
+        found.append(exists().where(Hold.study_pk == Study.pk, Hold.lifted_at.is_(None)))
     first, last = parse_dates(wanted.date)
     if first:
         found.append(Study.date >= first)
