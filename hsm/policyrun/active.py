@@ -17,7 +17,6 @@ from hsm.catalog.engine import Catalog
 from hsm.errors import ConfigError
 from hsm.log import get_logger
 from hsm.policyrun import burden
-from hsm.policyrun.fit import misfits
 from hsm.policyrun.frozen import frozen
 from hsm.pools import Pools
 from policies import PolicyErrors, PolicySet, Schedule, load_folder, load_texts
@@ -25,6 +24,8 @@ from policies.schedule import DEFAULT
 
 log = get_logger(__name__)
 
+MISFIT = b"misfit"
+"""In place of the digest of a set that is in force in name only."""
 EMPTY = load_texts({}, ()).digest
 """Of a folder without policies."""
 
@@ -58,7 +59,11 @@ class Versions:
             return there.number, self.load(there.number)
         except ConfigError as error:
             log.error("policies: activation %d is not in force: %s", there.number, error)
-            return there.number, PolicySet(digest=there.digest, pools=self._pools.infos)
+            return there.number, self.none()
+
+    def none(self) -> PolicySet:
+        """What is in force where a version does not fit: nothing."""
+        return PolicySet(digest=MISFIT, pools=self._pools.infos)
 
     def load(self, number: int) -> PolicySet:
         """The policies of one activation.
@@ -68,18 +73,18 @@ class Versions:
         """
         with self._catalog.read() as session:
             there = activations.get(session, number)
-        return self._fitting(self._parse(there.texts))
+        return self._parse(there.texts)
 
     def read_folder(self) -> PolicySet:
         """:raises ConfigError: one report of everything that is wrong with the folder's policies."""
         try:
-            return self._fitting(load_folder(self.folder, self._pools.infos, self.default))
+            return load_folder(self.folder, self._pools.infos, self.default)
         except PolicyErrors as error:
             raise ConfigError(str(error)) from error
 
     def texts_loaded(self, texts: Mapping[str, str]) -> PolicySet:
         """:raises ConfigError: one report of everything that is wrong with them."""
-        return self._fitting(self._parse(texts))
+        return self._parse(texts)
 
     def activate(self, by: str, comment: str, version: int | None) -> tuple[int, PolicySet]:
         """Put the folder's policies, or those of an earlier activation, into force.
@@ -119,7 +124,7 @@ class Versions:
 
     def problems(self, in_force: PolicySet, number: int | None) -> list[str]:
         """What differs between the folder and what is in force, in words."""
-        if number is not None and not in_force.policies and in_force.digest:
+        if in_force.digest == MISFIT:
             return [
                 f"policies: activation {number} does not fit the configuration: nothing is copied or "
                 "released; mend the folder and `hsm policy activate`"
@@ -156,12 +161,11 @@ class Versions:
                 found = load_texts(texts, self._pools.infos, self.default)
         except PolicyErrors as error:
             return {"ok": False, "errors": [each.render() for each in error.errors], "warnings": []}
-        wrong = misfits(found, self._pools)
         with frozen(self._catalog) as session:
             heavy = burden.warnings(session, found, self._catalog.clock.now())
         return {
-            "ok": not wrong,
-            "errors": wrong,
+            "ok": True,
+            "errors": [],
             "warnings": [each.render() for each in (*found.warnings, *heavy)],
             "notes": [str(each) for each in found.notes],
             "policies": [policy.name for policy in found.policies],
@@ -172,12 +176,6 @@ class Versions:
             return load_texts(texts, self._pools.infos, self.default)
         except PolicyErrors as error:
             raise ConfigError(str(error)) from error
-
-    def _fitting(self, loaded: PolicySet) -> PolicySet:
-        wrong = misfits(loaded, self._pools)
-        if wrong:
-            raise ConfigError("\n".join(wrong))
-        return loaded
 
     def _record(self, loaded: PolicySet, by: str, comment: str, restores: int | None = None) -> int:
         now = self._catalog.clock.now()

@@ -12,7 +12,7 @@ from typing import Any
 from hsm.catalog import facts, rulework, runs
 from hsm.catalog.engine import Catalog
 from hsm.catalog.runs import RunRef
-from hsm.errors import NotFound
+from hsm.errors import ConfigError, NotFound
 from hsm.log import get_logger
 from hsm.model import Goal
 from hsm.policyrun import late, suspend, windows
@@ -276,6 +276,12 @@ class Policies:
         """Take over what another node has activated."""
         with self._catalog.read() as session:
             number = self.versions.number(session)
-        if number is not None and number != self.activation:
-            self.replace(self.versions.folder, self.versions.load(number), number)
-            self.on_change()
+        if number is None or number == self.activation:
+            return
+        try:
+            loaded = self.versions.load(number)
+        except ConfigError as error:
+            log.error("policies: activation %d does not fit here, nothing is in force: %s", number, error)
+            loaded = self.versions.none()
+        self.replace(self.versions.folder, loaded, number)
+        self.on_change()

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 
-from hsm.catalog import media, placement, queue, rulework, runs, selecting
+from hsm.catalog import activations, media, placement, queue, rulework, runs, selecting
 from hsm.catalog.engine import Catalog
 from hsm.catalog.tables import Study
 from hsm.errors import ConfigError, NotFound, Refused
@@ -697,3 +697,44 @@ def test_a_premigration_copies_until_enough_can_be_made_free_and_then_rests(
     world.store(11, 1, size=2000)
     world.seal_all()
     assert requests(world.policies.run(None, dry_run=False, by="test")) == 0
+
+
+def test_a_version_that_fits_the_pools_no_more_is_not_in_force_and_says_so(make_world: MakeWorld) -> None:
+    world = make_world(policies=NOTHING)
+    with world.catalog.write() as session:
+        text_ = NEARLINE.replace("nearline", "attic")
+        activations.activate(session, world.now(), "alice", b"\1" * 32, {"a.yaml": text_})
+    number, loaded = world.policies.versions.begin("hsm")
+    assert (number, loaded.policies) == (1, ())
+    world.policies.replace(world.home / "policies", loaded, number)
+    assert "activation 1 does not fit the configuration" in world.policies.problems()[0]
+    other = another_node(world)
+    other.replace(world.home / "policies", other.set, None)
+    other.follow()
+    assert (other.activation, other.set.policies) == (1, ())
+    folder = world.home / "policies"
+    folder.mkdir(exist_ok=True)
+    (folder / "a.yaml").write_text(NEARLINE)
+    assert world.policies.activate("alice")["activation"] == 2
+    assert world.policies.problems() == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "why"),
+    [
+        ("{name: r, copy to: nearline}", "nearline is one volume"),
+        ("{name: r, recall to: tape, when: always}", "a study is recalled to a disk"),
+        ("{name: r, export from: nearline, when: always}", "has no volumes to take to the shelf"),
+    ],
+)
+def test_what_no_pool_can_do_is_never_activated(make_world: MakeWorld, rule: str, why: str) -> None:
+    world = make_world(policies=NOTHING)
+    folder = world.home / "policies"
+    folder.mkdir(exist_ok=True)
+    copies = "copies: {nearline: 2}\n" if "copy" in rule else ""
+    (folder / "a.yaml").write_text(f"policy: p\npriority: 1\n{copies}rules: [{rule}]\n")
+    with pytest.raises(ConfigError, match=why):
+        world.policies.activate("alice")
+    checked = world.policies.check()
+    assert not checked["ok"]
+    assert why in str(checked["errors"])
