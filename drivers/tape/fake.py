@@ -101,8 +101,6 @@ class FakeDrive:
                 raise OSError(errno.EBUSY, "Device or resource busy")
             ready = self.tape is not None and self.polls_until_ready <= 0
             self.polls_until_ready -= 1
-            if write and ready and self.tape is not None and self.tape.protected:
-                raise OSError(errno.EROFS, "Read-only file system")
             self.opener = FakeHandle(self, ready=ready, write=write)
             return self.opener
 
@@ -127,8 +125,8 @@ class FakeHandle:
         if at >= len(tape.records):
             if self._behind_mark:
                 self._behind_mark = False
+                self._ended = True
                 return b""
-            self._ended = True
             raise OSError(errno.EIO, "Input/output error")
         record = tape.records[at]
         if at in tape.bad:
@@ -221,6 +219,8 @@ class FakeHandle:
     def _require_writable(self, tape: Tape, at: int) -> None:
         if not self._write:
             raise OSError(errno.EBADF, "Bad file descriptor")
+        if tape.protected:
+            raise OSError(errno.EACCES, "Permission denied")
         if tape.worm and at < len(tape.records):
             raise OSError(errno.EIO, "Input/output error")
 

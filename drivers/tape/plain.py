@@ -58,7 +58,7 @@ def identify(handle: Handle) -> Found:
     except OSError as error:
         if error.errno == errno.ENOMEM:
             return Found(Content.FOREIGN, f"data in records of more than {LABEL_BYTES_MAX} bytes")
-        if error.errno == errno.EIO and handle.status().end_of_data:
+        if error.errno == errno.EIO and _is_end(handle, 0):
             return Found(Content.BLANK, "blank")
         raise
     if not first:
@@ -72,10 +72,9 @@ def identify(handle: Handle) -> Found:
     try:
         second = handle.read(LABEL_BYTES_MAX)
     except OSError as error:
-        if error.errno == errno.EIO and handle.status().end_of_data:
-            second = b""
-        else:
+        if error.errno != errno.EIO or not _is_end(handle, 1):
             raise
+        second = b""
     return parse_label(first, second)
 
 
@@ -165,10 +164,9 @@ def _forward(handle: Handle, label: PlainLabel) -> Recovered:
             found, problem = _read_index(handle, label, end)
             if found is not None:
                 last, last_file = found, file
-            elif problem:
-                broken = problem
             handle.op(Op.SEEK, end)
             handle.op(Op.FSF, 1)
+            broken = broken or problem
             end = handle.tell()
         except OSError as error:
             if error.errno != errno.EIO:
@@ -194,6 +192,13 @@ def _recovered(found: Index, end: int, unindexed: int, stray: bool, broken: str)
     )
 
 
+def _is_end(handle: Handle, block: int) -> bool:
+    """Whether the end of data is at this block: a read that fails there is no error. The driver tells such
+    failures apart only when it spaces."""
+    handle.op(Op.EOM)
+    return handle.tell() == block
+
+
 def _read_index(handle: Handle, label: PlainLabel, start: int) -> tuple[Index | None, str]:
     """The index that begins here, or why there may be one that cannot be read."""
     where = f"the tape file at block {start} of {label.volume.barcode}"
@@ -208,6 +213,4 @@ def _read_index(handle: Handle, label: PlainLabel, start: int) -> tuple[Index | 
     except OSError as error:
         if error.errno not in (errno.EIO, errno.ENOMEM):
             raise
-        if handle.status().end_of_data:
-            return None, ""
         return None, f"{where} cannot be read ({error.strerror}); it may be the last index"

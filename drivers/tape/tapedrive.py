@@ -15,6 +15,10 @@ from drivers.tape.logpages import Alerts, ErrorCounters
 from drivers.tape.tapeerrors import translated_tape
 
 POLL_SECONDS = 1.0
+ATTENTIONS_MAX = 4
+"""A drive tells a new medium, a reset and so on once each, before it does what it was asked."""
+_UNIT_ATTENTION = 6
+"""Exit status of sg3-utils."""
 T = TypeVar("T")
 
 
@@ -111,11 +115,13 @@ class TapeDrive:
             try:
                 handle = self.io.open(self.tape, write=True)
             except OSError as error:
-                if error.errno not in (errno.EROFS, errno.EACCES):
+                if error.errno != errno.EROFS:
                     raise
                 writable = False
                 handle = self.io.open(self.tape, write=False)
             try:
+                # Opened without waiting, the driver does not refuse a protected medium but its writes.
+                writable = writable and not handle.status().write_protected
                 handle.op(Op.SETBLK, 0)
                 if self._compression is not None:
                     handle.op(Op.COMPRESSION, int(self._compression))
@@ -179,8 +185,12 @@ class TapeDrive:
         if self.generic is None:
             return None
         with contextlib.suppress(DriverError, OSError):
-            done = self.io.run(logpages.command(page, self.generic), self.limits.question)
-            return parse(done.out) if done.status == 0 else None
+            for _ in range(ATTENTIONS_MAX):
+                done = self.io.run(logpages.command(page, self.generic), self.limits.question)
+                if done.status == 0:
+                    return parse(done.out)
+                if done.status != _UNIT_ATTENTION:
+                    break
         return None
 
     def _ask(self, argv: list[str], timeout: float, what: str) -> Completed:
