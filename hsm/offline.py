@@ -20,8 +20,10 @@ from hsm.catalog.engine import Catalog, open_engine
 from hsm.catalog.tables import Journal
 from hsm.clock import SystemClock
 from hsm.errors import ConfigError
+from hsm.policyrun import burden
+from hsm.policyrun.frozen import frozen
 from hsm.pools import configured
-from policies import PolicyErrors, PolicySet, PoolInfo, load_folder, load_texts
+from policies import PolicyError, PolicyErrors, PolicySet, PoolInfo, load_folder, load_texts
 
 PROBLEMS_SHOWN_MAX = 20
 """Of each kind of problem."""
@@ -90,9 +92,28 @@ def _check_policies(path: Path, known: config.Config) -> Report:
         return Report(str(path), (f"{path}: cannot be read: {error}",))
     rules = sum(len(policy.rules) for policy in loaded.policies)
     names = ", ".join(policy.name for policy in loaded.policies) or "none"
-    warnings = tuple(each.render() for each in loaded.warnings)
+    warnings = tuple(each.render() for each in (*loaded.warnings, *_too_heavy(loaded, known)))
     notes = tuple(str(each) for each in loaded.notes)
     return Report(str(path), (), warnings, (f"policies: {names} ({rules} rules)", *notes))
+
+
+def _too_heavy(loaded: PolicySet, known: config.Config) -> list[PolicyError]:
+    """Policies that cannot carry what arrives, as the catalog knows it; none where there is no catalog
+    of this version to ask: policies can be checked anywhere."""
+    try:
+        _require_file(known)
+        engine = open_engine(known.catalog.url)
+    except ConfigError:
+        return []
+    try:
+        upgrade.require_head(engine)
+        catalog = Catalog(engine, SystemClock())
+        with frozen(catalog) as session:
+            return burden.warnings(session, loaded, catalog.clock.now())
+    except (ConfigError, SQLAlchemyError):
+        return []
+    finally:
+        engine.dispose()
 
 
 def _load_policies(path: Path, pools: tuple[PoolInfo, ...]) -> PolicySet:

@@ -18,6 +18,7 @@ The public names are those imported here, and in :mod:`policies.compile` those t
 Nothing in this package knows tables, pools beyond their names, or how work is done.
 """
 
+from policies.carry import Carriage, Load, carriage, in_the_end
 from policies.decide import Decision, Outcome, PoolFill, fills_of, judge, owner
 from policies.errors import PolicyError, PolicyErrors
 from policies.evaluate import Circumstances, evaluate
@@ -49,6 +50,7 @@ __all__ = [
     "STUDY_SOURCES",
     "Action",
     "By",
+    "Carriage",
     "Circumstances",
     "Colocate",
     "Decision",
@@ -59,6 +61,7 @@ __all__ = [
     "Group",
     "Kind",
     "Limits",
+    "Load",
     "Order",
     "Outcome",
     "Policy",
@@ -77,9 +80,11 @@ __all__ = [
     "ScopeExplanation",
     "StudyFacts",
     "Window",
+    "carriage",
     "evaluate",
     "explain",
     "fills_of",
+    "in_the_end",
     "judge",
     "load_folder",
     "load_texts",

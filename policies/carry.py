@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from policies import units
+from policies.expr import Constant, Expression, Ref, without
+from policies.facts import Kind
 from policies.policy import Policy
 
 
@@ -26,6 +28,19 @@ class Load:
         values = (self.studies_per_day, self.bytes_per_day, self.backlog_bytes)
         if min(values) < 0 or self.bytes_per_second <= 0:
             raise ValueError(f"{self}: no value may be negative, and the rate must be above 0")
+
+
+def in_the_end(expression: Expression) -> Expression:
+    """The condition as if its time had come: without what passes (``received > 1 day``) and what changes
+    because policies ran. What arrives and meets it is the load of its rule."""
+    root = without(expression.root, _passes) or Constant(0, 0, value=True)
+    return Expression(expression.text, root)
+
+
+def _passes(ref: Ref) -> bool:
+    fact = ref.fact
+    timed = fact.kind in (Kind.ELAPSED, Kind.DAYS, Kind.LEFT) and fact.name != "patient_age"
+    return timed or not fact.in_scope or fact.name in ("accesses", "recalls")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache
@@ -228,3 +228,21 @@ def leaves(node: Node) -> Iterator[Leaf]:
 
 
 ALWAYS = Expression("always", Constant(0, 6, value=True))
+
+
+def without(node: Node, dropped: Callable[[Ref], bool]) -> Node | None:
+    """The condition as if the tests of some facts were always met; None if nothing else is asked."""
+    if isinstance(node, Named):
+        return without(node.body.root, dropped)
+    if isinstance(node, Leaf):
+        return None if dropped(node.ref) else node
+    if isinstance(node, Not):
+        inner = without(node.part, dropped)
+        return None if inner is None else Not(node.start, node.end, inner)
+    if isinstance(node, (And, Or)):
+        parts = [without(each, dropped) for each in node.parts]
+        kept = tuple(part for part in parts if part is not None)
+        if isinstance(node, Or) and len(kept) < len(parts):
+            return None
+        return type(node)(node.start, node.end, kept) if kept else None
+    return node

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
-from policies.expr import And, Compare, Constant, Expression, Holds, Leaf, Named, Node, Not, Op, Or, Ref
+from policies.expr import And, Compare, Constant, Expression, Holds, Named, Node, Op, Or, Ref, without
 from policies.facts import FACTS
 from policies.logic import Must, implies, impossible
 from policies.policy import Action, By, Policy, Rule
@@ -158,24 +158,8 @@ def _back_and_forth(policy: Policy) -> Iterator[Finding]:
 
 def _apart_from(pool: str, node: Node) -> Node:
     """The condition without what changes because a copy comes into the pool or leaves it."""
-    return _free(pool, node) or Constant(node.start, node.end, value=True)
 
+    def changes(ref: Ref) -> bool:
+        return pool in ref.names if ref.fact.of_pool else ref.fact.name in ("sites", "availability")
 
-def _free(pool: str, node: Node) -> Node | None:
-    if isinstance(node, Named):
-        return _free(pool, node.body.root)
-    if isinstance(node, Leaf):
-        fact = node.ref.fact
-        about = pool in node.ref.names if fact.of_pool else fact.name in ("sites", "availability")
-        return None if about else node
-    if isinstance(node, Not):
-        inner = _free(pool, node.part)
-        return None if inner is None else Not(node.start, node.end, inner)
-    if isinstance(node, And):
-        kept = tuple(part for part in (_free(pool, each) for each in node.parts) if part is not None)
-        return And(node.start, node.end, kept) if kept else None
-    if isinstance(node, Or):
-        parts = [_free(pool, each) for each in node.parts]
-        kept = tuple(part for part in parts if part is not None)
-        return Or(node.start, node.end, kept) if len(kept) == len(parts) else None
-    return node
+    return without(node, changes) or Constant(node.start, node.end, value=True)

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from policies import PolicySet, PoolInfo, load_texts
-from policies.carry import Load, carriage
+from policies.carry import Load, carriage, in_the_end
 
 POOLS = (
     PoolInfo("online", "disk", "online", "main"),
@@ -188,6 +188,24 @@ def test_a_backlog_is_done_in_what_the_day_leaves() -> None:
     assert calm.backlog == timedelta(days=10)
     full = carriage(policy, [Load("t", 1, 11 * 3600 * 1e8, 1e8, backlog_bytes=1e9)])
     assert full.backlog is None
+
+
+@pytest.mark.parametrize(
+    ("when", "asks"),
+    [
+        ("received > 1 day", set()),
+        ("received > 1 day and modality = CT", {"modality"}),
+        ("modality = CT or idle > 30d", set()),
+        ("modality = CT or institution = 'A' and not copies(tape-a) > 1", {"modality", "institution"}),
+        ("not (age > 1 year or tags = keep) and patient_age < 18 years", {"patient_age"}),
+        ("class(c) and accesses(30d) = 0", {"size"}),
+    ],
+)
+def test_what_passes_is_left_out_of_the_load_of_a_rule(when: str, asks: set[str]) -> None:
+    classes = "classes: {c: size > 1 GB and fill(online) > 50%}"
+    rules = ("{name: a, copy to: tape-a, when: class(c)}", f"{{name: t, copy to: tape-a, when: {when}}}")
+    rule = load(*rules, head=classes).policies[0].rules[1]
+    assert {leaf.ref.fact.name for leaf in in_the_end(rule.when).leaves()} == asks
 
 
 def test_a_load_of_no_rule_and_a_rate_of_nothing_are_refused() -> None:
