@@ -135,12 +135,17 @@ def _grow(catalog: Catalog, base: int, factor: int) -> None:
         connection.execute(text("SET LOCAL synchronous_commit = off"))
         connection.execute(text("SET LOCAL maintenance_work_mem = '1GB'"))
         indexes = connection.execute(_INDEXES, {"tables": list(ROWS)}).all() if factor > 1 else []
+        unique = connection.execute(_UNIQUE, {"tables": list(ROWS)}).all() if factor > 1 else []
+        for table, name, _ in unique:
+            connection.execute(text(f'ALTER TABLE {table} DROP CONSTRAINT "{name}"'))
         for name, _ in indexes:
             connection.execute(text(f'DROP INDEX "{name}"'))
         patients = connection.execute(text("SELECT max(pk) FROM patient")).scalar_one()
         shifts = {"patient": patients, "study": base, "package": base, "copy": base * len(COPIED)}
         for table in ROWS:
             _multiply(connection, table, shifts, factor)
+        for table, name, definition in unique:
+            connection.execute(text(f'ALTER TABLE {table} ADD CONSTRAINT "{name}" {definition}'))
         for _, definition in indexes:
             connection.execute(text(definition))
 
@@ -149,6 +154,10 @@ _INDEXES = text(
     "SELECT indexname, indexdef FROM pg_indexes"
     " WHERE schemaname = 'public' AND tablename = ANY(:tables)"
     " AND indexname NOT IN (SELECT conname FROM pg_constraint)"
+)
+_UNIQUE = text(
+    "SELECT relname, conname, pg_get_constraintdef(pg_constraint.oid) FROM pg_constraint"
+    " JOIN pg_class ON pg_class.oid = conrelid WHERE contype = 'u' AND relname = ANY(:tables)"
 )
 _KEYS = {
     "patient": {"pk": "patient"},
