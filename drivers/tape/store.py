@@ -290,7 +290,11 @@ class PlainStore:
     def _end_file_here(self, expected: int, how: Op, what: str) -> None:
         """One filemark; then the drive must be where counting records leads to."""
         self._handle.op(how, 1)
-        require_position(self._handle, expected + 1, f"put {what} on {self.name}")
+        try:
+            require_position(self._handle, expected + 1, f"put {what} on {self.name}")
+        except Retryable as error:
+            self._failed = str(error)  # a drive that loses records is not trusted with more
+            raise
         self._head = self._end = expected + 1
         self._end_file += 1
 
@@ -304,8 +308,8 @@ class PlainStore:
         out_of_room = isinstance(error, OSError) and error.errno == errno.ENOSPC
         if out_of_room:
             self._free = 0
-        if self._end > start:
-            return  # its filemark is there: it was the reading back that failed
+        if self._failed or self._end > start:
+            return  # or its filemark is there, and it was the reading back that failed
         try:
             at = self._handle.tell()
             if at == start and not self._written:
