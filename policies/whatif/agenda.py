@@ -18,6 +18,27 @@ from policies.whatif.moments import NEVER, Micros, Timeline, moment
 from policies.whatif.stock import Stock, Study
 from policies.whatif.turns import Turns
 
+UNCHANGING = frozenset(
+    {
+        "modalities",
+        "body_parts",
+        "sop_classes",
+        "description",
+        "series_descriptions",
+        "size",
+        "instances",
+        "institution",
+        "stations",
+        "source_ae",
+        "referring_physician",
+        "accession",
+        "patient_id",
+        "tags",
+        "legal_hold",
+    }
+)
+"""Sources of facts that stay as they were when the study arrived."""
+
 
 class Queue:
     """The studies that one rule has to look at in its next run."""
@@ -67,11 +88,11 @@ class Agenda:
         stock: Stock,
         timeline: Timeline,
         end: Micros,
-        looked: Callable[[Study, StudyFacts], None],
+        looked: Callable[[Study, Callable[[], StudyFacts]], None],
         wanted: Callable[[Queue], None],
     ) -> None:
         """
-        :param looked: called whenever a study is looked at, with its facts.
+        :param looked: called whenever a study that has an owner is looked at, with a way to its facts.
         :param wanted: called when a queue may have become worth a run.
         """
         self.policies = policies.policies
@@ -88,7 +109,11 @@ class Agenda:
             policy.name: Turns(scopes[: number + 1]) for number, policy in enumerate(policies.policies)
         }
         self._unowned = Turns(scopes)
-        every = [self._unowned, *(queue.turns for queue in self.all_queues())]
+        self._owners_stay = all(
+            leaf.ref.fact.source in UNCHANGING for each in scopes for leaf in each.leaves()
+        )
+        priors = [queue.rule.priors.when for queue in self.all_queues() if queue.rule.priors is not None]
+        every = [self._unowned, Turns(priors), *(queue.turns for queue in self.all_queues())]
         self.longest_window = max(turns.longest_window for turns in every)
 
     def all_queues(self) -> Iterator[Queue]:
@@ -101,38 +126,61 @@ class Agenda:
         if not study.sealed:
             return
         now = self._timeline.now
-        facts = self._stock.facts(study)
-        at = Circumstances(moment(now), {})
+        look = _Look(self._stock, study, now)
+        wake = self._own(study, look)
+        if study.owner is not None:
+            self._looked(study, look.facts)
+            for queue in self.queues[study.owner.name]:
+                queue.drop(study)
+                if is_open(queue, study):  # what is not, only something that happens can open
+                    wake = min(wake, self._queue(queue, study, look))
+        if wake < self._end:
+            self._timeline.at(wake, self._wake, study, study.agenda)
+
+    def _own(self, study: Study, look: _Look) -> Micros:
+        """Find the owner; returns when it may be another."""
         was = study.owner
-        study.owner = next((p for p in self.policies if truth(p.scope.root, facts, at) is True), None)
+        if was is not None and self._owners_stay:
+            return NEVER
+        study.owner = next(
+            (p for p in self.policies if truth(p.scope.root, look.facts(), look.at) is True), None
+        )
         if was is not None and was is not study.owner:
             for queue in self.queues[was.name]:
                 queue.drop(study)
-        self._looked(study, facts)
-        if study.owner is None:
-            wake = self._unowned.next(study, now)
-        else:
-            wake = self._scopes[study.owner.name].next(study, now)
-            for queue in self.queues[study.owner.name]:
-                wake = min(wake, self._queue(queue, study, facts, at))
-        if wake < self._end:
-            self._timeline.at(wake, self._wake, study, study.agenda)
+        turns = self._unowned if study.owner is None else self._scopes[study.owner.name]
+        return turns.next(study, look.now)
 
     def _wake(self, study: Study, entry: int) -> None:
         if study.agenda == entry:
             self.touch(study)
 
-    def _queue(self, queue: Queue, study: Study, facts: StudyFacts, at: Circumstances) -> Micros:
+    def _queue(self, queue: Queue, study: Study, look: _Look) -> Micros:
         """Queue it or not; returns when to look again, if nothing happens before."""
-        queue.drop(study)
-        if not is_open(queue, study):
-            return NEVER  # only something that happens to it can open it
-        value = truth(queue.rule.when.root, facts, at)
+        value = truth(queue.rule.when.root, look.facts(), look.at)
         # Fills are not known here: what hangs on one is decided in the run.
         if value is True or (value is None and queue.fills):
             queue.fresh[study.number] = study
             self._wanted(queue)
-        return queue.turns.next(study, self._timeline.now)
+        return queue.turns.next(study, look.now)
+
+
+class _Look:
+    """One look at one study; its facts are only put together if something asks for them."""
+
+    __slots__ = ("_facts", "_stock", "_study", "at", "now")
+
+    def __init__(self, stock: Stock, study: Study, now: Micros) -> None:
+        self._stock = stock
+        self._study = study
+        self._facts: StudyFacts | None = None
+        self.now = now
+        self.at = Circumstances(moment(now), {})
+
+    def facts(self) -> StudyFacts:
+        if self._facts is None:
+            self._facts = self._stock.facts(self._study)
+        return self._facts
 
 
 def is_open(queue: Queue, study: Study) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 
 from policies.facts import StudyFacts
@@ -18,13 +19,14 @@ class Protection:
         self._tally = tally
         self._short: dict[int, Study] = {}
 
-    def look(self, study: Study, facts: StudyFacts) -> None:
+    def look(self, study: Study, look: Callable[[], StudyFacts]) -> None:
         """Note when the goals of its policy are met, and when they are no more."""
         policy, now = study.owner, self._timeline.now
         seen = (study.changes, id(policy))
         if policy is None or study.protection == seen:
             return
         study.protection = seen
+        facts = look()
         met = True
         for number, goal in enumerate(policy.copies):
             has = goal.have(facts) >= goal.count

@@ -102,9 +102,10 @@ class Runner:
                 break
             if study.number not in queue.fresh:
                 continue  # another rule's decision changed it
-            decision = run.take(rule, self._stock.facts(study))
-            if decision is None and run.over(rule):
-                break  # the limit of the run: it comes first in the next one
+            facts = self._stock.facts(study)
+            decision = run.take(rule, facts)
+            if decision is None and (run.over(rule) or judge(queue.policy, rule, facts, run.at) is not None):
+                continue  # the limit of the run, or an earlier rule's request: it comes again in the next
             queue.seen(study)
             if decision is None:
                 continue

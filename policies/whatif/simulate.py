@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from policies.facts import StudyFacts
 from policies.policy import PolicySet
 from policies.whatif.agenda import Agenda
 from policies.whatif.desk import Desk
@@ -71,7 +70,7 @@ class Simulation:
         }
         self.protection = Protection(timeline, tally)
         self.runner = Runner(stock, timeline, tally, span.begin, self._act)
-        self.agenda = Agenda(policies, stock, timeline, end, self._looked, self.runner.wanted)
+        self.agenda = Agenda(policies, stock, timeline, end, self.protection.look, self.runner.wanted)
         self.runner.attend(self.agenda)
         self.desk = Desk(stock, timeline, tally, self.robots, self.agenda.touch, self.agenda.longest_window)
         self.works = Works(
@@ -170,9 +169,6 @@ class Simulation:
 
     def _act(self, *decided: object) -> None:
         self._act_now(*decided)  # type: ignore[arg-type]
-
-    def _looked(self, study: Study, facts: StudyFacts) -> None:
-        self.protection.look(study, facts)
 
     def _rate(self, study: Study) -> float | None:
         return self.desk.source_rate(study)

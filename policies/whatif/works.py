@@ -48,6 +48,7 @@ class Works:
                 self._copy(study, decision.pool, policy)
         elif decision.action is Action.RELEASE:
             self._release(study, decision.pool)
+            return
         elif decision.action is Action.RECALL and rule.priors is not None:
             study.ask("priors", rule.name)  # never answered: a study arrives once
             for prior in self._priors(study, rule):
@@ -58,7 +59,8 @@ class Works:
             self._verify(study, decision.pool)
         else:
             self._export(study, decision.pool)
-        self._changed(study, ())
+        if decision.pool != STAGING:  # what was staged is asked for again only when something happens to it
+            self._changed(study, ())
 
     def _copy(self, study: Study, pool: str, policy: Policy) -> None:
         study.ask(Action.COPY, pool)

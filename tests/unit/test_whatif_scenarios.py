@@ -528,3 +528,36 @@ def test_pools_and_kinds_are_as_the_site_says() -> None:
         ("nearline", "disk"),
         (TAPE.name, "tape"),
     ]
+
+
+def test_a_rule_that_releases_from_tape_is_told_once_and_keeps_nobody_busy() -> None:
+    policy = TO_TAPE.replace(
+        "schedule:", "  - {name: t, release from: tape, when: always}\nschedule:"
+    ).replace("{tape: 1}", "{nearline: 1}")
+    policy = policy.replace("rules:", "rules:\n  - {name: n, copy to: nearline}")
+    report, done = play(policy, [arrival("1", BEGIN + HOUR)])
+    assert [problem for problem in report.problems if "removable" in problem] == [
+        "a rule releases from tape, which is on removable media: nothing is released there"
+    ]
+    assert done.tally.runs < 20
+
+
+def test_a_recall_to_staging_is_not_asked_for_again_and_again() -> None:
+    policy = TO_TAPE.replace("schedule:", "  - {name: r, recall to: staging, when: idle > 20 d}\nschedule:")
+    report, done = play(policy, [arrival("1", OLD), access("1", BEGIN + HOUR)])
+    assert report.recalls == 1
+    assert report.hits["staging"] == 1
+    assert done.tally.runs < 20
+
+
+def test_a_second_rule_that_asks_for_the_same_waits_for_the_next_run() -> None:
+    policy = TO_TAPE.replace(
+        "schedule:",
+        "  - {name: a, recall to: online, priors: {same: [patient], at most: 1}, when: received < 1 h}\n"
+        "  - {name: b, recall to: online, priors: {same: [patient], at most: 2}, when: received < 1 h}\n"
+        "schedule:",
+    ).replace("2 days}", "2 days, stay at least: 1 day}")
+    events = [arrival(name, OLD + n * HOUR, patient_id="P") for n, name in enumerate(("1", "2", "3"))]
+    _, done = play(policy, [*events, arrival("new", BEGIN + HOUR, patient_id="P")], days=0.2)
+    online = {study.uid for study in done.stock.studies if study.is_in("online")}
+    assert online == {"2", "3", "new"}
