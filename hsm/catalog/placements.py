@@ -14,7 +14,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from sqlalchemy import ColumnClause, ColumnElement, and_, exists, func, insert, literal, select, update
+from sqlalchemy import (
+    ColumnClause,
+    ColumnElement,
+    Connection,
+    and_,
+    exists,
+    func,
+    insert,
+    literal,
+    select,
+    update,
+)
 from sqlalchemy import case as sql_case
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
@@ -141,16 +152,26 @@ def _numbers(session: Session, patterns: set[str]) -> dict[str, int]:
 
 
 def _make(session: Session, pattern: str) -> int:
-    make = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    pk = session.scalar(
+    bind = session.get_bind()
+    if bind.dialect.name != "postgresql":
+        return _make_in(session.connection(), pattern)
+    # In a transaction of its own: who waited here for another's transaction might hold the journal's head,
+    # which that other one waits for. A pattern that nobody comes to use does no harm.
+    with bind.engine.begin() as connection:
+        return _make_in(connection, pattern)
+
+
+def _make_in(connection: Connection, pattern: str) -> int:
+    make = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    pk = connection.scalar(
         make(Placement)
         .values(pattern=pattern)
         .on_conflict_do_nothing(index_elements=["pattern"])
         .returning(Placement.pk)
     )
     if pk is None:  # somebody else has just made it
-        return session.execute(select(Placement.pk).where(Placement.pattern == pattern)).scalar_one()
-    session.execute(insert(PlacementPool), _parts(pk, pattern))
+        return connection.execute(select(Placement.pk).where(Placement.pattern == pattern)).scalar_one()
+    connection.execute(insert(PlacementPool), _parts(pk, pattern))
     return int(pk)
 
 

@@ -139,7 +139,11 @@ LIES: Sequence[tuple[str, str, str]] = (
     ("waiting-for-nobody", "", "UPDATE request SET volume_pk = NULL WHERE state = 'waiting'"),
     ("mount-request-times", "C", "UPDATE mount_request SET answered_at = created_at"),
     ("study-placement", "1.2.3", "UPDATE study SET placement_pk = NULL"),
-    ("placement-parts", "tape-a=2", "DELETE FROM placement_pool"),
+    (
+        "placement-parts",
+        "tape-a=2",
+        "DELETE FROM placement_pool WHERE placement_pk = (SELECT placement_pk FROM study)",
+    ),
     (
         "hold-lifted",
         "1.2.3",

@@ -17,7 +17,7 @@ from hsm import states
 from hsm.bench import archive
 from hsm.bench.archive import Shape
 from hsm.bench.fill import fill, settle
-from hsm.catalog import check_studies, media, placement, placements, selecting
+from hsm.catalog import check_studies, journal, media, placement, placements, selecting
 from hsm.catalog.engine import Catalog
 from hsm.catalog.tables import Copy, Package, Placement, Study, Volume
 from hsm.states import CopyState, VolumeState
@@ -273,3 +273,48 @@ def test_a_run_reads_what_lies_as_it_asks_and_not_the_whole_table(catalog: Catal
         plan = "\n".join(str(row[-1]) for row in rows)
     assert len(found) == 30
     assert "ix_study_placed" in plan, plan
+
+
+def test_a_new_pattern_is_never_waited_for_by_who_holds_the_journal(pg_catalog: Catalog) -> None:
+    """One transaction has made a pattern and waits for the journal's head; the other holds that head, and
+    needs the same pattern."""
+    now = pg_catalog.clock.now()
+    with pg_catalog.write() as session:
+        found = []
+        for number in (1, 2):
+            pk = add_study(session, add_patient(session, f"P{number}"), f"1.2.{number}", packages=1)
+            found.append((add_package(session, pk), add_volume(session, f"V{number}")))
+    errors: list[BaseException] = []
+
+    def other() -> None:
+        try:
+            with pg_catalog.write() as session:
+                placement.begin_copy(session, *found[1], "x", now, "test")
+        except BaseException as error:  # noqa: BLE001  (a thread's failure must fail the test)
+            errors.append(error)
+
+    thread = threading.Thread(target=other)
+    with pg_catalog.write() as session:
+        journal.append(session, now, "test", "holds the head", "test", "x", {})
+        thread.start()
+        _wait_for_a_lock(pg_catalog)
+        session.execute(text("SET LOCAL lock_timeout = '5s'"))
+        placement.begin_copy(session, *found[0], "x", now, "test")
+    thread.join(30)
+    assert errors == []
+    with pg_catalog.read() as session:
+        assert {_pattern(session, uid) for uid in ("1.2.1", "1.2.2")} == {"tape-a=0"}
+
+
+def _wait_for_a_lock(catalog: Catalog) -> None:
+    waiting = text(
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    tick = threading.Event()
+    for _ in range(2000):
+        with catalog.read() as session:
+            if session.execute(waiting).scalar_one():
+                return
+        tick.wait(0.005)
+    pytest.fail("nobody waits for a lock")
