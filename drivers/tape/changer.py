@@ -167,4 +167,4 @@ def _moved(barcode: str | None, source: Place | None, target: Place | None) -> b
     """Whether the cartridge has arrived. Some changers do not show the label of what is in a drive."""
     if source is None or target is None or source.full or not target.full:
         return False
-    return target.barcode in (barcode, None)
+    return barcode is None or target.barcode in (barcode, None)

@@ -138,7 +138,7 @@ class TapeLibrary:
             bay.release()
             with self._moving:
                 mail = self._mail_for(self._status(), barcode)
-                self._unload(barcode, number, mail)
+                self._unload(number, mail)
             return mail
 
     def transfer(self, barcode: str, slot: int) -> None:
@@ -255,13 +255,12 @@ class TapeLibrary:
             place = now.drive(number)
             if place is None or not place.full:
                 return
-            self._unload(place.barcode, number, self._slot_for(now, place))
+            self._unload(number, self._slot_for(now, place))
 
-    def _unload(self, barcode: str | None, number: int, slot: int) -> None:
+    def _unload(self, number: int, slot: int) -> None:
         shown = self.changer.status().drive(number)
         self.changer.unload(None if shown is None else shown.barcode, number, slot)
-        if self._carried.pop(number, barcode) != barcode:
-            raise StaleMap(f"drive {number} of {self._name} held {barcode}: cartridges were moved by hand")
+        self._carried.pop(number, None)
 
     def _require_in(self, barcode: str, number: int) -> None:
         place = self._status().drive(number)
