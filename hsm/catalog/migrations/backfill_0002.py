@@ -10,9 +10,9 @@ from sqlalchemy import Connection, text
 # A run that a crash left open would stand in the way of the next one for ever.
 _RUNS = "UPDATE run SET finished_at = started_at, state = 'abandoned' WHERE finished_at IS NULL"
 
-_RECALLS = """UPDATE study SET recalls = (
-    SELECT count(DISTINCT created_at) FROM request WHERE request.study_pk = study.pk AND kind = 'recall')
- WHERE pk IN (SELECT study_pk FROM request WHERE kind = 'recall')"""
+_RECALLS = """CREATE TEMPORARY TABLE recalls_0002 AS
+SELECT study_pk, count(DISTINCT created_at) AS recalls
+  FROM request WHERE kind = 'recall' AND study_pk IS NOT NULL GROUP BY study_pk"""
 
 # Of each package its pools with the number of verified copies that count there; of each study the
 # packages that differ. Pools are names of letters, digits, - and _, so that neither = nor , nor ; is in one.
@@ -44,22 +44,47 @@ _SQLITE = {
 }
 
 
-def statements(dialect: str) -> list[str]:
-    """For ``sqlite`` or ``postgresql``, in order."""
+def fill(connection: Connection) -> None:
+    """Read what studies lie in and what they say, then write each sealed study once. Reads the instances
+    once."""
+    dialect = connection.dialect.name
     joins = _POSTGRESQL if dialect == "postgresql" else _SQLITE
-    return [
+    for statement in (
         _RUNS,
         _RECALLS,
         _PATTERNS.format(**joins),
         "INSERT INTO placement (pattern) SELECT DISTINCT pattern FROM pattern_0002 ORDER BY pattern",
-        """UPDATE study SET placement_pk = placement.pk FROM pattern_0002
-             JOIN placement ON placement.pattern = pattern_0002.pattern
-            WHERE pattern_0002.study_pk = study.pk""",
-        "DROP TABLE pattern_0002",
-    ]
+    ):
+        connection.execute(text(statement))
+    _take_apart(connection)
+    _words(connection)
+    if dialect == "postgresql":
+        for table in ("pattern_0002", "recalls_0002", "sets_0002", *(f"{name}_0002" for name in _SAID)):
+            connection.execute(text(f"ANALYZE {table}"))
+    connection.execute(text(_STUDIES))
+    for table in ("pattern_0002", "recalls_0002", "sets_0002", *(f"{name}_0002" for name in _SAID)):
+        connection.execute(text(f"DROP TABLE {table}"))
 
 
-def take_apart(connection: Connection) -> None:
+_STUDIES = """UPDATE study SET placement_pk = found.placement, body_parts = found.body_parts,
+       stations = found.stations, sop_classes = found.sop_classes, recalls = found.recalls
+  FROM (SELECT study.pk, placement.pk AS placement, body_set.pk AS body_parts, station_set.pk AS stations,
+               class_set.pk AS sop_classes, coalesce(recalls_0002.recalls, 0) AS recalls
+          FROM study
+          LEFT JOIN pattern_0002 ON pattern_0002.study_pk = study.pk
+          LEFT JOIN placement ON placement.pattern = pattern_0002.pattern
+          LEFT JOIN recalls_0002 ON recalls_0002.study_pk = study.pk
+          LEFT JOIN body_parts_0002 ON body_parts_0002.study_pk = study.pk
+          LEFT JOIN sets_0002 AS body_set ON body_set.words = body_parts_0002.words
+          LEFT JOIN stations_0002 ON stations_0002.study_pk = study.pk
+          LEFT JOIN sets_0002 AS station_set ON station_set.words = stations_0002.words
+          LEFT JOIN sop_classes_0002 ON sop_classes_0002.study_pk = study.pk
+          LEFT JOIN sets_0002 AS class_set ON class_set.words = sop_classes_0002.words
+         WHERE study.packages > 0) AS found
+ WHERE found.pk = study.pk"""
+
+
+def _take_apart(connection: Connection) -> None:
     """The patterns' parts, for conditions."""
     rows = [
         {"placement": pk, "package": number, "pool": pool, "verified": int(verified or 0)}
@@ -82,24 +107,29 @@ _SAID = {
 }
 
 
-def words(connection: Connection) -> None:
-    """The sets of words of all sealed studies. Reads the instances once."""
-    agg = "string_agg" if connection.dialect.name == "postgresql" else "group_concat"
-    order = " ORDER BY word" if agg == "string_agg" else ""
-    known: dict[str, int] = {}
+def _words(connection: Connection) -> None:
+    """The sets of words of all sealed studies."""
+    postgresql = connection.dialect.name == "postgresql"
+    join = "string_agg(word, '\x1f' ORDER BY word)" if postgresql else "group_concat(word, '\x1f')"
+    key = 'TEXT COLLATE "C"' if postgresql else "TEXT"
+    connection.execute(text(f"CREATE TEMPORARY TABLE sets_0002 (words {key} PRIMARY KEY, pk INTEGER)"))
+    known: set[str] = set()
     for column, said in _SAID.items():
         connection.execute(
             text(
-                f"""CREATE TEMPORARY TABLE words_0002 AS SELECT study_pk, {agg}(word, '\x1f'{order}) AS words
+                f"""CREATE TEMPORARY TABLE {column}_0002 AS SELECT study_pk, {join} AS words
                       FROM (SELECT study_pk, word FROM ({said}) AS said ORDER BY study_pk, word) AS ordered
                      WHERE study_pk IN (SELECT pk FROM study WHERE packages > 0) GROUP BY study_pk"""
             )
         )
-        for joined in connection.scalars(text("SELECT DISTINCT words FROM words_0002")).all():
+        for joined in connection.scalars(text(f"SELECT DISTINCT words FROM {column}_0002")).all():
             if joined not in known:
-                known[joined] = _insert_set(connection, joined.split("\x1f"))
-        _fill(connection, column, known)
-        connection.execute(text("DROP TABLE words_0002"))
+                known.add(joined)
+                pk = _insert_set(connection, joined.split("\x1f"))
+                connection.execute(
+                    text("INSERT INTO sets_0002 (words, pk) VALUES (:words, :pk)"),
+                    {"words": joined, "pk": pk},
+                )
 
 
 def _insert_set(connection: Connection, members: Iterable[str]) -> int:
@@ -115,19 +145,3 @@ def _insert_set(connection: Connection, members: Iterable[str]) -> int:
         [{"pk": pk, "word": word} for word in found],
     )
     return pk
-
-
-def _fill(connection: Connection, column: str, known: dict[str, int]) -> None:
-    connection.execute(text("CREATE TEMPORARY TABLE sets_0002 (words TEXT PRIMARY KEY, pk INTEGER)"))
-    if known:
-        connection.execute(
-            text("INSERT INTO sets_0002 (words, pk) VALUES (:words, :pk)"),
-            [{"words": words, "pk": pk} for words, pk in known.items()],
-        )
-    connection.execute(
-        text(
-            f"""UPDATE study SET {column} = sets_0002.pk FROM words_0002
-                  JOIN sets_0002 ON sets_0002.words = words_0002.words WHERE words_0002.study_pk = study.pk"""
-        )
-    )
-    connection.execute(text("DROP TABLE sets_0002"))

@@ -32,14 +32,10 @@ def upgrade() -> None:
     _run()
     _request()
     op.add_column("decision", sa.Column("outcome", TEXT, nullable=False, server_default="request"))
-    dialect = op.get_bind().dialect.name
-    for statement in backfill_0002.statements(dialect):
-        op.execute(sa.text(statement))
-    backfill_0002.take_apart(op.get_bind())
-    backfill_0002.words(op.get_bind())
+    backfill_0002.fill(op.get_bind())
     # Indexes last: what is filled in first builds them once.
     _indexes()
-    for statement in triggers_0002.statements(dialect):
+    for statement in triggers_0002.statements(op.get_bind().dialect.name):
         op.execute(statement)
 
 
