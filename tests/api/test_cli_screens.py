@@ -87,7 +87,108 @@ INVENTORY = [
     {"library": "sim", "kind": "drive", "address": 256, "barcode": None},
     {"library": "sim", "kind": "slot", "address": 1002, "barcode": "T00002"},
 ]
+PLAN = {
+    "at": "2026-01-01T18:00:00Z",
+    "until": "2026-01-02T18:00:00Z",
+    "policies": [
+        {
+            "policy": "default",
+            "runs": 24,
+            "open_hours": 10.0,
+            "late": [],
+            "bandwidth": None,
+            "bytes": 3 << 40,
+            "rules": [
+                {
+                    "rule": "to tape",
+                    "does": "copy to tape",
+                    "studies": 812,
+                    "bytes": 3 << 40,
+                    "refused": 3,
+                    "why_refused": ["tape has 1 verified copy, 1 wanted: nothing to copy"],
+                }
+            ],
+        },
+        {"policy": "asleep", "runs": 0, "open_hours": 0, "late": [], "bandwidth": 9, "bytes": 0, "rules": []},
+    ],
+    "pools": [
+        {
+            "pool": "tape",
+            "used": 5 << 40,
+            "capacity": 50 << 40,
+            "comes": 3 << 40,
+            "goes": 0,
+            "after": 8 << 40,
+            "a_day": 1 << 38,
+            "days_until_full": 168.0,
+        }
+    ],
+    "tapes": [
+        {
+            "pool": "tape",
+            "library": "sim",
+            "bytes": 3 << 40,
+            "volumes": {"T00001": 1 << 40, "T00002": 2 << 40},
+            "cartridges": 1,
+            "missing": 0,
+            "scratch_left": 3,
+            "mounts": 2,
+            "seconds": 11000.0,
+            "room": 9,
+            "hours": 3.06,
+        }
+    ],
+    "hours": {"sim": 3.06},
+    "warnings": [],
+}
+EMPTY = {"studies": 0, "bytes": 0, "examples": []}
+DIFFERENCE = {
+    "policies": [
+        {
+            "policy": "default",
+            "change": "changed",
+            "copies_old": {"tape": 1},
+            "copies_new": {"tape": 2},
+            "lines": [
+                "@@ -1 +1 @@",
+                "-copies: 1 verified copy in tape",
+                "+copies: 2 verified copies in tape",
+            ],
+        }
+    ],
+    "studies": [
+        {
+            "action": "copy",
+            "pool": "tape",
+            "only_old": EMPTY,
+            "only_new": {
+                "studies": 7,
+                "bytes": 9 << 30,
+                "examples": [{"study": LONG_UID, "by": "default / to tape"}],
+            },
+            "both": {"studies": 2, "bytes": 1, "examples": []},
+        }
+    ],
+    "owners": [{"from": "default", "to": "", "studies": 1, "bytes": 5}],
+}
+ACTIVATIONS = [
+    {
+        "activation": 2,
+        "at": "2026-01-02T08:00:00Z",
+        "by": "alice",
+        "comment": "as before",
+        "digest": "00",
+        "restores": 1,
+        "in_force": True,
+        "texts": {"default.yaml": "policy: default\npriority: 1000\n"},
+    }
+]
 ANSWERS: dict[str, Any] = {
+    "plan": PLAN,
+    "diff": DIFFERENCE,
+    "activate": {"activation": 2, "policies": ["default"], "changed": True, "warnings": ["a: warning: b"]},
+    "history": ACTIVATIONS,
+    "resume": {"policy": "default", "state": "in force"},
     "listing": POLICIES,
     "run": RUNS,
     "explain": EXPLANATION,
@@ -117,13 +218,19 @@ SCREENS = [
     (["policy", "list"], ["default (priority 1000", "copy to tape", "2 in tape"]),
     (["policy", "run", "--dry-run"], ["1 would be asked for", LONG_UID, "release from online"]),
     (["policy", "explain", LONG_UID], ["default owns the study", "to tape", "older than 1 d"][:2]),
+    (["policy", "plan"], ["812", "copy to tape", "168", "T00002 2 TiB", "3.06 h", "asleep does not run"]),
+    (["policy", "diff"], ["default: changed", "+copies: 2", "7", "will be asked for", "to no policy"]),
+    (["policy", "activate", "--comment", "x"], ["activation 2 is in force now: default", "a: warning: b"]),
+    (["policy", "history"], ["alice", "as before (back to 1) (in force)"]),
+    (["policy", "history", "--version", "2"], ["# default.yaml", "priority: 1000"]),
+    (["policy", "resume", "default"], ["default goes on"]),
     (["recall", TAPE_UID], ["0 of 1 package", "recall 2"]),
     (["recall", TAPE_UID, "--wait"], ["recall 2 is done", "everything can be read now"]),
     (["reload"], ["reloaded", "dicom.port"]),
     (["operator", "done", "T00001"], ["T00001 is in sim"]),
     (["library", "export", "T00002", "--shelf", "A3"], ["take it out and put it on A3"]),
 ]
-UNWRAPPED = {"policy run", "policy list", "recall", "policy explain", "status"}
+UNWRAPPED = {"policy run", "policy plan", "policy diff", "policy list", "recall", "policy explain", "status"}
 """Screens with sentences that are not wrapped, because UIDs and paths in them are copied."""
 
 
