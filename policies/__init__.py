@@ -4,15 +4,18 @@ A policy is a YAML document; docs/policies.md is its guide. The way from text to
 module a step::
 
     load      a folder of YAML -> PolicySet, or PolicyErrors with every error in it
-      read, yamlsource    one document -> Policy, with line and column
-      parse               the text of an expression -> syntax tree (grammar.lark)
-      check               syntax tree -> typed expression (facts: the table of what may be asked)
-      lint                warnings
+      yamlsource, fields         nodes and single values, with line and column
+      read, readrule,            one document -> Policy
+      readschedule, classes
+      parse, stumble             the text of an expression -> syntax tree (grammar.lark), or what is wrong
+      check, literals            syntax tree -> typed expression (facts: the table of what may be asked)
+      lint, lintrules,           warnings; logic: what conditions can be true together
+      lintgoals
     compile   expression -> SQL condition over columns that are handed in
     evaluate  the same expression over one study's facts; trace says which part decided
-    decide    policy, rule, one study -> Decision
-    run       the decisions of one run: within limits, between watermarks
-    explain   every rule for one study: applies or not, why, until when
+    decide    policy, rule, study, pool fills -> Decision; run: the decisions of one run
+    explain   every rule for one study: applies or not, why, until when, and what comes next
+    carry     can schedule and limits carry an expected load
 
 The public names are those imported here, and in :mod:`policies.compile` those that need SQLAlchemy.
 Nothing in this package knows tables, pools beyond their names, or how work is done.

@@ -124,7 +124,8 @@ def _refuse_release(policy: Policy, rule: Rule, pool: str, facts: StudyFacts, at
             )
     if lacking:
         return f"copy goals are not met: {'; '.join(lacking)}"
-    if not any(count > 0 for name, count in facts.copies.items() if name != pool):
+    others = {name for package in (facts.packages or (facts.copies,)) for name in package} - {pool}
+    if not facts.copies_in(*others):
         return f"{pool} holds the last copy: no other pool has a verified one"
     return _too_soon(rule, pool, facts, at)
 
