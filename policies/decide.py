@@ -124,8 +124,8 @@ def _refuse_release(policy: Policy, rule: Rule, pool: str, facts: StudyFacts, at
             )
     if lacking:
         return f"copy goals are not met: {'; '.join(lacking)}"
-    others = {name for package in (facts.packages or (facts.copies,)) for name in package} - {pool}
-    if not facts.copies_in(*others):
+    elsewhere = {name for package in (facts.packages or (facts.copies,)) for name in package} - {pool}
+    if not facts.copies_in(*elsewhere):
         return f"{pool} holds the last copy: no other pool has a verified one"
     return _too_soon(rule, pool, facts, at)
 
