@@ -103,7 +103,8 @@ class Bay:
     def overwrite(self, label: VolumeLabel, typed: str) -> str:
         """Label a cartridge whatever is on it; what that was.
 
-        :raises Permanent: ``typed`` is not its barcode, or it must be made unpartitioned first.
+        :raises Permanent: ``typed`` is not its barcode, it can be written only once, or it must be made
+            unpartitioned first.
         """
         if typed != label.barcode:
             raise Permanent(
@@ -116,6 +117,10 @@ class Bay:
             raise Permanent(
                 f"{label.barcode} is {found.words}, a tape of two partitions; make it one again first "
                 "(mkltfs --wipe, or unltfs)"
+            )
+        if found.content is not Content.BLANK and self.drive.is_worm():
+            raise Permanent(
+                f"{label.barcode} is {found.words} on a write-once cartridge, which cannot be overwritten"
             )
         self._write_label(label)
         return found.words
