@@ -25,7 +25,7 @@ _COMMON = frozenset(
         "drives",
         "format",
         "block_bytes",
-        "pool_block_bytes",
+        "pool_blocks",
         "capacity_bytes",
         "compression",
         "load_seconds",

@@ -142,9 +142,9 @@ def _drive_maker(options: Mapping[str, Any], io: Io) -> Callable[[ScsiDevice], T
 
 
 def _format(options: Mapping[str, Any]) -> Format:
-    given = options.get("pool_block_bytes", {})
+    given = options.get("pool_blocks", {})
     if not isinstance(given, Mapping):
-        raise Permanent(f"option pool_block_bytes: {given!r}; expected sizes under names of pools")
+        raise Permanent(f"option pool_blocks: {given!r}; expected sizes under names of pools")
     pools = {str(pool): opt.size(given, pool) or 0 for pool in given}
     form = Format(
         opt.size(options, "block_bytes") or Format().block_bytes, pools, opt.size(options, "capacity_bytes")

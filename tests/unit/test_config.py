@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from drivers import registry
 from hsm.config import (
     RIGHTS,
     Config,
@@ -100,6 +101,16 @@ def test_the_production_sample_is_valid(tmp_path: Path) -> None:
     assert config.dicom.listen == "0.0.0.0"
     assert config.dicom.unknown_aes == ("echo",), "a production archive lets strangers do nothing but echo"
     assert {p.tier for p in config.pools} == {Tier.ONLINE, Tier.NEARLINE, Tier.OFFLINE}
+
+
+def test_the_tape_sample_is_valid_and_its_libraries_can_be_opened_without_the_devices(tmp_path: Path) -> None:
+    config = load(packaged_etc() / "hsm.tape.yaml", {"HSM_HOME": str(tmp_path)})
+    assert [(library.name, library.driver) for library in config.libraries] == [
+        ("robot", "mtx"),
+        ("desk", "manual"),
+    ]
+    for library in config.libraries:
+        registry.open_library(library.driver, library.options)
 
 
 def test_relative_paths_are_relative_to_the_file_and_not_to_the_working_folder(

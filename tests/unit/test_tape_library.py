@@ -458,7 +458,7 @@ def test_two_threads_that_want_each_others_cartridge_do_not_wait_for_ever(
 
 
 def test_the_block_size_is_a_pools_and_the_volume_keeps_it(machine: FakeIo) -> None:
-    options: dict[str, Any] = {"changer": CHANGER, "pool_block_bytes": {"tape-a": "64 KiB"}}
+    options: dict[str, Any] = {"changer": CHANGER, "pool_blocks": {"tape-a": "64 KiB"}}
     open_mtx(options, machine).label(ONE, DRIVE)
     store: Any = open_mtx({"changer": CHANGER}, machine).mount(ONE, DRIVE)
     assert store.label.block_bytes == 64 << 10
@@ -469,8 +469,8 @@ def test_the_block_size_is_a_pools_and_the_volume_keeps_it(machine: FakeIo) -> N
     [
         ({"block_bytes": 100}, "100 bytes"),
         ({"block_bytes": "16 MiB"}, "16777216 bytes"),
-        ({"pool_block_bytes": {"a": 1000}}, "1000 bytes"),
-        ({"pool_block_bytes": 5}, "pool_block_bytes"),
+        ({"pool_blocks": {"a": 1000}}, "1000 bytes"),
+        ({"pool_blocks": 5}, "pool_blocks"),
         ({"format": "tar"}, "expected plain"),
         ({"drives": "0"}, "option drives"),
         ({"drives": {"x": "S"}}, "option drives"),
