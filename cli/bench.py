@@ -74,7 +74,7 @@ def size(
 def policy(
     studies: Annotated[
         list[int] | None,
-        typer.Option(min=10_000, help="Size of an archive: 100000, or a multiple; several to compare."),
+        typer.Option(min=100, help="Size of an archive: 100000 and multiples of it; several to compare."),
     ] = None,
     at_most: Annotated[
         int, typer.Option(min=1000, help="Break a run that matches all off after so many studies.")

@@ -73,3 +73,21 @@ def test_size_weighs_each_table_and_index_and_adds_them_up(tmp_path: Path) -> No
     assert {"instance", "pk_instance", "uq_instance_uid_version", "study", "copy"} <= set(sizes)
     assert measured["bytes_an_instance"] == pytest.approx(sum(sizes.values()) / 960)
     assert set(measured["bytes_rebuilt"]) == set(sizes)
+
+
+@pytest.mark.usefixtures("need_postgresql")
+def test_policy_runs_find_the_same_few_studies_in_a_larger_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("BASE", 200), ("SOME", 20), ("MORE", 40)):
+        monkeypatch.setattr(f"hsm.bench.policy.{name}", value)
+    sizes = ("--studies", "200", "--studies", "800")  # the second is made of copies of the first
+    (report,) = bench(tmp_path, "policy", *sizes, "--json")
+    matched = [(each["studies"], each["matched"]) for each in report["measurements"]]
+    assert matched == [
+        *((200, count) for count in (0, 20, 40, 40, 200)),
+        *((800, count) for count in (0, 20, 40, 40, 800)),
+    ]
+    assert all(0 < each["first"] <= each["total"] + each["first"] for each in report["measurements"])
+    asked = [note for note in report["notes"] if "a real run made 40 requests" in note]
+    assert len(asked) == 2
