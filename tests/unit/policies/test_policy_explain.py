@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -10,9 +11,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from policy_agreement import NOWS, checked, expressions, fills, studies
+from policy_agreement import POOLS as AGREED
 from policy_samples import NOW, POOLS, policies, study
 
-from policies import Circumstances, PolicySet, PoolFill, StudyFacts, evaluate, explain, load_texts
+from policies import (
+    Circumstances,
+    Outcome,
+    PolicySet,
+    PoolFill,
+    StudyFacts,
+    evaluate,
+    explain,
+    judge,
+    load_texts,
+)
 from policies.explain import RuleExplanation
 from policies.trace import deciding, next_change
 
@@ -226,3 +238,32 @@ def test_there_is_always_something_that_decided(data: st.DataObject) -> None:
 def test_circumstances_without_a_time_zone_are_refused() -> None:
     with pytest.raises(ValueError, match="time zone"):
         Circumstances(datetime(2026, 1, 1), {})
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_a_rule_asks_for_its_work_at_the_moment_that_is_announced_and_not_before(data: st.DataObject) -> None:
+    now = data.draw(st.sampled_from(NOWS))
+    (facts,) = data.draw(studies(now, 1))
+    when = json.dumps(data.draw(expressions()))
+    deed = data.draw(st.sampled_from(("release from: online", "copy to: tape-a", "verify: tape-b")))
+    stay = ", stay at least: 20d" if deed.startswith("release") else ""
+    text = f"policy: p\npriority: 1\nrules: [{{name: r, {deed}, when: {when}{stay}}}]\n"
+    loaded = load_texts({"p": text}, AGREED)
+    policy = loaded.policies[0]
+
+    def asks(moment: datetime) -> bool:
+        decision = judge(policy, policy.rules[0], facts, Circumstances(moment, {}))
+        return decision is not None and decision.outcome is Outcome.REQUEST
+
+    (rule,) = explain(loaded, facts, now, {}).rules
+    assert rule.applies is asks(now)
+    if rule.applies:
+        assert rule.acts_at is None
+        return
+    horizon = rule.acts_at or now + timedelta(days=800)
+    between = (now + (horizon - now) * part / 25 for part in range(25))
+    assert not any(asks(moment) for moment in between if moment < horizon)
+    if rule.acts_at is not None:
+        assert asks(rule.acts_at)
+        assert rule.outlook

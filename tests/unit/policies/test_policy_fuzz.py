@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from policy_agreement import POOLS, checked, expressions
@@ -104,3 +106,21 @@ def test_an_expression_means_the_same_whatever_its_white_space_and_case(text: st
             spaced = spaced.replace(f" {word} ", f" {word.upper()} ")
     if "'" not in text:
         assert checked(spaced).root == checked(text).root
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(expressions(), min_size=4, max_size=4))
+def test_any_good_conditions_make_a_good_policy_with_or_without_warnings(texts: list[str]) -> None:
+    first, second, third, fourth = map(json.dumps, texts)
+    loaded = load_texts(
+        {
+            "p.yaml": f"classes: {{c: {first}}}\n---\npolicy: p\npriority: 1\n"
+            "copies: {tape: 2 within 24h, sites: 2}\n"
+            f"rules:\n  - {{name: a, copy to: tape-a, when: {second}}}\n"
+            f"  - {{name: b, release from: online, when: {third}, stay at least: 3d}}\n"
+            f"  - {{name: c, move to: nearline, from: online, when: {fourth}}}\n"
+            "  - {name: d, copy to: tape-b, when: class(c)}\n"
+        },
+        POOLS,
+    )
+    assert all(warning.warning and warning.line for warning in loaded.warnings)
