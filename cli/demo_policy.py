@@ -12,7 +12,7 @@ from cli import screen
 from cli.policy_simulate import answer, show
 from cli.screen import Json
 
-STUDIES_A_DAY = 30.0
+STUDIES_A_DAY = 20.0
 STOCK_YEARS = 2.0
 
 

@@ -47,7 +47,7 @@ def simulate(
     site: Annotated[Path | None, typer.Option(help="The hardware; without it, as configured.")] = None,
     prices: Annotated[Path | None, typer.Option(help="The price list; without it, an example.")] = None,
     current: Annotated[
-        bool, typer.Option("--current/--no-current", help="Compare with the policies that are configured.")
+        bool, typer.Option("--current/--no-current", help="Compare with the policies in force.")
     ] = True,
     plot: Annotated[
         Path | None, typer.Option(help="A folder for pictures: PNG, and one page of HTML.")

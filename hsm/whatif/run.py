@@ -8,14 +8,15 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
 from hsm import config
 from hsm.config import Config
 from hsm.whatif.hardware import site_of
-from hsm.whatif.source import Recorded, Source, Synthetic, WhatIfError, recorded, span_of
-from policies import PolicyError, PolicyErrors, PolicySet, PoolInfo, load_folder, load_texts
+from hsm.whatif.source import Recorded, Source, Synthetic, WhatIfError, in_force, recorded, span_of
+from policies import PolicyError, PolicyErrors, PolicySet, PoolInfo, Schedule, load_folder, load_texts
 from policies.whatif.history import HistoryError
 from policies.whatif.historyfile import write_history
 from policies.whatif.prices import PriceList
@@ -50,7 +51,7 @@ class Question:
     prices: Path | None = None
     """Without it, the examples that come with the software."""
     current: bool = True
-    """Also simulate the policies that the configuration names, first."""
+    """Also simulate the policies in force (without a catalog those in the configured folder), first."""
     save_history: Path | None = None
     config: Path | None = None
 
@@ -73,6 +74,8 @@ class _Task:
 
     name: str
     texts: Mapping[str, str]
+    default: Schedule
+    """Of policies that give none."""
     source: Source
     site: Site
     span: Span
@@ -98,28 +101,36 @@ def _simulate(question: Question, environ: Mapping[str, str], progress: Progress
     found = config.load(question.config, environ)
     site = read_site(question.site) if question.site is not None else site_of(found)
     prices = read_prices(question.prices or config.packaged_etc() / "simulate" / "prices.yaml")
-    chosen = _policies(question, found, site)
+    default = Schedule(every_seconds=found.schedule.policies_seconds)
+    chosen = _policies(question, found, site, default)
     warnings = tuple(each.render() for _, policies in chosen for each in policies.warnings)
     with _source(question, found) as (source, span):
         if question.save_history is not None:
             _save(question.save_history, source)
-        tasks = [_Task(name, policies.texts, source, site, span, prices) for name, policies in chosen]
+        tasks = [
+            _Task(name, policies.texts, default, source, site, span, prices) for name, policies in chosen
+        ]
         return Simulated(tuple(_all(tasks, progress)), warnings, str(source))
 
 
-def load_policies(path: Path, site: Site) -> PolicySet:
+def _load(path: Path, site: Site, default: Schedule) -> PolicySet:
     """A file or a folder, checked against the pools of the site.
 
     :raises PolicyErrors: with every error; also if it cannot be read.
     """
-    pools = infos(site)
     if path.is_dir():
-        return load_folder(path, pools)
+        return load_folder(path, infos(site), default)
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise PolicyErrors([PolicyError(str(path), 0, 0, f"cannot be read: {error}")]) from error
-    return load_texts({str(path): text}, pools)
+    return load_texts({str(path): text}, infos(site), default)
+
+
+def _load_current(found: Config, site: Site, default: Schedule) -> PolicySet:
+    """What is in force by the catalog; without one, what stands in the folder."""
+    texts = in_force(found)
+    return _load(found.policies, site, default) if texts is None else load_texts(texts, infos(site), default)
 
 
 def infos(site: Site) -> list[PoolInfo]:
@@ -127,21 +138,25 @@ def infos(site: Site) -> list[PoolInfo]:
     return [PoolInfo(pool.name, pool.kind.value, pool.tier, pool.site) for pool in site.pools]
 
 
-def _policies(question: Question, found: Config, site: Site) -> list[tuple[str, PolicySet]]:
-    paths = [(CURRENT, found.policies)] if question.current else []
+def _policies(
+    question: Question, found: Config, site: Site, default: Schedule
+) -> list[tuple[str, PolicySet]]:
+    """Each with a name of its own, the current ones first."""
+    loads: dict[str, Callable[[], PolicySet]] = {}
+    if question.current:
+        loads[CURRENT] = lambda: _load_current(found, site, default)
     for path in question.policies:
         name = path.stem if path.is_file() else path.name or str(path)
-        taken = {each for each, _ in paths}
-        while name in taken:
+        while name in loads:
             name += "+"
-        paths.append((name, path))
-    if not paths:
+        loads[name] = partial(_load, path, site, default)
+    if not loads:
         raise WhatIfError("there is nothing to simulate: give --policy FILE")
     loaded: list[tuple[str, PolicySet]] = []
     errors: list[PolicyError] = []
-    for name, path in paths:
+    for name, load in loads.items():
         try:
-            loaded.append((name, load_policies(path, site)))
+            loaded.append((name, load()))
         except PolicyErrors as error:
             errors += error.errors
     if errors:
@@ -198,6 +213,6 @@ def _all(tasks: list[_Task], progress: Progress | None) -> list[Report]:
 
 def _one(task: _Task, progress: Progress | None = None) -> Report:
     """Runs in a process of its own."""
-    policies = load_texts(task.texts, infos(task.site))
+    policies = load_texts(task.texts, infos(task.site), task.default)
     tell = None if progress is None else lambda part: progress(task.name, part)
     return simulate_one(task.name, policies, task.source.events(), task.site, task.span, task.prices, tell)

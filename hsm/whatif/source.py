@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from hsm.catalog import history
+from hsm.catalog import activations, history
 from hsm.catalog.engine import Catalog, open_engine
 from hsm.clock import SystemClock
 from hsm.config import Config
@@ -115,30 +115,51 @@ def recorded(config: Config, end: datetime | None) -> Iterator[Recorded]:
         yield Recorded(path, f"what {config.catalog.url.partition('://')[0]} has recorded")
 
 
+def in_force(config: Config) -> Mapping[str, str] | None:
+    """The texts of the policies in force by file; None where there is no catalog yet, or nothing was ever
+    put into force: then it is what stands in the folder.
+
+    :raises WhatIfError: the catalog cannot be read.
+    """
+    if _missing_file(config) is not None:
+        return None
+    with _catalog(config) as catalog, catalog.read() as session:
+        found = activations.active(session)
+        return None if found is None else dict(found.texts)
+
+
 def _copy(config: Config, path: Path, end: datetime | None) -> None:
-    prefix = "sqlite:///"
-    file = config.catalog.url.removeprefix(prefix)
-    if file != config.catalog.url and not Path(file).is_file():
+    missing = _missing_file(config)
+    if missing is not None:
         raise WhatIfError(
-            f"{file} is not there: no archive has recorded anything here; "
+            f"{missing} is not there: no archive has recorded anything here; "
             "try --synthetic 100, or --history FILE"
         )
+    with _catalog(config) as catalog, catalog.read() as session:
+        found = history.span(session)
+        if found is None:
+            write_history(path, ())
+            return
+        begin, last = found[0], found[1] + timedelta(seconds=1)
+        write_history(path, _events(history.events(session, begin, min(end or last, last))))
+
+
+@contextmanager
+def _catalog(config: Config) -> Iterator[Catalog]:
     engine = open_engine(config.catalog.url)
     try:
-        with Catalog(engine, SystemClock()).read() as session:
-            found = history.span(session)
-            if found is None:
-                write_history(path, ())
-                return
-            begin, last = found
-            until = min(end, last + timedelta(seconds=1)) if end is not None else last + timedelta(seconds=1)
-            write_history(path, _events(history.events(session, begin, until)))
+        yield Catalog(engine, SystemClock())
     except SQLAlchemyError as error:
-        raise WhatIfError(
-            f"the catalog cannot be read: {error}; is it upgraded? hsm catalog check"
-        ) from error
+        raise WhatIfError(f"the catalog cannot be read: {error}; see hsm catalog check") from error
     finally:
         engine.dispose()
+
+
+def _missing_file(config: Config) -> str | None:
+    """The file of a SQLite catalog that is not there: opening it would make an empty one."""
+    prefix = "sqlite:///"
+    file = config.catalog.url.removeprefix(prefix)
+    return file if file != config.catalog.url and not Path(file).is_file() else None
 
 
 def _events(recorded: Iterable[history.Arrived | history.Accessed]) -> Iterator[Event]:

@@ -13,6 +13,7 @@ from sqlalchemy import make_url
 from typer.testing import CliRunner, Result
 
 from cli.main import app
+from hsm.catalog import activations
 from hsm.catalog.engine import Catalog
 from hsm.catalog.history import Recorder, Retrieved, compact
 from hsm.clock import ManualClock
@@ -46,6 +47,12 @@ libraries: [{name: robot, driver: simulated, options: {folder: "${HSM_HOME}/robo
 staging: {path: "${HSM_HOME}/staging"}
 policies: policies
 """
+
+
+@pytest.fixture(autouse=True)
+def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Starting processes takes longer than these simulations; one test looks at that."""
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
 
 
 @pytest.fixture
@@ -257,3 +264,24 @@ def test_the_hardware_of_the_configuration_is_used_when_no_site_is_given(home: P
     cloud = "  - {name: cloud, tier: nearline, driver: s3, options: {bucket: b}}\nlibraries:"
     with pytest.raises(WhatIfError, match=r"how large pool cloud is: describe the hardware with --site"):
         ask(CONFIG.replace("URL", "sqlite:///x.db").replace("libraries:", cloud))()
+
+
+def test_the_version_in_force_is_the_current_one_and_not_what_the_folder_has_become(
+    recorded: Path, catalog: Catalog
+) -> None:
+    with catalog.write() as session:
+        activations.activate(session, BEGIN, "ada", b"d" * 32, {"mine.yaml": OTHER})
+    result = hsm(recorded, "--from", "2026-01-05", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["policies"][0]["hits"]["online"] == 15
+
+
+def test_the_demo_compares_two_good_policies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("cli.demo_policy.STUDIES_A_DAY", 1.0)
+    monkeypatch.setattr("cli.demo_policy.STOCK_YEARS", 0.3)
+    result = CliRunner().invoke(app, ["demo", "policy", "--plot", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    assert "warning" not in result.output
+    for word in ("roomy", "lean", "recall takes (p95)", "hsm policy simulate --no-current"):
+        assert word in result.stdout
+    assert (tmp_path / "out" / "simulation.html").is_file()
