@@ -132,7 +132,11 @@ class Bay:
         """
         if self.store is not None:
             self._compare(label, self.store.label.volume)
-            return self.store
+            if not self.store.failed:
+                return self.store
+            if self.store.busy:
+                raise Retryable(f"drive {self.drive.name} is busy with {label.barcode}; try again")
+            self.forget()  # its end is looked for anew
         handle, writable = self.drive.open()
         try:
             with translated_tape(f"mount {label.barcode} in drive {self.drive.name}"):

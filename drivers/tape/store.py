@@ -14,7 +14,7 @@ from drivers.tape import index as indexes
 from drivers.tape.index import Entry, Index
 from drivers.tape.io import Handle, Op
 from drivers.tape.label import PlainLabel
-from drivers.tape.plain import Recovered, read_file, require_position, require_whole
+from drivers.tape.plain import Recovered, identify, read_file, require_position, require_whole
 from drivers.tape.tapeerrors import translated_tape
 from drivers.transfer import check_put, check_range, copy_exactly, safe_key, span
 
@@ -56,6 +56,8 @@ class PlainStore:
         self._head: int | None = None
         self._dirty = False
         self._writing = False
+        self._doubtful = False
+        """The drive has reported an error since the label was read."""
         self._written = 0
         """Records of the tape file that is being written."""
         self._active = 0
@@ -67,6 +69,11 @@ class PlainStore:
     def busy(self) -> bool:
         """Whether a put, get or flush is under way."""
         return self._active > 0
+
+    @property
+    def failed(self) -> bool:
+        """Whether it takes nothing more until it is mounted again."""
+        return bool(self._failed)
 
     @property
     def name(self) -> str:
@@ -225,7 +232,21 @@ class PlainStore:
             raise Retryable(f"put {what} on {self.name}: {self._failed}; mount it again")
 
     def _go_to_end(self) -> None:
-        """To the append point, and prove it."""
+        """To the append point, and prove it. A drive that cannot be brought there is not written to."""
+        try:
+            self._find_end()
+        except (OSError, Retryable) as error:
+            self._head, self._failed = None, f"the append point cannot be found ({error})"
+            raise
+
+    def _find_end(self) -> None:
+        if self._doubtful:
+            # An error may have been the news of another cartridge: look whose it is before writing.
+            self._head = None
+            found = identify(self._handle)
+            if found.label != self.label:
+                raise Retryable(f"{self.name}: the cartridge in the drive is {found.words} now")
+            self._doubtful = False
         if self._stray:
             # A power cut left records without a filemark: they are closed, not overwritten.
             self._handle.op(Op.EOM)
@@ -305,14 +326,14 @@ class PlainStore:
         reset, and a filemark there would cut off what is proved.
         """
         self._head = None
-        out_of_room = isinstance(error, OSError) and error.errno == errno.ENOSPC
-        if out_of_room:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             self._free = 0
         if self._failed or self._end > start:
             return  # or its filemark is there, and it was the reading back that failed
         try:
             at = self._handle.tell()
             if at == start and not self._written:
+                self._note_failure(error)
                 return
             if at - start - self._written not in (0, 1):  # the record that failed may be there
                 raise Retryable(f"the drive is at block {at}, expected {start + self._written}")
@@ -323,7 +344,11 @@ class PlainStore:
             return
         self._head = self._end = at + 1
         self._end_file += 1
-        if isinstance(error, OSError) and not out_of_room:
+        self._note_failure(error)
+
+    def _note_failure(self, error: BaseException) -> None:
+        """What the drive reported, unless it was only that the tape ends."""
+        if isinstance(error, OSError) and error.errno != errno.ENOSPC:
             self._failed = f"the drive reported an error while it wrote ({error.strerror})"
 
     def _read_back(self, start: int, data: bytes) -> None:
@@ -348,11 +373,15 @@ class PlainStore:
         expected = min(self._block_bytes, entry.size - number * self._block_bytes)
         if not self._mounted:
             raise Retryable(f"get {entry.key}: {self.name} is no longer mounted; mount it again")
-        if self._head != block:
-            self._head = None
-            self._handle.op(Op.SEEK, block)
+        sought = self._head == block
         self._head = None
-        record = self._handle.read(self._block_bytes)
+        try:
+            if not sought:
+                self._handle.op(Op.SEEK, block)
+            record = self._handle.read(self._block_bytes)
+        except OSError:
+            self._doubtful = True
+            raise
         self._head = block + 1
         if len(record) != expected:
             raise Corrupt(

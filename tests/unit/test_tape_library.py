@@ -373,6 +373,23 @@ def test_a_cartridge_comes_out_although_its_last_index_cannot_be_written(
     assert list(library.mount(ONE, DRIVE).list()) == []
 
 
+def test_a_volume_whose_drive_failed_is_mounted_anew(machine: FakeIo, library: TapeLibrary) -> None:
+    library.label(ONE, DRIVE)
+    store = library.mount(ONE, DRIVE)
+    put(store, "good")
+    store.flush()
+    machine.drives[0].fault = lambda name, _: OSError(errno.EIO, "dirt") if name == "write" else None
+    with pytest.raises(Retryable):
+        put(store, "bad")
+    assert not store.health().ok
+    machine.drives[0].fault = None
+    again = library.mount(ONE, DRIVE)
+    assert again.health().ok
+    put(again, "bad")
+    again.flush()
+    assert [stat.key for stat in again.list()] == ["good", "bad"]
+
+
 def test_a_drive_that_asks_for_it_is_cleaned_before_the_next_cartridge(
     machine: FakeIo, library: TapeLibrary
 ) -> None:

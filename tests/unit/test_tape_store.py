@@ -20,7 +20,7 @@ from drivers.tape import index as indexes
 from drivers.tape.fake import FakeDrive, FakeHandle, Tape
 from drivers.tape.io import Op
 from drivers.tape.label import FIRST_BLOCK, Content, PlainLabel
-from drivers.tape.plain import identify, recover, write_label
+from drivers.tape.plain import Recovered, identify, recover, write_label
 from drivers.tape.store import PlainStore
 
 BLOCK = 4096
@@ -420,6 +420,47 @@ def test_a_record_of_another_length_is_corrupt(drive: FakeDrive, record: bytes |
     tape_of(drive).records[store.entries()[0].block + 2] = record
     with pytest.raises(Corrupt, match="a"):
         read(store, "a")
+
+
+def test_after_a_read_error_the_label_is_read_again_before_anything_is_written(drive: FakeDrive) -> None:
+    store = mount(drive)
+    for key in "abc":
+        put(store, key)
+    store.flush()
+    other = Tape()
+    second = FakeDrive()
+    second.load(other)
+    label = PlainLabel(VolumeLabel("HSM002L8", "another", "tape-a"), BLOCK)
+    with_handle(second, lambda handle: write_label(handle, label))
+    filled = PlainStore(second.open(write=True), "x", label, Recovered(FIRST_BLOCK, 1), BIG)
+    for number in range(9):
+        put(filled, f"k{number}")
+    filled.flush()
+    before = list(other.records)
+
+    def swapped(name: str, _: int) -> OSError | None:
+        drive.tape, drive.fault = other, None
+        return OSError(errno.EIO, "Input/output error")  # unit attention: another cartridge is in the drive
+
+    drive.fault = swapped
+    with pytest.raises(Retryable):
+        read(store, "a")
+    with pytest.raises(Retryable, match="HSM002L8"):
+        put(store, "d")
+    with pytest.raises(Retryable, match="mount it again"):
+        put(store, "e")
+    assert other.records == before
+
+
+def test_after_a_read_error_on_the_right_cartridge_writing_goes_on(drive: FakeDrive) -> None:
+    store = mount(drive)
+    put(store, "a")
+    drive.fault = failing("read", errno.EIO)
+    with pytest.raises(Retryable):
+        read(store, "a")
+    put(store, "b")
+    store.flush()
+    assert contents(store) == {"a": DATA, "b": DATA}
 
 
 def test_a_volume_is_not_written_from_itself(drive: FakeDrive) -> None:
