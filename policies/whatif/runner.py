@@ -133,7 +133,8 @@ class Runner:
 
 def _gist(reason: str) -> str:
     """A reason without the numbers of the one study."""
-    return re.sub(r"[0-9][0-9.,:-]*( (d|h|min|s))*", "N", reason.partition(": ")[0])
+    number = r"[0-9][0-9.,:-]*( (d|h|min|s)\b)?"
+    return re.sub(rf"{number}( {number})*", "N", reason.partition(": ")[0])
 
 
 def in_order(studies: Iterable[Study], order: tuple[Order, ...]) -> Iterator[Study]:
