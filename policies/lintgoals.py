@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 from policies import units
 from policies.expr import Compare, Op, Ref
@@ -93,9 +94,10 @@ def _schedule(policy: Policy) -> Iterator[str]:
             f"its cron {schedule.cron} begins at no time between {windows}: it never runs; change the hour "
             "or the window"
         )
-    rare = schedule.every_seconds is not None and schedule.every_seconds > 24 * 3600
-    if rare and schedule.windows:
+    shortest = min((window.length for window in schedule.windows), default=None)
+    if shortest is not None and (schedule.every_seconds or 0) > shortest.total_seconds():
+        every = units.say_duration(timedelta(seconds=schedule.every_seconds or 0))
         yield (
-            "it runs less than once a day and only in its windows, which it may miss: write a cron "
-            "expression, or every with less than the length of a window"
+            f"it runs every {every} and only in windows of {units.say_duration(shortest)}, which it may "
+            "miss: write a cron expression, or every with less than the length of a window"
         )

@@ -64,7 +64,8 @@ CASES = [
     ((TAPE,), "copies: {tape-a: 1 within 24h}\nschedule: {cron: 0 2 * * mon-fri}", "the schedule runs nothing for up to 3 d"),
     ((TAPE,), "copies: {tape-a: 1 within 24h}\nschedule: {every: 1 hour, not on: [sat, sun]}", "for up to 2 d 1 h"),
     ((TAPE,), "schedule: {cron: 0 12 * * *, between: 20:00 and 06:00}", "its cron 0 12 * * * begins at no time between 20:00 and 06:00: it never runs"),
-    ((TAPE,), "schedule: {every: 3 days, between: 20:00 and 06:00}", "runs less than once a day and only in its windows"),
+    ((TAPE,), "schedule: {every: 2 h, between: [12:00 and 13:00, 20:00 and 06:00]}", "only in windows of 1 h, which it may miss"),
+    ((TAPE,), "schedule: {every: 3 days, between: 20:00 and 06:00}", "it runs every 3 d and only in windows of 10 h, which it may miss"),
 ]  # fmt: skip
 
 
