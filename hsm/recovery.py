@@ -21,7 +21,7 @@ from drivers.folder import INCOMING
 from hsm.catalog import instances
 from hsm.catalog.engine import Catalog
 from hsm.content import instance_file
-from hsm.errors import BadInput, Conflict, Corrupt
+from hsm.errors import BadInput, Conflict, Corrupt, Retryable
 from hsm.ingest import Ingest, StoreOutcome
 from hsm.log import get_logger
 from hsm.model import Header
@@ -67,7 +67,8 @@ def recover(pool: DiskPool, ingest: Ingest, read_header: ReadHeader) -> Recovere
         elif path.stat().st_size:
             dropped += 1
     # Until the names that were given are durable, these are what a further power cut leaves.
-    ingest.settle()
+    if not ingest.settle():
+        raise Retryable(f"pool {pool.name}: the names that were given cannot be flushed")
     for path in paths:
         path.unlink()
     if adopted or known or dropped:

@@ -58,6 +58,7 @@ class Incoming:
         self.flushed = False
         self.kept = False
         """Its bytes are catalogued: its temporary name goes when its final one is settled."""
+        self._lost: OSError | None = None
         self._fd = os.open(path, _FLAGS, 0o640)
         # Held until it is closed or kept. It tells who opens the pool that the file is in use, and who
         # finds it under its final name that this name may be taken back. Not every file system can.
@@ -85,9 +86,16 @@ class Incoming:
         self._begun = self.size
 
     def flush(self) -> None:
-        """:raises OSError: the bytes are not on stable storage, and may never be."""
+        """:raises OSError: the bytes are not on stable storage, and may never be: also at each later call,
+        for the system tells of what it could not write only once (fsync(2), NOTES)."""
+        if self._lost is not None:
+            raise OSError(self._lost.errno, self._lost.strerror)
         if not self.flushed:
-            os.fdatasync(self._fd)
+            try:
+                os.fdatasync(self._fd)
+            except OSError as error:
+                self._lost = error
+                raise
             self.flushed = True
 
     @contextmanager

@@ -141,9 +141,9 @@ class Ingest:
         """Settle final names beside the arrivals, instead of when there are many of them."""
         self._settling.start()
 
-    def settle(self) -> None:
-        """Return when what was stored has its final names for good."""
-        self._settling.settle()
+    def settle(self) -> bool:
+        """Return when what was stored has its final names for good; whether it has."""
+        return self._settling.settle()
 
     def close(self) -> None:
         """Settle, and leave nothing that is not needed. Nothing may be under way."""

@@ -49,8 +49,8 @@ class Settling:
         if many:
             self.settle()
 
-    def settle(self) -> None:
-        """Flush what is owed, and remove the temporary names. Returns when that is done.
+    def settle(self) -> bool:
+        """Flush what is owed, and remove the temporary names. Returns when that is done: whether it is.
 
         Where the flush fails the temporary names stay, and the next start puts things right.
         """
@@ -66,9 +66,10 @@ class Settling:
                     len(paths),
                     error,
                 )
-                return
+                return False
             for path in paths:
                 remove(path)
+        return True
 
     def start(self) -> None:
         """Settle by itself from now on, soon after something is owed."""

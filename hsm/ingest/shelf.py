@@ -104,6 +104,11 @@ class Shelf:
                 self._sync_chains(made)
             for folder in folders:
                 sync_folder(folder)
+        except BaseException:
+            with self._lock:
+                # Or what comes into these folders later would be settled in a folder without a name.
+                self._made |= made
+            raise
         finally:
             for folder in folders:
                 os.close(folder)
