@@ -100,6 +100,8 @@ def _check_path(value: object) -> Path:
 
 AeTitle = Annotated[str, BeforeValidator(check_ae_title)]
 Name = Annotated[str, BeforeValidator(_check_name)]
+# Also none, as the default is: receivers are handed a configuration with its defaults written out.
+Site = Annotated[str, BeforeValidator(lambda value: value if value == "" else _check_name(value))]
 Host = Annotated[str, BeforeValidator(_check_host)]
 Size = Annotated[int, BeforeValidator(parse_size)]
 Seconds = Annotated[float, BeforeValidator(parse_duration)]
@@ -182,7 +184,7 @@ class PoolConfig(Section):
     driver: str = Field(default="folder", strict=True, description="a driver's name")
     options: dict[str, Any] = Field(default={}, description="a mapping: the driver's options")
     library: Name | None = Field(default=None, description="a library's name")
-    site: Name = Field(
+    site: Site = Field(
         default="", description="the name of the place where its volumes stand: pools there burn together"
     )
     reserve_bytes: Size = Field(default=0, description="a size: room that is never filled")
