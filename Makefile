@@ -4,7 +4,9 @@
 #   make test        everything that must pass: formatting, lint, types, import contracts, tests
 #   make lint        the same without the tests
 #   make sim         the simulated archive's tests at full length (about an hour)
-#   make crash       kill a daemon under load, thousands of times (HSM_CRASH_KILLS)
+#   make crash       kill a daemon under load, thousands of times (HSM_CRASH_KILLS), at every named step,
+#                    with and without a power cut, and then for HSM_CRASH_MINUTES as chance has it
+#   make large       send a 4 GiB instance to and fro, and look at the memory (HSM_LARGE_MIB)
 #   make lab         a SCSI tape library in a small machine: device tests, contract suite, stories (Linux;
 #                    as root it installs the Debian packages that it needs; says so where it cannot run)
 #   make lab-short   the part of it that continuous integration runs
@@ -27,7 +29,7 @@ ifneq ($(shell cat $(VENV)/.venv-stamp 2>/dev/null && $(BIN)/python -c 'print("w
 $(shell rm -f $(VENV)/.venv-stamp $(VENV)/.run-stamp $(VENV)/.dev-stamp)
 endif
 
-.PHONY: run test sim crash lab lab-short lint wheel-check clean
+.PHONY: run test sim crash large lab lab-short lint wheel-check clean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.run-stamp
@@ -37,9 +39,14 @@ run: $(VENV)/.run-stamp
 sim: $(VENV)/.dev-stamp
 	HSM_SIM=long $(BIN)/pytest -n 2 --timeout=7200 tests/sim
 
-# A daemon killed again and again under load; HSM_CRASH_KILLS and HSM_CRASH_SEED change the campaign.
+# A daemon killed again and again under load; HSM_CRASH_KILLS, HSM_CRASH_MINUTES and HSM_CRASH_SEED
+# change the campaign.
 crash: $(VENV)/.dev-stamp
+	HSM_CRASH_MINUTES=$${HSM_CRASH_MINUTES:-60} $(BIN)/pytest -s tests/crash/test_power_cut.py tests/crash/test_named_steps.py
 	HSM_CRASH_KILLS=$${HSM_CRASH_KILLS:-2000} $(BIN)/pytest -s tests/crash/test_kill.py
+
+large: $(VENV)/.dev-stamp
+	HSM_LARGE_MIB=$${HSM_LARGE_MIB:-4096} $(BIN)/pytest -s tests/wire/test_lane_memory.py -k large
 
 # A tape library that the kernel takes for a real one; tests/lab/README.md.
 lab: $(VENV)/.dev-stamp
