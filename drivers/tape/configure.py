@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -67,17 +68,17 @@ def open_manual(options: Mapping[str, Any], io: Io | None = None) -> ManualLibra
 
 
 class _LateChanger(Changer):
-    """A changer that is looked for by its serial number when it is first used."""
+    """A changer that is looked for by its serial number before each use."""
 
     def __init__(self, io: Io, wanted: str, limits: ChangerLimits) -> None:
         super().__init__(io, wanted, limits)
-        self._machine = io
+        self._machine, self._serial = io, "" if wanted.startswith("/") else wanted
 
     def _try(self, argv: list[str], timeout: float, what: str) -> Any:
-        if not self.device.startswith("/"):
-            found = by_serial(self._machine.devices(), "changer", self.device)
+        if self._serial:
+            found = by_serial(self._machine.devices(), "changer", self._serial)
             if found.generic is None:
-                raise OperatorNeeded(f"changer {self.device} has no SCSI generic device; load the sg module")
+                raise OperatorNeeded(f"changer {self._serial} has no SCSI generic device; load the sg module")
             argv = [found.generic if word == self.device else word for word in argv]
             self.device = found.generic
         return super()._try(argv, timeout, what)
@@ -119,7 +120,8 @@ def _asked(changer: Changer, devices: Iterable[ScsiDevice]) -> dict[int, ScsiDev
 def _device(devices: Iterable[ScsiDevice], name: str) -> ScsiDevice:
     """By path or serial number."""
     if name.startswith("/"):
-        found = next((d for d in devices if name in (d.tape, d.generic)), None)
+        real = (name, os.path.realpath(name))  # /dev/hsm/drive-SERIAL is a link
+        found = next((d for d in devices if d.tape in real or d.generic in real), None)
         return found or ScsiDevice("tape", "", name, None)
     return by_serial(devices, "tape", name)
 
@@ -134,8 +136,15 @@ def _drive_maker(options: Mapping[str, Any], io: Io) -> Callable[[ScsiDevice], T
     def make(device: ScsiDevice) -> TapeDrive:
         if device.tape is None:
             raise OperatorNeeded(f"drive {device.serial} has no tape device; load the st module")
+        serial = device.serial
         return TapeDrive(
-            io, device.tape, device.generic, device.serial, compression=compression, limits=limits
+            io,
+            device.tape,
+            device.generic,
+            serial,
+            compression=compression,
+            limits=limits,
+            find=(lambda: by_serial(io.devices(), "tape", serial)) if serial else None,
         )
 
     return make

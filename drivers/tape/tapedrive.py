@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from drivers.errors import DriverError, OperatorNeeded, Permanent, Retryable
 from drivers.tape import logpages
-from drivers.tape.io import Completed, DriveStatus, Handle, Io, Op
+from drivers.tape.io import Completed, DriveStatus, Handle, Io, Op, ScsiDevice
 from drivers.tape.logpages import Alerts, ErrorCounters
 from drivers.tape.tapeerrors import translated_tape
 
@@ -46,7 +46,10 @@ class DriveReport:
 
 
 class TapeDrive:
-    """A drive by its two devices: the tape that does not rewind, and the SCSI generic one (may be none)."""
+    """A drive by its two devices: the tape that does not rewind, and the SCSI generic one (may be none).
+
+    ``find`` gives the devices anew, before each use: their names change when drives come and go.
+    """
 
     def __init__(
         self,
@@ -57,6 +60,7 @@ class TapeDrive:
         *,
         compression: bool | None = None,
         limits: DriveLimits | None = None,
+        find: Callable[[], ScsiDevice] | None = None,
     ) -> None:
         self.io = io
         self.tape = tape
@@ -66,6 +70,7 @@ class TapeDrive:
         self.seen = Alerts()
         """All TapeAlert flags since the last cleaning: drives lower them when they are read."""
         self._compression = compression
+        self._find = find
 
     @property
     def name(self) -> str:
@@ -75,7 +80,9 @@ class TapeDrive:
         """Whether a medium is ready; never waits for one.
 
         :raises Retryable: the drive is open elsewhere.
+        :raises OperatorNeeded: it is not attached.
         """
+        self._look_up()
         with translated_tape(f"look at drive {self.name}"):
             handle = self.io.open(self.tape, write=False)
             try:
@@ -110,6 +117,7 @@ class TapeDrive:
 
         :raises OperatorNeeded: nothing is loaded.
         """
+        self._look_up()
         with translated_tape(f"open drive {self.name}"):
             writable = True
             try:
@@ -179,6 +187,11 @@ class TapeDrive:
             done = self.io.run(["stenc", "-f", self.tape], self.limits.question)
             return encryption_words(done.out.decode("utf-8", "replace")) if done.status == 0 else ""
         return ""
+
+    def _look_up(self) -> None:
+        if self._find is not None:
+            found = self._find()
+            self.tape, self.generic = found.tape or self.tape, found.generic
 
     def _page(self, page: int, parse: Callable[[bytes], T]) -> T | None:
         """A log page, read; None where the drive has none or cannot be asked."""

@@ -68,6 +68,17 @@ def test_a_drive_is_known_by_its_serial_number_however_it_is_cabled(machine: Fak
     assert "90WT000001" in library.mount(ONE, DRIVE).name  # type: ignore[attr-defined]
 
 
+def test_devices_that_change_their_names_are_found_again(machine: FakeIo) -> None:
+    library = open_mtx({"changer": "CHANGER1"}, machine)
+    library.label(ONE, DRIVE)
+    library.unmount(DRIVE)
+    machine.cabling = (1, 0)
+    assert library.read_label("HSM001L8", DRIVE) == ONE
+    put(library.mount(ONE, DRIVE))
+    library.unmount(DRIVE)
+    assert machine.slots[1] == "HSM001L8"
+
+
 def test_a_changer_that_does_not_name_its_drives_is_never_guessed(machine: FakeIo) -> None:
     machine.names_its_drives = False
     with pytest.raises(OperatorNeeded, match=r"option drives"):
