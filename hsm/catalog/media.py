@@ -159,10 +159,9 @@ def missing(session: Session, pk: int, now: datetime, by: str, comment: str) -> 
     """A person could not bring a volume: until it is seen again, nothing on it counts."""
     row = _locked(session, pk)
     if row.state != VolumeState.SUSPECT:
-        placements.lock(session, placements.studies_on(session, pk))
-    place_volume(session, pk, Place.UNKNOWN, now, by, library=row.library)
-    if row.state != VolumeState.SUSPECT:
+        # First, since it changes every study on the volume: nobody shall wait for the journal meanwhile.
         move_volume(session, pk, VolumeState.SUSPECT, now, by, f"{MISSING} {by}: {comment}".strip(" :"))
+    place_volume(session, pk, Place.UNKNOWN, now, by, library=row.library)
 
 
 def found_again(session: Session, pk: int, now: datetime, actor: str) -> None:
