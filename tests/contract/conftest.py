@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import random
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -217,6 +218,13 @@ LIBRARIES: dict[str, OpenLibrary] = {
     "simulated": SimulatedHarness,
     "mtx": FakeTapeHarness,
 }
+
+if os.environ.get("HSM_LAB"):  # inside the laboratory (make lab): its devices, and only these
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "lab"))
+    from halls import LabCartridge, LabHall
+
+    STORES = {"cartridge in the laboratory": LabCartridge}
+    LIBRARIES = {"laboratory": LabHall}
 
 
 @pytest.fixture(params=STORES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import random
 import tempfile
 import threading
@@ -21,9 +22,10 @@ from drivers.errors import Corrupt, DriverError, NoSpace, NotFound, Permanent, R
 
 BIG = random.Random(1).randbytes(2 * CHUNK_BYTES + 12_345)
 
-# One example is several fsyncs; the fixture only says how to open a store, and each example opens its own.
+# One example is several fsyncs, and in the laboratory several rewinds; the fixture only says how to open a
+# store, and each example opens its own.
 modest = settings(
-    max_examples=25,
+    max_examples=4 if os.environ.get("HSM_LAB") else 25,
     deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

@@ -1,0 +1,54 @@
+"""The machine is cut off in mid-write, again and again: what a flush covered is there, nothing else counts.
+
+Runs outside: each cut is a boot of its own, with the cartridges kept. HSM_LAB_CUTS and HSM_LAB_SEED
+change the campaign.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import machine
+import pytest
+
+HERE = Path(__file__).resolve().parent
+CUTS = int(os.environ.get("HSM_LAB_CUTS", "10"))
+BOOT_SECONDS = 300.0
+
+
+@pytest.fixture(autouse=True)
+def library() -> None:
+    """Instead of the one inside: only the kernel is needed here."""
+    if machine.shutil.which(machine.KERNEL, path=machine.packages.PATH) is None:
+        pytest.skip(f"needs {machine.KERNEL}: run `make lab`")
+
+
+def boot(folder: Path, seed: int, *, last: bool) -> machine.Ended:
+    words = (sys.executable, str(HERE / "cutter.py"), str(folder), str(seed), *(["--last"] if last else []))
+    said: list[str] = []
+    plan = machine.Plan(
+        words, writable=(folder,), limit_seconds=BOOT_SECONDS, memory_mib=1024, media=folder / "media"
+    )
+    ended = machine.boot(plan, said.append)
+    assert not ended.out_of_time, "".join(said)
+    assert last or ended.status is None, f"the writer ended by itself ({ended.status}): {''.join(said)}"
+    assert not last or ended.status == 0, "".join(said)
+    return ended
+
+
+def test_whatever_a_flush_covered_survives_power_cuts_at_random_moments(tmp_path: Path) -> None:
+    seed = int(os.environ.get("HSM_LAB_SEED", "0")) or int.from_bytes(os.urandom(4), "big")
+    print(f"seed {seed}")
+    counted = 0
+    for cut in range(CUTS + 1):
+        (tmp_path / "report").unlink(missing_ok=True)
+        boot(tmp_path, seed + cut, last=cut == CUTS)
+        report = json.loads((tmp_path / "report").read_text())
+        assert report["lost"] == [], f"seed {seed}, after cut {cut}: flushed and not there"
+        assert report["wrong"] == [], f"seed {seed}, after cut {cut}: there and not what was written"
+        assert len(report["listed"]) >= counted
+        counted = len(report["listed"])
+    assert counted >= CUTS, f"seed {seed}: {CUTS} cuts and only {counted} packages: nothing was attacked"
