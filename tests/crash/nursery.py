@@ -22,6 +22,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent / "hook"))
 
 import crash_hook
+import crash_sqlite  # noqa: F401  used by the hook, and not to be looked for after the fork
 
 import hsm.daemon
 import hsm.dicom.lane.wire
