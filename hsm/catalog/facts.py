@@ -124,7 +124,8 @@ def availability_in(tiers: Mapping[str, Tier]) -> ColumnElement[str]:
     """How available the study is, as :mod:`hsm.availability` has it: of its packages the least so."""
     online = [pool for pool, tier in tiers.items() if tier is Tier.ONLINE]
     reachable = (
-        Volume.pool.in_(list(tiers))
+        Volume.pool.is_not(None)  # not known would be neither reachable nor its opposite
+        & Volume.pool.in_(list(tiers))
         & Volume.state.not_in((VolumeState.LOST, VolumeState.RETIRED))
         & (Volume.place != Place.UNKNOWN)
     )
