@@ -328,6 +328,7 @@ class _Operation:
                 try:
                     self._note(item.instance, self._sender.send(item))
                 except Unreachable as error:
+                    log.warning("%s: %s", self._who, error)
                     self._tally.reason = self._tally.reason or str(error)
                     return End.GONE if self._call.caller_gone else End.UNREACHABLE
                 finally:
