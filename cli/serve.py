@@ -49,6 +49,8 @@ def announcement(status: Record) -> list[str]:
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host.strip("[]"), host)
     lines = [f"hsm {text.clean(status.get('version', ''))}".rstrip()]
     lines.append(f"  DICOM    {title} on {dicom}")
+    if listen.get("dicom_tls"):
+        lines.append(f"  TLS      {title} on {text.clean(listen['dicom_tls'])}")
     lines.append(f"  control  {socket}")
     lines += [f"  {key:<8} {text.clean(status[key])}" for key in ("home", "config") if status.get(key)]
     lines += [f"  problem  {text.clean(problem)}" for problem in status.get("problems", ())]

@@ -47,7 +47,8 @@ def _say_daemon(daemon: Record) -> None:
     listen = daemon.get("listen", {})
     parts = [f"hsm {daemon.get('version', '')}".strip()]
     if "dicom" in listen:
-        parts.append(f"{listen.get('ae_title', '')} on {listen['dicom']}".strip())
+        also = f" and {listen['dicom_tls']} (TLS)" if listen.get("dicom_tls") else ""
+        parts.append(f"{listen.get('ae_title', '')} on {listen['dicom']}{also}".strip())
     if daemon.get("started_at"):
         parts.append(f"up {text.age(daemon['started_at'], text.now())}")
     if "pid" in daemon:

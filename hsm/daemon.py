@@ -26,7 +26,7 @@ from hsm.catalog.engine import Catalog
 from hsm.catalog.history import Recorder
 from hsm.catalog.views import PoolFact
 from hsm.clock import Clock, SystemClock
-from hsm.config import Config, differences_needing_restart, load
+from hsm.config import Config, accepting, differences_needing_restart, kept_dicom, load
 from hsm.custody import Custody, Drives
 from hsm.delivery import Deliveries
 from hsm.dicom.deliver import Deliverer
@@ -192,7 +192,10 @@ class Daemon:
         try:
             self.receivers.start()
         except OSError as error:
-            where = f"{self.config.dicom.listen} port {self.config.dicom.port}"
+            dicom = self.config.dicom
+            ports = [] if dicom.tls is not None and dicom.tls.only else [dicom.port]
+            ports += [] if dicom.tls is None else [dicom.tls.port]
+            where = f"{dicom.listen} port {' or '.join(map(str, ports))}"
             raise ConfigError(f"cannot listen on {where}: {error.strerror or error}") from error
         self._schedule(self.config)
         self.scheduler.start()
@@ -224,6 +227,9 @@ class Daemon:
         with self._reloading:
             new = load(self.config.source, self._environ)
             later = differences_needing_restart(self.config, new)
+            new = new.model_copy(update={"dicom": kept_dicom(self.config.dicom, new.dicom)})
+            if new.dicom.tls is not None:
+                accepting(new.dicom.tls)
             self._reload_policies(new)
             self.receivers.reload(new)
             self.deliverer.reload(new.dicom)
@@ -234,8 +240,6 @@ class Daemon:
             # What needs a restart stays as it is, so that the next reload names it again.
             old = self.config
             kept: dict[str, Any] = {name: getattr(old, name) for name in _FIXED}
-            stay = {name: getattr(old.dicom, name) for name in ("listen", "port", "receivers")}
-            kept["dicom"] = new.dicom.model_copy(update=stay)
             kept["log"] = new.log.model_copy(update={"format": old.log.format})
             self.config = new.model_copy(update=kept)
         for text in later:
@@ -266,7 +270,7 @@ class Daemon:
 
     def status(self) -> dict[str, Any]:
         """What listens where, and what is wrong just now."""
-        config = self.config
+        config, tls_port = self.config, self.receivers.tls_port
         return {
             "version": importlib.metadata.version("hsm-archive"),
             "started_at": self._started_at,
@@ -277,7 +281,8 @@ class Daemon:
             "receivers": self.receivers.facts(),
             "listen": {
                 "ae_title": config.archive.ae_title,
-                "dicom": f"{config.dicom.listen}:{self.dicom.port}",
+                "dicom": f"{config.dicom.listen}:{self.dicom.port or tls_port}",
+                "dicom_tls": f"{config.dicom.listen}:{tls_port}" if tls_port else None,
                 "api": str(config.api.socket),
             },
             "drives": self._drive_facts(),
@@ -323,6 +328,7 @@ class Daemon:
                 "send them again, or restore the file system"
             )
         problems += self.policies.problems()
+        problems += self.dicom.problems()
         if failed:
             problems.append(f"{failed} requests have failed: hsm queue ls --state failed")
         return problems
@@ -425,7 +431,7 @@ def run(
     try:
         daemon.start()
         calm_collector()
-        notifier.ready(f"listening on {config.dicom.listen}:{daemon.dicom.port}")
+        notifier.ready(f"listening on {daemon.status()['listen']['dicom']}")
         on_ready(daemon.status())
         while not asked.stop:
             asked.wait((notifier.watchdog_seconds or 20.0) / 2)

@@ -50,7 +50,7 @@ class Report:
 def control_socket(environ: Mapping[str, str]) -> Path | None:
     """Where the configuration puts the control socket; None when it cannot be read."""
     try:
-        return config.load(None, environ).api.socket
+        return config.load(None, environ, files=False).api.socket
     except ConfigError:
         return None
 
@@ -66,11 +66,20 @@ def check_config(path: Path | None, environ: Mapping[str, str]) -> Report:
     policies = _check_policies(found.policies, found)
     facts = (
         f"data in {found.home}",
-        f"AE {found.archive.ae_title} on {found.dicom.listen}:{found.dicom.port}",
+        f"AE {found.archive.ae_title} on {_ports(found.dicom)}",
         "pools: " + ", ".join(f"{pool.name} ({pool.tier.value})" for pool in found.pools),
         *policies.facts,
     )
-    return Report(str(found.source), policies.errors, policies.warnings, facts)
+    warnings = (*config.certificate_warnings(found.dicom, SystemClock().now()), *policies.warnings)
+    return Report(str(found.source), policies.errors, warnings, facts)
+
+
+def _ports(dicom: config.DicomConfig) -> str:
+    plain = f"{dicom.listen}:{dicom.port}"
+    if dicom.tls is None:
+        return plain
+    over_tls = f"{dicom.listen}:{dicom.tls.port} (TLS)"
+    return over_tls if dicom.tls.only else f"{plain} and {over_tls}"
 
 
 def check_policies(path: Path | None, config_path: Path | None, environ: Mapping[str, str]) -> Report:

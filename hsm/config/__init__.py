@@ -4,7 +4,8 @@
 setting with its default and its meaning.
 """
 
-from hsm.config.differences import differences_needing_restart
+from hsm.config.certificates import accepting, certificate_warnings, sending
+from hsm.config.differences import differences_needing_restart, kept_dicom
 from hsm.config.load import InvalidConfig, Problem, find_config, home_folder, load, packaged_etc
 from hsm.config.model import (
     RIGHTS,
@@ -16,12 +17,15 @@ from hsm.config.model import (
     DicomConfig,
     LibraryConfig,
     LogConfig,
+    PeerTlsConfig,
     PoolConfig,
     RetrieveConfig,
     Right,
     ScheduleConfig,
     SealConfig,
     StagingConfig,
+    TlsConfig,
+    UserConfig,
 )
 
 __all__ = [
@@ -35,6 +39,7 @@ __all__ = [
     "InvalidConfig",
     "LibraryConfig",
     "LogConfig",
+    "PeerTlsConfig",
     "PoolConfig",
     "Problem",
     "RetrieveConfig",
@@ -42,9 +47,15 @@ __all__ = [
     "ScheduleConfig",
     "SealConfig",
     "StagingConfig",
+    "TlsConfig",
+    "UserConfig",
+    "accepting",
+    "certificate_warnings",
     "differences_needing_restart",
     "find_config",
     "home_folder",
+    "kept_dicom",
     "load",
     "packaged_etc",
+    "sending",
 ]

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 from pydantic import BaseModel
 
-from hsm.config.model import Config
+from hsm.config.model import Config, DicomConfig
 
 LIVE = ("policies", "dicom", "seal", "schedule", "history", "log.level")
 """Settings, and sections of them, that a reload puts into force at once; for DICOM, from the next
 association on."""
 
-FIXED = ("dicom.listen", "dicom.port", "dicom.receivers")
+FIXED = ("dicom.listen", "dicom.port", "dicom.receivers", "dicom.tls", "dicom.tls.port", "dicom.tls.only")
 """What is fixed all the same: a listening socket that peers are configured for does not move, nor do
 the processes that share it come and go."""
 
@@ -29,6 +29,15 @@ def differences_needing_restart(old: Config, new: Config) -> list[str]:
     return [text for name, text in _changes(old, new, "") if not _is_live(name) and name != "source"]
 
 
+def kept_dicom(old: DicomConfig, new: DicomConfig) -> DicomConfig:
+    """The new settings, but for those that need a restart: these are the old ones."""
+    stay: dict[str, object] = {name: getattr(old, name) for name in ("listen", "port", "receivers")}
+    stay["tls"] = old.tls
+    if old.tls is not None and new.tls is not None:
+        stay["tls"] = new.tls.model_copy(update={"port": old.tls.port, "only": old.tls.only})
+    return new.model_copy(update=stay)
+
+
 def _is_live(name: str) -> bool:
     return name not in FIXED and any(name == live or name.startswith(live + ".") for live in LIVE)
 
@@ -43,6 +52,8 @@ def _changes(old: BaseModel, new: BaseModel, prefix: str) -> Iterator[tuple[str,
             yield from _changes(before, after, name + ".")
         elif isinstance(before, tuple) and any(hasattr(item, "name") for item in (*before, *after)):
             yield name, f"{name}: {_named_changes(before, after)}"
+        elif isinstance(before, BaseModel) or isinstance(after, BaseModel):
+            yield name, f"{name}: {'removed' if after is None else 'added'}"
         else:
             shown = f"{name}: {before} -> {after}"
             secret = name in _SECRET or len(shown) > _CHANGED_SHOWN_MAX

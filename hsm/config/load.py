@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from hsm.config.certificates import file_findings
 from hsm.config.document import Place, dotted, read_document
 from hsm.config.model import Config
 from hsm.config.rules import cross_errors, resolved
@@ -87,8 +88,10 @@ def find_config(path: Path | None, environ: Mapping[str, str]) -> Path:
     return at_home if at_home.is_file() else packaged_etc() / "hsm.yaml"
 
 
-def load(path: Path | None, environ: Mapping[str, str]) -> Config:
+def load(path: Path | None, environ: Mapping[str, str], *, files: bool = True) -> Config:
     """Read and validate the whole configuration.
+
+    :param files: whether certificates and keys that it names are looked at too, which not everybody may.
 
     :raises InvalidConfig: with every problem, its file and line, and what was expected there.
     :raises ConfigError: no such file, or it cannot be read.
@@ -114,6 +117,8 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     except ValidationError as error:
         findings += [_translate(detail, data) for detail in error.errors() if detail["type"] != "cross"]
     findings += cross_errors(resolved(whole))
+    if files and config is not None and not findings:
+        findings += file_findings(config)
     for place, text in dict.fromkeys(found for found in findings if found[0] not in document.unread):
         if place in overridden:
             problems.append(Problem(overridden[place], None, dotted(place), text))

@@ -18,9 +18,12 @@ from sqlalchemy.exc import ArgumentError
 from hsm.config.rules import cross_errors, resolved
 from hsm.config.units import parse_duration, parse_size
 from hsm.model import Layout, Tier
+from hsm.passcode import parse as parse_passcode
+from hsm.tls import ClientCertificate, Profile
 
 Right = Literal["echo", "store", "find", "get", "move"]
 RIGHTS: tuple[Right, ...] = ("echo", "store", "find", "get", "move")
+UserIdentity = Literal["ignored", "optional", "required"]
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _HOST = re.compile(
@@ -98,6 +101,31 @@ def _check_path(value: object) -> Path:
     return Path(value)
 
 
+def _check_passcode(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("expected a passcode as `hsm config passcode` prints it")  # noqa: TRY004
+    parse_passcode(value)
+    return value
+
+
+def _check_user_name(value: object) -> str:
+    if (
+        not isinstance(value, str)
+        or not 1 <= len(value) <= 64
+        or not value.isprintable()
+        or value != value.strip()
+    ):
+        raise ValueError(
+            f"expected a user's name of 1 to 64 characters, no space at the ends; found {value!r}"
+        )
+    return value
+
+
+def _tls_or_not(value: object) -> object:
+    """``true`` stands for TLS with nothing special."""
+    return {} if value is True else None if value is False else value
+
+
 AeTitle = Annotated[str, BeforeValidator(check_ae_title)]
 Name = Annotated[str, BeforeValidator(_check_name)]
 # Also none, as the default is: receivers are handed a configuration with its defaults written out.
@@ -107,6 +135,7 @@ Size = Annotated[int, BeforeValidator(parse_size)]
 Seconds = Annotated[float, BeforeValidator(parse_duration)]
 Folder = Annotated[Path, BeforeValidator(_check_path)]
 Socket = Annotated[Path, BeforeValidator(_check_socket)]
+UserName = Annotated[str, BeforeValidator(_check_user_name)]
 
 
 class Section(BaseModel):
@@ -123,6 +152,51 @@ class CatalogConfig(Section):
     url: Annotated[str, BeforeValidator(_check_url)] = Field(description="a database URL", repr=False)
 
 
+class TlsConfig(Section):
+    """The port for DICOM over TLS, PS3.15 annex B.12."""
+
+    port: int = Field(
+        default=2762, ge=0, le=65535, strict=True, description="a TCP port from 0 (any free one) to 65535"
+    )
+    only: bool = Field(default=False, strict=True, description="true or false: no port without TLS")
+    certificate: Folder = Field(description="the path of a PEM file: our certificate, then its chain")
+    key: Folder = Field(description="the path of a PEM file: the certificate's private key")
+    ca: Folder | None = Field(
+        default=None, description="the path of a PEM file: whose certificates of clients are good"
+    )
+    client_certificate: ClientCertificate = Field(
+        default="required", description="required, optional or none"
+    )
+    profile: Profile = Field(default="BCP 195", description='"BCP 195" or "TLS 1.3"')
+
+
+class PeerTlsConfig(Section):
+    """TLS towards one peer. What is not given is as in ``dicom.tls``."""
+
+    ca: Folder | None = Field(
+        default=None, description="the path of a PEM file: whose certificate the peer must have, or its own"
+    )
+    certificate: Folder | None = Field(
+        default=None, description="the path of a PEM file: the certificate to show to it, then its chain"
+    )
+    key: Folder | None = Field(
+        default=None, description="the path of a PEM file: the certificate's private key"
+    )
+    check_host: bool = Field(
+        default=True, strict=True, description="true or false: its certificate must name its host"
+    )
+    profile: Profile = Field(default="BCP 195", description='"BCP 195" or "TLS 1.3"')
+
+
+class UserConfig(Section):
+    """Somebody who may say who he is, PS3.7 section D.3.3.7. Without a passcode the name is enough."""
+
+    name: UserName = Field(description="a user's name")
+    passcode: Annotated[str, BeforeValidator(_check_passcode)] | None = Field(
+        default=None, repr=False, description="a passcode as `hsm config passcode` prints it"
+    )
+
+
 class AeConfig(Section):
     """A peer: who it is, where it listens, and what it may do."""
 
@@ -134,6 +208,18 @@ class AeConfig(Section):
         default=True,
         strict=True,
         description="true or false: a C-MOVE to it is finished when the caller has gone away",
+    )
+    tls: Annotated[PeerTlsConfig | None, BeforeValidator(_tls_or_not)] = Field(
+        default=None,
+        description="true, false, or a mapping (ca, certificate, key, ...): whether it is sent to over TLS",
+    )
+    only_tls: bool = Field(default=False, strict=True, description="true or false: it must come over TLS")
+    certificate_names: tuple[str, ...] = Field(
+        default=(), description="a list of names, one of which its certificate must have"
+    )
+    user_identity: UserIdentity | None = Field(default=None, description="ignored, optional or required")
+    users: tuple[UserName, ...] = Field(
+        default=(), description="a list of names of dicom.users who may come with this AE title"
     )
 
 
@@ -170,6 +256,9 @@ class DicomConfig(Section):
     aes: tuple[AeConfig, ...] = Field(
         default=(), description="a list of peers, each with ae_title, host and port"
     )
+    tls: TlsConfig | None = Field(default=None, description="a mapping: port, certificate, key, ca, ...")
+    user_identity: UserIdentity = Field(default="ignored", description="ignored, optional or required")
+    users: tuple[UserConfig, ...] = Field(default=(), description="a list of users, each with a name")
     retrieve: RetrieveConfig = Field(
         default=RetrieveConfig(), description="a mapping: pending_seconds, hold_seconds_max"
     )

@@ -50,6 +50,9 @@ def resolved(data: Mapping[str, Any]) -> dict[str, Any]:
     _make_absolute(out, "policies", folder)
     for section, key in (("staging", "path"), ("api", "socket")):
         _make_absolute(out[section], key, folder)
+    for _, section in _tls_sections(out):
+        for key in ("certificate", "key", "ca"):
+            _make_absolute(section, key, folder)
     for kind in ("pools", "libraries"):
         for _, entry in _entries(out, kind):
             driver = _driver(kind, entry)
@@ -74,6 +77,9 @@ def cross_errors(data: Any) -> list[Finding]:
     findings += _twice(data, ("pools",), "name", "pool")
     findings += _twice(data, ("libraries",), "name", "library")
     findings += _twice(data, ("dicom", "aes"), "ae_title", "AE title")
+    findings += _twice(data, ("dicom", "users"), "name", "user")
+    findings += _tls_errors(data)
+    findings += _user_errors(data)
     libraries = [entry.get("name") for _, entry in _entries(data, "libraries")]
     for place, pool in _entries(data, "pools"):
         findings += _pool_errors(place, pool, libraries)
@@ -88,6 +94,65 @@ def cross_errors(data: Any) -> list[Finding]:
         if "online" not in tiers and len(tiers) == len(pools) and all(tier in list(Tier) for tier in tiers):
             findings.append((("pools",), "expected a pool with tier: online; what arrives is stored there"))
     return findings
+
+
+def _tls_sections(data: Mapping[str, Any]) -> Iterator[tuple[Place, Any]]:
+    """Ours, and the peers'; whatever else may stand in their places is left out."""
+    dicom = data.get("dicom")
+    if not isinstance(dicom, Mapping):
+        return
+    if isinstance(dicom.get("tls"), Mapping):
+        yield ("dicom", "tls"), dicom["tls"]
+    for place, peer in _entries(dicom, "aes"):
+        if isinstance(peer.get("tls"), Mapping):
+            yield ("dicom", *place, "tls"), peer["tls"]
+
+
+def _tls_errors(data: Mapping[str, Any]) -> Iterator[Finding]:
+    dicom = data.get("dicom")
+    if not isinstance(dicom, Mapping):
+        return
+    tls = dicom.get("tls")
+    if isinstance(tls, Mapping):
+        asked = tls.get("client_certificate", "required")
+        if tls.get("ca") is None and asked in ("required", "optional"):
+            yield (
+                ("dicom", "tls"),
+                f"client_certificate: {asked} needs ca: the file with the CAs of the clients' certificates "
+                "(or client_certificate: none)",
+            )
+        if not tls.get("only") and tls.get("port", 2762) == dicom.get("port", 11112) != 0:
+            yield ("dicom", "tls", "port"), "the same as dicom.port; expected another one (or only: true)"
+    for place, section in _tls_sections(data):
+        if len(place) > 2 and (section.get("certificate") is None) != (section.get("key") is None):
+            yield place, "expected certificate and key, or neither of them"
+    for place, peer in _entries(dicom, "aes"):
+        if tls is None and (peer.get("only_tls") is True or peer.get("certificate_names")):
+            which = "only_tls" if peer.get("only_tls") is True else "certificate_names"
+            yield ("dicom", *place, which), "nobody can come over TLS: dicom.tls is not set"
+        names = peer.get("certificate_names")
+        if names and isinstance(tls, Mapping) and tls.get("client_certificate") == "none":
+            yield (
+                ("dicom", *place, "certificate_names"),
+                "no certificate is asked for: dicom.tls.client_certificate is none",
+            )
+
+
+def _user_errors(data: Mapping[str, Any]) -> Iterator[Finding]:
+    dicom = data.get("dicom")
+    if not isinstance(dicom, Mapping):
+        return
+    known = [user.get("name") for _, user in _entries(dicom, "users")]
+    sections: list[tuple[Place, Mapping[str, Any]]] = [(("dicom",), dicom)]
+    sections += [(("dicom", *place), peer) for place, peer in _entries(dicom, "aes")]
+    for place, section in sections:
+        if section.get("user_identity") in ("optional", "required") and not known:
+            yield (*place, "user_identity"), "nobody could come: dicom.users is empty"
+    for place, peer in _entries(dicom, "aes"):
+        names = peer.get("users")
+        for number, name in enumerate(names if isinstance(names, list) else []):
+            if isinstance(name, str) and name not in known:
+                yield ("dicom", *place, "users", number), f"dicom.users has no {name!r}"
 
 
 def _pool_errors(place: Place, pool: Mapping[str, Any], libraries: list[Any]) -> Iterator[Finding]:

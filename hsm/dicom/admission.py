@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from hsm.config import AeConfig
 from hsm.dicom.contexts import Proposal, choose_syntax
 from hsm.dicom.rights import AeBook
+from hsm.dicom.secure import Security
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,8 @@ class Rejection:
 
 CALLED_AE_UNKNOWN: Final = Rejection(1, 1, 7, "it called another AE title")
 CALLING_AE_UNKNOWN: Final = Rejection(1, 1, 3, "its AE title has no rights here")
+NOT_SECURED: Final = Rejection(1, 1, 1, "its AE title has to come over TLS")
+OTHER_CERTIFICATE: Final = Rejection(1, 1, 3, "its certificate is not one of its AE title's")
 TOO_MANY: Final = Rejection(2, 3, 2, "as many associations as allowed are open")
 
 
@@ -34,6 +38,21 @@ def admit(
     if not book.rights(calling):
         return CALLING_AE_UNKNOWN
     return None if has_room else TOO_MANY
+
+
+def admit_secured(ae: AeConfig | None, security: Security | None) -> Rejection | None:
+    """Whether the connection is what the AE's settings demand.
+
+    :param ae: the configured AE that calls, if it is one.
+    :param security: what TLS says of the peer; None without TLS.
+    """
+    if ae is None or not (ae.only_tls or ae.certificate_names):
+        return None
+    if security is None:
+        return NOT_SECURED
+    if ae.certificate_names and not {name.lower() for name in ae.certificate_names} & set(security.names):
+        return OTHER_CERTIFICATE
+    return None
 
 
 @dataclass(frozen=True, slots=True)

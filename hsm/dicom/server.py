@@ -10,29 +10,32 @@ served without a process-wide switch, and each service does its own replies.
 from __future__ import annotations
 
 import contextlib
+import secrets
 import socket
 import threading
 import weakref
-from collections.abc import Iterator
-from typing import Any, Final, Protocol
+from contextlib import AbstractContextManager
+from typing import Any, Final
 
 from pydicom.uid import UID
 from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
-from pynetdicom.dimse_primitives import C_ECHO, C_FIND, C_GET, C_MOVE, C_STORE
 from pynetdicom.presentation import PresentationContext, build_context
 
 from hsm.clock import Clock
-from hsm.config import DicomConfig
-from hsm.dicom.admission import TOO_MANY, Rejection, admit, choose
+from hsm.config import DicomConfig, accepting, certificate_warnings
+from hsm.dicom.admission import TOO_MANY, Rejection, admit, admit_secured, choose
 from hsm.dicom.call import Call
-from hsm.dicom.contexts import QUERY_RETRIEVE, VERIFICATION, Operation, Proposal, is_storage_class
-from hsm.dicom.greet import read_request
+from hsm.dicom.contexts import Proposal, is_storage_class
+from hsm.dicom.entrance import Entrance, Rules
+from hsm.dicom.identity import Identities, answer, given_by
 from hsm.dicom.lane import install
-from hsm.dicom.listener import Desk, Listener
+from hsm.dicom.listener import Desk, Greeted, Listener, SecureListener
 from hsm.dicom.retrieve import Deliveries, Retrievals, Retrieve, Select
-from hsm.dicom.rights import NOT_AUTHORIZED, AeBook
+from hsm.dicom.rights import AeBook
 from hsm.dicom.search import Find, Search
+from hsm.dicom.secure import Visit
+from hsm.dicom.services import Echo, Services
 from hsm.dicom.store import Ingest, Storage
 from hsm.dicom.upperlayer import BoundedSocket, Limits, harden, peer_name
 from hsm.log import context as log_context
@@ -43,22 +46,7 @@ log = get_logger(__name__)
 
 UNRECOGNIZED_OPERATION: Final = 0x0211
 MISTYPED_ARGUMENT: Final = 0x0212
-CONNECTIONS_PER_ASSOCIATION: Final = 4
-"""Connections that may be open, for each association that may: half-open ones cost threads too."""
 POLL_SECONDS: Final = 0.05
-
-
-class Service(Protocol):
-    """Answers one kind of request, whatever happens."""
-
-    def serve(self, call: Call, rights: frozenset[str]) -> None: ...
-
-
-class Echo:
-    """Verification, PS3.4 annex A."""
-
-    def serve(self, call: Call, rights: frozenset[str]) -> None:
-        call.reply(0x0000 if "echo" in rights else NOT_AUTHORIZED)
 
 
 class DicomServer:
@@ -84,11 +72,13 @@ class DicomServer:
         self._lock = threading.Lock()
         self._admitted: weakref.WeakSet[Association] = weakref.WeakSet()
         self._busy: weakref.WeakSet[Association] = weakref.WeakSet()
-        self._echo, self._storage, self._search = Echo(), Storage(ingest), Search(find)
+        self._storage, self._search = Storage(ingest), Search(find)
         self._server: Listener | None = None
-        self._thread: threading.Thread | None = None
+        self._secure: SecureListener | None = None
+        self._serving: list[tuple[Listener, threading.Thread]] = []
         self._desk: Desk | None = None
-        self._greeting: set[socket.socket] = set()
+        self._entrance = Entrance(self._running, self.tell)
+        self._identities = Identities(clock.monotonic, secrets.token_bytes(32))
         # Its standard handlers format every PDU for a log that is not written.
         _config.LOG_HANDLER_LEVEL = "none"
         self._ae = AE(ae_title)
@@ -98,28 +88,55 @@ class DicomServer:
         self._ae.maximum_associations = 2**31
         self._apply(config)
 
-    def start(self, desk: Desk | None = None, port: int | None = None) -> None:
+    def start(self, desk: Desk | None = None, port: int | None = None, tls_port: int | None = None) -> None:
         """Bind and begin to serve.
 
         :param desk: where other processes serve the same port; it says whether this one listens.
-        :param port: instead of the configured one.
-        :raises OSError: the address cannot be bound.
+        :param port: instead of the configured one; so is ``tls_port``.
+        :raises OSError: an address cannot be bound.
         """
-        address = (self._config.listen, self._config.port if port is None else port)
-        self._desk = desk
-        self._server = Listener(self, self._ae, address, desk)
-        if desk is not None and not desk.listens:
-            return
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(POLL_SECONDS,), name="dicom-listener", daemon=True
+        config, tls = self._config, self._config.tls
+        self._desk = self._entrance.desk = desk
+        listens, shares = desk is None or desk.listens, desk is not None
+        plain = listens and (tls is None or not tls.only)
+        address = (config.listen, config.port if port is None else port)
+        self._server = Listener(self, self._ae, address, listens=plain, shares=shares)
+        if tls is not None and listens:
+            address = (config.listen, tls.port if tls_port is None else tls_port)
+            self._secure = SecureListener(self._server, address, shares=shares)
+        for listener in (self._server if plain else None, self._secure):
+            if listener is not None:
+                self._serve_at(listener)
+        if desk is None or not desk.listens:
+            self._warn()
+
+    def _serve_at(self, listener: Listener) -> None:
+        thread = threading.Thread(
+            target=listener.serve_forever, args=(POLL_SECONDS,), name="dicom-listener", daemon=True
         )
-        self._thread.start()
-        log.info("DICOM: %s listens on %s port %d", self._ae_title, self._config.listen, self.port)
+        thread.start()
+        self._serving.append((listener, thread))
+        where, over = listener.server_address, " for TLS" if listener.encrypted else ""
+        log.info("DICOM: %s listens on %s port %d%s", self._ae_title, where[0], where[1], over)
+
+    def _warn(self) -> None:
+        for problem in self.problems():
+            log.warning("%s", problem)
 
     @property
     def port(self) -> int:
-        """The TCP port that is bound; 0 before :meth:`start`."""
-        return 0 if self._server is None else int(self._server.server_address[1])
+        """The TCP port that is bound; 0 before :meth:`start`, and where there is TLS only."""
+        tls_only = self._config.tls is not None and self._config.tls.only
+        return 0 if self._server is None or tls_only else int(self._server.server_address[1])
+
+    @property
+    def tls_port(self) -> int:
+        """The TCP port for TLS that is bound; 0 where there is none."""
+        return 0 if self._secure is None else int(self._secure.server_address[1])
+
+    def problems(self) -> list[str]:
+        """What an operator should know of the certificates."""
+        return certificate_warnings(self._config, self._clock.now())
 
     @property
     def associations(self) -> int:
@@ -128,8 +145,14 @@ class DicomServer:
             return len(self._standing())
 
     def reload(self, config: DicomConfig) -> None:
-        """Use another configuration from the next association on; address and port stay."""
+        """Use another configuration, and its certificates, from the next association on; address and
+        ports stay.
+
+        :raises ConfigError: a certificate or key cannot be used; nothing has changed.
+        """
         self._apply(config)
+        if self._desk is None or not self._desk.listens:
+            self._warn()
 
     def stop(self, grace_seconds: float) -> None:
         """Stop listening, hand back what waits, let what is being sent or stored finish, then abort.
@@ -140,16 +163,15 @@ class DicomServer:
         self._stopping.set()
         if self._server is None:
             return
-        if self._thread is not None:
-            self._server.shutdown_listener()
-            self._thread.join()
-        else:
-            self._server.server_close()
-        for client in self._greeting.copy():
-            with contextlib.suppress(OSError):
-                client.shutdown(socket.SHUT_RD)
+        for listener, thread in self._serving:
+            listener.shutdown_listener()
+            thread.join()
+        for waiting in (self._server, self._secure):
+            if waiting is not None:
+                waiting.server_close()
+        self._entrance.close()
         deadline = self._clock.monotonic() + grace_seconds
-        while associations := self._server.active_associations:
+        while (associations := self._server.active_associations) or self._entrance.relayed:
             late = self._clock.monotonic() >= deadline
             for assoc in associations:
                 if assoc in self._busy and not late:
@@ -163,77 +185,57 @@ class DicomServer:
             self._clock.wait(threading.Event(), POLL_SECONDS)
         for assoc in self._server.active_associations:
             assoc.join(1.0)
-        self._server = None
+        self._entrance.cut_relays()
+        self._server = self._secure = None
 
-    def take(self, client: socket.socket, address: tuple[Any, ...], request: bytes) -> None:
-        """Serve a connection that another process accepted and read ``request`` of."""
+    def take(self, client: socket.socket, visit: Visit) -> None:
+        """Serve a connection that another process accepted."""
         server = self._server
-        if server is None or self._stopping.is_set() or not server.verify_request(client, address):
+        if server is None or self._stopping.is_set() or not server.verify_request(client, visit.address):
             client.close()
+        elif visit.encrypted:
+            with self.coming(client, encrypted=True):
+                greet = threading.Thread(
+                    target=server.greet, args=(client, visit), kwargs={"passed": True}, daemon=True
+                )
+                greet.start()
             return
-        try:
-            server.begin(client, address, request)
-        finally:
-            self._arrived()
-
-    def tell(self) -> None:
-        """Say at the desk what is served here now; called some times a second."""
-        if self._desk is not None and self._server is not None:
-            self._desk.note(self.associations, self._connections())
-
-    # Called on pynetdicom's threads.
-
-    @contextlib.contextmanager
-    def coming(self, client: socket.socket) -> Iterator[None]:
-        """A connection was accepted; the block starts the thread that greets it."""
-        self._greeting.add(client)
-        try:
-            yield
-        except BaseException:
-            self._greeting.discard(client)
-            raise
-
-    @contextlib.contextmanager
-    def greeting(self, client: socket.socket, address: tuple[Any, ...]) -> Iterator[bytes | None]:
-        """Gives what was read of a new connection, or None if it is not served here, and only to be
-        closed. If it is, its association starts in the block."""
-        request: bytes | None = b""
-        try:
-            if self._desk is not None:
-                request = self._greet(self._desk, client, address)
-            yield request
-        finally:
-            if self._desk is not None and request is not None:
-                self._arrived()
-            self._greeting.discard(client)
-
-    def _greet(self, desk: Desk, client: socket.socket, address: tuple[Any, ...]) -> bytes | None:
-        try:
-            request = read_request(client, self._config.acse_timeout_seconds)
-            return request if desk.keeps(client, address, request) else None
-        except OSError as error:
-            log.info("connection from %s came to no association: %s", address[0], error)
-            return None
-
-    def _arrived(self) -> None:
+        else:
+            server.begin(Greeted(client, visit.request, visit.security), visit.address)
         self.tell()
         if self._desk is not None:
             self._desk.arrived()
 
-    def adopt(self, assoc: Association, client: socket.socket, request: bytes) -> None:
-        """Prepare the acceptor of a new connection; its threads have not started.
+    def tell(self) -> None:
+        """Say at the desk what is served here now; called some times a second."""
+        if self._desk is not None and self._server is not None:
+            self._desk.note(self.associations, len(self._running()))
 
-        :param request: what was read of it.
-        """
+    # Called on pynetdicom's threads.
+
+    def coming(self, client: socket.socket, *, encrypted: bool) -> AbstractContextManager[None]:
+        return self._entrance.coming(client, encrypted=encrypted)
+
+    def greeting(
+        self, client: socket.socket, visit: Visit, *, passed: bool
+    ) -> AbstractContextManager[Greeted | None]:
+        return self._entrance.greeting(client, visit, passed=passed)
+
+    def has_room(self, *, encrypted: bool) -> bool:
+        return self._entrance.has_room(encrypted=encrypted)
+
+    def adopt(self, assoc: Association, greeted: Greeted) -> None:
+        """Prepare the acceptor of a new connection; its threads have not started."""
         config = self._config
         assoc.acse_timeout = config.acse_timeout_seconds
         assoc.dimse_timeout = config.dimse_timeout_seconds
         assoc.network_timeout = config.network_timeout_seconds
         assoc.acceptor.maximum_length = config.max_pdu_bytes
         limits = Limits(config.max_pdu_bytes, config.max_dataset_bytes)
-        harden(assoc, limits, client)
+        harden(assoc, limits, greeted.client)
         assert isinstance(assoc.dul.socket, BoundedSocket)
-        assoc.dul.socket.hold(request)
+        assoc.dul.socket.security = greeted.security
+        assoc.dul.socket.hold(greeted.request)
         install(assoc, assoc.dul.socket, self._storage, self, limits)
         setattr(assoc, "_serve_request", lambda message, context_id: self._serve(assoc, message, context_id))  # noqa: B010
 
@@ -251,16 +253,12 @@ class DicomServer:
     def is_busy(self, assoc: Association) -> bool:
         return assoc in self._busy
 
-    def has_room_for_connection(self) -> bool:
-        """Whether one more TCP connection is taken; half-open ones live for the ACSE timeout."""
-        limit = CONNECTIONS_PER_ASSOCIATION * self._config.max_associations
-        return len(self._greeting) + self._connections() < limit
-
-    def _connections(self) -> int:
-        """Those that pynetdicom has."""
-        return 0 if self._server is None else len(self._server.active_associations)
+    def _running(self) -> list[Association]:
+        """Associations and what is to become one: the connections that pynetdicom has."""
+        return [] if self._server is None else self._server.active_associations
 
     def _apply(self, config: DicomConfig) -> None:
+        context = None if config.tls is None else accepting(config.tls)
         book = AeBook.of(config)
         retrieve = Retrieve(
             config,
@@ -272,7 +270,9 @@ class DicomServer:
             self._clock,
             self._stopping,
         )
-        self._config, self._book, self._retrieve = config, book, retrieve
+        self._entrance.rules = Rules(config, context)
+        self._config, self._book = config, book
+        self._services = Services(Echo(), self._storage, self._search, retrieve)
 
     def requested(self, event: evt.Event) -> None:
         """An A-ASSOCIATE-RQ came: reject it, or say what of it is supported."""
@@ -298,6 +298,8 @@ class DicomServer:
             [Proposal(str(cx.abstract_syntax), tuple(map(str, cx.transfer_syntax))) for cx in proposed]
         )
         rejection = self._admit(assoc, str(request.called_ae_title or "").strip(), calling)
+        if rejection is None:
+            rejection = self._identify(assoc, calling)
         for cx, syntaxes in zip(proposed, choice.narrowed, strict=True):
             # pynetdicom chooses from one list for each SOP class; by narrowing what was proposed we
             # choose for each context.
@@ -306,23 +308,37 @@ class DicomServer:
         return rejection
 
     def _admit(self, assoc: Association, called: str, calling: str) -> Rejection | None:
-        desk = self._desk
+        book, desk = self._book, self._desk
+        security = assoc.dul.socket.security if isinstance(assoc.dul.socket, BoundedSocket) else None
         with self._lock, contextlib.nullcontext(0) if desk is None else desk.admitting() as elsewhere:
             rejection = admit(
                 called,
                 calling,
                 self._ae_title,
                 self._config.check_called_ae,
-                self._book,
+                book,
                 elsewhere + len(self._standing()) < self._config.max_associations,
             )
+            rejection = rejection or admit_secured(book.by_title.get(calling), security)
             if rejection is None and self._stopping.is_set():
                 rejection = TOO_MANY
             if rejection is None:
                 self._admitted.add(assoc)
                 if desk is not None:
-                    desk.note(len(self._standing()), self._connections())
+                    desk.note(len(self._standing()), len(self._running()))
             return rejection
+
+    def _identify(self, assoc: Association, calling: str) -> Rejection | None:
+        """Whether its user may come; one that wants to hear it is told."""
+        given = given_by(assoc)
+        address = assoc.requestor.address_info.address if assoc.requestor.address_info else "?"
+        ae = self._book.by_title.get(calling)
+        finding = self._identities.judge(self._config, ae, address, given)
+        if finding.user:
+            log.info("%s is %s", peer_name(assoc), neutral(finding.user))
+            if given is not None and given.wants_answer:
+                answer(assoc)
+        return finding.rejection
 
     def _standing(self) -> list[Association]:
         return [assoc for assoc in self._admitted if assoc.is_alive()]
@@ -356,26 +372,11 @@ class DicomServer:
         if not message.is_valid_request:
             call.reply(MISTYPED_ARGUMENT)
             return
-        service = self._service(message, call.abstract_syntax)
+        service = self._services.of(message, call.abstract_syntax)
         if service is None:
             call.reply(UNRECOGNIZED_OPERATION)
             return
         service.serve(call, self._book.rights(call.calling))
-
-    def _service(self, message: Any, abstract_syntax: str) -> Service | None:
-        """What serves this message in a context of this abstract syntax, if anything does."""
-        match message:
-            case C_STORE() if is_storage_class(abstract_syntax):
-                return self._storage
-            case C_ECHO() if abstract_syntax == VERIFICATION:
-                return self._echo
-        operation = QUERY_RETRIEVE.get(abstract_syntax, (None, None))[1]
-        match message, operation:
-            case C_FIND(), Operation.FIND:
-                return self._search
-            case (C_MOVE(), Operation.MOVE) | (C_GET(), Operation.GET):
-                return self._retrieve
-        return None
 
 
 def _supported(abstract_syntax: str, transfer_syntaxes: tuple[str, ...]) -> PresentationContext:

@@ -17,14 +17,14 @@ from pynetdicom.association import Association
 from pynetdicom.transport import AddressInformation
 
 from hsm.clock import Clock
-from hsm.config import AeConfig, DicomConfig
+from hsm.config import AeConfig, DicomConfig, sending
 from hsm.dicom.call import Call
 from hsm.dicom.contexts import Proposal, plan_associations
 from hsm.dicom.sendahead import Ahead, Source
 from hsm.dicom.sendhold import Lost
 from hsm.dicom.sendline import LOOK_SECONDS, Line, Originator, SubOperation, Verdict
 from hsm.dicom.upperlayer import BoundedSocket, Limits, gone, harden, outgoing_socket
-from hsm.errors import Retryable
+from hsm.errors import ConfigError, Retryable
 from hsm.log import get_logger
 from hsm.model import InstanceRef
 from hsm.retrieval import Readable, Unobtainable
@@ -101,6 +101,7 @@ class Destination:
         originator: Originator | None,
     ) -> None:
         self._peer = peer
+        self._own_tls = config.tls
         self._clock = clock
         self._originator = originator
         self._plan = _Plan(
@@ -157,9 +158,18 @@ class Destination:
             for each in self._plan.groups[group]
         ]
         try:
+            # Read now: a certificate that was renewed is the one that is shown.
+            context = sending(self._peer, self._own_tls)
             assoc = self._ae.associate(
-                self._peer.host, self._peer.port, contexts, ae_title=self._peer.ae_title, max_pdu=_PDU_BYTES
+                self._peer.host,
+                self._peer.port,
+                contexts,
+                ae_title=self._peer.ae_title,
+                max_pdu=_PDU_BYTES,
+                tls_args=None if context is None else (context, self._peer.host),
             )
+        except ConfigError as error:
+            raise Unreachable(f"{self._name()}: {error}") from error
         except OSError as error:
             raise Unreachable(f"{self._name()}: {error.strerror or error}") from error
         if not assoc.is_established:
@@ -184,7 +194,10 @@ def _why(assoc: Association) -> str:
         return f"association rejected: {answer.reason_str}"
     if answer is not None:
         return "none of the SOP classes was accepted"
-    if assoc.dul.socket is None or assoc.dul.socket.socket is None:
+    sock = assoc.dul.socket
+    if isinstance(sock, BoundedSocket) and sock.failure:
+        return f"cannot connect: {sock.failure}"
+    if sock is None or sock.socket is None:
         return "cannot connect, or the connection was closed"
     return "no answer to the association request"
 

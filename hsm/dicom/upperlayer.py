@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import socket
+import ssl
 import time
 from dataclasses import dataclass
 from io import BytesIO
@@ -28,6 +29,7 @@ from pynetdicom.pdu import A_ABORT_RQ
 from pynetdicom.pdu_primitives import A_P_ABORT, P_DATA
 from pynetdicom.transport import AddressInformation, AssociationSocket
 
+from hsm.dicom.secure import Security, described
 from hsm.log import get_logger, neutral
 
 if TYPE_CHECKING:
@@ -83,6 +85,12 @@ class BoundedSocket(AssociationSocket):
     pdu_bytes_max = PDU_BYTES_TOLERATED
     held = b""
     """Bytes that somebody has read too early: they come before what the socket has."""
+    security: Security | None = None
+    """What TLS says of the peer that we accepted; None where there is no TLS."""
+    failure = ""
+    """Why the connection to a peer came to nothing."""
+    _parted = False
+    """Whether TLS has said that nothing more comes."""
 
     def hold(self, data: bytes) -> None:
         """Put bytes before all that is to be read."""
@@ -109,12 +117,19 @@ class BoundedSocket(AssociationSocket):
             # Queued before the caller's "closed", so that the peer is told A-ABORT first.
             self.event_queue.put(INVALID_PDU)
             raise OSError(f"a PDU of {nr_bytes} bytes is announced; at most {self.pdu_bytes_max} are read")
+        if self._parted:
+            drain(sock)
+            return bytearray()
         deadline = time.monotonic() + self.patience()
         received = bytearray(self.held[:nr_bytes])
         self.held = self.held[nr_bytes:]
         while len(received) < nr_bytes:
             sock.settimeout(max(0.001, deadline - time.monotonic()))
-            piece = sock.recv(min(nr_bytes - len(received), _RECEIVE_BYTES))
+            try:
+                piece = sock.recv(min(nr_bytes - len(received), _RECEIVE_BYTES))
+            except OSError as error:
+                self.failure = described(error)
+                raise
             if not piece:
                 break
             received += piece
@@ -123,6 +138,8 @@ class BoundedSocket(AssociationSocket):
 
     def send(self, bytestream: bytes) -> None:
         """Send all of ``bytestream``; failing that, the connection counts as closed."""
+        if self._parted:
+            return
         try:
             if self.socket is None:
                 raise OSError("connection is closed")
@@ -132,30 +149,97 @@ class BoundedSocket(AssociationSocket):
             self.event_queue.put(CLOSED)
 
     def connect(self, primitive: Any) -> None:
-        super().connect(primitive)
-        if self.socket is not None:
-            set_options(self.socket, self.assoc.network_timeout or 0)
+        """Unlike the original, remember in :attr:`failure` why there is no connection."""
+        if self.socket is None:
+            raise ValueError("the socket was closed before it was connected")
+        try:
+            self._connect(primitive.address_info.as_tuple)
+            primitive.result = "Evt2"
+        except (OSError, ValueError) as error:
+            self.failure = described(error)
+            self._shutdown_socket()
+            self.socket = None
+            primitive.result = "Evt17"
+        self.provider_queue.put(primitive)
+        self._ready.set()
+
+    def _connect(self, address: tuple[Any, ...]) -> None:
+        """
+        :raises OSError: there is nobody, or TLS comes to nothing.
+        :raises ValueError: no certificate can be for such a host name.
+        """
+        assert self.socket is not None
+        if self.tls_args:
+            context, host = self.tls_args
+            # Not in connect(): the handshake has a time limit of its own.
+            self.socket = context.wrap_socket(
+                self.socket, do_handshake_on_connect=False, server_hostname=host
+            )
+        self.socket.settimeout(self.assoc.connection_timeout)
+        self.socket.connect(address)
+        set_options(self.socket, self.assoc.network_timeout or 0)
+        if isinstance(self.socket, ssl.SSLSocket):
+            self.socket.do_handshake()
+        self.socket.settimeout(None)
+        self.assoc.requestor.address_info = AddressInformation.from_tuple(self.socket.getsockname())
+        self._is_connected = True
+        evt.trigger(self.assoc, evt.EVT_CONN_OPEN, {"address": address})
 
     def _shutdown_socket(self) -> None:
         """Unlike the original, close also what the peer had closed before."""
         sock = self.socket
         if sock is None:
             return
-        with contextlib.suppress(OSError):
-            sock.shutdown(socket.SHUT_RDWR)
+        self._part()
+        halt(sock, socket.SHUT_RDWR)
         sock.close()
+
+    def part(self) -> None:
+        """The association is over: nothing more is said, and nothing more is heard."""
+        if self.socket is not None:
+            self._part()
+            halt(self.socket, socket.SHUT_RD)
+
+    def _part(self) -> None:
+        if isinstance(self.socket, ssl.SSLSocket) and not self._parted:
+            self._parted = True
+            say_goodbye(self.socket)
 
     def cut(self) -> None:
         """From another thread: make whoever reads or writes find the connection closed."""
         sock = self.socket
         if sock is not None:
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
+            halt(sock, socket.SHUT_RDWR)
 
     def patience(self) -> float:
         """Seconds for one PDU: the ACSE timeout until the association stands, then the network's."""
         assoc = self.assoc
         return (assoc.network_timeout if assoc.is_established else assoc.acse_timeout) or 60.0
+
+
+def halt(sock: socket.socket, how: int) -> None:
+    """Shut the connection down, whichever thread uses it and whether it is broken already.
+
+    Not by ``SSLSocket.shutdown``: that one takes the encryption away from who reads and writes.
+    """
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(sock, how)
+
+
+def say_goodbye(sock: ssl.SSLSocket) -> None:
+    """Tell the other side of TLS that nothing more comes, if that can be said at once; on the thread
+    that uses the connection."""
+    with contextlib.suppress(OSError, ValueError):
+        sock.settimeout(0)
+        sock.unwrap()  # raises, because it does not wait for the answer
+
+
+def drain(sock: socket.socket) -> None:
+    """Throw away what has come: closing with something unread would take from the peer what was sent."""
+    with contextlib.suppress(OSError):
+        sock.settimeout(0)
+        while socket.socket.recv(sock, _RECEIVE_BYTES):
+            pass
 
 
 def set_options(sock: socket.socket, silence_seconds: float) -> None:
@@ -256,14 +340,9 @@ class GuardedStateMachine(StateMachine):
             # No association came about. Its thread waits for a request until the ACSE timeout and
             # counts as a peer until then: wake it (None is how it learns of a time-out).
             self.dul.to_user_queue.put(None)
-        if (
-            self.current_state == "Sta13"
-            and self.dul.socket is not None
-            and self.dul.socket.socket is not None
-        ):
+        if self.current_state == "Sta13" and isinstance(self.dul.socket, BoundedSocket):
             # The association is over and only closing is left: do not wait for the rest of a PDU.
-            with contextlib.suppress(OSError):
-                self.dul.socket.socket.shutdown(socket.SHUT_RD)
+            self.dul.socket.part()
 
     def _give_up(self) -> None:
         dul = self.dul

@@ -63,7 +63,8 @@ class Receivers:
         self._clock = clock
         self._members = [_Member(1 + number) for number in range(config.dicom.receivers)]
         self._tally: Tally | None = None
-        self._reserved: socket.socket | None = None
+        self._reserved: dict[str, socket.socket] = {}
+        """By kind, ``port`` and ``tls_port``: bound, and not listened at here."""
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._settled = threading.Event()
@@ -80,9 +81,14 @@ class Receivers:
         if len(self._members) == 1:
             self._server.start()
             return
-        self._reserved = self._reserve()
+        dicom = self._config.dicom
+        if dicom.tls is None or not dicom.tls.only:
+            self._reserved["port"] = self._reserve(dicom.port)
+        if dicom.tls is not None:
+            self._reserved["tls_port"] = self._reserve(dicom.tls.port)
         self._tally = Tally.create(len(self._members))
-        self._server.start(Desk(self._tally, DAEMON, None), self._port)
+        ports = self._ports
+        self._server.start(Desk(self._tally, DAEMON, None), ports.get("port"), ports.get("tls_port"))
         self._thread = threading.Thread(target=self._run, name="receivers", daemon=True)
         self._thread.start()
         self._settled.wait(START_SECONDS)
@@ -94,6 +100,11 @@ class Receivers:
     def associations(self) -> int:
         """Associations that stand now, in all processes."""
         return self._server.associations if self._tally is None else self._tally.standing
+
+    @property
+    def tls_port(self) -> int:
+        """The port for TLS; 0 where there is none."""
+        return self._ports.get("tls_port", self._server.tls_port)
 
     def facts(self) -> list[dict[str, Any]]:
         """The receiving processes; empty where there are none beside the daemon."""
@@ -133,23 +144,22 @@ class Receivers:
         self._server.stop(grace_seconds)
         if self._thread is not None:
             self._thread.join()
-        if self._reserved is not None:
-            self._reserved.close()
+        for each in self._reserved.values():
+            each.close()
         self._tally = None
 
     # Starting and ending of processes; with the lock held.
 
     @property
-    def _port(self) -> int:
-        assert self._reserved is not None
-        return int(self._reserved.getsockname()[1])
+    def _ports(self) -> dict[str, int]:
+        return {kind: int(each.getsockname()[1]) for kind, each in self._reserved.items()}
 
-    def _reserve(self) -> socket.socket:
+    def _reserve(self, port: int) -> socket.socket:
         """The port, bound and not listened at, so that it is ours whatever becomes of the receivers.
 
         :raises OSError: somebody listens there.
         """
-        where = (self._config.dicom.listen, self._config.dicom.port)
+        where = (self._config.dicom.listen, port)
         family, _, _, _, address = socket.getaddrinfo(*where, type=socket.SOCK_STREAM)[0]
         deadline = self._clock.monotonic() + PORT_SECONDS
         while True:
@@ -175,7 +185,13 @@ class Receivers:
                 env=self._environ,
             )
         member.channel, member.ready, member.started = ours, False, self._clock.monotonic()
-        self._tell(ours, "begin", self._tally.file, slot=member.slot, port=self._port)
+        self._tell(
+            ours,
+            "begin",
+            self._tally.file,
+            slot=member.slot,
+            **({"port": None, "tls_port": None} | self._ports),
+        )
 
     def _tell(self, channel: Channel, kind: str, *files: int, **values: Any) -> None:
         """A message with the configuration. One that is not taken is seen when the receiver ends."""
@@ -261,7 +277,7 @@ class Receivers:
     def _serve(self, message: Message) -> None:
         """Serve a connection that a receiver passed on, or pass it to another, if that one is there."""
         try:
-            client, address, request = taken(message)
+            client, visit = taken(message)
         except OSError as error:
             log.info("a connection was gone before it was taken: %s", error)
             return
@@ -270,11 +286,11 @@ class Receivers:
         if member is not None and member.channel is not None and member.ready:
             try:
                 with client:
-                    pass_on(member.channel, client.fileno(), to, address, request)
+                    pass_on(member.channel, client.fileno(), to, visit)
             except OSError as error:
                 log.warning("receiver %d did not take a connection: %s", to, error)
             return
-        self._server.take(client, address, request)
+        self._server.take(client, visit)
 
 
 def _bound(family: int, address: Any, share: bool) -> socket.socket:

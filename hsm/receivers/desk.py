@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any, Final
 
 from hsm.dicom.greet import wants_query_or_retrieve
+from hsm.dicom.secure import Security, Visit
 from hsm.receivers.channel import Channel, Message, put_in_file, take_from_file
 from hsm.receivers.tally import Tally
 
@@ -48,8 +51,29 @@ class Desk:
                 to = self._tally.assign()
         if to == self._slot:
             return True
-        pass_on(self._channel, client.fileno(), to, address, request)
+        pass_on(self._channel, client.fileno(), to, Visit(address, request))
         return False
+
+    def chooses(self, client: socket.socket, visit: Visit) -> bool:
+        """A TLS connection that has not shaken hands goes to the receiver that has the least to do; what
+        it wants, nobody can see.
+
+        :raises OSError: the daemon does not take it.
+        """
+        if self._channel is None:
+            return True
+        with self._tally.locked():
+            to = self._tally.assign()
+        if to == self._slot:
+            return True
+        pass_on(self._channel, client.fileno(), to, visit)
+        return False
+
+    def hands_over(self, client: socket.socket, visit: Visit) -> None:
+        """:raises OSError: the daemon does not take it."""
+        if self._channel is None:
+            raise OSError("this is the daemon already")
+        pass_on(self._channel, client.fileno(), DAEMON, visit)
 
     @contextmanager
     def admitting(self) -> Iterator[int]:
@@ -65,27 +89,35 @@ class Desk:
                 self._tally.arrived()
 
 
-def pass_on(channel: Channel, client: int, to: int, address: tuple[Any, ...], request: bytes) -> None:
+def pass_on(channel: Channel, client: int, to: int, visit: Visit) -> None:
     """Give an accepted connection to another process; the descriptor stays the caller's.
 
     :raises OSError: it was not taken.
     """
-    first = put_in_file(request)
+    security = None if visit.security is None else asdict(visit.security)
+    first = put_in_file(json.dumps(security).encode() + b"\n" + visit.request)
     try:
-        channel.send(CONNECTION, [client, first], to=to, address=list(address))
+        channel.send(
+            CONNECTION, [client, first], to=to, address=list(visit.address), encrypted=visit.encrypted
+        )
     finally:
         os.close(first)
 
 
-def taken(message: Message) -> tuple[socket.socket, tuple[Any, ...], bytes]:
-    """The connection, its peer's address and its first PDU, from a message of :func:`pass_on`.
+def taken(message: Message) -> tuple[socket.socket, Visit]:
+    """The connection, and what is known of it, from a message of :func:`pass_on`.
 
     :raises OSError: the connection is broken already.
     """
     client, first = message.files
-    request = take_from_file(first)
+    head, _, request = take_from_file(first).partition(b"\n")
+    values = json.loads(head)
+    security = None
+    if values is not None:
+        security = Security(values["version"], values["cipher"], tuple(values["names"]))
+    visit = Visit(tuple(message.values["address"]), request, security, message.values["encrypted"])
     try:
-        return socket.socket(fileno=client), tuple(message.values["address"]), request
+        return socket.socket(fileno=client), visit
     except OSError:
         os.close(client)
         raise

@@ -25,7 +25,7 @@ from hsm.config import Config
 from hsm.dicom.retrieve import Retrieval
 from hsm.dicom.search import Response
 from hsm.dicom.server import DicomServer
-from hsm.errors import DriverError, HsmError, Permanent
+from hsm.errors import ConfigError, DriverError, HsmError, Permanent
 from hsm.garbage import calm_collector
 from hsm.ingest import Ingest
 from hsm.model import InstanceRef, Priority
@@ -39,6 +39,8 @@ log = logs.get_logger(__name__)
 STOP_GRACE_SECONDS: Final = 20.0
 EXIT_FAILED: Final = 1
 EXIT_ORPHAN: Final = 3
+Ports = tuple[int | None, int | None]
+"""The plain one and that for TLS, where there are such."""
 
 
 class NotHere:
@@ -77,7 +79,7 @@ def _refuse() -> NoReturn:
 class Receiver:
     """What a receiver has: a catalog, the ingest pool, and a server at the shared port."""
 
-    def __init__(self, config: Config, channel: Channel, tally: Tally, slot: int, port: int) -> None:
+    def __init__(self, config: Config, channel: Channel, tally: Tally, slot: int, ports: Ports) -> None:
         """:raises ConfigError, DriverError, SQLAlchemyError: something cannot be opened."""
         clock = SystemClock()
         self._channel = channel
@@ -95,7 +97,7 @@ class Receiver:
             elsewhere,
             clock,
         )
-        self._server.start(Desk(tally, slot, channel), port)
+        self._server.start(Desk(tally, slot, channel), *ports)
 
     def serve(self, asked: int) -> None:
         """Until the daemon says so or ``asked`` becomes readable; never returns when it is gone."""
@@ -121,17 +123,21 @@ class Receiver:
         self._catalog.close()
 
     def _reload(self, config: Config) -> None:
-        self._server.reload(config.dicom)
+        try:
+            self._server.reload(config.dicom)
+        except ConfigError as error:  # the daemon found it good a moment ago
+            log.error("the old configuration stays in force here: %s", error)
+            return
         self._ingest.same_uid = config.dicom.same_uid
         logs.set_level(config.log.level)
 
     def _take(self, message: Message) -> None:
         try:
-            client, address, request = taken(message)
+            client, visit = taken(message)
         except OSError as error:
             log.info("a connection was gone before it was taken: %s", error)
         else:
-            self._server.take(client, address, request)
+            self._server.take(client, visit)
 
 
 def receive(channel: Channel) -> Message:
@@ -171,10 +177,10 @@ def main(arguments: Sequence[str]) -> int:
         signal.signal(number, signal.SIG_IGN)
     message = receive(channel)
     config = read_config(message.files[0])
-    slot, port = int(message.values["slot"]), int(message.values["port"])
+    slot, ports = int(message.values["slot"]), (message.values["port"], message.values["tls_port"])
     logs.set_up(config.log.level, config.log.format)
     try:
-        receiver = Receiver(config, channel, Tally(message.files[1], slot), slot, port)
+        receiver = Receiver(config, channel, Tally(message.files[1], slot), slot, ports)
     except (HsmError, DriverError, SQLAlchemyError, OSError) as error:
         log.error("receiver %d cannot start: %s", slot, error)
         return EXIT_FAILED

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from wire_fakes import FakeArchive, FakeDeliveries, FakeIngest, FakeRetrievals, quick_config
+from wire_tls import Authority
 from wire_world import Receiver, Running, StartServer, eventually
 
 from hsm.clock import Clock, SystemClock
@@ -42,6 +43,12 @@ def start_server() -> Iterator[StartServer]:
     for each in running:
         each.server.stop(0.0)
     eventually(lambda: not set(threading.enumerate()) - before)
+
+
+@pytest.fixture(scope="session")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """A CA of the tests' own, with certificates for the archive and for a peer."""
+    return Authority(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from pynetdicom.sop_class import (
 
 from hsm.dicom.contexts import QUERY_RETRIEVE
 from hsm.dicom.greet import REQUEST_BYTES_MAX, abstract_syntaxes, read_request, wants_query_or_retrieve
+from hsm.dicom.secure import Visit
 from hsm.receivers.channel import Channel
 from hsm.receivers.desk import Desk, taken
 from hsm.receivers.tally import Tally
@@ -133,9 +134,9 @@ class Crew:
                 return receiver
             message = self.ours.receive()
             assert message is not None
-            passed, address, first = taken(message)
+            passed, visit = taken(message)
             with passed:
-                assert (address, first) == (("10.1.2.3", 4000), request(*abstract))
+                assert visit == Visit(("10.1.2.3", 4000), request(*abstract))
                 peer.sendall(b"still open")
                 client.close()
                 assert passed.recv(20) == b"still open"

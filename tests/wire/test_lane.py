@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from wire_fakes import CT, EXPLICIT, IMPLICIT, small_dataset
 from wire_peers import ECHO, VERIFICATION, Raw, associate_rq, command, pdata, pdu, store_command, ui, us
+from wire_tls import Authority
 from wire_world import Running, StartServer, eventually
 
 from hsm.dicom import server as server_module
@@ -134,7 +135,7 @@ def talk(archive: Running, stores: list[Store], ending: str, seed: int) -> Outco
     outcome = Outcome()
     archive.ingest.stored.clear()
     contexts = [(CT, [EXPLICIT]), (VERIFICATION, [IMPLICIT]), (CT, [IMPLICIT])]
-    with Raw(archive.port) as peer:
+    with archive.dial() as peer:
         peer.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         peer.send(associate_rq(contexts))
         assert peer.read_pdu()[0] == 2
@@ -147,8 +148,7 @@ def talk(archive: Running, stores: list[Store], ending: str, seed: int) -> Outco
                 outcome.statuses.update(read_status(body))
         peer.send_until_refused(endings(dice)[ending])
         if ending.startswith(("close", "noise")):
-            with contextlib.suppress(OSError):  # it may have hung up by itself
-                peer.sock.shutdown(socket.SHUT_WR)
+            peer.stop_sending()
         outcome.end = set(peer.until_closed())
     eventually(lambda: not archive.server._server.active_associations)  # type: ignore[union-attr]
     outcome.stored = {uid: each.dataset for uid, each in archive.ingest.stored.items()}
@@ -174,10 +174,15 @@ def read_status(body: bytes) -> dict[int, int]:
     return {int.from_bytes(found[0x0120], "little"): int.from_bytes(found[0x0900], "little")}
 
 
-@pytest.fixture
-def pair(start_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> tuple[Running, Running]:
+@pytest.fixture(params=["plain", "TLS"])
+def pair(
+    request: pytest.FixtureRequest, start_server: StartServer, monkeypatch: pytest.MonkeyPatch, tls: Authority
+) -> tuple[Running, Running]:
     """One archive with the lane, one without."""
-    lane, stock = start_server(), start_server()
+    over: dict[str, Any] = {"tls": tls.settings()} if request.param == "TLS" else {}
+    lane, stock = start_server(**over), start_server(**over)
+    if over:
+        lane.context = stock.context = tls.client()
     install = server_module.install
 
     def install_but_in_stock(assoc: Any, sock: Any, storage: Any, host: Any, limits: Any) -> None:
@@ -229,8 +234,9 @@ def test_each_ending_is_the_same_with_and_without_the_lane(
     assert set(lane.stored) == {"1.2.99.1"}
 
 
-def test_the_lane_takes_whole_fragmented_and_packed_requests(archive: Running, monkeypatch: Any) -> None:
+def test_the_lane_takes_whole_fragmented_and_packed_requests(pair: Any, monkeypatch: Any) -> None:
     """Otherwise the two tests above compare pynetdicom with itself."""
+    archive, _ = pair
     taken = 0
     answer = Lane._answer
 
@@ -247,7 +253,8 @@ def test_the_lane_takes_whole_fragmented_and_packed_requests(archive: Running, m
     assert taken == len(stores) == len(outcome.stored)
 
 
-def test_an_instance_larger_than_every_buffer_arrives_whole(archive: Running) -> None:
+def test_an_instance_larger_than_every_buffer_arrives_whole(pair: Any) -> None:
+    archive, _ = pair
     outcome = talk(archive, [Store(5_000_000, 131_072, 5, True, True)], "release", 9)
     assert outcome.statuses == {1: 0, 1001: 0}
     assert outcome.stored["1.2.99.1"] == small_dataset("1.2.99.1", pixels=5_000_000)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ from pydicom import Dataset
 from pynetdicom import AE, build_context, build_role
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_CANCEL, C_STORE
+from pynetdicom.pdu_primitives import UserIdentityNegotiation
 from wire_fakes import IMPLICIT
 
 STUDY_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
@@ -33,6 +35,8 @@ def associated(
     scp_roles: Sequence[str] = (),
     handlers: Sequence[Any] = (),
     timeout: float = 10.0,
+    tls: ssl.SSLContext | None = None,
+    user: UserIdentityNegotiation | None = None,
 ) -> Iterator[Association]:
     """An association with the server; released at the end if it still stands."""
     ae = AE(calling)
@@ -42,7 +46,8 @@ def associated(
         port,
         [build_context(abstract, list(transfers)) for abstract, transfers in contexts],
         ae_title=called,
-        ext_neg=[build_role(uid, scp_role=True) for uid in scp_roles],
+        ext_neg=[*(build_role(uid, scp_role=True) for uid in scp_roles), *([user] if user else [])],
+        tls_args=None if tls is None else (tls, "localhost"),
         evt_handlers=list(handlers),
     )
     # Its thread may be quicker than we to take an answer, and would drop it: it puts it back instead.
@@ -217,11 +222,13 @@ ECHO = command({0x0002: ui(VERIFICATION), 0x0100: us(0x0030), 0x0110: us(1), 0x0
 
 
 class Raw:
-    """A TCP connection to the server."""
+    """A TCP connection to the server, over TLS where there is a context for it."""
 
-    def __init__(self, port: int, timeout: float = 10.0) -> None:
+    def __init__(self, port: int, timeout: float = 10.0, context: ssl.SSLContext | None = None) -> None:
         self.sock = socket.create_connection(("127.0.0.1", port), timeout=timeout)
         self.sock.settimeout(timeout)
+        if context is not None:
+            self.sock = context.wrap_socket(self.sock, server_hostname="127.0.0.1")
 
     def __enter__(self) -> Raw:
         return self
@@ -234,8 +241,14 @@ class Raw:
 
     def send_until_refused(self, data: bytes) -> None:
         """Send what the server may not want to read to its end."""
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
             self.sock.sendall(data)
+
+    def stop_sending(self) -> None:
+        """Close our half of the connection, if the server has not closed all of it."""
+        with contextlib.suppress(OSError):
+            # Not SSLSocket's own, which would end the decryption of what we receive too.
+            socket.socket.shutdown(self.sock, socket.SHUT_WR)
 
     def read_pdu(self) -> tuple[int, bytes]:
         """Type and body of the next PDU; type 0 when the server closed the connection."""
@@ -257,7 +270,7 @@ class Raw:
         while len(data) < number:
             try:
                 piece = self.sock.recv(number - len(data))
-            except ConnectionError:
+            except (ConnectionError, ssl.SSLError):  # TLS says so when one half is closed without a word
                 return b""
             if not piece:
                 return data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification
 from pynetdicom.transport import ThreadedAssociationServer
 from wire_fakes import FakeArchive, FakeDeliveries, FakeIngest, FakeRetrievals
+from wire_peers import Raw
 
 from hsm.dicom.server import DicomServer
 
@@ -26,6 +28,12 @@ class Running:
     archive: FakeArchive
     retrievals: FakeRetrievals
     deliveries: FakeDeliveries
+    context: ssl.SSLContext | None = None
+    """For a peer that comes over TLS."""
+
+    def dial(self, timeout: float = 10.0) -> Raw:
+        """A connection to the server, over TLS if there is a context for it."""
+        return Raw(self.port if self.context is None else self.server.tls_port, timeout, self.context)
 
     @property
     def port(self) -> int:
@@ -57,13 +65,13 @@ class Receiver:
         self.ae.network_timeout = 20
         self._server: Any = None
 
-    def start(self, contexts: list[tuple[str, list[str]]]) -> int:
+    def start(self, contexts: list[tuple[str, list[str]]], tls: ssl.SSLContext | None = None) -> int:
         for abstract, transfers in contexts:
             self.ae.add_supported_context(abstract, transfers)
         self.ae.add_supported_context(Verification)
         handlers = [(evt.EVT_C_STORE, self._store), (evt.EVT_ESTABLISHED, self._established)]
         self._server = self.ae.make_server(
-            ("127.0.0.1", 0), evt_handlers=handlers, server_class=ThreadedAssociationServer
+            ("127.0.0.1", 0), evt_handlers=handlers, server_class=ThreadedAssociationServer, ssl_context=tls
         )
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
         self._thread.start()

@@ -87,8 +87,9 @@ class Wire:
         :raises ClosedError: the peer closed, or the connection broke.
         """
         view, exact = self.view[self.fill :], 0
-        if needed >= _EXACT_FROM and not self._tls:
-            view, exact = view[:needed], socket.MSG_WAITALL
+        if needed >= _EXACT_FROM:
+            if not self._tls:  # which decrypts a record of 16 KiB at a time
+                view, exact = view[:needed], socket.MSG_WAITALL
         elif needed:
             # DCMTK sends a PDU in two writes, with Nagle's algorithm on.
             acknowledge_at_once(self._sock)

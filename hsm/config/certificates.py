@@ -1,0 +1,67 @@
+"""The files that the TLS settings name: whether they can be used, and how long."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from ssl import SSLContext
+
+from hsm.config.document import Place
+from hsm.config.model import AeConfig, Config, DicomConfig, TlsConfig
+from hsm.tls import BadTls, client_context, server_context, warning
+
+Finding = tuple[Place, str]
+
+
+def accepting(tls: TlsConfig) -> SSLContext:
+    """For the TLS port.
+
+    :raises BadTls: a file cannot be used.
+    """
+    return server_context(tls.certificate, tls.key, tls.ca, tls.client_certificate, tls.profile)
+
+
+def sending(peer: AeConfig, own: TlsConfig | None) -> SSLContext | None:
+    """For connections to a peer; None where they are plain.
+
+    :param own: whose files stand in for those that the peer's settings do not name.
+    :raises BadTls: a file cannot be used.
+    """
+    if peer.tls is None:
+        return None
+    pair = (peer.tls.certificate, peer.tls.key)
+    if pair == (None, None) and own is not None:
+        pair = (own.certificate, own.key)
+    ca = peer.tls.ca or (own.ca if own is not None else None)
+    return client_context(*pair, ca, peer.tls.check_host, peer.tls.profile)
+
+
+def file_findings(config: Config) -> Iterator[Finding]:
+    """What is wrong with the files, and where they are named."""
+    dicom = config.dicom
+    own_is_good = True
+    if dicom.tls is not None:
+        try:
+            accepting(dicom.tls)
+        except BadTls as error:
+            own_is_good = False
+            yield ("dicom", "tls", error.field), str(error)
+    for number, peer in enumerate(dicom.aes):
+        try:
+            if own_is_good:  # else it would be told again of each peer
+                sending(peer, dicom.tls)
+        except BadTls as error:
+            yield ("dicom", "aes", number, "tls", error.field), str(error)
+
+
+def certificate_files(dicom: DicomConfig) -> list[Path]:
+    """The certificates that the archive shows, each once."""
+    own = [dicom.tls.certificate] if dicom.tls is not None else []
+    peers = [peer.tls.certificate for peer in dicom.aes if peer.tls is not None]
+    return list(dict.fromkeys([*own, *(path for path in peers if path is not None)]))
+
+
+def certificate_warnings(dicom: DicomConfig, now: datetime) -> list[str]:
+    """What is to be known of certificates that end soon or have ended."""
+    return [text for path in certificate_files(dicom) if (text := warning(path, now)) is not None]
