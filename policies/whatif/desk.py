@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 
-from policies.whatif.library import RETRIEVE, Read, Robot
+from policies.whatif.library import Robot
 from policies.whatif.moments import Micros, Timeline, seconds
 from policies.whatif.stock import Copy, Stock, Study
 from policies.whatif.tally import Tally
+from policies.whatif.work import RETRIEVE, Read
 
 STAGING_READ_BYTES_PER_SECOND = 500e6
 

@@ -9,60 +9,21 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from policies.policy import Policy
 from policies.whatif.gates import Gate
 from policies.whatif.moments import NEVER, Micros, Timeline, seconds
 from policies.whatif.site import Library
-from policies.whatif.stock import Copy, Stock, Study, Volume
+from policies.whatif.stock import Stock, Study, Volume
 from policies.whatif.tally import Tally
 from policies.whatif.tape import locate_order
 from policies.whatif.walker import Walker
+from policies.whatif.work import Read, Write
 
-RETRIEVE, PREFETCH, BULK, MIGRATION, SCRUB = 10, 20, 25, 30, 40
-"""Priorities as the archive's; lower goes first."""
-POINT: Micros = seconds(1800)
-"""What a point of priority is worth in waiting time."""
 HEAD_START: Micros = seconds(300)
 SESSION_WORK_MAX = 500
 RESERVE = 0.05
 """Of a volume, never written."""
-
-Then = Callable[[], None]
-
-
-@dataclass(slots=True, eq=False)
-class Read:
-    """A package to be read from a volume, for all who wait for it."""
-
-    study: Study
-    copy: Copy
-    volume: Volume
-    priority: int
-    created: Micros
-    then: list[Then] = field(default_factory=list)
-
-    @property
-    def due(self) -> Micros:
-        return self.created + self.priority * POINT
-
-
-@dataclass(slots=True, eq=False)
-class Write:
-    """A package to be written to any volume of the pool that does not hold it yet."""
-
-    study: Study
-    pool: str
-    policy: Policy
-    created: Micros
-    done: Callable[[Copy], None]
-    group: tuple[str, ...] = ()
-    """Studies of one group rather share a volume."""
-
-    @property
-    def due(self) -> Micros:
-        return self.created + MIGRATION * POINT
 
 
 @dataclass(slots=True, eq=False)

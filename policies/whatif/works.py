@@ -8,12 +8,13 @@ from policies.decide import Decision
 from policies.evaluate import Circumstances, truth
 from policies.policy import STAGING, Action, Policy, Rule, Same
 from policies.whatif.desk import Desk
-from policies.whatif.library import MIGRATION, PREFETCH, SCRUB, Read, Robot, Write
+from policies.whatif.library import Robot
 from policies.whatif.moments import Timeline, moment
 from policies.whatif.stock import Copy, Stock, Study
 from policies.whatif.tally import Tally
 from policies.whatif.transfers import Lane
 from policies.whatif.walker import Walker
+from policies.whatif.work import MIGRATION, PREFETCH, SCRUB, Read, Write
 
 
 class Works:
