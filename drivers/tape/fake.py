@@ -8,7 +8,7 @@ What it follows (st(4), Documentation/scsi/st.rst, and what was seen on a virtua
   the buffer is ENOMEM, and passed over.
 - Early warning: the write that crosses it succeeds, the next one is ENOSPC and not written, the one after
   it is let through again, and so on, until the physical end.
-- A locate or rewind right behind a write writes a filemark first.
+- A locate or rewind right behind a write writes a filemark first; reading and spacing do not.
 - What was written since the last synchronous filemark may be lost in a power cut, the later records
   first, and the end-of-data mark with it.
 - One opener at a time (EBUSY); opening an empty drive without blocking works and says that it is empty.
@@ -121,7 +121,8 @@ class FakeHandle:
 
     def read(self, size: int) -> bytes:
         tape, at = self._begin("read")
-        self._settle(tape)
+        self._wrote = False  # st changes from writing to reading without a filemark
+        tape.synced = len(tape.records)
         if at >= len(tape.records):
             if self._behind_mark:
                 self._behind_mark = False
@@ -153,7 +154,7 @@ class FakeHandle:
         tape.records.append(bytes(data))
         tape.used += len(data)
         self._drive.position = at + 1
-        self._wrote = True
+        self._wrote, self._behind_mark = True, False
         return len(data)
 
     def op(self, operation: Op, count: int = 1) -> None:
@@ -165,7 +166,7 @@ class FakeHandle:
         if operation in (Op.SETBLK, Op.COMPRESSION):
             self._block_bytes = count if operation is Op.SETBLK else self._block_bytes
             return
-        self._settle(tape)
+        self._settle(tape, mark=operation in (Op.REWIND, Op.SEEK))
         self._behind_mark = self._ended = self._warned = False
         at = self._drive.position
         if operation is Op.REWIND:
@@ -224,9 +225,9 @@ class FakeHandle:
         if tape.worm and at < len(tape.records):
             raise OSError(errno.EIO, "Input/output error")
 
-    def _settle(self, tape: Tape) -> None:
-        """What the drive does between writing and anything else."""
-        if self._wrote:
+    def _settle(self, tape: Tape, *, mark: bool) -> None:
+        """What the drive does between writing and moving."""
+        if self._wrote and mark:
             tape.records.append(_FILEMARK)
             self._drive.position += 1
         self._wrote = False
@@ -238,7 +239,7 @@ class FakeHandle:
             tape.cut(at)
             tape.records.extend([_FILEMARK] * count)
             self._drive.position = at + count
-            self._behind_mark = True
+            self._behind_mark = False
             self._wrote = False
         if sync:
             tape.synced = len(tape.records)

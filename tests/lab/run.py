@@ -38,7 +38,9 @@ def parts(length: str) -> tuple[Part, ...]:
     """The contract suites run with ``HSM_LAB`` set: on the laboratory's devices, and only on them."""
     if length == "short":
         slow = "not (take_turns or same_time or dictionary or exactly_these_bytes or never_anything_else)"
-        return (Part("contracts", True, ("tests/contract", "-k", slow)),)
+        return (
+            Part("contracts", True, ("tests/lab/devices/test_lab_double.py", "tests/contract", "-k", slow)),
+        )
     return (
         Part("devices", True, ("tests/lab/devices",)),
         Part("contract of libraries", True, ("tests/contract/test_library_contract.py",)),
