@@ -15,6 +15,7 @@ import ctypes
 import gc
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -71,18 +72,24 @@ def main() -> None:
     # Receivers whose daemon is dead become children of this process.
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     gc.freeze()
+    started: list[int] = []
     for line in sys.stdin:
         message = json.loads(line)
         if "start" in message:
-            answer = {"pid": start(message["start"])}
+            started.append(start(message["start"]))
+            answer = {"pid": started[-1]}
         elif "wait" in message:
             answer = {"status": wait_for_all(message["wait"])}
+            started.remove(message["wait"])
         else:
             pid, status = os.waitpid(message["poll"], os.WNOHANG)
             answer = {"status": os.waitstatus_to_exitcode(status) if pid else None}
             if pid:
                 wait_for_all(pid)
+                started.remove(pid)
         print(json.dumps(answer), flush=True)
+    for group in started:  # whoever asked for them has died
+        os.killpg(group, signal.SIGKILL)
 
 
 if __name__ == "__main__":
