@@ -213,6 +213,11 @@ def _boot(plan: Plan, run: Path, command: Sequence[str], memory: Path, say: Call
     return Ended(None if status is None else int(status), out_of_time, ready)
 
 
+def end_with_us() -> None:
+    """Let a SIGTERM end the machine too, as an interrupt from the keyboard does."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+
+
 def _number(path: Path) -> float | None:
     """What a file of the machine says; None when it had no time to."""
     try:
@@ -231,6 +236,7 @@ def main() -> int:
     parser.add_argument("--setup", default="library", help="a file in tests/lab/guest")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     given = parser.parse_args()
+    end_with_us()
     plan = Plan(
         command=tuple(given.command),
         writable=tuple(given.writable),

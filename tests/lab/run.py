@@ -77,6 +77,7 @@ def main() -> int:
     parser.add_argument("--short", action="store_true")
     length = "short" if parser.parse_args().short else "long"
     os.chdir(TOP)
+    machine.end_with_us()
     try:
         packages.require()
         machine.memory_folder(machine.Plan(("true",)).memory_mib << 20)
