@@ -12,6 +12,8 @@ from cli.session import EXIT_PROBLEM, connect
 
 Record = dict[str, Any]
 
+DAYS_MAX = 3650
+
 
 def plan(
     context: typer.Context,
@@ -64,7 +66,7 @@ def _say(found: Record) -> None:
                 text.size(pool["capacity"]),
                 text.size(pool["comes"]),
                 text.size(pool["goes"]),
-                "-" if pool["days_until_full"] is None else f"{pool['days_until_full']:g}",
+                _days(pool["days_until_full"]),
             )
             for pool in found["pools"]
         ],
@@ -89,3 +91,10 @@ def _say(found: Record) -> None:
         screen.say(f"{text.clean(where)}: {needed:g} h of work")
     for warning in found["warnings"]:
         screen.say(f"warning: {text.clean(warning)}", style="yellow")
+
+
+def _days(days: float | None) -> str:
+    """More than ten years is no forecast."""
+    if days is None:
+        return "-"
+    return f"{days:g}" if days <= DAYS_MAX else f"> {DAYS_MAX}"

@@ -77,9 +77,10 @@ def history(
 
 
 def diff(context: typer.Context, old: Side = "", new: Side = "", json: Json = False) -> None:
-    """What changes from OLD to NEW: without them, from what is in force to the folder."""
+    """What changes from OLD to NEW; with one of them, from what is in force to that one; without them, from
+    what is in force to the folder."""
     if old and not new:
-        raise typer.BadParameter("give both OLD and NEW, or neither")
+        old, new = "", old
     with connect(context) as client:
         found = client.diff_policies(_side(old), _side(new))
     if json:

@@ -103,7 +103,7 @@ def _check_policies(path: Path, known: config.Config) -> Report:
     names = ", ".join(policy.name for policy in loaded.policies) or "none"
     warnings = tuple(each.render() for each in (*loaded.warnings, *_too_heavy(loaded, known)))
     notes = tuple(str(each) for each in loaded.notes)
-    return Report(str(path), (), warnings, (f"policies: {names} ({rules} rules)", *notes))
+    return Report(str(path), (), warnings, (f"policies: {names} ({rules} rule{'s' * (rules != 1)})", *notes))
 
 
 def _too_heavy(loaded: PolicySet, known: config.Config) -> list[PolicyError]:

@@ -13,6 +13,7 @@ from rich.cells import cell_len
 from typer.testing import CliRunner, Result
 
 from cli.main import app
+from cli.policy_plan import _days
 from hsm.client import Client
 
 Run = Callable[..., Result]
@@ -341,3 +342,13 @@ def test_nothing_to_recall_does_not_wait(run: Run, script: Script) -> None:
     assert result.exit_code == 0
     assert "everything can be read now" in result.stdout
     assert "progress" not in [call[0] for call in script.asked]
+
+
+def test_one_side_of_a_diff_is_compared_with_what_is_in_force(run: Run, script: Script) -> None:
+    assert run("policy", "diff", "2").exit_code == 0
+    assert script.asked[-1] == ("diff", None, 2)
+
+
+@pytest.mark.parametrize(("days", "shown"), [(None, "-"), (12.5, "12.5"), (4e7, "> 3650")])
+def test_no_forecast_goes_beyond_ten_years(days: float | None, shown: str) -> None:
+    assert _days(days) == shown
