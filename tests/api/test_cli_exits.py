@@ -127,7 +127,7 @@ def test_policy_check_takes_a_file_or_a_folder(tmp_path: Path) -> None:
     for path in (folder, folder / "a.yaml"):
         result = run(tmp_path, "policy", "check", str(path))
         assert result.exit_code == 0, result.output
-        assert "policies: a (1 rules)" in result.stdout
+        assert "policies: a (1 rule)" in result.stdout
     (folder / "b.yaml").write_text("policy: b\npriority: 2\nrules:\n  - {name: x, copy to: moon}\n")
     result = run(tmp_path, "policy", "check", str(folder))
     assert result.exit_code == 1

@@ -12,8 +12,18 @@ from typing import Any
 import pytest
 
 from tests.crash.campaign import Campaign, Nursery, campaign
+from tests.crash.steps import MINUTES
 
 SEED = int(os.environ.get("HSM_CRASH_SEED", "20260101"))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What is marked `long` belongs to `make crash` alone: it is left out elsewhere, not skipped."""
+    if MINUTES:
+        return
+    left_out = [item for item in items if item.get_closest_marker("long")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture

@@ -67,7 +67,7 @@ def test_two_receivers_that_die_with_their_daemon_lose_nothing(make_campaign: Ma
     assert lives.acknowledged
 
 
-@pytest.mark.skipif(not MINUTES, reason="the long form: make crash")
+@pytest.mark.long
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("cut", [None, "strict", "torn"])
 def test_every_step_may_be_the_last(make_campaign: MakeCampaign, cut: str | None) -> None:
@@ -80,7 +80,7 @@ def test_every_step_may_be_the_last(make_campaign: MakeCampaign, cut: str | None
     print(f"{lives.kills} deaths, {len(lives.acknowledged)} acknowledged, none lost; not met: {never}")
 
 
-@pytest.mark.skipif(not MINUTES, reason="the long form: make crash")
+@pytest.mark.long
 @pytest.mark.timeout(60 * MINUTES + 600)
 def test_lives_that_end_anyhow_lose_nothing(nursery: Nursery, tmp_path: Path) -> None:
     dice = random.Random(SEED)

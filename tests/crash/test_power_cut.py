@@ -27,7 +27,6 @@ rules:
   - {name: free online, release from: online, when: copies(nearline) >= 1}
 schedule: every 1 second
 """
-LONG_ONLY = pytest.mark.skipif(not MINUTES, reason="the long form: make crash")
 
 
 @pytest.mark.parametrize("cut", ["strict", "torn"])
@@ -63,8 +62,8 @@ def test_a_second_power_cut_during_the_recovery_from_the_first_loses_nothing(
         # these end when the folder of those has been flushed after many were removed. A checkpoint may come
         # to the rescue of rows.
         (("commit rows", "checkpoint"), Fault("flush incoming folder", when="after", nth=12)),
-        pytest.param(("flush folder",), Fault("send answer", when="after", nth=150), marks=LONG_ONLY),
-        pytest.param(("checkpoint",), Fault("send answer", when="after", nth=600), marks=LONG_ONLY),
+        pytest.param(("flush folder",), Fault("send answer", when="after", nth=150), marks=pytest.mark.long),
+        pytest.param(("checkpoint",), Fault("send answer", when="after", nth=600), marks=pytest.mark.long),
     ],
     ids=lambda value: ", ".join(value) if isinstance(value, tuple) else "",
 )
@@ -80,7 +79,7 @@ def test_a_flush_that_is_left_out_is_found_out(
     lives.archive.end(signal.SIGKILL)
 
 
-@LONG_ONLY
+@pytest.mark.long
 @pytest.mark.parametrize("flush", ["flush copy", "flush copy's folder"])
 def test_a_copy_whose_flush_is_left_out_is_found_out(make_campaign: MakeCampaign, flush: str) -> None:
     lives = make_campaign(policy=NEARLINE_ONLY)
