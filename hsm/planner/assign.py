@@ -83,10 +83,11 @@ class _Draft:
         What is too much for one session is neither: it waits for the next plan.
         """
         for each in work:
-            needs = each.size if each.kind == "write" else 0
-            if needs <= self.room and len(self.work) < SESSION_WORK_MAX:
+            # A volume may hold more than it was thought to have room for: it is read all the same.
+            writes = each.kind == "write"
+            if (not writes or each.size <= self.room) and len(self.work) < SESSION_WORK_MAX:
                 self.work.append(each)
-                self.room -= needs
+                self.room -= each.size if writes else 0
         taken = {each.request_pk for each in self.work}
         return [each for each in work if each.request_pk not in taken and each.size > self.room]
 
@@ -204,7 +205,7 @@ class _Desk:
 
     def plan(self) -> Plan:
         return Plan(
-            sessions=tuple(self._session(draft) for draft in self._drafts.values()),
+            sessions=tuple(self._session(draft) for draft in self._drafts.values() if draft.work),
             prompts=tuple(self._prompts),
             scratch_needed=tuple(self._scratch_needed),
             unplaceable=tuple(self._unplaceable),
