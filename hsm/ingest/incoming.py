@@ -26,7 +26,6 @@ from hsm.log import get_logger
 
 log = get_logger(__name__)
 
-INCOMING = ".incoming"
 AHEAD_MAX = 32
 """Files that are made at a time, when many are wanted."""
 WRITEBACK_BYTES = 256 << 10
@@ -118,7 +117,7 @@ class Incoming:
         os.close(self._fd)
 
     def keep(self) -> None:
-        """Its name under :data:`INCOMING` stays until somebody removes it; nothing more is done with it."""
+        """Its temporary name stays until somebody removes it; nothing more is done with it."""
         self.kept = True
         os.close(self._fd)
 

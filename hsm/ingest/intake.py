@@ -11,13 +11,14 @@ from typing import Literal
 
 from sqlalchemy import Connection
 
+from drivers.folder import INCOMING
 from hsm import layout
 from hsm.catalog.batch import InDoubt, Note, Registrar, Stale
 from hsm.catalog.commit import GroupCommit, Ticket
 from hsm.catalog.engine import Catalog
 from hsm.catalog.ingest import Known, Received, expects_file
 from hsm.errors import Conflict
-from hsm.ingest.incoming import INCOMING, Buffer, Incoming, Slots, said_of
+from hsm.ingest.incoming import Buffer, Incoming, Slots, said_of
 from hsm.ingest.room import Room
 from hsm.ingest.settle import Settling
 from hsm.ingest.shelf import Shelf

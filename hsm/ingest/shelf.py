@@ -1,4 +1,4 @@
-"""Final names for flushed files: linked, never overwritten, durable after :meth:`Shelf.sync`."""
+"""Final names for files that came in: linked, never overwritten, durable after :meth:`Shelf.sync`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from drivers.folder import INCOMING
 from drivers.walk import FOLDER_FLAGS, below, sync_chain, sync_folder
-from hsm.ingest.incoming import INCOMING
 from hsm.log import get_logger
 
 log = get_logger(__name__)
@@ -41,7 +41,7 @@ class Shelf:
         self._made: set[str] = set()
 
     def place(self, source: Path, key: str, digest: bytes) -> bool:
-        """Link a flushed file under ``key``; durable after :meth:`sync`. Nothing is ever overwritten.
+        """Link a file under ``key``; durable after :meth:`sync`. Nothing is ever overwritten.
 
         Called only while the catalog has no such instance and nobody else decides about it, in whatever
         process: a file that has the name was left by a crash. It is used if it has the same bytes, else

@@ -8,7 +8,7 @@ loses it to somebody else stops at the next page, with nothing of that page aske
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -330,16 +330,7 @@ def _on_tape(decision: Decision, pools: Pools) -> Decision:
     if decision.action is not Action.RELEASE or decision.pool not in pools.tapes:
         return decision
     why = f"{decision.pool} is on removable media: nothing is released there, a volume is repacked"
-    return Decision(
-        decision.study,
-        decision.policy,
-        decision.rule,
-        decision.action,
-        decision.pool,
-        Outcome.REFUSED,
-        why,
-        decision.size,
-    )
+    return replace(decision, outcome=Outcome.REFUSED, reason=why)
 
 
 def _shown(decision: Decision) -> dict[str, Any]:
