@@ -8,7 +8,7 @@ loses it to somebody else stops at the next page, with nothing of that page aske
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -21,6 +21,7 @@ from hsm.catalog.runs import RunRef
 from hsm.catalog.selecting import Position
 from hsm.log import get_logger
 from hsm.policyrun import select, suspend
+from hsm.policyrun.allow import as_pools_allow
 from hsm.policyrun.ask import SCHEDULE, Decided, ask
 from hsm.policyrun.fills import pool_fills, premigrated
 from hsm.policyrun.frozen import frozen
@@ -29,7 +30,6 @@ from hsm.pools import Pools
 from hsm.states import RunState
 from hsm.wake import Bell
 from policies import (
-    Action,
     Circumstances,
     Decision,
     Outcome,
@@ -242,7 +242,7 @@ class Execution:
             decision = run.take(rule, candidate.facts())
             if decision is None:
                 continue
-            decision = _on_tape(decision, self._to.pools)
+            decision = as_pools_allow(decision, self._to.pools)
             self._report.add(decision)
             decided.append(Decided(decision, candidate))
         return decided
@@ -324,13 +324,6 @@ class Execution:
 def last_unfinished(session: Session, policy: str, since: datetime) -> frozenset[str]:
     """The rules that the policy's last run left unfinished, as the catalog remembers it."""
     return frozenset(rulework.last_position(session, policy, since).get("unfinished", ()))
-
-
-def _on_tape(decision: Decision, pools: Pools) -> Decision:
-    if decision.action is not Action.RELEASE or decision.pool not in pools.tapes:
-        return decision
-    why = f"{decision.pool} is on removable media: nothing is released there, a volume is repacked"
-    return replace(decision, outcome=Outcome.REFUSED, reason=why)
 
 
 def _shown(decision: Decision) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from hsm.catalog import outlook
 from hsm.catalog.engine import Catalog
 from hsm.catalog.facts import Candidate
 from hsm.policyrun import late, select
+from hsm.policyrun.allow import as_pools_allow
 from hsm.policyrun.fills import pool_fills, premigrated
 from hsm.policyrun.frozen import frozen
 from hsm.policyrun.select import Question
@@ -153,10 +154,10 @@ def _add(
         decision = run.take(rule, candidate.facts())
         if decision is None:
             continue
-        if decision.outcome is Outcome.REFUSED or _is_on_tape(decision, pools):
+        decision = as_pools_allow(decision, pools)
+        if decision.outcome is Outcome.REFUSED:
             found.refused += 1
-            why = decision.reason if decision.outcome is Outcome.REFUSED else "it is on removable media"
-            found.why[why] += 1
+            found.why[decision.reason] += 1
             continue
         found.studies += 1
         found.bytes += _account(policy, decision, candidate, pools, totals)
@@ -182,10 +183,6 @@ def _account(policy: Policy, decision: Decision, candidate: Candidate, pools: Po
     if decision.action is Action.VERIFY and decision.pool in pools.tapes:
         totals.need.setdefault(decision.pool, Need()).verify += decision.size
     return decision.size
-
-
-def _is_on_tape(decision: Decision, pools: Pools) -> bool:
-    return decision.action is Action.RELEASE and decision.pool in pools.tapes
 
 
 def runs_between(policy: Policy, now: datetime, until: datetime) -> tuple[int, float]:
