@@ -13,6 +13,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
 
 CHUNK_BYTES = 1 << 20
@@ -39,6 +40,8 @@ class Traits:
     """The medium can leave; what is on it must explain itself."""
     latency_seconds: float = 0.0
     """Expected time to the first byte."""
+    cold: bool = False
+    """What lies here must be asked for before it can be read; the Store is :class:`Recallable`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,7 @@ class Store(Protocol):
 
         :raises NotFound: no such key.
         :raises Corrupt: the medium holds fewer bytes than were asked for.
+        :raises NotReadableNow: it lies in a cold class, see :class:`Recallable`.
         """
         ...
 
@@ -121,6 +125,63 @@ class Store(Protocol):
         ...
 
     def health(self) -> Health: ...
+
+
+class Warmth(enum.StrEnum):
+    """Whether an object of cold storage can be read."""
+
+    READABLE = "readable"
+    COLD = "cold"
+    """Only after :meth:`Recallable.request_recall`."""
+    RECALLING = "recalling"
+    """It was asked for and is on its way."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecallState:
+    """What is known now of one object of cold storage."""
+
+    key: str
+    warmth: Warmth
+    until: datetime | None = None
+    """When what was recalled goes cold again (aware); None: never, or not known."""
+    ask_again_seconds: float = 0.0
+    """How long to wait before :meth:`Recallable.recall_state` is worth asking again; 0 when readable."""
+
+    def __post_init__(self) -> None:
+        if self.until is not None and self.until.tzinfo is None:
+            raise ValueError(f"{self.key}: until has no time zone")
+        if self.ask_again_seconds < 0:
+            raise ValueError(f"{self.key}: ask again in {self.ask_again_seconds} s; expected at least 0")
+
+
+@runtime_checkable
+class Recallable(Protocol):
+    """A Store that has cold objects too: they are asked for, and can be read hours later.
+
+    No call waits for that: who wants the bytes asks, comes back when ``ask_again_seconds`` are over, and
+    reads once :meth:`recall_state` says ``readable``. Use :func:`drivers.wrappers.recallable` to find it
+    in a Store that may be wrapped.
+    """
+
+    def request_recall(self, key: str) -> RecallState:
+        """Ask for ``key``. Safe to repeat: what is on its way or readable already is not asked for twice.
+
+        :raises NotFound: no such key.
+        """
+        ...
+
+    def recall_state(self, key: str) -> RecallState:
+        """:raises NotFound: no such key."""
+        ...
+
+    def make_cold(self, key: str) -> None:
+        """Move ``key`` into the pool's cold class, where ``put`` does not do so itself: an object can be
+        read back, and so become a verified copy, only before. Cold already, or a warm pool: nothing to do.
+
+        :raises NotFound: no such key.
+        """
+        ...
 
 
 class ElementKind(enum.StrEnum):

@@ -35,6 +35,11 @@ class NoSpace(Retryable):
     """The volume cannot take these bytes; another volume may."""
 
 
+class NotReadableNow(Retryable):
+    """The object lies in a cold class: ask for it (:class:`drivers.base.Recallable`) and come back later.
+    Trying again at once never helps, so :class:`drivers.wrappers.RetryingStore` lets it through."""
+
+
 class WrongVolume(Permanent):
     """The medium is not the one that was expected: blank, foreign, or labelled as another volume."""
 

@@ -10,8 +10,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from drivers.base import Capacity, Health, ObjectStat, Readable, Store, Traits
-from drivers.errors import DriverError, NoSpace, Retryable
+from drivers.base import Capacity, Health, ObjectStat, Readable, Recallable, Store, Traits
+from drivers.errors import DriverError, NoSpace, NotReadableNow, Retryable
 
 T = TypeVar("T")
 
@@ -21,6 +21,11 @@ class PassingStore:
 
     def __init__(self, inner: Store) -> None:
         self._inner = inner
+
+    @property
+    def inner(self) -> Store:
+        """What is wrapped."""
+        return self._inner
 
     @property
     def traits(self) -> Traits:
@@ -54,11 +59,21 @@ class PassingStore:
         return self._inner.health()
 
 
+def recallable(store: Store) -> Recallable | None:
+    """The cold storage inside ``store`` (as many wrappers as there may be), or None."""
+    while not isinstance(store, Recallable):
+        if not isinstance(store, PassingStore):
+            return None
+        store = store.inner
+    return store
+
+
 class RetryingStore(PassingStore):
     """Tries again after ``Retryable``, at most ``attempts`` times in all, then lets the error through.
 
     Before attempt n+1 it sleeps a random time of up to ``base_seconds * 2**(n-1)``, at most
-    ``cap_seconds``. ``NoSpace`` is not retried, because another volume is the answer to it.
+    ``cap_seconds``. ``NoSpace`` is not retried, because another volume is the answer to it, nor is
+    ``NotReadableNow``, which takes hours to change.
 
     A ``put`` is retried only when its source has ``tell`` and ``seek``: the source is wound back to
     where it was. A source that cannot be wound back (a socket, another store's ``get``) is read
@@ -105,7 +120,7 @@ class RetryingStore(PassingStore):
                 for chunk in self._inner.get(key, offset + given, left):
                     given += len(chunk)
                     yield chunk
-            except NoSpace:
+            except (NoSpace, NotReadableNow):
                 raise
             except Retryable:
                 failures += 1
@@ -144,7 +159,7 @@ class RetryingStore(PassingStore):
         for failures in range(1, self._attempts):
             try:
                 return attempt()
-            except NoSpace:
+            except (NoSpace, NotReadableNow):
                 raise
             except Retryable:
                 self._pause(failures)

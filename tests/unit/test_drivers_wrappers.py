@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from drivers.base import CHUNK_BYTES, ObjectStat, Readable
-from drivers.errors import Corrupt, DriverError, NoSpace, Permanent, Retryable
+from drivers.base import CHUNK_BYTES, ObjectStat, Readable, RecallState, Warmth
+from drivers.errors import Corrupt, DriverError, NoSpace, NotReadableNow, Permanent, Retryable
 from drivers.folder import FolderStore
 from drivers.wrappers import (
     Fault,
@@ -18,6 +18,7 @@ from drivers.wrappers import (
     RetryingStore,
     fail_at_random,
     fail_nth,
+    recallable,
 )
 
 BUSY = Retryable("busy")
@@ -77,7 +78,7 @@ def test_the_sleeps_are_random_and_grow_up_to_a_cap(folder: FolderStore) -> None
     assert sum(sleeps[10:]) / len(sleeps[10:]) == pytest.approx(2, abs=0.2)
 
 
-@pytest.mark.parametrize("error", [Permanent("p"), Corrupt("c"), NoSpace("n")])
+@pytest.mark.parametrize("error", [Permanent("p"), Corrupt("c"), NoSpace("n"), NotReadableNow("cold")])
 @pytest.mark.parametrize("operation", ["put", "get", "read", "delete", "list", "stat", "capacity", "flush"])
 def test_every_other_error_passes_at_once(folder: FolderStore, operation: str, error: DriverError) -> None:
     folder.put("k", io.BytesIO(b"abc"), 3, None)
@@ -270,3 +271,24 @@ def test_a_wrapper_passes_everything_on(folder: FolderStore) -> None:
     assert store.traits == folder.traits
     assert store.health().ok
     assert store.capacity().total == folder.capacity().total
+
+
+class Cold(PassingStore):
+    """A folder that plays cold storage."""
+
+    def request_recall(self, key: str) -> RecallState:
+        return RecallState(key, Warmth.RECALLING, ask_again_seconds=60)
+
+    def recall_state(self, key: str) -> RecallState:
+        return RecallState(key, Warmth.COLD)
+
+    def make_cold(self, key: str) -> None:
+        raise Permanent(key)
+
+
+def test_cold_storage_is_found_in_whatever_wraps_it_and_a_warm_store_has_none(folder: FolderStore) -> None:
+    wrapped = retrying(FaultyStore(Cold(folder), fail_nth("get", 1, BUSY)), 3, Sleeps())
+    found = recallable(wrapped)
+    assert found is not None
+    assert found.request_recall("k").warmth is Warmth.RECALLING
+    assert recallable(retrying(PassingStore(folder), 3, Sleeps())) is None
