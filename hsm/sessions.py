@@ -270,7 +270,7 @@ class DriveSession:
                 self._blame_volume(volume, unproved[0].order, error, actor)
                 self._retry(pending, actor, f"{volume.name}: {error}")
                 return
-            self._note_written(volume, unproved, actor)
+            self._note_written(volume, store, unproved, actor)
             self._prove(volume, store, unproved, pending, stop, actor)
         if full:
             self._close_full(volume, actor)
@@ -304,10 +304,16 @@ class DriveSession:
         there = self._migrate.write(copy_pk, package, store, locator, stop, order.detail)
         return _Unproved(order, copy_pk, package, locator, there.position)
 
-    def _note_written(self, volume: VolumeRef, unproved: Sequence[_Unproved], actor: str) -> None:
+    def _note_written(
+        self, volume: VolumeRef, store: Store, unproved: Sequence[_Unproved], actor: str
+    ) -> None:
         for done in unproved:
             self._migrate.mark_written(done.copy_pk, done.position)
+        room = store.capacity()
         with self._catalog.write() as session:
+            # What a life before this one put and did not live to note is on the medium once, and was counted
+            # when the volume was mounted: the sum of the copies would count it twice.
+            media.set_room(session, volume.pk, room.total, room.free)
             fresh = media.volume(session, volume.name)
             if fresh.state is VolumeState.LABELLED:
                 now = self._catalog.clock.now()

@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 from hsm.catalog import facts, outlook
 from hsm.catalog.engine import Catalog
 from hsm.policyrun import select
+from hsm.policyrun.allow import as_pools_allow
 from hsm.policyrun.fills import pool_fills
 from hsm.policyrun.frozen import frozen
 from hsm.policyrun.goals import shown
@@ -66,7 +67,7 @@ def diff(catalog: Catalog, pools: Pools, old: PolicySet, new: PolicySet) -> dict
     now = catalog.clock.now()
     with frozen(catalog) as session:
         fills = fills_of(pool_fills(session, pools))
-        deeds = _deeds(session, old, new, now, fills)
+        deeds = _deeds(session, pools, old, new, now, fills)
         owners = _owners(session, old, new, now, fills)
     return {"policies": _texts(old, new), "studies": deeds, "owners": owners}
 
@@ -122,13 +123,18 @@ def _said(policy: Policy | None) -> list[str]:
 
 
 def _deeds(
-    session: Session, old: PolicySet, new: PolicySet, now: datetime, fills: Mapping[str, float]
+    session: Session,
+    pools: Pools,
+    old: PolicySet,
+    new: PolicySet,
+    now: datetime,
+    fills: Mapping[str, float],
 ) -> list[dict[str, Any]]:
     """By action and pool: studies for which only the old set, only the new one, or both ask for it."""
     counts: dict[tuple[str, str], dict[str, Change]] = {}
     tagged = heapq.merge(
-        ((deed, "only_old") for deed in _decided(session, old, now, fills)),
-        ((deed, "only_new") for deed in _decided(session, new, now, fills)),
+        ((deed, "only_old") for deed in _decided(session, pools, old, now, fills)),
+        ((deed, "only_new") for deed in _decided(session, pools, new, now, fills)),
         key=lambda pair: pair[0],
     )
     for (_, action, pool), same in itertools.groupby(
@@ -145,13 +151,15 @@ def _deeds(
 
 
 def _decided(
-    session: Session, policies: PolicySet, now: datetime, fills: Mapping[str, float]
+    session: Session, pools: Pools, policies: PolicySet, now: datetime, fills: Mapping[str, float]
 ) -> Iterator[Deed]:
     """What a set would ask for, in the order of the studies' keys."""
     return heapq.merge(
         *(
             _of_rule(
-                session, Question(policies, policy, replace(rule, order_by=()), now, fills, policies.pools)
+                session,
+                pools,
+                Question(policies, policy, replace(rule, order_by=()), now, fills, policies.pools),
             )
             for policy in policies.policies
             for rule in policy.rules
@@ -159,12 +167,13 @@ def _decided(
     )
 
 
-def _of_rule(session: Session, question: Question) -> Iterator[Deed]:
+def _of_rule(session: Session, pools: Pools, question: Question) -> Iterator[Deed]:
     at = Circumstances(question.now, question.fills)
     policy, rule = question.policy, question.rule
     for page, _ in select.pages(session, question):
         for candidate in page:
-            decision = judge(policy, rule, candidate.facts(), at)
+            judged = judge(policy, rule, candidate.facts(), at)
+            decision = judged and as_pools_allow(judged, pools)
             if decision is not None and decision.outcome is Outcome.REQUEST:
                 yield Deed(
                     candidate.study_pk,

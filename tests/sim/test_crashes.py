@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from drivers.base import VolumeLabel
 from hsm.clock import ManualClock
 from hsm.model import Priority
 from tests.sim.taps import Crash
@@ -165,6 +166,11 @@ def test_a_crash_at_any_point_of_a_copy_to_tape_ends_with_one_verified_copy(make
         world.assert_readable(1)
         states = [world.volume(f"HSM00{n}L8").state for n in (1, 2, 3, 4)]
         assert states == ["active", "scratch", "scratch", "scratch"], "a crash costs no cartridge"
+        volume = world.volume("HSM001L8")
+        (drive, *_) = world.library.inventory().drives()
+        label = VolumeLabel(volume.name, volume.uuid, "tape")
+        room = world.library.mount(label, drive.address).capacity()
+        assert volume.used == room.total - room.free, "what was put twice is there once"
 
     assert attack(scene, lambda world: world.run_policies() and None, arrived, every=2) > 15
 

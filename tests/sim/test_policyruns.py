@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -13,7 +14,7 @@ from hsm.catalog import activations, media, placement, queue, rulework, runs, se
 from hsm.catalog.engine import Catalog
 from hsm.catalog.tables import Study
 from hsm.errors import ConfigError, NotFound, Refused
-from hsm.policyrun import Policies
+from hsm.policyrun import Policies, execute
 from hsm.policyrun.frozen import frozen
 from hsm.states import CopyState, RequestState, RunState, VolumeState
 from tests.sim.conftest import MakeWorld
@@ -38,6 +39,25 @@ def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a few studies are many pages."""
     monkeypatch.setattr(selecting, "PAGE", 2)
     monkeypatch.setattr(selecting.pages, "__defaults__", ((), None, 2))
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[], dict[str, Any]]) -> list[dict[str, Any]]:
+    """Do something, once, while a run is between its first page and its second; what came of it, once it
+    was done."""
+    found: list[dict[str, Any]] = []
+    real_pages = execute.select.pages
+    done = False
+
+    def pages(*given: Any) -> Any:
+        nonlocal done
+        for number, page in enumerate(real_pages(*given)):
+            if number == 1 and not done:
+                done = True
+                found.append(act())
+            yield page
+
+    monkeypatch.setattr(execute.select, "pages", pages)
+    return found
 
 
 def stored(world: World, studies: int = STUDIES) -> None:
@@ -143,18 +163,7 @@ def test_two_nodes_that_run_one_policy_at_once_ask_for_each_study_once(
     world = make_world(policies=NEARLINE)
     stored(world)
     other = another_node(world)
-    found: list[dict[str, Any]] = []
-    from hsm.policyrun import execute
-
-    real_pages = execute.select.pages
-
-    def pages(*given: Any) -> Any:
-        for number, page in enumerate(real_pages(*given)):
-            if number == 1 and not found:
-                found.append(other.run(None, dry_run=False, by="test"))
-            yield page
-
-    monkeypatch.setattr(execute.select, "pages", pages)
+    found = meanwhile(monkeypatch, lambda: other.run(None, dry_run=False, by="test"))
     mine = world.policies.run(None, dry_run=False, by="test")
     assert found[0]["runs"][0]["state"] == "busy", "the run that is under way is left to its worker"
     assert requests(mine) == STUDIES
@@ -168,20 +177,12 @@ def test_a_node_that_lost_its_run_to_another_stops_and_asks_for_nothing_more(
     world = make_world(policies=NEARLINE)
     stored(world)
     other = another_node(world)
-    found: list[dict[str, Any]] = []
-    from hsm.policyrun import execute
 
-    real_pages = execute.select.pages
+    def hang() -> dict[str, Any]:
+        world.clock.advance(execute.LOST_AFTER.total_seconds() + 1)
+        return other.run(None, dry_run=False, by="test")
 
-    def pages(*given: Any) -> Any:
-        for number, page in enumerate(real_pages(*given)):
-            if number == 1 and not found:
-                found.append({})
-                world.clock.advance(execute.LOST_AFTER.total_seconds() + 1)  # it hung
-                found[0] = other.run(None, dry_run=False, by="test")
-            yield page
-
-    monkeypatch.setattr(execute.select, "pages", pages)
+    found = meanwhile(monkeypatch, hang)
     mine = world.policies.run(None, dry_run=False, by="test")
     assert mine["runs"][0]["state"] == "busy"
     assert requests(mine) + requests(found[0]) == STUDIES
@@ -193,7 +194,6 @@ def test_a_copy_that_was_made_while_a_run_looked_is_not_asked_for_again(
 ) -> None:
     world = make_world(policies=NEARLINE)
     stored(world, 2)
-    from hsm.policyrun import execute
 
     real_pages = execute.select.pages
     done: list[int] = []
@@ -296,7 +296,6 @@ def test_a_run_whose_window_closes_waits_and_goes_on_in_the_next(
 ) -> None:
     world = make_world(policies=NIGHTLY)
     stored(world)
-    from hsm.policyrun import execute
 
     real_pages = execute.select.pages
 
@@ -567,6 +566,18 @@ def test_a_diff_says_for_which_studies_something_changes(make_world: MakeWorld) 
     assert same["studies"][0]["both"]["studies"] == 3
 
 
+def test_a_diff_counts_no_release_from_tape_since_a_run_would_refuse_it(make_world: MakeWorld) -> None:
+    tape = "policy: t\npriority: 1\ncopies: {nearline: 1}\nrules:\n- {name: n, copy to: nearline}\n"
+    world = make_world(policies=f"{tape}- {{name: t, copy to: tape}}\n")
+    stored(world, 2)
+    world.follow()
+    assert world.on_tape(1) and world.copies(1)["1.p0001", "nearline"] == "verified"
+    world.use_policies(f"{tape}- {{name: free, release from: tape, when: copies(tape) > 0}}\n")
+    (run,) = world.policies.run(None, dry_run=True, by="test")["runs"]
+    assert run["refused"] == 2
+    assert world.policies.diff(None, {"a.yaml": tape})["studies"] == []
+
+
 def test_a_limit_of_drives_keeps_the_other_drive_free(make_world: MakeWorld) -> None:
     from hsm import dispatch
 
@@ -672,7 +683,7 @@ def test_studies_of_a_patient_lie_on_the_cartridge_that_has_the_patient_already(
 def test_a_premigration_copies_until_enough_can_be_made_free_and_then_rests(
     make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hsm.policyrun import execute, fills
+    from hsm.policyrun import fills
     from policies import PoolFill
 
     policy = (
