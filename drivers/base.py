@@ -184,6 +184,37 @@ class Recallable(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class StoreLabel:
+    """Whose a Store's storage is: written into it once, compared whenever it is opened."""
+
+    pool: str
+    uuid: str
+
+
+@runtime_checkable
+class Labelled(Protocol):
+    """A Store whose storage says whose it is, so that no pool writes into another one's folder or bucket.
+
+    Its family has the option ``expect_uuid``: opened with it, the Store raises ``OperatorNeeded`` where
+    the label is missing or another one, before it writes, deletes, or calls anything absent.
+    """
+
+    def read_label(self) -> StoreLabel | None:
+        """Read from the storage now; None where there is none.
+
+        :raises Corrupt: what is there is not a label.
+        """
+        ...
+
+    def write_label(self, label: StoreLabel) -> None:
+        """Mark the storage; durable on return. The same label again changes nothing.
+
+        :raises Permanent: it carries another label.
+        """
+        ...
+
+
 class ElementKind(enum.StrEnum):
     """Element types of SCSI SMC (data transfer, storage, import/export), and the shelf."""
 

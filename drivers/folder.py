@@ -21,7 +21,16 @@ from pathlib import Path
 from typing import Any
 
 from drivers import options as opt
-from drivers.base import CHUNK_BYTES, Capacity, Family, Health, ObjectStat, Readable, Traits
+from drivers.base import (
+    CHUNK_BYTES,
+    Capacity,
+    Family,
+    Health,
+    ObjectStat,
+    Readable,
+    StoreLabel,
+    Traits,
+)
 from drivers.errors import Corrupt, DriverError, NoSpace, NotFound, Permanent, Retryable
 from drivers.oserrors import translated
 from drivers.sentinel import (
@@ -195,6 +204,15 @@ class FolderStore:
         except DriverError as error:
             return Health(False, str(error))
         return Health(True)
+
+    def read_label(self) -> StoreLabel | None:
+        """See :meth:`drivers.base.Labelled.read_label`: the sentinel of :mod:`drivers.sentinel`."""
+        present = read_sentinel(self._root)
+        return StoreLabel(*present) if present else None
+
+    def write_label(self, label: StoreLabel) -> None:
+        """See :meth:`drivers.base.Labelled.write_label`."""
+        write_sentinel(self._root, label.pool, label.uuid)
 
     @staticmethod
     def _is_key(name: str) -> bool:

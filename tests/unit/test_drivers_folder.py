@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from drivers.base import Labelled, StoreLabel
 from drivers.errors import Corrupt, DriverError, NoSpace, NotFound, OperatorNeeded, Permanent, Retryable
 from drivers.folder import FAMILY, FolderStore
 from drivers.oserrors import translate
@@ -80,6 +81,17 @@ def test_a_folder_of_one_pool_is_not_marked_as_another_ones(root: Path, pool: st
     with pytest.raises(Permanent, match="nearline"):
         write_sentinel(root, pool, uuid)
     assert read_sentinel(root) == ("nearline", UUID)
+
+
+def test_a_store_says_whose_folder_it_is_and_marks_it_once(root: Path) -> None:
+    store = FolderStore(root)
+    assert isinstance(store, Labelled)
+    assert store.read_label() is None
+    store.write_label(StoreLabel("near", "u-1"))
+    store.write_label(StoreLabel("near", "u-1"))
+    assert store.read_label() == StoreLabel("near", "u-1")
+    with pytest.raises(Permanent, match="near"):
+        store.write_label(StoreLabel("far", "u-1"))
 
 
 def test_a_sentinel_is_neither_written_nor_missed_where_there_is_no_folder(tmp_path: Path) -> None:
