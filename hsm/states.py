@@ -15,11 +15,13 @@ S = TypeVar("S", bound=enum.StrEnum)
 
 
 class VolumeState(enum.StrEnum):
-    SCRATCH = "scratch"  # blank, may be given to a pool
+    SCRATCH = "scratch"  # blank as far as is known, may be given to a pool
+    FOREIGN = "foreign"  # carries somebody else's data; left alone until a person insists
     LABELLED = "labelled"  # carries our label, nothing else yet
     ACTIVE = "active"  # holds packages, takes more
     FULL = "full"  # holds packages, takes no more
     SUSPECT = "suspect"  # an error was seen; read with care, never written
+    RECYCLED = "recycled"  # holds nothing that counts; its old label is written over when a pool needs it
     RETIRED = "retired"  # holds nothing that counts
     LOST = "lost"  # cannot be found or read; its copies do not count
 
@@ -88,11 +90,13 @@ _V, _C, _R, _M = VolumeState, CopyState, RequestState, MountState
 VOLUME = Machine(
     "volume",
     {
-        _V.SCRATCH: frozenset({_V.LABELLED, _V.SUSPECT, _V.RETIRED, _V.LOST}),
-        _V.LABELLED: frozenset({_V.ACTIVE, _V.SUSPECT, _V.RETIRED, _V.LOST}),
-        _V.ACTIVE: frozenset({_V.FULL, _V.SUSPECT, _V.LOST, _V.RETIRED}),
-        _V.FULL: frozenset({_V.ACTIVE, _V.SUSPECT, _V.LOST, _V.RETIRED}),
-        _V.SUSPECT: frozenset({_V.ACTIVE, _V.FULL, _V.LOST, _V.RETIRED}),
+        _V.SCRATCH: frozenset({_V.LABELLED, _V.FOREIGN, _V.ACTIVE, _V.FULL, _V.SUSPECT, _V.RETIRED, _V.LOST}),
+        _V.FOREIGN: frozenset({_V.SCRATCH, _V.LABELLED, _V.ACTIVE, _V.FULL, _V.RETIRED, _V.LOST}),
+        _V.LABELLED: frozenset({_V.ACTIVE, _V.SUSPECT, _V.RECYCLED, _V.RETIRED, _V.LOST}),
+        _V.ACTIVE: frozenset({_V.FULL, _V.SUSPECT, _V.RECYCLED, _V.LOST, _V.RETIRED}),
+        _V.FULL: frozenset({_V.ACTIVE, _V.SUSPECT, _V.RECYCLED, _V.LOST, _V.RETIRED}),
+        _V.SUSPECT: frozenset({_V.ACTIVE, _V.FULL, _V.FOREIGN, _V.RECYCLED, _V.LOST, _V.RETIRED}),
+        _V.RECYCLED: frozenset({_V.LABELLED, _V.FOREIGN, _V.SUSPECT, _V.RETIRED, _V.LOST}),
         _V.RETIRED: frozenset(),
         _V.LOST: frozenset({_V.SUSPECT}),
     },
@@ -145,6 +149,9 @@ RUN = Machine(
 
 LIVE_REQUESTS = (RequestState.QUEUED, RequestState.ACTIVE, RequestState.WAITING)
 """States in which a request still stands for work; at most one live request has a given key."""
+
+BLANK_VOLUMES = (VolumeState.SCRATCH, VolumeState.RECYCLED)
+"""States of volumes that may be given to a pool."""
 
 READABLE_COPIES = (CopyState.VERIFIED, CopyState.WRITTEN)
 """States of copies that may be read from; `suspect` ones only when nothing else is left."""

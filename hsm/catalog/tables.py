@@ -19,6 +19,7 @@ from sqlalchemy import (
     LargeBinary,
     SmallInteger,
     UniqueConstraint,
+    false,
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -35,7 +36,11 @@ from hsm.catalog.policytables import PlacementPool as PlacementPool
 from hsm.catalog.policytables import Run as Run
 from hsm.catalog.policytables import Word as Word
 from hsm.catalog.policytables import WordSet as WordSet
+from hsm.catalog.usetables import Drive as Drive
+from hsm.catalog.usetables import DriveUse as DriveUse
 from hsm.model import Place
+
+DRAIN_TO = ("", "recycled", "retired")
 
 
 class Name(Base):
@@ -207,8 +212,19 @@ class Volume(Base):
     """Where on the shelf, in the operator's words."""
     error: Mapped[str]
     created_at: Mapped[datetime]
+    worm: Mapped[bool] = mapped_column(server_default=false())
+    """A write-once cartridge: never recycled."""
+    drain_to: Mapped[str] = mapped_column(server_default="")
+    """While it is repacked, and takes no writes: what it becomes when nothing counts on it any more."""
+    content: Mapped[str] = mapped_column(server_default="")
+    """What it said it is when it was last looked at; empty when nobody has looked."""
+    looked_at: Mapped[datetime | None]
 
-    __table_args__ = (one_of("state", states.VOLUME.names()), one_of("place", values(Place)))
+    __table_args__ = (
+        one_of("state", states.VOLUME.names()),
+        one_of("place", values(Place)),
+        one_of("drain_to", DRAIN_TO),
+    )
 
 
 class Copy(Base):

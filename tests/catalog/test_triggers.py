@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 
 from hsm.catalog import journal
 from hsm.catalog.engine import Catalog
-from hsm.catalog.migrations import triggers_0001, triggers_0002
+from hsm.catalog.migrations import triggers_0001, triggers_0002, triggers_0003
 from hsm.catalog.tables import Copy
 from hsm.guard import GOOD_VOLUMES
 from hsm.states import CopyState, VolumeState
@@ -83,6 +83,7 @@ def test_a_verified_copy_counts_only_on_a_good_volume(catalog: Catalog) -> None:
             first = add_packaged_study(session, {"A": "verified", "B": "verified"})["A"]
             # The only way to `retired` for a volume that holds a live copy is past the triggers.
             _disable(session, "volume", "volume_retired")
+            _disable(session, "volume", _reuse(session))
             session.execute(text("UPDATE volume SET state = :new WHERE name = 'B'"), {"new": state})
             release = text("UPDATE copy SET state = 'releasing' WHERE pk = :pk")
             if state in GOOD_VOLUMES:
@@ -369,7 +370,7 @@ def test_every_trigger_is_in_the_database(catalog: Catalog) -> None:
     dialect = catalog.engine.dialect.name
     wanted = {
         statement.split()[2]
-        for triggers in (triggers_0001, triggers_0002)
+        for triggers in (triggers_0001, triggers_0002, triggers_0003)
         for statement in triggers.statements(dialect)
         if statement.startswith("CREATE TRIGGER")
     }
@@ -386,6 +387,25 @@ def test_every_trigger_is_in_the_database(catalog: Catalog) -> None:
 def test_the_triggers_and_the_guard_agree_on_good_volumes() -> None:
     assert triggers_0001.GOOD_VOLUMES == "('labelled', 'active', 'full')"
     assert {state.value for state in GOOD_VOLUMES} == {"labelled", "active", "full"}
+
+
+def _reuse(session: Session) -> str:
+    return "volume_recycled" if session.get_bind().dialect.name == "sqlite" else "volume_reuse"
+
+
+def test_a_volume_that_holds_copies_is_neither_recycled_nor_given_another_label(catalog: Catalog) -> None:
+    for change in ("state = 'recycled'", "state = 'scratch'", "uuid = 'another'"):
+        with catalog.read() as session:
+            add_packaged_study(session, {"A": "verified", "B": "suspect"})
+            for name in ("A", "B"):
+                with (
+                    pytest.raises(IntegrityError, match="a volume that holds copies"),
+                    session.begin_nested(),
+                ):
+                    session.execute(text(f"UPDATE volume SET {change} WHERE name = :name"), {"name": name})
+            session.execute(text("UPDATE copy SET state = 'releasing' WHERE state = 'suspect'"))
+            session.execute(text("UPDATE copy SET state = 'released' WHERE state = 'releasing'"))
+            session.execute(text(f"UPDATE volume SET {change} WHERE name = 'B'"))
 
 
 def _disable(session: Session, table: str, trigger: str) -> None:
