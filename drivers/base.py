@@ -343,6 +343,11 @@ class Family:
     open_store: Callable[[Mapping[str, Any]], Store] | None = None
     open_library: Callable[[Mapping[str, Any]], Library] | None = None
     required: frozenset[str] = frozenset()
+    kind: str = "disk"
+    """What a policy calls the volumes of its Stores: disk, nas, sftp, s3, optical, tape."""
+    path_option: str | None = None
+    """The option that names a folder of this machine below which the object ``key`` is the file
+    ``path/key``, if the Stores are such: only these can hold the layout ``files``."""
 
 
 _KEY_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")

@@ -406,4 +406,5 @@ FAMILY = Family(
     options=frozenset({"path", "reserve_bytes", "expect_uuid"}),
     open_store=_open,
     required=frozenset({"path"}),
+    path_option="path",
 )
