@@ -28,6 +28,7 @@ _COMMON = frozenset(
         "pool_blocks",
         "capacity_bytes",
         "compression",
+        "ring_bytes",
         "load_seconds",
         "eject_seconds",
     }

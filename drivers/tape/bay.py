@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from drivers.base import Capacity, VolumeLabel
 from drivers.errors import DriverError, Permanent, Retryable, WrongVolume
+from drivers.ring import RING_BYTES, Ring
 from drivers.tape.label import Content, Found, PlainLabel
 from drivers.tape.plain import identify, recover, write_label
 from drivers.tape.store import PlainStore
@@ -32,6 +33,8 @@ class Format:
     """Block sizes of pools that want another one."""
     capacity_bytes: int | None = None
     """Of every cartridge; None: as the drive says, else as the barcode says."""
+    ring_bytes: int = RING_BYTES
+    """Memory that a drive reads ahead into; taken while volumes are written."""
 
     def label(self, volume: VolumeLabel) -> PlainLabel:
         return PlainLabel(volume, self.pool_block_bytes.get(volume.pool, self.block_bytes))
@@ -45,6 +48,7 @@ class Bay:
         self.drive = drive
         self.lock = threading.RLock()
         self.store: PlainStore | None = None
+        self.ring = Ring(form.ring_bytes)
         self._form = form
         self._flush_failed = False
 
@@ -151,7 +155,13 @@ class Bay:
             protected = "" if writable else "its write-protect tab is set"
             capacity = self._capacity(label.barcode, recovered.end * found.label.block_bytes)
             self.store = PlainStore(
-                handle, self.drive.name, found.label, recovered, capacity, read_only=protected
+                handle,
+                self.drive.name,
+                found.label,
+                recovered,
+                capacity,
+                read_only=protected,
+                ring=self.ring,
             )
         except BaseException:
             handle.close()
@@ -181,6 +191,7 @@ class Bay:
                     raise
             store.close()
             self.store = None
+            self.ring.shrink()
         self.drive.eject()
 
     def _write_label(self, label: VolumeLabel) -> None:

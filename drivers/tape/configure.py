@@ -156,7 +156,10 @@ def _format(options: Mapping[str, Any]) -> Format:
         raise Permanent(f"option pool_blocks: {given!r}; expected sizes under names of pools")
     pools = {str(pool): opt.size(given, pool) or 0 for pool in given}
     form = Format(
-        opt.size(options, "block_bytes") or Format().block_bytes, pools, opt.size(options, "capacity_bytes")
+        opt.size(options, "block_bytes") or Format().block_bytes,
+        pools,
+        opt.size(options, "capacity_bytes"),
+        opt.size(options, "ring_bytes") or Format().ring_bytes,
     )
     for size in (form.block_bytes, *pools.values()):
         if not BLOCK_BYTES_MIN <= size <= BLOCK_BYTES_MAX or size % 512:

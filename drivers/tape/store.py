@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from drivers.base import CHUNK_BYTES, Capacity, Health, ObjectStat, Readable, Traits
 from drivers.errors import Corrupt, DriverError, NoSpace, NotFound, Permanent, Retryable
+from drivers.ring import PATIENCE_SECONDS, Feed, Ring
 from drivers.tape import index as indexes
 from drivers.tape.index import Entry, Index
 from drivers.tape.io import Handle, Op
 from drivers.tape.label import PlainLabel
 from drivers.tape.plain import Recovered, identify, read_file, require_position, require_whole
 from drivers.tape.tapeerrors import translated_tape
-from drivers.transfer import check_put, check_range, copy_exactly, safe_key, span
+from drivers.transfer import check_put, check_range, safe_key, span
 
 # A robot's move, load and thread, and a locate to the middle: LTO-8 and LTO-9 (docs of IBM and Quantum).
 _LATENCY_SECONDS = 90.0
+_SMALL_RING_BYTES = 4 << 20
+_WAIT_SECONDS = 0.2
+"""How often who waits for the drive looks whether it waits in vain."""
 
 
 class PlainStore:
     """A mounted plain volume. Good until it is closed; after that every call is refused.
 
     Thread-safe. A put has the drive to itself until it has ended; the pieces of several gets take turns,
-    with a locate between them. Do not put from a source that reads the same volume: it is refused.
+    with a locate between them. A put reads its source ahead, in a thread, through the ring. From a source
+    that reads the same volume nothing can be put: its own thread is refused at once, other threads when
+    the put has waited ``patience`` seconds without a byte.
 
     What a failed put has written stays on the tape as dead bytes, closed by a filemark, so that nothing is
     ever overwritten and write-once cartridges work the same.
@@ -41,8 +46,14 @@ class PlainStore:
         capacity: Capacity,
         *,
         read_only: str = "",
+        ring: Ring | None = None,
+        patience: float = PATIENCE_SECONDS,
     ) -> None:
         self.label = label
+        self._ring = ring or Ring(_SMALL_RING_BYTES)
+        self._patience = patience
+        self._feed: Feed | None = None
+        """Of the put that is under way."""
         self._handle = handle
         self._drive = drive
         self._block_bytes = label.block_bytes
@@ -55,7 +66,6 @@ class PlainStore:
         self._failed = ""
         self._head: int | None = None
         self._dirty = False
-        self._writing = False
         self._doubtful = False
         """The drive has reported an error since the label was read."""
         self._written = 0
@@ -91,7 +101,7 @@ class PlainStore:
         """
         safe_key(key)
         check_put(size, digest, key)
-        with self._operation("put"), self._lock, translated_tape(f"put {key} on {self.name}"):
+        with self._operation("put"), self._hold("put"), translated_tape(f"put {key} on {self.name}"):
             self._require_writable(key)
             if key in self._entries:
                 raise Permanent(f"{key} is on {self.name} already; objects are immutable")
@@ -99,15 +109,12 @@ class PlainStore:
                 raise NoSpace(f"put {key} on {self.name}: {size} bytes, {self._free} are free")
             self._go_to_end()
             start = self._end
-            self._writing = True
             try:
                 sha256 = self._write_records(source, size, digest, key)
                 self._end_file_here(start + -(-size // self._block_bytes), Op.WEOFI, key)
             except BaseException as error:
                 self._leave_dead(start, error)
                 raise
-            finally:
-                self._writing = False
             entry = Entry(key, size, sha256, start, self._end_file - 1)
             self._entries[key] = entry
             self._dirty = True
@@ -118,7 +125,7 @@ class PlainStore:
         safe_key(key)
         check_range(offset, length, key)
         with self._operation("get"), translated_tape(f"get {key} from {self.name}"):
-            with self._lock:
+            with self._hold("get"):
                 entry = self._entry(key)
             wanted = span(key, entry.size, offset, length)
             while wanted:
@@ -130,7 +137,7 @@ class PlainStore:
     def delete(self, key: str) -> None:
         """See :meth:`drivers.base.Store.delete`; frees nothing, and durable after :meth:`flush`."""
         safe_key(key)
-        with self._operation("delete"), self._lock:
+        with self._operation("delete"), self._hold("delete"):
             if key in self._entries:
                 self._require_writable(key)
                 del self._entries[key]
@@ -138,7 +145,7 @@ class PlainStore:
 
     def list(self) -> Iterator[ObjectStat]:
         """Every object in the order of the tape."""
-        with self._operation("list"), self._lock:
+        with self._operation("list"), self._hold("list"):
             entries = sorted(self._entries.values(), key=lambda entry: entry.block)
         for entry in entries:
             yield _stat(entry)
@@ -146,17 +153,17 @@ class PlainStore:
     def stat(self, key: str) -> ObjectStat:
         """See :meth:`drivers.base.Store.stat`; the position is the logical block, for ``mt seek``."""
         safe_key(key)
-        with self._operation("stat"), self._lock:
+        with self._operation("stat"), self._hold("stat"):
             return _stat(self._entry(key))
 
     def entries(self) -> tuple[Entry, ...]:
         """What the index says or will say, digests and tape file numbers included."""
-        with self._operation("list"), self._lock:
+        with self._operation("list"), self._hold("list"):
             return tuple(sorted(self._entries.values(), key=lambda entry: entry.block))
 
     def capacity(self) -> Capacity:
         """Of the cartridge, uncompressed; the room for the index is taken off what is free."""
-        with self._operation("capacity"), self._lock:
+        with self._operation("capacity"), self._hold("capacity"):
             return Capacity(self._total, min(self._free, self._total))
 
     def flush(self) -> None:
@@ -164,7 +171,11 @@ class PlainStore:
 
         :raises Retryable: the drive reports an error; what was put since the last flush does not count.
         """
-        with self._operation("flush"), self._lock, translated_tape(f"write the index of {self.name}"):
+        with (
+            self._operation("flush"),
+            self._hold("flush"),
+            translated_tape(f"write the index of {self.name}"),
+        ):
             if not self._dirty:
                 return
             self._require_writable("the index")
@@ -185,7 +196,7 @@ class PlainStore:
 
     def drop_caches(self) -> None:
         """The next ``get`` locates anew; this host keeps nothing of a tape."""
-        with self._operation("drop caches"), self._lock:
+        with self._operation("drop caches"), self._hold("drop caches"):
             self._head = None
 
     def health(self) -> Health:
@@ -210,20 +221,43 @@ class PlainStore:
 
     @contextmanager
     def _operation(self, operation: str) -> Iterator[None]:
-        if self._writing and self._lock.acquire(blocking=False):  # only the thread that writes gets it
-            self._lock.release()
-            if self._writing:
-                raise Permanent(f"{operation}: {self.name} is being written from this very volume")
         with self._counting:
             self._active += 1
         try:
-            with self._lock:
+            with self._hold(operation):
                 if not self._mounted:
                     raise Retryable(f"{operation}: {self.name} is no longer mounted; mount it again")
             yield
         finally:
             with self._counting:
                 self._active -= 1
+
+    @contextmanager
+    def _hold(self, operation: str) -> Iterator[None]:
+        """Have the drive to oneself.
+
+        :raises Permanent: the calling thread reads for the put that is under way.
+        :raises Retryable: that put waits for its source in vain, perhaps for this very call.
+        """
+        while not self._lock.acquire(timeout=_WAIT_SECONDS):
+            self._require_hope(operation)
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def _require_hope(self, operation: str) -> None:
+        feed = self._feed
+        if feed is None:
+            return
+        if feed.reads_here():
+            raise Permanent(f"{operation}: {self.name} is being written from this very volume")
+        waited = feed.stalled()
+        if waited >= self._patience:
+            raise Retryable(
+                f"{operation}: {self.name} is being written, and the source of {feed.key} has given nothing "
+                f"for {waited:.0f} s; does it wait for this volume?"
+            )
 
     def _require_writable(self, what: str) -> None:
         if self._read_only:
@@ -265,30 +299,17 @@ class PlainStore:
 
     def _write_records(self, source: Readable, size: int, digest: bytes | None, key: str) -> str:
         """The object as records of the block size, the last one shorter; its SHA-256 in hexadecimal."""
-        hasher, left = hashlib.sha256(), bytearray()
-
-        def write(data: bytes) -> None:
-            if digest is None:
-                hasher.update(data)
-            if left or len(data) % self._block_bytes:
-                left.extend(data)
-                whole = len(left) - len(left) % self._block_bytes
-                with memoryview(left) as view, view[:whole] as records:
-                    self._write_whole(records)
-                del left[:whole]
-            else:
-                with memoryview(data) as records:
-                    self._write_whole(records)
-
-        copy_exactly(source, size, digest, write, key)
-        if left:
-            self._write_record(left)
-        return hasher.hexdigest() if digest is None else digest.hex()
-
-    def _write_whole(self, records: memoryview) -> None:
-        for at in range(0, len(records), self._block_bytes):
-            with records[at : at + self._block_bytes] as record:
-                self._write_record(record)
+        with self._ring.feed(source, size, digest, key, block_bytes=self._block_bytes) as feed:
+            self._feed = feed
+            try:
+                for piece in feed.pieces():
+                    for at in range(0, len(piece), self._block_bytes):
+                        with piece[at : at + self._block_bytes] as record:
+                            self._write_record(record)
+                return feed.sha256.hex()
+            finally:
+                feed.close()  # before it is forgotten: who waits here may be who it waits for
+                self._feed = None
 
     def _write_record(self, record: memoryview | bytearray | bytes) -> None:
         self._head = None
@@ -363,7 +384,7 @@ class PlainStore:
         """``size`` bytes from ``offset``, without giving way to others meanwhile."""
         first, skip = divmod(offset, self._block_bytes)
         last = (offset + size - 1) // self._block_bytes
-        with self._lock:
+        with self._hold("get"):
             records = [self._read_record(entry, number) for number in range(first, last + 1)]
         data = records[0] if len(records) == 1 else b"".join(records)
         return data if not skip and len(data) == size else data[skip : skip + size]

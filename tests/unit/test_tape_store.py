@@ -7,6 +7,8 @@ import errno
 import hashlib
 import io
 import random
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -476,6 +478,76 @@ def test_a_volume_is_not_written_from_itself(drive: FakeDrive) -> None:
     assert read(store, "a") == DATA
     put(store, "b")
     assert read(store, "b") == DATA
+
+
+def test_a_put_whose_source_waits_for_its_own_volume_in_another_thread_ends_and_leaves_the_volume_whole(
+    drive: FakeDrive,
+) -> None:
+    store = mount(drive)
+    put(store, "a")
+    store._patience = 0.05
+    said: list[BaseException] = []
+
+    class ThroughAThread:
+        """As a pipe or a queue does it: the reading thread waits for one that reads the volume."""
+
+        def read(self, size: int, /) -> bytes:
+            got: list[bytes] = []
+
+            def fetch() -> None:
+                try:
+                    got.append(next(store.get("a", 0, size)))
+                except Retryable as error:
+                    said.append(error)
+
+            thread = threading.Thread(target=fetch)
+            thread.start()
+            thread.join()
+            return got[0] if got else b""
+
+    with pytest.raises(Corrupt, match="ended after 0"):
+        store.put("b", ThroughAThread(), len(DATA), None)
+    assert "does it wait for this volume" in str(said[0])
+    put(store, "c")
+    store.flush()
+    assert contents(store) == {"a": DATA, "c": DATA}
+
+
+def test_who_waits_for_a_put_that_goes_on_is_not_refused(drive: FakeDrive) -> None:
+    store = mount(drive)
+    put(store, "a")
+    store._patience = 0.3
+    got: list[bytes] = []
+    reader = threading.Thread(target=lambda: got.append(read(store, "a")))
+
+    class Slow(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            if not reader.ident:
+                reader.start()
+            time.sleep(0.05)
+            return super().read(min(size or 0, BLOCK))
+
+    store.put("b", Slow(DATA), len(DATA), None)
+    reader.join(10)
+    assert got == [DATA]
+
+
+def test_a_source_that_breaks_off_costs_dead_bytes_and_nothing_else(drive: FakeDrive) -> None:
+    store = mount(drive)
+    put(store, "a")
+
+    class Broken(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            if self.tell() >= 5 * BLOCK:
+                raise OSError(errno.EIO, "Input/output error")
+            return super().read(min(size or 0, BLOCK))
+
+    with pytest.raises(Retryable, match="read the source of b"):
+        store.put("b", Broken(DATA), len(DATA), None)
+    assert not store.failed
+    put(store, "b")
+    store.flush()
+    assert contents(store) == {"a": DATA, "b": DATA}
 
 
 def test_a_lost_end_of_data_is_found_by_reading_when_the_drive_cannot_space_to_it(drive: FakeDrive) -> None:
