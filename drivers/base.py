@@ -215,6 +215,51 @@ class Labelled(Protocol):
         ...
 
 
+class Severity(enum.StrEnum):
+    """How much a notice matters: for the record; look at it in the daytime; service is lost."""
+
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something that happened to a Store's device, in an admin's words."""
+
+    severity: Severity
+    subject: str
+    """The path, port or device that it happened to."""
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One reading of a device, for metrics and status."""
+
+    name: str
+    """In lower case with its unit, as metrics are called: ``paths_up``, ``size_bytes``."""
+    value: float
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+@runtime_checkable
+class Watched(Protocol):
+    """A Store whose device tells what happens to it, without being used."""
+
+    def watch(self, tell: Callable[[Notice], None]) -> None:
+        """Call ``tell`` for what happens from now on, from a thread of the Store's own; once for a Store."""
+        ...
+
+    def figures(self) -> tuple[Figure, ...]:
+        """What there is to measure now; asks nothing that could hang."""
+        ...
+
+    def close(self) -> None:
+        """End the watching."""
+        ...
+
+
 class ElementKind(enum.StrEnum):
     """Element types of SCSI SMC (data transfer, storage, import/export), and the shelf."""
 

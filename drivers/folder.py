@@ -14,7 +14,7 @@ import itertools
 import os
 import stat
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +72,10 @@ class FolderStore:
     What dead processes left in ``.incoming`` is removed when the store opens, unless ``clean`` is False:
     for a process that joins others at work here.
 
+    ``guard`` is called with the open root wherever the sentinel is looked at, and raises where this is not
+    the place. With ``preallocate`` a file's room is taken before its first byte: for file systems of this
+    machine, since elsewhere the C library would do it by writing zeros.
+
     ``put`` is durable when it returns, which is more than :class:`drivers.base.Store` asks;
     ``delete`` is durable after ``flush``. Thread-safe.
 
@@ -84,8 +88,11 @@ class FolderStore:
         reserve_bytes: int = 0,
         expect_uuid: str | None = None,
         clean: bool = True,
+        guard: Callable[[int], None] | None = None,
+        preallocate: bool = False,
     ) -> None:
         self._root = Path(os.path.abspath(root))
+        self._guard, self._preallocate = guard, preallocate
         self._reserve = reserve_bytes
         self._expect_uuid = expect_uuid
         self._names = (f"{os.getpid()}-{number}" for number in itertools.count())
@@ -111,6 +118,8 @@ class FolderStore:
             self._refuse_existing(root, parts, key)
             self._require_space(root, size, key)
             with self._incoming(root) as incoming:
+                if self._preallocate and size:
+                    os.posix_fallocate(incoming.fd, 0, size)
                 copy_exactly(source, size, digest, lambda data: write_all(incoming.fd, data), key)
                 os.fsync(incoming.fd)
                 self._publish(root, incoming, parts, key)
@@ -233,6 +242,8 @@ class FolderStore:
     def _open_root(self, *, checked: bool) -> Iterator[int]:
         fd = open_folder(self._root)
         try:
+            if checked and self._guard is not None:
+                self._guard(fd)
             if checked and self._expect_uuid is not None:
                 require_sentinel(fd, self._root, self._expect_uuid)
             yield fd

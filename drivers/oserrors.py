@@ -11,7 +11,7 @@ from drivers.errors import DriverError, NoSpace, NotFound, OperatorNeeded, Perma
 # ENOTDIR: a part of the key is an object, so nothing can be below it.
 _NOT_FOUND = frozenset({errno.ENOENT, errno.ENOTDIR})
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
-_OPERATOR = frozenset({errno.EACCES, errno.EPERM, errno.ENOMEDIUM})
+_OPERATOR = frozenset({errno.EACCES, errno.EPERM, errno.ENOMEDIUM, errno.EROFS})
 # EIO is here and not among the permanent ones because a soft NFS mount answers it to a short
 # network failure; whoever retries gives up after a bounded number of attempts.
 _RETRYABLE = frozenset(

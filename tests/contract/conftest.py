@@ -6,10 +6,13 @@ the store is left as it stands, nothing is closed, and what finds its storage af
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import os
 import random
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,11 +22,13 @@ import pytest
 from drivers.base import Library, Store, VolumeLabel
 from drivers.errors import DriverError, Retryable
 from drivers.folder import FolderStore
+from drivers.raid.store import RaidStore
 from drivers.simulated.library import SimulatedLibrary
 from drivers.tape.configure import open_mtx
 from drivers.tape.fake import Tape
 from drivers.tape.fakelibrary import CHANGER, FakeIo, fake_library
 from drivers.wrappers import FaultyStore, LimitedStore, RetryingStore, fail_at_random
+from tests.loopmount import LoopMount
 
 Wrap = Callable[[Store], Store]
 
@@ -57,6 +62,35 @@ class FolderHarness:
 
     def small(self, free: int) -> Store:
         system = os.statvfs(self._folder)
+        return self._open(max(0, system.f_bavail * system.f_frsize - free))
+
+
+class RaidHarness:
+    """A folder of a real ext4 in a loop device, one for all tests of the process."""
+
+    _mounted: LoopMount | None = None
+    _numbers = itertools.count()
+
+    def __init__(self, folder: Path) -> None:
+        if RaidHarness._mounted is None:
+            made = Path(tempfile.mkdtemp(prefix="hsm-raid-"))
+            atexit.register(shutil.rmtree, made, ignore_errors=True)
+            RaidHarness._mounted = LoopMount(made, "ext4", 4096)
+            atexit.register(RaidHarness._mounted.close)
+        self._mount = RaidHarness._mounted
+        self._root = self._mount.point / str(next(self._numbers))
+        self._root.mkdir()
+        self.store: Store = self._open(0)
+
+    def _open(self, reserve: int) -> Store:
+        return RaidStore(self._root, self._mount.uuid, reserve_bytes=reserve)
+
+    def crash(self) -> Store:
+        self.store = self._open(0)
+        return self.store
+
+    def small(self, free: int) -> Store:
+        system = os.statvfs(self._root)
         return self._open(max(0, system.f_bavail * system.f_frsize - free))
 
 
@@ -143,6 +177,7 @@ OpenStore = Callable[[Path], StoreHarness]
 
 STORES: dict[str, OpenStore] = {
     "folder": lambda folder: FolderHarness(folder, as_it_is),
+    "raid": RaidHarness,
     "simulated cartridge": lambda folder: TapeHarness(folder, as_it_is),
     "plain tape": lambda folder: PlainTapeHarness(folder, as_it_is, 256 << 10, None),
     "plain tape, small blocks, a torn tail": lambda folder: PlainTapeHarness(folder, as_it_is, 4096, 1),
