@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
 
+from drivers.reports import DriveReport
+
 CHUNK_BYTES = 1 << 20
 """The largest piece that ``get`` yields and that ``put`` asks of its source at a time."""
 
@@ -356,6 +358,35 @@ class Overwriting(Protocol):
         ``typed`` is the barcode as the admin typed it out.
 
         :raises Permanent: ``typed`` is not the barcode of ``label``; nothing was read or written.
+        """
+        ...
+
+
+@runtime_checkable
+class Reporting(Protocol):
+    """A Library whose drives say how they and their cartridges are."""
+
+    def report(self, drive: int) -> DriveReport:
+        """Ask a drive now; what it does not tell is None. A mounted volume is not disturbed.
+
+        Alerts that were seen since the drive was cleaned are among those of the report: drives lower them
+        when they are read.
+
+        :raises Retryable: the drive cannot be asked while this volume is mounted, or is not there.
+        """
+        ...
+
+
+@runtime_checkable
+class Cleaning(Protocol):
+    """A Library that can clean a drive with a cleaning cartridge it holds."""
+
+    def clean(self, drive: int) -> None:
+        """Unload the drive, clean it and put the cleaning cartridge back; minutes.
+
+        :raises OperatorNeeded: there is no cleaning cartridge, the one there is has expired, or it does
+            not come out again; the message says what to do.
+        :raises Retryable: a put or get is under way.
         """
         ...
 

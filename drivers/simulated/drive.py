@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from drivers.base import CHUNK_BYTES, Capacity, Health, ObjectStat, Readable, Traits
-from drivers.errors import Corrupt, NoSpace, Permanent, Retryable
+from drivers.errors import Corrupt, DriverError, NoSpace, Permanent, Retryable
 from drivers.oserrors import translated
+from drivers.reports import CartridgeReport, DriveLife, DriveReport, ErrorCounters
 from drivers.simulated.faults import Check, Event
 from drivers.simulated.medium import Medium
 from drivers.simulated.model import DriveModel
 from drivers.transfer import check_put, check_range, copy_exactly, safe_key, span
 
 _DEBT_SECONDS = 0.01
+CLEANING_SECONDS = 120.0
 
 
 class Timekeeper:
@@ -52,16 +55,51 @@ class Drive:
         self.store: CartridgeStore | None = None
         self._check = check
         self._head = 0.0
+        self._loads: Counter[str] = Counter()
+        self._errors: Counter[tuple[str, str | None]] = Counter()
+        """Under read or write, and the cartridge."""
+        self._streamed: Counter[tuple[str, str | None]] = Counter()
+        self.cleanings = 0
 
     def check(self, operation: str, key: str | None = None) -> None:
         """:raises DriverError: a scripted fault."""
-        self._check(Event(operation, self.address, self.threaded, key))
+        try:
+            self._check(Event(operation, self.address, self.threaded, key))
+        except DriverError:
+            self._errors[operation, self.threaded] += 1
+            raise
+
+    def report(self) -> DriveReport:
+        """What it has counted since the library was opened; see :class:`drivers.reports.DriveReport`."""
+        name = self.threaded
+        writes, reads = self._errors["write", name], self._errors["read", name]
+        wrote, read = self._streamed["write", name], self._streamed["read", name]
+        cartridge = None if name is None else CartridgeReport(
+            name, f"SIM-{name}", "SIMULATED", "", "data", self._loads[name], wrote, read, writes, reads
+        )  # fmt: skip
+        return DriveReport(
+            self.address,
+            f"SIM{self.address:06d}",
+            "SIMULATED LTO",
+            loaded=name is not None,
+            write_errors=ErrorCounters(0, writes, wrote),
+            read_errors=ErrorCounters(0, reads, read),
+            cartridge=cartridge,
+            life=DriveLife(loads=self._loads.total(), cleanings=self.cleanings),
+            encryption="off",
+        )
+
+    def clean(self) -> None:
+        """Run a cleaning cartridge that lies in the drive."""
+        self.time.spend(CLEANING_SECONDS)
+        self.cleanings += 1
 
     def thread(self, barcode: str) -> None:
         """Load and thread a cartridge that lies in the drive; the tape is at its load point then."""
         self._check(Event("load", self.address, barcode))
         self.time.spend(self.model.load_seconds)
         self.threaded = barcode
+        self._loads[barcode] += 1
         self._head = 0.0
 
     def unthread(self) -> None:
@@ -71,8 +109,9 @@ class Drive:
         self.time.spend(rewind + self.model.unload_seconds)
         self.threaded = None
 
-    def pass_over(self, start: float, end: float, size: int) -> None:
+    def pass_over(self, start: float, end: float, size: int, *, writing: bool) -> None:
         """Locate to ``start`` (a fraction of the tape) and stream ``size`` bytes up to ``end``."""
+        self._streamed["write" if writing else "read", self.threaded] += size
         if start != self._head:
             model = self.model
             self.time.spend(model.locate_seconds(model.spot(self._head), model.spot(start)))
@@ -223,12 +262,12 @@ class CartridgeStore:
             self._drive.check("write", key)
             medium = self._medium
             before, after = medium.end / medium.capacity, (medium.end + len(data)) / medium.capacity
-            self._drive.pass_over(before, after, len(data))
+            self._drive.pass_over(before, after, len(data), writing=True)
             medium.append(data)
 
     def _read(self, at: int, size: int, key: str) -> bytes:
         with self._drive.lock:
             self._drive.check("read", key)
             capacity = self._medium.capacity
-            self._drive.pass_over(at / capacity, (at + size) / capacity, size)
+            self._drive.pass_over(at / capacity, (at + size) / capacity, size, writing=False)
             return self._medium.read(at, size)

@@ -16,13 +16,14 @@ from typing import Any
 
 from drivers import options as opt
 from drivers.base import ElementKind, Inventory, Store, VolumeLabel
-from drivers.errors import NotFound, Permanent, Retryable, WrongVolume
+from drivers.errors import NotFound, OperatorNeeded, Permanent, Retryable, WrongVolume
 from drivers.oserrors import translated
+from drivers.reports import DriveReport
 from drivers.simulated.drive import CartridgeStore, Drive, Timekeeper
 from drivers.simulated.faults import Event, FaultScript
 from drivers.simulated.medium import Medium
 from drivers.simulated.model import LTO8, DriveModel
-from drivers.simulated.places import Places, PlacesFile, Shape
+from drivers.simulated.places import Places, PlacesFile, Shape, is_cleaning
 
 _BARCODE = re.compile(r"[A-Z0-9]{1,32}")
 
@@ -158,6 +159,26 @@ class SimulatedLibrary:
                 self._release(bay)
                 return self._move(barcode, place, lambda now: now.mail_for(barcode))
         return self._move(barcode, place, lambda now: now.mail_for(barcode))
+
+    def report(self, drive: int) -> DriveReport:
+        """See :meth:`drivers.base.Reporting.report`; counted since the library was opened."""
+        with self._drive(drive) as bay:
+            return bay.report()
+
+    def clean(self, drive: int) -> None:
+        """See :meth:`drivers.base.Cleaning.clean`; a cleaning cartridge's barcode begins with CLN."""
+        with self._drive(drive) as bay:
+            where = self._places.read().where
+            found = next((b for b, place in where.items() if is_cleaning(b) and place is not None), None)
+            if found is None:
+                raise OperatorNeeded(
+                    f"library {self.name} has no cleaning cartridge; put one (CLN...) into it"
+                )
+            self._empty(bay)
+            home = self._places.read().in_library(found)
+            self._move(found, home, lambda _: bay.address)
+            bay.clean()
+            self._move(found, bay.address, lambda _: home)
 
     def hand_insert(self, barcode: str) -> None:
         """See :meth:`drivers.base.SimulatedHands.hand_insert`, and :meth:`Places.inserted`."""

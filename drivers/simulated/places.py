@@ -69,7 +69,7 @@ class Places:
         held = {place: barcode for barcode, place in self.where.items() if place is not None}
         return Inventory(
             tuple(
-                Element(kind, address, held.get(address))
+                _element(kind, address, held.get(address))
                 for kind in ElementKind
                 for address in self.shape.addresses(kind)
             )
@@ -224,3 +224,14 @@ class PlacesFile:
 
     def exists(self) -> bool:
         return self._path.exists()
+
+
+def is_cleaning(barcode: str) -> bool:
+    """Whether it is a cleaning cartridge, which is nobody's volume."""
+    return barcode.startswith("CLN")
+
+
+def _element(kind: ElementKind, address: int, barcode: str | None) -> Element:
+    if barcode is not None and is_cleaning(barcode):
+        return Element(kind, address, None, f"cleaning cartridge {barcode}")
+    return Element(kind, address, barcode)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from drivers.base import Capacity, VolumeLabel
 from drivers.errors import DriverError, Permanent, Retryable, WrongVolume
+from drivers.reports import DriveReport
 from drivers.ring import RING_BYTES, Ring
 from drivers.tape.label import Content, Found, PlainLabel
 from drivers.tape.plain import identify, recover, write_label
@@ -168,6 +169,13 @@ class Bay:
             raise
         self._flush_failed = False
         return self.store
+
+    def report(self, barcode: str | None) -> DriveReport:
+        """What an admin wants to know of the drive and of what is in it (``barcode``, if that is known)."""
+        mounted = self.mounted
+        return self.drive.report(
+            self.address, barcode if mounted is None else mounted.barcode, mounted=mounted is not None
+        )
 
     def release(self) -> None:
         """Flush and let go of the volume, and unload the drive.

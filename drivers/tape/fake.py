@@ -45,6 +45,8 @@ class Tape:
     used: int = 0
     bad: set[int] = field(default_factory=set)
     """Logical blocks that cannot be read."""
+    memory: dict[int, bytes] = field(default_factory=dict)
+    """Attributes of the cartridge's memory, under their identifiers."""
 
     def cut(self, at: int) -> None:
         """Forget what lies at and behind ``at``."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from drivers.errors import NotFound, Permanent
+from drivers.tape import memory
 from drivers.tape.fake import FakeDrive, FakeHandle, Tape
 from drivers.tape.io import Completed, ScsiDevice
 
@@ -61,7 +62,7 @@ class FakeIo:
         if program == "sg_logs":
             return self._log_page(self._drive_at(argv[-1]), int(argv[1].partition("=")[2], 16))
         if program == "sg_raw":
-            return Completed(0, self._element_status(), "")
+            return self._raw(list(argv))
         raise FileNotFoundError(errno.ENOENT, "No such file or directory", program)
 
     def devices(self) -> tuple[ScsiDevice, ...]:
@@ -196,6 +197,33 @@ class FakeIo:
     def _log_page(self, drive: int, page: int) -> Completed:
         found = self.log_pages.get((drive, page))
         return Completed(0, found, "") if found is not None else Completed(5, b"", "page not supported\n")
+
+    def _raw(self, argv: list[str]) -> Completed:
+        """A SCSI command: its operation code is the first word behind the device."""
+        at = next(place for place, word in enumerate(argv) if word.startswith("/dev/"))
+        if argv[at + 1] == "b8":
+            return Completed(0, self._element_status(), "")
+        drive = self._drive_at(argv[at])
+        if argv[at + 1] == "8c":
+            return self._memory(drive)
+        return Completed(5, b"", "illegal request\n")
+
+    def _memory(self, drive: int) -> Completed:
+        tape = self.drives[drive].tape
+        if tape is None:
+            return Completed(2, b"", "not ready\n")
+        barcode = self.loaded.get(drive, "")
+        values = {
+            memory.MANUFACTURER: b"FAKETAPE",
+            memory.SERIAL: f"SN{barcode}".ljust(32).encode(),
+            memory.KIND: b"\x80" if tape.worm else b"\0",
+            **tape.memory,
+        }
+        body = b"".join(
+            name.to_bytes(2, "big") + b"\x80" + len(value).to_bytes(2, "big") + value
+            for name, value in sorted(values.items())
+        )
+        return Completed(0, len(body).to_bytes(4, "big") + body, "")
 
     def _element_status(self) -> bytes:
         body = b""

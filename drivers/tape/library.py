@@ -6,17 +6,18 @@ want each other's cartridge get `Retryable` and not a deadlock.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from drivers.base import Element, ElementKind, Inventory, Store, VolumeLabel
 from drivers.errors import DriverError, NotFound, OperatorNeeded, Permanent, Retryable, StaleMap
+from drivers.reports import DriveReport
 from drivers.tape.bay import Bay
 from drivers.tape.changer import Changer
 from drivers.tape.io import Io
 from drivers.tape.mtxstatus import ChangerStatus, Place, is_cleaning
-from drivers.tape.tapedrive import DriveReport
 
 DRIVE_ADDRESS = 60_000
 """Drive n of mtx is element 60000 + n here: mtx numbers its drives and its slots each from the beginning.
@@ -159,16 +160,12 @@ class TapeLibrary:
             self._clean(number, bay)
 
     def report(self, drive: int) -> DriveReport:
-        """A drive's status, TapeAlert flags, error counters and encryption.
-
-        :raises Retryable: a volume is mounted there.
-        """
-        with self._drive(drive) as (_, bay):
-            if bay.store is not None:
-                raise Retryable(
-                    f"drive {drive} has {bay.store.label.volume.barcode} mounted; unmount it first"
-                )
-            return bay.drive.report()
+        """See :meth:`drivers.base.Reporting.report`."""
+        with self._drive(drive) as (number, bay):
+            place = None
+            with contextlib.suppress(DriverError):  # an open door hides what is in the drive, not the drive
+                place = self._status().drive(number)
+            return bay.report(None if place is None else place.barcode)
 
     def _bays(self) -> dict[int, Bay]:
         with self._finding:

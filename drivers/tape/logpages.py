@@ -9,10 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from drivers.errors import Retryable
+from drivers.reports import Alert, DriveLife, ErrorCounters
 
 TAPE_ALERT, WRITE_ERRORS, READ_ERRORS, CAPACITY, VOLUME = 0x2E, 0x02, 0x03, 0x31, 0x17
+LIFE = 0x14
+MB = 1_000_000
 
 CLEAN_NOW, CLEAN_PERIODIC = 0x14, 0x15
+CLEANING_EXPIRED, CLEANING_INVALID = 0x16, 0x17
 _CLEANING = frozenset({CLEAN_NOW, CLEAN_PERIODIC})
 _CARTRIDGE = frozenset({0x04, 0x07, 0x08, 0x0F, 0x12, 0x13, 0x33, 0x34, 0x3B, 0x3C})
 _DRIVE = frozenset({0x1E, 0x1F, 0x20, 0x21, 0x22, 0x23, 0x24, 0x26, 0x27})
@@ -53,6 +57,14 @@ class Alerts:
     def blames_drive(self) -> bool:
         return bool(self.flags & _DRIVE)
 
+    @property
+    def cleaning_failed(self) -> bool:
+        """The cleaning cartridge is used up, or is none for this drive."""
+        return bool(self.flags & {CLEANING_EXPIRED, CLEANING_INVALID})
+
+    def named(self) -> tuple[Alert, ...]:
+        return tuple(Alert(flag, ALERTS.get(flag, "flag")) for flag in sorted(self.flags))
+
     def __str__(self) -> str:
         return (
             ", ".join(f"{ALERTS.get(flag, 'flag')} (0x{flag:02x})" for flag in sorted(self.flags)) or "none"
@@ -60,15 +72,6 @@ class Alerts:
 
     def __or__(self, other: Alerts) -> Alerts:
         return Alerts(self.flags | other.flags)
-
-
-@dataclass(frozen=True, slots=True)
-class ErrorCounters:
-    """Since the drive was switched on or the page was cleared, as the drive likes."""
-
-    corrected: int = 0
-    uncorrected: int = 0
-    bytes_processed: int = 0
 
 
 def command(page: int, generic: str) -> list[str]:
@@ -117,3 +120,34 @@ def capacity(page: bytes) -> tuple[int, int]:
 def is_worm(page: bytes) -> bool:
     """Whether the volume statistics page (17h) says that the cartridge can be written only once."""
     return any(parameters(page, VOLUME).get(0x81, b""))
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeCounts:
+    """Of the volume statistics page (17h); None where the drive does not say."""
+
+    loads: int | None = None
+    write_errors: int | None = None
+    read_errors: int | None = None
+    written_bytes: int | None = None
+    read_bytes: int | None = None
+
+
+def volume_counts(page: bytes) -> VolumeCounts:
+    """The life of the loaded cartridge."""
+    values = parameters(page, VOLUME)
+    loads, writes, reads, written, read = (_number(values.get(code)) for code in (1, 4, 9, 0x10, 0x11))
+    return VolumeCounts(
+        loads, writes, reads, None if written is None else written * MB, None if read is None else read * MB
+    )
+
+
+def life(page: bytes) -> DriveLife:
+    """The life of the drive, of the device statistics page (14h)."""
+    values = parameters(page, LIFE)
+    return DriveLife(*(_number(values.get(code)) for code in (0, 1, 2, 3, 8, 0x0E, 0x0F)))
+
+
+def _number(value: bytes | None) -> int | None:
+    """None where it is missing, or all ones: the drive does not know."""
+    return None if not value or value == b"\xff" * len(value) else int.from_bytes(value, "big")

@@ -13,10 +13,10 @@ from contextlib import contextmanager
 
 from drivers.base import Element, ElementKind, Inventory, Store, VolumeLabel
 from drivers.errors import DriverError, NotFound, OperatorNeeded, Permanent, Retryable
+from drivers.reports import DriveReport
 from drivers.tape.bay import Bay
 from drivers.tape.label import Content, Found
 from drivers.tape.library import DRIVE_ADDRESS
-from drivers.tape.tapedrive import DriveReport
 
 
 class ManualLibrary:
@@ -123,13 +123,11 @@ class ManualLibrary:
             self.unmount(element.address)
 
     def report(self, drive: int) -> DriveReport:
-        """See :meth:`drivers.tape.library.TapeLibrary.report`."""
-        with self._drive(drive) as (_, bay):
-            if bay.store is not None:
-                raise Retryable(
-                    f"drive {drive} has {bay.store.label.volume.barcode} mounted; unmount it first"
-                )
-            return bay.drive.report()
+        """See :meth:`drivers.base.Reporting.report`."""
+        with self._drive(drive) as (number, bay):
+            seen = self._seen.get(number)
+            label = None if seen is None else seen.label
+            return bay.report(self._told.get(number) if label is None else label.volume.barcode)
 
     def _bays(self) -> dict[int, Bay]:
         with self._lock:

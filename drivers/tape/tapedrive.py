@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from drivers.errors import DriverError, OperatorNeeded, Permanent, Retryable
-from drivers.tape import logpages
+from drivers.reports import CartridgeReport, DriveReport
+from drivers.tape import encryption, logpages, memory
+from drivers.tape.encryption import EncryptionState
 from drivers.tape.io import Completed, DriveStatus, Handle, Io, Op, ScsiDevice
-from drivers.tape.logpages import Alerts, ErrorCounters
+from drivers.tape.logpages import Alerts
 from drivers.tape.tapeerrors import translated_tape
 
 POLL_SECONDS = 1.0
@@ -31,18 +33,6 @@ class DriveLimits:
     eject: float = 900.0
     question: float = 60.0
     """For log pages and the like."""
-
-
-@dataclass(frozen=True, slots=True)
-class DriveReport:
-    """What an admin wants to know of a drive."""
-
-    serial: str
-    status: DriveStatus
-    alerts: Alerts
-    write_errors: ErrorCounters
-    read_errors: ErrorCounters
-    encryption: str
 
 
 class TapeDrive:
@@ -66,6 +56,8 @@ class TapeDrive:
         self.tape = tape
         self.generic = generic
         self.serial = serial
+        self.product = ""
+        """Vendor and product, once it has been looked for."""
         self.limits = limits or DriveLimits()
         self.seen = Alerts()
         """All TapeAlert flags since the last cleaning: drives lower them when they are read."""
@@ -165,41 +157,78 @@ class TapeDrive:
 
     def is_worm(self) -> bool:
         """Whether the loaded medium can be written only once, as far as the drive tells."""
-        return bool(self._page(logpages.VOLUME, logpages.is_worm))
+        if self._page(logpages.VOLUME, logpages.is_worm):
+            return True
+        return memory.kind(self._asked(memory.command, memory.attributes) or {}) == "worm"
 
-    def report(self) -> DriveReport:
-        """What an admin wants to know. The drive must not be open."""
-        none = ErrorCounters()
+    def report(self, address: int, barcode: str | None, *, mounted: bool) -> DriveReport:
+        """What an admin wants to know; see :class:`drivers.reports.DriveReport`.
+
+        :param barcode: of what is in it, if that is known.
+        :param mounted: a volume is mounted, so that the drive is open and is not opened again.
+        """
+        if mounted:
+            self._look_up()
+        status = None if mounted else self.status()
+        alerts = self.alerts() | self.seen
+        loaded = mounted or (status is not None and status.online)
         return DriveReport(
+            address,
             self.serial,
-            self.status(),
-            self.alerts() | self.seen,
-            self._page(logpages.WRITE_ERRORS, lambda p: logpages.error_counters(p, logpages.WRITE_ERRORS))
-            or none,
-            self._page(logpages.READ_ERRORS, lambda p: logpages.error_counters(p, logpages.READ_ERRORS))
-            or none,
-            self.encryption(),
+            self.product,
+            loaded,
+            status is not None and status.write_protected,
+            alerts.named(),
+            alerts.cleaning_asked,
+            alerts.blames_drive,
+            alerts.blames_cartridge,
+            self._page(logpages.WRITE_ERRORS, lambda p: logpages.error_counters(p, logpages.WRITE_ERRORS)),
+            self._page(logpages.READ_ERRORS, lambda p: logpages.error_counters(p, logpages.READ_ERRORS)),
+            self.cartridge(barcode) if loaded else None,
+            self._page(logpages.LIFE, logpages.life),
+            str(self.encryption() or ""),
         )
 
-    def encryption(self) -> str:
-        """What stenc says of the drive's encryption, in one line; empty when it is not installed."""
-        with contextlib.suppress(DriverError, OSError):
-            done = self.io.run(["stenc", "-f", self.tape], self.limits.question)
-            return encryption_words(done.out.decode("utf-8", "replace")) if done.status == 0 else ""
-        return ""
+    def cartridge(self, barcode: str | None = None) -> CartridgeReport:
+        """What the loaded cartridge's memory and the drive say of it."""
+        values = self._asked(memory.command, memory.attributes) or {}
+        counts = self._page(logpages.VOLUME, logpages.volume_counts) or logpages.VolumeCounts()
+        written, read = memory.number(values, memory.WRITTEN), memory.number(values, memory.READ)
+        kind = memory.kind(values) or ("worm" if self._page(logpages.VOLUME, logpages.is_worm) else "")
+        loads = memory.number(values, memory.LOADS)
+        return CartridgeReport(
+            barcode or memory.text(values, memory.BARCODE) or None,
+            memory.text(values, memory.SERIAL),
+            memory.text(values, memory.MANUFACTURER),
+            memory.text(values, memory.MANUFACTURED),
+            kind,
+            counts.loads if loads is None else loads,
+            counts.written_bytes if written is None else written << 20,
+            counts.read_bytes if read is None else read << 20,
+            counts.write_errors,
+            counts.read_errors,
+        )
+
+    def encryption(self) -> EncryptionState | None:
+        """What the drive does with what is written and read; None when it does not say."""
+        return self._asked(encryption.status_command, encryption.parse_status)
 
     def _look_up(self) -> None:
         if self._find is not None:
             found = self._find()
-            self.tape, self.generic = found.tape or self.tape, found.generic
+            self.tape, self.generic, self.product = found.tape or self.tape, found.generic, found.name
 
     def _page(self, page: int, parse: Callable[[bytes], T]) -> T | None:
         """A log page, read; None where the drive has none or cannot be asked."""
+        return self._asked(lambda generic: logpages.command(page, generic), parse)
+
+    def _asked(self, command: Callable[[str], list[str]], parse: Callable[[bytes], T]) -> T | None:
+        """What a command says of the drive, read; None where it says nothing or cannot be asked."""
         if self.generic is None:
             return None
         with contextlib.suppress(DriverError, OSError):
             for _ in range(ATTENTIONS_MAX):
-                done = self.io.run(logpages.command(page, self.generic), self.limits.question)
+                done = self.io.run(command(self.generic), self.limits.question)
                 if done.status == 0:
                     return parse(done.out)
                 if done.status != _UNIT_ATTENTION:
@@ -216,14 +245,3 @@ class TapeDrive:
         if done.status != 0:
             raise Retryable(f"{what}: {' '.join(argv)}: {done.err.strip() or f'status {done.status}'}")
         return done
-
-
-def encryption_words(text: str) -> str:
-    """stenc's table of ``name: value`` in one line: what it says of encryption, decryption and keys."""
-    wanted = ("encryption", "decryption", "encrypt", "decrypt", "key")
-    found = []
-    for line in text.splitlines():
-        name, colon, value = line.partition(":")
-        if colon and value.strip() and any(word in name.lower() for word in wanted):
-            found.append(f"{' '.join(name.split()).lower()}: {value.strip()}")
-    return "; ".join(found)

@@ -435,15 +435,6 @@ def test_cleaning_without_a_cleaning_cartridge_says_what_to_put_in(library: Tape
         library.clean(DRIVE)
 
 
-def test_a_report_has_alerts_counters_and_the_drive(machine: FakeIo, library: TapeLibrary) -> None:
-    machine.log_pages[0, logpages.TAPE_ALERT] = alerts_page(3, 0x27)
-    report = library.report(DRIVE)
-    assert report.serial == "90WT000001"
-    assert report.alerts.flags == {3, 0x27}
-    assert report.alerts.blames_drive
-    assert not report.status.online
-
-
 def test_capacity_is_what_the_drive_says_else_what_the_barcode_says(
     machine: FakeIo, library: TapeLibrary
 ) -> None:

@@ -10,13 +10,13 @@ import pytest
 
 from drivers.base import VolumeLabel
 from drivers.errors import OperatorNeeded, Permanent, Retryable, StaleMap
+from drivers.reports import ErrorCounters
 from drivers.tape import elements, logpages
 from drivers.tape.devices import by_serial, find_devices
 from drivers.tape.index import Entry, Index, decode, encode, is_index
 from drivers.tape.label import Content, PlainLabel, describe, is_our_header, label_records, parse_label
 from drivers.tape.mtxstatus import Place, is_cleaning, parse_status
 from drivers.tape.sense import changer_error, is_attention, parse_sense
-from drivers.tape.tapedrive import encryption_words
 
 CAPTURED = Path(__file__).parents[1] / "data" / "tape"
 
@@ -239,7 +239,7 @@ def test_capacity_is_read_in_mebibytes() -> None:
 
 def test_error_counters_are_read() -> None:
     page = bytes.fromhex("0300001800034004000000050005400400001000000640040000002a")
-    assert logpages.error_counters(page, logpages.READ_ERRORS) == logpages.ErrorCounters(5, 42, 4096)
+    assert logpages.error_counters(page, logpages.READ_ERRORS) == ErrorCounters(5, 42, 4096)
 
 
 @pytest.mark.parametrize("page", [b"", b"\x2e", ALERTS[:10], b"\x02" + ALERTS[1:]])
@@ -390,13 +390,3 @@ def test_devices_are_found_with_their_serial_numbers_and_the_device_that_does_no
 
 def test_a_machine_without_tapes_has_none(tmp_path: Path) -> None:
     assert find_devices(tmp_path / "sys", tmp_path / "dev") == ()
-
-
-def test_what_stenc_says_becomes_one_line() -> None:
-    said = "Status for /dev/nst0\n--------------\nDevice Mfg:  HP\nDrive Encryption:   on\n"
-    said += "Drive Output: Decrypting\n"
-    said += "Drive Key Desc.(uKAD): pool tape-a\nVolume Encryption: Encrypted\n"
-    assert encryption_words(said) == (
-        "drive encryption: on; drive key desc.(ukad): pool tape-a; volume encryption: Encrypted"
-    )
-    assert encryption_words("") == ""
