@@ -95,14 +95,17 @@ def until(found: Callable[[], T], what: str, seconds: float = WAIT_SECONDS) -> T
 class Archive:
     """A home folder, its configuration, and the daemon that runs on it."""
 
-    def __init__(self, home: Path, catalog_url: str, policy: str = ROAD, **settings: Any) -> None:
+    def __init__(
+        self, home: Path, catalog_url: str, policy: str = ROAD, template: str = CONFIG, **settings: Any
+    ) -> None:
+        """A home folder that is there already is gone on with; only its configuration is written anew."""
         self.home = home
         home.mkdir(exist_ok=True)
-        (home / "policies").mkdir()
+        (home / "policies").mkdir(exist_ok=True)
         self.write_policy(policy)
         self.port, self.destination_port = free_port(), free_port()
         values = {"hold": 120, "reserve": 0, "quiet": 0.3, "same_uid": "keep both"} | settings
-        text = CONFIG.format(
+        text = template.format(
             home=home, catalog=catalog_url, port=self.port, destination=self.destination_port, **values
         )
         self.config = home / "hsm.yaml"
@@ -110,7 +113,7 @@ class Archive:
         self.process: subprocess.Popen[bytes] | None = None
         self._pid: int | None = None
         self.received = home / "received"
-        self.received.mkdir()
+        self.received.mkdir(exist_ok=True)
 
     def write_policy(self, text: str) -> None:
         (self.home / "policies" / "road.yaml").write_text(text)

@@ -138,6 +138,8 @@ class Memory:
     change_reference: int = 1
     formats: int = 0
     readable_barcode: bool = True
+    bad_spots: list[list[int]] = dataclasses.field(default_factory=list)
+    """[partition, block] that no drive can read (sense 3/11/00)."""
     counters: Counters = dataclasses.field(default_factory=Counters)
 
     @classmethod

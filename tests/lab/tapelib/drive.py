@@ -15,6 +15,7 @@ from tapelib.sense import (
     FILEMARK,
     ILLEGAL_REQUEST,
     INCORRECT_LENGTH,
+    MEDIUM_ERROR,
     NO_SENSE,
     NOT_READY,
     VOLUME_OVERFLOW,
@@ -26,6 +27,8 @@ from tapelib.sense import (
 
 READ, WRITE = 0x08, 0x0A
 LONGEST_BLOCK = 8 << 20
+READ_WARNING, HARD_ERROR, MEDIA = 1, 3, 4
+"""TapeAlert flags of an unreadable spot."""
 BLOCKS, FILEMARKS, END_OF_DATA = 0, 1, 3
 """What SPACE counts."""
 
@@ -280,6 +283,10 @@ class Drive(Device):
         return block.length
 
     def _take(self) -> bytes:
+        if list(self.place()) in self.medium().memory.bad_spots:
+            self.alerts |= {READ_WARNING, HARD_ERROR, MEDIA}
+            self.note_failure(READ)
+            raise CheckCondition(MEDIUM_ERROR, 0x11)
         piece = self.partition().read(self.position)
         self.position += 1
         counters = self.medium().memory.counters

@@ -15,7 +15,7 @@ Every request names its ``op``; ``drive`` (0, 1...) or ``"device": "changer"`` s
 | lift | barcode, quiet | a hand takes it out, wherever it is; it lies on the shelf, its data kept |
 | relabel | barcode, new | another barcode is stuck on the cartridge |
 | smudge | barcode, readable | its barcode cannot be read (any more) |
-| mark | barcode, options | other properties: write_protect, capacity_mb, ... |
+| mark | barcode, options | other properties: write_protect, capacity_mb, bad_spots, ... |
 | pr | nexus, action, type, key, sakey | another host's PERSISTENT RESERVE OUT; without action, a look |
 | set | name, value | load_seconds, move_seconds, unloads_drives... |
 

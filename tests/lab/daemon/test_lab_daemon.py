@@ -1,0 +1,100 @@
+"""The whole archive on a real robot: stored, on tape, cartridges gone and spoilt, retrieved byte for byte."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from halls import stock
+from instruments import ask
+from robotarchive import (
+    PATIENCE_SECONDS,
+    TAPE_AND_VAULT,
+    Person,
+    ask_catalog,
+    bring,
+    broken_promises,
+    expected,
+    on_tape,
+    retrieved,
+    robot_archive,
+    settled,
+    store,
+    study_uid,
+    take_from_mail_slot,
+    tear_out,
+    write_study,
+)
+
+from tests.story.archive import running, until
+
+STUDIES = int(os.environ.get("HSM_LAB_STUDIES", "200"))
+TAPES = ("HSM001L6", "HSM002L6", "HSM003L6")
+VAULT = "VLT001L6"
+PIXEL_BYTES = 12_000_000 // STUDIES
+"""Of an image; a study has two on average."""
+TAPE_MB = 10
+"""A third of the studies, and a little more."""
+
+
+def new_robot() -> None:
+    """Three small cartridges and a large one."""
+    stock(*TAPES, VAULT)
+    for barcode in TAPES:
+        ask("mark", barcode=barcode, options={"capacity_mb": TAPE_MB})
+
+
+def test_every_study_comes_back_when_a_cartridge_is_exported_one_torn_out_and_one_has_a_bad_spot(
+    tmp_path: Path,
+) -> None:
+    new_robot()
+    archive = robot_archive(tmp_path / "home", TAPE_AND_VAULT)
+    sources = tmp_path / "sources"
+    sources.mkdir()
+    paths = [path for number in range(STUDIES) for path in write_study(sources, number, PIXEL_BYTES)]
+    wanted = expected(paths)
+    with running(archive):
+        for barcode in TAPES:
+            assert archive.command("volume", "label", barcode, "tape").returncode == 0, archive.log()
+        assert archive.command("volume", "label", VAULT, "vault").returncode == 0
+        store(archive, paths)
+        until(lambda: settled(archive, STUDIES, 2), "everything on tape and off the disk", 1500)
+        counts = on_tape(archive.home)
+        print(counts)
+        assert counts[VAULT] == STUDIES
+        assert all(counts.get(barcode, 0) >= STUDIES // 6 for barcode in TAPES), counts
+        assert not list((archive.home / "online" / "studies").rglob("*.dcm")), "released means deleted"
+        exported, torn, spoilt = TAPES
+
+        # One is exported by command, and so is the vault; one is torn out; one gets a bad spot.
+        for barcode in (exported, VAULT):
+            done = archive.command("library", "export", barcode, "--shelf", "room 2")
+            assert done.returncode == 0, done.stderr
+            take_from_mail_slot(barcode)
+        tear_out(archive, torn)
+        ((position,),) = ask_catalog(
+            archive.home,
+            "SELECT c.position FROM copy c JOIN volume v ON v.pk = c.volume_pk "
+            "WHERE v.name = ? AND c.state = 'verified' ORDER BY c.position LIMIT 1 OFFSET 3",
+            spoilt,
+        )
+        ask("mark", barcode=spoilt, options={"bad_spots": [[0, position]]})
+
+        asked = archive.command("recall", *(study_uid(number) for number in range(STUDIES)))
+        assert asked.returncode == 0, asked.stderr
+        person = Person(archive)
+
+        def all_staged() -> bool:
+            person.answer()
+            return not archive.ask(
+                lambda client: [r for r in client.queue(kind="recall", limit=500) if r["state"] != "done"]
+            )
+
+        until(all_staged, "every recall is done", PATIENCE_SECONDS + 5 * STUDIES)
+        assert {exported, torn} <= {*person.answered} | {VAULT}, person.answered
+        assert retrieved(archive, range(STUDIES), tmp_path / "back") == wanted
+        assert archive.stop() == 0
+    ask("mark", barcode=spoilt, options={"bad_spots": []})
+    for barcode in (*TAPES, VAULT):
+        bring(barcode)
+    assert broken_promises(archive.home) == []
