@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+from s3servers import new_prefix, open_at, server
 
-from drivers.base import Library, Store, VolumeLabel
+from drivers.base import Library, Store, StoreLabel, VolumeLabel
 from drivers.errors import DriverError, Retryable
 from drivers.folder import FolderStore
 from drivers.raid.store import RaidStore
@@ -149,6 +150,26 @@ class PlainTapeHarness:
         return self._open(fake_library((self.label.barcode,)), free * 50 // 49, label=True)
 
 
+class S3Harness:
+    """One prefix of a bucket on a real server, with its label."""
+
+    def __init__(self, wrap: Wrap, **settings: Any) -> None:
+        self._wrap = wrap
+        self._settings = {"prefix": new_prefix()} | settings
+        self._url = server().url
+        label = StoreLabel("cloud", "5f0c0a3e-0000-4000-8000-000000000002")
+        open_at(self._url, **self._settings).write_label(label)
+        self._settings["expect_uuid"] = label.uuid
+        self.store = self.crash()
+
+    def crash(self) -> Store:
+        self.store = self._wrap(open_at(self._url, **self._settings))
+        return self.store
+
+    def small(self, free: int) -> Store:
+        return self._wrap(open_at(self._url, **self._settings, quota_bytes=free))
+
+
 def as_it_is(store: Store) -> Store:
     return store
 
@@ -183,6 +204,7 @@ STORES: dict[str, OpenStore] = {
     "plain tape, small blocks, a torn tail": lambda folder: PlainTapeHarness(folder, as_it_is, 4096, 1),
     "folder, retried": lambda folder: FolderHarness(folder, retried),
     "folder, limited": lambda folder: FolderHarness(folder, limited),
+    "s3": lambda folder: S3Harness(as_it_is),
     "simulated cartridge, retried": lambda folder: TapeHarness(folder, retried),
 }
 

@@ -1,0 +1,67 @@
+"""Stores in S3 and in what speaks its protocol: one bucket, or one prefix of a bucket, is one volume.
+
+An object lies at ``PREFIX/KEY``; ``PREFIX/.hsm-pool`` says whose prefix it is (:mod:`drivers.s3.owner`).
+Small objects are one PUT, large ones a multipart upload with parts side by side; both carry
+``x-amz-checksum-sha256``, which the server compares with what it received, and the SHA-256 of the whole
+object as metadata. Cold classes are asked for through :class:`drivers.base.Recallable`.
+
+Credentials come from the SDK's own chain (environment, profile, credentials file, instance role) and are
+never options of ours. boto3 is imported only when a store is opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from drivers.base import Family
+
+if TYPE_CHECKING:
+    from drivers.s3.store import S3Store
+
+
+def _open(options: Mapping[str, Any]) -> S3Store:
+    from drivers.s3.store import open_store
+
+    return open_store(options)
+
+
+FAMILY = Family(
+    name="s3",
+    options=frozenset(
+        {
+            "bucket",
+            "prefix",
+            "endpoint_url",
+            "region",
+            "profile",
+            "credentials_file",
+            "ca_file",
+            "addressing",
+            "bucket_owner",
+            "storage_class",
+            "landing_class",
+            "restore_tier",
+            "restore_days",
+            "restore_poll_seconds",
+            "encryption",
+            "kms_key_id",
+            "lock_mode",
+            "retention_days",
+            "legal_hold",
+            "delete_versions",
+            "quota_bytes",
+            "part_bytes",
+            "read_bytes",
+            "memory_bytes",
+            "threads",
+            "attempts",
+            "connect_timeout_seconds",
+            "read_timeout_seconds",
+            "stale_upload_seconds",
+            "expect_uuid",
+        }
+    ),
+    open_store=_open,
+    required=frozenset({"bucket"}),
+)

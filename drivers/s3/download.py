@@ -1,0 +1,197 @@
+"""Getting a range of one object: the first part streams, the next ones are fetched ahead side by side.
+
+A body that breaks off is resumed at the byte it had come to, with ``If-Match``, so that no byte of
+another object is ever joined to it. What is given is counted, and a whole object is compared with the
+SHA-256 that its metadata has.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+from drivers.base import CHUNK_BYTES
+from drivers.errors import Corrupt, Permanent, Retryable
+from drivers.s3.client import Endpoint
+from drivers.s3.s3errors import Exists, translated
+from drivers.s3.threads import Crew
+from drivers.s3.upload import SHA256
+from drivers.transfer import span
+
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the first answer says of the object."""
+
+    size: int
+    etag: str
+    sha256: str | None
+
+
+class Source:
+    """One object of the bucket, to be read from."""
+
+    def __init__(self, endpoint: Endpoint, key: str, name: str) -> None:
+        self._endpoint = endpoint
+        self.key = key
+        self._name = name
+        self.what = f"get {key}"
+
+    def open(
+        self, start: int, length: int, seen: Seen | None, attempts: int | None = None
+    ) -> tuple[Any, Seen]:
+        """Ask for ``length`` bytes from ``start`` (fewer come at the object's end): the body, and what the
+        answer says of the object.
+
+        :raises Corrupt: it is another object than ``seen``.
+        """
+        condition = {} if seen is None else {"IfMatch": seen.etag}
+        try:
+            answer = self._endpoint.ask(
+                "get_object",
+                self.what,
+                attempts,
+                Key=self._name,
+                Range=f"bytes={start}-{start + length - 1}",
+                **condition,
+            )
+        except Exists as error:
+            raise Corrupt(f"{self.what}: the object was changed while it was read") from error
+        first, size = _place(answer, self.what)
+        if first != start:
+            raise Permanent(f"{self.what}: asked for byte {start}, the server answers from byte {first}")
+        return answer["Body"], Seen(size, answer["ETag"], answer.get("Metadata", {}).get(SHA256))
+
+    def read(
+        self, start: int, length: int, seen: Seen, body: Any | None, stop: threading.Event
+    ) -> Iterator[bytes]:
+        """Yield ``length`` bytes in pieces of at most a chunk; ``body`` is the open answer, if any."""
+        patience = self._endpoint.patience
+        failures = progress = given = 0
+        while given < length:
+            try:
+                if body is None:
+                    body, _ = self.open(start + given, length - given, seen, attempts=1)
+                with closing(body), translated(self.what):
+                    while given < length and not stop.is_set():
+                        piece = body.read(min(CHUNK_BYTES, length - given))
+                        if not piece:
+                            raise Retryable(f"{self.what}: the body ended at byte {start + given}")
+                        given += len(piece)
+                        yield piece
+                if stop.is_set():
+                    return
+            except Retryable as error:
+                failures = 1 if given - progress >= CHUNK_BYTES else failures + 1
+                progress = given
+                patience.failed(error)
+                if failures >= patience.attempts:
+                    raise
+                patience.pause(failures)
+            body = None
+
+
+def read_range(
+    source: Source, crew: Crew, part_bytes: int, offset: int, length: int | None
+) -> Iterator[bytes]:
+    """Yield the object's bytes from ``offset``, ``length`` of them (to the end when None, and then at least
+    one is asked for).
+
+    :raises Corrupt: it holds fewer bytes than were asked for, was changed meanwhile, or (of a whole object)
+        its SHA-256 is not the one it was put with.
+    """
+    asked = part_bytes if length is None else min(length, part_bytes)
+    body, seen = source.open(offset, asked, None)
+    stop = threading.Event()
+    pending: deque[tuple[Future[list[bytes]], int]] = deque()
+    try:
+        wanted = span(source.key, seen.size, offset, length)
+        whole = hashlib.sha256() if seen.sha256 is not None and wanted == seen.size else None
+        first = min(asked, wanted)
+        ahead = _Ahead(source, crew, part_bytes, seen, offset + first, wanted - first, stop, pending)
+        ahead.fill()
+        for pieces in _in_order(source.read(offset, first, seen, body, stop), ahead):
+            for piece in pieces:
+                if whole is not None:
+                    whole.update(piece)
+                yield piece
+        if whole is not None and whole.hexdigest() != seen.sha256:
+            raise Corrupt(f"{source.what}: its SHA-256 is {whole.hexdigest()}, it was put with {seen.sha256}")
+    finally:
+        stop.set()
+        body.close()
+        for future, taken in pending:
+            future.cancel()
+            future.add_done_callback(lambda _, taken=taken: crew.give(taken))  # type: ignore[misc]
+
+
+def _in_order(first: Iterator[bytes], ahead: _Ahead) -> Iterator[Iterator[bytes] | list[bytes]]:
+    yield first
+    yield from ahead
+
+
+class _Ahead:
+    """The parts after the first one, fetched before they are asked for as far as there is room."""
+
+    def __init__(
+        self,
+        source: Source,
+        crew: Crew,
+        part_bytes: int,
+        seen: Seen,
+        start: int,
+        left: int,
+        stop: threading.Event,
+        pending: deque[tuple[Future[list[bytes]], int]],
+    ) -> None:
+        self._source, self._crew, self._part_bytes = source, crew, part_bytes
+        self._seen, self._start, self._left = seen, start, left
+        self._stop, self._pending = stop, pending
+
+    def fill(self) -> None:
+        while self._left and self._crew.take(self._part_bytes):
+            self._begin(self._part_bytes)
+
+    def __iter__(self) -> Iterator[list[bytes]]:
+        while True:
+            if not self._pending and self._left:
+                self._begin(0)
+            if not self._pending:
+                return
+            future, taken = self._pending[0]
+            pieces = future.result()
+            self._pending.popleft()
+            try:
+                yield pieces
+            finally:
+                del pieces
+                self._crew.give(taken)
+            self.fill()
+
+    def _begin(self, taken: int) -> None:
+        start, length = self._start, min(self._part_bytes, self._left)
+        self._start += length
+        self._left -= length
+        source, seen, stop = self._source, self._seen, self._stop
+        work = self._crew.start(lambda: list(source.read(start, length, seen, None, stop)))
+        self._pending.append((work, taken))
+
+
+def _place(answer: dict[str, Any], what: str) -> tuple[int, int]:
+    """Of which byte the body is the first, and how many the object has."""
+    said = answer.get("ContentRange")
+    if said is None:  # a server that knows no ranges gives all of it
+        return 0, int(answer["ContentLength"])
+    found = _CONTENT_RANGE.fullmatch(said)
+    if found is None:
+        raise Permanent(f"{what}: the server answers with the range {said[:80]!r}")
+    return int(found[1]), int(found[3])
