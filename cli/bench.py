@@ -70,6 +70,19 @@ def size(
     _show(lambda work: [bench.run(instances, work, longest=longest, say=_say)], folder, json)
 
 
+@app.command("recall")
+def recall(
+    cases: Annotated[int, typer.Option(min=1, help="Cartridges of each sort.")] = 100,
+    comparisons: Annotated[int, typer.Option(min=1, help="Random cases against FIFO.")] = 1000,
+    folder: Folder = None,
+    json: screen.Json = False,
+) -> None:
+    """The order in which packages are read from tape, on models of LTO-8 and LTO-9 drives."""
+    from hsm.bench import recall as bench
+
+    _show(lambda _: [bench.run(cases, comparisons, _say)], folder, json)
+
+
 @app.command("policy")
 def policy(
     studies: Annotated[

@@ -15,6 +15,7 @@ from hsm.catalog.together import PATIENT
 from hsm.custody import Drives
 from hsm.errors import DriverError
 from hsm.guard import GOOD_VOLUMES
+from hsm.locate import located
 from hsm.log import get_logger
 from hsm.model import CopyAt, Place
 from hsm.pools import Pools
@@ -49,6 +50,8 @@ class Picture:
     """An operator is asked for some volume."""
     limits: Mapping[int, tuple[str, int]] = field(default_factory=dict)
     """Of requests whose policy limits its drives: the policy, and how many."""
+    costs: Mapping[str, planner.LocateCost] = field(default_factory=dict)
+    """What moving the head costs, by barcode, of volumes with several reads."""
 
     @property
     def empty(self) -> bool:
@@ -68,7 +71,8 @@ def look(session: Session, pools: Pools, staging: Staging, reader: Reader, now: 
     wanted = {order.package_pk for order in orders if order.package_pk is not None}
     copies = placement.copies(session, wanted)
     packages = placement.packages(session, wanted)
-    volumes = _volumes([each for each in media.volumes(session) if each.library in pools.libraries])
+    known = [each for each in media.volumes(session) if each.library in pools.libraries]
+    volumes = _volumes(known)
     writing = queue.copies_under_way(session)
     beside = _Beside(session, orders)
     work: list[planner.Work] = []
@@ -109,14 +113,16 @@ def look(session: Session, pools: Pools, staging: Staging, reader: Reader, now: 
                 position=copy.position,
             )
         )
+    with_ends, costs = located(session, work, known)
     return Picture(
-        tuple(work),
+        with_ends,
         tuple(volumes.values()),
         tuple(ready),
         tuple(hopeless),
         tuple(queue.awaited_volumes(session)),
         bool(media.open_mount_requests(session)),
         {order.pk: limit for order in orders if (limit := _drive_limit(order)) is not None},
+        costs,
     )
 
 

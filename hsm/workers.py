@@ -238,7 +238,7 @@ class Workers:
         self._settle(picture)
         drives = dispatch.drives(to.pools, to.drives)
         allowed = dispatch.within_drives(picture, self._using())
-        plan = planner.plan(allowed, picture.volumes, drives, now, homes=self._homes)
+        plan = planner.plan(allowed, picture.volumes, drives, now, homes=self._homes, costs=picture.costs)
         started = [self._begin(each, picture) for each in plan.sessions if self._may_begin(each, picture)]
         self._prompt(plan, picture)
         self._explain(plan, picture)

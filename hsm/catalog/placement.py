@@ -264,6 +264,19 @@ def packages_on(session: Session, volume_pk: int) -> list[tuple[int, int, str]]:
     return [(pk, study_pk, key) for pk, study_pk, key in rows]
 
 
+def positions(session: Session, volume_pks: Iterable[int]) -> dict[int, list[int]]:
+    """Where packages begin on each volume, in order; those that do not count any more, too."""
+    found: dict[int, list[int]] = {}
+    rows = session.execute(
+        select(Copy.volume_pk, Copy.position)
+        .where(Copy.volume_pk.in_(list(volume_pks)), Copy.position.is_not(None))
+        .order_by(Copy.volume_pk, Copy.position)
+    )
+    for pk, position in rows:
+        found.setdefault(pk, []).append(int(position or 0))
+    return found
+
+
 def touch_studies(session: Session, study_uids: Iterable[str], now: datetime) -> None:
     """Note that somebody retrieved from these studies."""
     for some in chunks(study_uids):

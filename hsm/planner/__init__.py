@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from hsm.planner.assign import plan
-from hsm.planner.order import SECONDS_PER_POINT, LocateCost, due, locate_order
+from hsm.planner.locate import Extent, LocateCost, best_order, path_cost
+from hsm.planner.order import SECONDS_PER_POINT, due, locate_order
+from hsm.planner.tape import model_of, tape_cost
 from hsm.planner.values import DriveAt, Plan, Prompt, Session, VolumeAt, Work
 
 __all__ = [
     "SECONDS_PER_POINT",
     "DriveAt",
+    "Extent",
     "LocateCost",
     "Plan",
     "Prompt",
     "Session",
     "VolumeAt",
     "Work",
+    "best_order",
     "due",
     "locate_order",
+    "model_of",
+    "path_cost",
     "plan",
+    "tape_cost",
 ]

@@ -12,7 +12,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from hsm.model import Place
-from hsm.planner.order import LocateCost, distance, session_order, urgency
+from hsm.planner.locate import LocateCost
+from hsm.planner.order import distance, session_order, urgency
 from hsm.planner.values import DriveAt, Plan, Prompt, Session, VolumeAt, Work
 
 MOUNTED_HEAD_START_SECONDS = 300.0
@@ -29,13 +30,14 @@ def plan(
     now: datetime,
     *,
     homes: Mapping[str, str] | None = None,
-    locate_cost: LocateCost = distance,
+    costs: Mapping[str, LocateCost] | None = None,
 ) -> Plan:
     """The next session of every idle drive. Equal arguments in any order give the same plan.
 
     :param homes: the library of each pool; a pool that is not listed may use any.
+    :param costs: by barcode, what moving the head costs; by the distance where nothing is said.
     """
-    desk = _Desk(work, volumes, drives, now, homes or {}, locate_cost)
+    desk = _Desk(work, volumes, drives, now, homes or {}, costs or {})
     queue = desk.batches(work)
     while queue:
         queue.sort(key=lambda batch: batch.rank)
@@ -102,13 +104,13 @@ class _Desk:
         drives: Iterable[DriveAt],
         now: datetime,
         homes: Mapping[str, str],
-        cost: LocateCost,
+        costs: Mapping[str, LocateCost],
     ) -> None:
         self._volumes = {volume.barcode: volume for volume in sorted(volumes, key=lambda v: v.barcode)}
         self._drives = sorted(drives, key=lambda drive: (drive.library, drive.address))
         self._now = now
         self._homes = homes
-        self._cost = cost
+        self._costs = costs
         pools = {each.pool for each in work if each.volume is None}
         self._asked_for = {each.volume for each in work} | {
             volume.barcode for pool in pools for volume in self._volumes_of(pool)
@@ -298,7 +300,7 @@ class _Desk:
         return Session(
             drive,
             barcode,
-            tuple(each.request_pk for each in session_order(draft.work, self._cost)),
+            tuple(each.request_pk for each in session_order(draft.work, self._costs.get(barcode, distance))),
             f"{barcode} {how} drive {drive.address}{blank}; {self._summary(draft.work)}",
             draft.scratch_for,
         )

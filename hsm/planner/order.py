@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from hsm.model import Priority
+from hsm.planner.locate import Extent, LocateCost, best_order
 from hsm.planner.values import Work
 
 SECONDS_PER_POINT = 1800.0
 """What a point of priority is worth: a migration (30) goes before what was asked for at once (0) only
 when it has waited 15 hours longer, a scrub (40) 20 hours."""
-
-LocateCost = Callable[[int, int], float]
-"""What it costs, in seconds or any unit, to get from one position to another."""
 
 
 def due(work: Work) -> datetime:
@@ -35,27 +33,19 @@ def distance(start: int, end: int) -> float:
 
 
 def locate_order(reads: Sequence[Work], start: int, cost: LocateCost) -> tuple[Work, ...]:
-    """``reads`` by the shortest next locate from ``start``, unless the order given costs less.
+    """``reads`` in the order of :func:`hsm.planner.locate.best_order`, the head being at ``start``.
 
     Reads of unknown position come last, in the order given.
     """
-    known = [(each, each.position) for each in reads if each.position is not None]
+    known = [each for each in reads if each.position is not None]
     unknown = [each for each in reads if each.position is None]
-    left, greedy, at = list(known), [], start
-    while left:
-        nearest = min(range(len(left)), key=lambda index: cost(at, left[index][1]))
-        greedy.append(left.pop(nearest))
-        at = greedy[-1][1]
+    extents = [Extent(each.position or 0, after(each) or 0) for each in known]
+    return (*(known[index] for index in best_order(extents, start, cost)), *unknown)
 
-    def total(order: Iterable[tuple[Work, int]]) -> float:
-        spent, position = 0.0, start
-        for _, target in order:
-            spent += cost(position, target)
-            position = target
-        return spent
 
-    best = greedy if total(greedy) < total(known) else known
-    return (*(each for each, _ in best), *unknown)
+def after(read: Work) -> int | None:
+    """Where the head is when it was read; None when nobody knows."""
+    return read.end if read.end is not None else read.position
 
 
 def session_order(work: Sequence[Work], cost: LocateCost) -> list[Work]:
@@ -70,5 +60,5 @@ def session_order(work: Sequence[Work], cost: LocateCost) -> list[Work]:
     for urgent in (True, False):
         part = [each for each in reads if (each.priority < Priority.ROUTINE) is urgent]
         ordered += locate_order(part, at, cost)
-        at = next((each.position for each in reversed(ordered) if each.position is not None), at)
+        at = next((end for each in reversed(ordered) if (end := after(each)) is not None), at)
     return ordered + [each for each in by_urgency if each.kind == "write"]

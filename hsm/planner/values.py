@@ -31,7 +31,8 @@ class Work:
     """Where it begins on the volume; None when unknown, or for a write."""
     not_on: frozenset[str] = frozenset()
     """Barcodes of volumes that a write must not go to: a second copy belongs on another volume."""
-
+    end: int | None = None
+    """Where a read leaves the head; None when that is not known either."""
     near: frozenset[str] = frozenset()
     """Barcodes of volumes where a write belongs rather than elsewhere: they hold what it shall lie beside."""
     apart: frozenset[str] = frozenset()
@@ -42,6 +43,8 @@ class Work:
     def __post_init__(self) -> None:
         if self.volume is None and self.kind != "write":
             raise ValueError(f"request {self.request_pk}: a {self.kind} names its volume")
+        if self.end is not None and self.end < (self.position or 0):
+            raise ValueError(f"request {self.request_pk}: ends at {self.end}, before {self.position}")
 
 
 @dataclass(frozen=True, slots=True)

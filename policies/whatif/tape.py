@@ -66,9 +66,11 @@ class DriveModel:
 
     def locate_seconds(self, start: int, end: int) -> float:
         """From one byte of the volume to another; 0 when the head is there already."""
-        if start == end:
-            return 0.0
-        (from_wrap, from_lpos), (to_wrap, to_lpos) = self.spot(start), self.spot(end)
+        return 0.0 if start == end else self.seconds_between(self.spot(start), self.spot(end))
+
+    def seconds_between(self, start: tuple[int, float], end: tuple[int, float]) -> float:
+        """The same between two places, each a wrap and an LPOS."""
+        (from_wrap, from_lpos), (to_wrap, to_lpos) = start, end
         c = self.coefficients
         middle = (self.lpos_min + self.lpos_max) / 2
         wraps_a_band = self.wraps // self.bands

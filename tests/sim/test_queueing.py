@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 
-from hsm import dispatch
+from hsm import dispatch, planner
 from hsm.catalog import instances, placement, queue
 from hsm.catalog.engine import Catalog
 from hsm.catalog.tables import Waiter
@@ -267,3 +268,27 @@ def test_a_failed_request_that_is_dismissed_is_not_counted_and_can_be_retried(ma
     with world.catalog.write() as session:
         queue.retry(session, first.pk, world.now(), "alice")
     assert [request.state for request in world.requests(kind="seal")] == ["queued", "queued"]
+
+
+def test_what_is_read_from_one_cartridge_is_read_in_the_order_that_moves_its_head_least(
+    make_world: MakeWorld,
+) -> None:
+    world = on_tape(make_world, 4)
+    waits = [world.retrieve(study) for study in (3, 1, 4, 2)]
+    now = world.clock.now()
+    with world.catalog.read() as session:
+        picture = dispatch.look(session, world.pools, world.staging, world.reader, now)
+    reads = [each for each in picture.work if each.kind == "read"]
+    assert len(reads) == 4
+    assert all(each.end is not None and each.position is not None for each in reads)
+    by_position = sorted(reads, key=lambda each: each.position or 0)
+    cost = picture.costs["HSM001L8"]
+    for one, following in itertools.pairwise(by_position):
+        assert cost(one.end or 0, following.position or 0) < 0.01, "what follows costs nothing to reach"
+    drives = dispatch.drives(world.pools, world.drives)
+    (session_,) = planner.plan(picture.work, picture.volumes, drives, now, costs=picture.costs).sessions
+    assert session_.work == tuple(each.request_pk for each in by_position)
+    world.settle()
+    assert all(len(wait.look().files) == 2 for wait in waits)
+    for wait in waits:
+        wait.close()

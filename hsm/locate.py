@@ -1,0 +1,54 @@
+"""What moving the head costs on volumes that are to be read: the catalog's positions, the drive's model."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+
+from sqlalchemy.orm import Session
+
+from hsm import planner
+from hsm.catalog import placement
+from hsm.catalog.media import VolumeRef
+
+
+def located(
+    session: Session, work: Sequence[planner.Work], volumes: Sequence[VolumeRef]
+) -> tuple[tuple[planner.Work, ...], dict[str, planner.LocateCost]]:
+    """The work, its reads with where they leave the head, and the cost of each volume that has several."""
+    reads = Counter(each.volume for each in work if each.position is not None)
+    several = {volume.name: volume for volume in volumes if reads[volume.name] > 1}
+    starts = placement.positions(session, [volume.pk for volume in several.values()])
+    tapes = {name: _Tape(volume, starts[volume.pk]) for name, volume in several.items()}
+    costs = {name: tape.cost() for name, tape in tapes.items()}
+    return tuple(_with_end(each, tapes.get(each.volume or "")) for each in work), costs
+
+
+@dataclass(frozen=True, slots=True)
+class _Tape:
+    volume: VolumeRef
+    starts: Sequence[int]
+    """Of every package on it; there is one at least."""
+
+    @property
+    def scale(self) -> float:
+        """Bytes in a position: so many positions for what is on it."""
+        return max(self.volume.used, 1) / (self.starts[-1] + 1)
+
+    def end(self, start: int, size: int) -> int:
+        """Where the next package begins; after the last one, by its size."""
+        index = bisect_right(self.starts, start)
+        return self.starts[index] if index < len(self.starts) else start + ceil(size / self.scale)
+
+    def cost(self) -> planner.LocateCost:
+        model = planner.model_of(self.volume.name, self.volume.capacity or None)
+        return planner.tape_cost(model, self.scale)
+
+
+def _with_end(work: planner.Work, tape: _Tape | None) -> planner.Work:
+    if work.position is None or tape is None:
+        return work
+    return replace(work, end=tape.end(work.position, work.size))
