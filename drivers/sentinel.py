@@ -42,8 +42,7 @@ def write_sentinel(root: str | os.PathLike[str], pool: str, uuid: str) -> None:
                 temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640, dir_fd=folder
             )
             with os.fdopen(fd, "w", encoding="utf-8") as file:
-                json.dump({"pool": pool, "uuid": uuid}, file)
-                file.write("\n")
+                file.write(sentinel_text(pool, uuid))
                 file.flush()
                 os.fsync(fd)
             os.rename(temporary, SENTINEL, src_dir_fd=folder, dst_dir_fd=folder)
@@ -92,6 +91,11 @@ def read_sentinel_at(folder: int, root: str | os.PathLike[str]) -> tuple[str, st
             content = os.read(fd, _SIZE_MAX)
         finally:
             os.close(fd)
+    return parse_sentinel(content, path)
+
+
+def parse_sentinel(content: bytes, path: object) -> tuple[str, str]:
+    """``(pool, uuid)`` of a sentinel's bytes. :raises Corrupt: they are none; ``path`` is for messages."""
     try:
         values = json.loads(content)
         pool, uuid = values["pool"], values["uuid"]
@@ -100,6 +104,11 @@ def read_sentinel_at(folder: int, root: str | os.PathLike[str]) -> tuple[str, st
     if not (isinstance(pool, str) and isinstance(uuid, str)):
         raise Corrupt(f"{path} is not a pool's sentinel: pool and uuid must be text")
     return pool, uuid
+
+
+def sentinel_text(pool: str, uuid: str) -> str:
+    """What a sentinel holds."""
+    return json.dumps({"pool": pool, "uuid": uuid}) + "\n"
 
 
 def require_sentinel(folder: int, root: str | os.PathLike[str], uuid: str) -> None:

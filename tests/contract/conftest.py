@@ -18,12 +18,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+import sshserver
 from s3servers import new_prefix, open_at, server
 
 from drivers.base import Library, Store, StoreLabel, VolumeLabel
 from drivers.errors import DriverError, Retryable
 from drivers.folder import FolderStore
 from drivers.raid.store import RaidStore
+from drivers.sftp.store import SftpStore
 from drivers.simulated.library import SimulatedLibrary
 from drivers.tape.configure import open_mtx
 from drivers.tape.fake import Tape
@@ -170,6 +172,28 @@ class S3Harness:
         return self._wrap(open_at(self._url, **self._settings, quota_bytes=free))
 
 
+class SftpHarness:
+    """A folder behind a real OpenSSH server, which serves all tests of this process."""
+
+    def __init__(self, folder: Path) -> None:
+        if sshserver.MISSING:
+            pytest.skip(sshserver.MISSING)
+        self._folder = folder
+        (folder / "pool").mkdir()
+        self.store: Store = self._open()
+
+    def _open(self, **changes: Any) -> Store:
+        settings = sshserver.shared_server().settings(self._folder / "pool", **changes)
+        return SftpStore(settings, rng=random.Random(5))
+
+    def crash(self) -> Store:
+        self.store = self._open()
+        return self.store
+
+    def small(self, free: int) -> Store:
+        return self._open(quota_bytes=free)
+
+
 def as_it_is(store: Store) -> Store:
     return store
 
@@ -202,6 +226,7 @@ STORES: dict[str, OpenStore] = {
     "simulated cartridge": lambda folder: TapeHarness(folder, as_it_is),
     "plain tape": lambda folder: PlainTapeHarness(folder, as_it_is, 256 << 10, None),
     "plain tape, small blocks, a torn tail": lambda folder: PlainTapeHarness(folder, as_it_is, 4096, 1),
+    "sftp": SftpHarness,
     "folder, retried": lambda folder: FolderHarness(folder, retried),
     "folder, limited": lambda folder: FolderHarness(folder, limited),
     "s3": lambda folder: S3Harness(as_it_is),

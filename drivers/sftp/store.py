@@ -1,0 +1,551 @@
+"""A Store in a folder of a server that speaks SFTP.
+
+An object is the file ``path/key`` there. It is written to ``path/.incoming`` first, flushed
+(fsync@openssh.com), and given its name by a hard link, which fails where the name is taken; so a
+reader, a crash or a lost connection meets all of it or nothing. The folder carries the same sentinel
+as a local one (:mod:`drivers.sentinel`).
+
+What the server holds in memory it may serve from memory: ``drop_caches`` cannot reach its cache.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from drivers.base import CHUNK_BYTES, Capacity, Health, ObjectStat, Readable, StoreLabel, Traits
+from drivers.errors import DriverError, NoSpace, NotFound, OperatorNeeded, Permanent, Retryable
+from drivers.keyturns import KeyTurns
+from drivers.sentinel import SENTINEL, parse_sentinel, sentinel_text
+from drivers.sftp import upload
+from drivers.sftp.pool import Dial, Sessions, dial
+from drivers.sftp.session import Lost, Refused, Session, Upload
+from drivers.sftp.settings import Settings
+from drivers.sftp.upload import RESUME_BYTES, Draft
+from drivers.sftp.wire import FSYNC, HARDLINK, POSIX_RENAME, STATVFS, Attributes, Code, Flag
+from drivers.transfer import check_put, check_range, safe_key, span
+
+INCOMING = ".incoming"
+# Compared in lower case: the file system there may not tell the cases apart.
+_RESERVED = (INCOMING, SENTINEL)
+_STALE_SECONDS = 3600
+_DRAFTS_MAX = 16
+_PUBLISH_ATTEMPTS = 8
+_LABEL_BYTES_MAX = 4096
+
+
+class SftpStore:
+    """A Store on ``settings.path`` of a server; nothing is connected before the first call.
+
+    With ``settings.expect_uuid`` the folder must carry that sentinel, which is looked at before each
+    put and delete, and before anything is called absent. Thread-safe; each call has a connection of its
+    own while it lasts. An upload that was interrupted goes on where it was, at the next put of the same
+    key with the same digest by the same store.
+
+    One store at a time may write below ``path``: a put whose outcome was lost with the connection is
+    undone at the next call.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Callable[[], float] = time.monotonic,
+        rng: random.Random | None = None,
+        dialler: Dial = dial,
+        resume_bytes: int = RESUME_BYTES,
+    ) -> None:
+        self._settings, self._resume_bytes = settings, resume_bytes
+        self._base = settings.path.rstrip("/")
+        self._rng = rng or random.Random()
+        self._sessions = Sessions(settings, clock, self._rng, self._begin, dialler)
+        self._turns = KeyTurns()
+        self._numbers = itertools.count()
+        self._prefix = f"{socket.gethostname()}-{os.getpid()}-{self._rng.getrandbits(48):012x}"
+        self._lock = threading.Lock()
+        self._settling = threading.Lock()
+        self._unsynced: set[tuple[str, ...]] = set()
+        self._drafts: dict[str, Draft] = {}
+        self._owed: list[str] = []
+        self._cleaned = False
+        self._used: int | None = None
+
+    @property
+    def traits(self) -> Traits:
+        return Traits(latency_seconds=0.1)
+
+    def close(self) -> None:
+        """Drop the connections that are not in use."""
+        self._sessions.close()
+
+    # The protocol
+
+    def put(self, key: str, source: Readable, size: int, digest: bytes | None) -> ObjectStat:
+        """See :meth:`drivers.base.Store.put`."""
+        parts = self._parts(key)
+        check_put(size, digest, key)
+        with self._turns.turn(key, self._settings.timeout_seconds):
+            draft = self._draft(key, size, digest)
+            try:
+                with self._session(f"put {key}") as session:
+                    self._require_label(session)
+                    self._refuse_existing(session, parts, key)
+                    self._require_space(session, size - draft.safe, key)
+                    self._send(session, draft, source)
+                    self._publish(session, draft, parts)
+            except BaseException as error:
+                self._put_failed(draft, parts, error)
+                raise
+        with self._lock:
+            self._unsynced.add(parts[:-1])
+            self._used = None if self._used is None else self._used + size
+        return ObjectStat(key, size)
+
+    def get(self, key: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """See :meth:`drivers.base.Store.get`; errors are raised when the first piece is asked for."""
+        parts = self._parts(key)
+        check_range(offset, length, key)
+        with self._session(f"get {key}") as session:
+            wanted = span(key, self._object(session, parts, key), offset, length)
+            handle = session.open(self._at(*parts), Flag.READ)
+            held: list[memoryview] = []
+            size = 0
+            for data in session.read(handle, offset, wanted, key):
+                if size + len(data) > CHUNK_BYTES:
+                    yield b"".join(held)
+                    held, size = [], 0
+                held.append(data)
+                size += len(data)
+            session.close_handle(handle)
+            if held:
+                yield b"".join(held)
+
+    def delete(self, key: str) -> None:
+        """See :meth:`drivers.base.Store.delete`. Folders that become empty go too."""
+        parts = self._parts(key)
+        with self._session(f"delete {key}") as session:
+            self._require_label(session)
+            attributes = _lstat(session, self._at(*parts))
+            if attributes is None or not attributes.is_file:
+                return
+            _remove(session, self._at(*parts))
+            with self._lock:
+                self._unsynced.add(parts[:-1])
+                self._used = None if self._used is None else self._used - (attributes.size or 0)
+            for depth in range(len(parts) - 1, 0, -1):
+                try:
+                    session.rmdir(self._at(*parts[:depth]))
+                except Refused:
+                    break  # not empty
+
+    def list(self) -> Iterator[ObjectStat]:
+        """Every object, folder by folder in name order. Files that cannot be keys are not listed."""
+        folders: list[tuple[str, ...]] = [()]
+        while folders:
+            parts = folders.pop()
+            with self._session(f"list {self._at(*parts)}") as session:
+                if not parts:
+                    self._require_label(session)
+                entries = _listdir(session, self._at(*parts))
+            if entries is None:
+                if not parts:
+                    raise self._no_folder()
+                continue  # it went meanwhile
+            deeper = []
+            for name, attributes in sorted(entries, key=lambda entry: entry[0]):
+                key = "/".join((*parts, name))
+                if not self._is_key(key):
+                    continue
+                if attributes.is_folder:
+                    deeper.append((*parts, name))
+                elif attributes.is_file and attributes.size is not None:
+                    yield ObjectStat(key, attributes.size)
+            folders += reversed(deeper)
+
+    def stat(self, key: str) -> ObjectStat:
+        """See :meth:`drivers.base.Store.stat`."""
+        parts = self._parts(key)
+        with self._session(f"stat {key}") as session:
+            return ObjectStat(key, self._object(session, parts, key))
+
+    def capacity(self) -> Capacity:
+        """Of the server's file system (statvfs@openssh.com) or of the quota, whichever is less."""
+        with self._session(f"capacity of {self._base}") as session:
+            room = self._room(session)
+        if room is None:
+            raise Permanent(
+                f"{self._where()}: the server does not say how much room there is; set quota_bytes"
+            )
+        return room
+
+    def flush(self) -> None:
+        """See :meth:`drivers.base.Store.flush`: puts flush their bytes, this flushes the folders' names."""
+        with self._lock:
+            folders, self._unsynced = self._unsynced, set()
+        try:
+            with self._session(f"flush {self._base}") as session:
+                self._require_label(session)
+                if FSYNC in session.extensions:
+                    for each in {parts[:depth] for parts in folders for depth in range(len(parts) + 1)}:
+                        _sync_folder(session, self._at(*each))
+        except BaseException:
+            with self._lock:
+                self._unsynced |= folders
+            raise
+
+    def drop_caches(self) -> None:
+        """Nothing is cached on this side; the server's own cache cannot be reached."""
+
+    def health(self) -> Health:
+        """Whether the expected folder is there and takes a file."""
+        try:
+            with self._session(f"write into {self._base}") as session:
+                self._require_label(session)
+                self._require_writable(session)
+                path = self._fresh_name(session)
+                session.close_handle(session.open(path, Flag.WRITE | Flag.CREATE | Flag.EXCLUSIVE, 0o640))
+                session.remove(path)
+        except DriverError as error:
+            return Health(False, str(error))
+        return Health(True)
+
+    def read_label(self) -> StoreLabel | None:
+        """See :meth:`drivers.base.Labelled.read_label`."""
+        with self._session(f"read {self._at(SENTINEL)}") as session:
+            return self._read_label(session)
+
+    def write_label(self, label: StoreLabel) -> None:
+        """See :meth:`drivers.base.Labelled.write_label`."""
+        with self._session(f"write {self._at(SENTINEL)}") as session:
+            present = self._read_label(session)
+            if present == label:
+                return
+            if present is not None:
+                raise Permanent(
+                    f"{self._where()} is pool {present.pool!r} ({present.uuid}), not {label.pool!r} "
+                    f"({label.uuid}); if that pool is really gone, remove {SENTINEL} there by hand"
+                )
+            path = self._fresh_name(session)
+            handle = session.open(path, Flag.WRITE | Flag.CREATE | Flag.EXCLUSIVE, 0o640)
+            sending = Upload(session, handle)
+            sending.write(sentinel_text(label.pool, label.uuid).encode())
+            sending.finish()
+            if FSYNC in session.extensions:
+                session.fsync(handle)
+            session.close_handle(handle)
+            _name(session, path, self._at(SENTINEL))
+            _sync_folder(session, self._base)
+
+    # Sessions
+
+    def _begin(self, session: Session) -> None:
+        """What every new session begins with."""
+        if FSYNC not in session.extensions and not self._settings.without_fsync:
+            raise OperatorNeeded(
+                f"{self._where()}: the server has no {FSYNC}, so nothing says when a file is on its disks. "
+                "Use one that has it (OpenSSH 6.5 or later), or set without_fsync: true to do without"
+            )
+        attributes = _lstat(session, self._base + "/.")
+        if attributes is None or not attributes.is_folder:
+            raise self._no_folder()
+        if not self._cleaned:
+            with self._translated(f"clean {self._at(INCOMING)}"):
+                self._remove_stale(session)
+            self._cleaned = True
+
+    @contextmanager
+    def _session(self, what: str) -> Iterator[Session]:
+        with self._translated(what), self._sessions.session() as session:
+            if self._owed:
+                self._settle(session)
+            yield session
+
+    @contextmanager
+    def _translated(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except Refused as refused:
+            message = f"{what} on {self._where()}: {refused}"
+            if refused.code == Code.PERMISSION_DENIED:
+                raise OperatorNeeded(f"{message}; check owner and mode there") from refused
+            if refused.code == Code.UNSUPPORTED:
+                raise Permanent(message) from refused
+            if refused.code == Code.NO_SUCH_FILE:
+                raise NotFound(message) from refused
+            raise Retryable(message) from refused
+
+    def _settle(self, session: Session) -> None:
+        """Remove what failed puts may have left: the files of ``.incoming`` first, so that a request that
+        is still on its way to the server finds nothing to give a name to."""
+        with self._settling:
+            owed = sorted(self._owed, key=lambda path: not path.startswith(self._at(INCOMING) + "/"))
+            for path in owed:
+                _remove(session, path)
+            with self._lock:
+                self._owed = [path for path in self._owed if path not in owed]
+
+    def _remove_stale(self, session: Session) -> None:
+        """Remove what puts of the past left in ``.incoming``; the server's clock tells what is past."""
+        entries = _listdir(session, self._at(INCOMING)) or []
+        if not entries:
+            return
+        probe = self._fresh_name(session)
+        session.close_handle(session.open(probe, Flag.WRITE | Flag.CREATE | Flag.EXCLUSIVE, 0o640))
+        now = session.lstat(probe).modified or 0
+        session.remove(probe)
+        for name, attributes in entries:
+            if attributes.is_file and now - (attributes.modified or now) > _STALE_SECONDS:
+                _remove(session, self._at(INCOMING, name))
+
+    # Puts
+
+    def _draft(self, key: str, size: int, digest: bytes | None) -> Draft:
+        with self._lock:
+            kept = self._drafts.pop(key, None)
+            if kept is not None and kept.same(size, digest):
+                return kept
+            if kept is not None:
+                self._owed.append(kept.path)
+        name = f"{self._prefix}-{next(self._numbers)}"
+        return Draft(self._at(INCOMING, name), key, size, digest)
+
+    def _send(self, session: Session, draft: Draft, source: Readable) -> None:
+        if not draft.safe:
+            self._make_incoming(session)
+        try:
+            upload.send(session, draft, source, FSYNC in session.extensions, self._resume_bytes)
+        except Refused as refused:
+            raise self._explained(draft, refused) from refused
+
+    def _publish(self, session: Session, draft: Draft, parts: tuple[str, ...]) -> None:
+        target = self._at(*parts)
+        for _ in range(_PUBLISH_ATTEMPTS):
+            # A folder may go between making it and linking into it: delete prunes empty ones.
+            self._make_folders(session, parts[:-1], draft.key)
+            draft.publishing = True
+            try:
+                _name(session, draft.path, target)
+            except Refused as refused:
+                draft.publishing = False
+                if _lstat(session, target) is not None:
+                    raise Permanent(
+                        f"{draft.key} is in {self._where()} already; objects are immutable"
+                    ) from refused
+                if refused.code != Code.NO_SUCH_FILE:
+                    raise
+            else:
+                return
+        raise Retryable(f"put {draft.key}: its folder was removed {_PUBLISH_ATTEMPTS} times meanwhile")
+
+    def _put_failed(self, draft: Draft, parts: tuple[str, ...], error: BaseException) -> None:
+        with self._lock:
+            if isinstance(error, Lost) and draft.safe and not draft.publishing:
+                self._drafts[draft.key] = draft
+                while len(self._drafts) > _DRAFTS_MAX:
+                    self._owed.append(self._drafts.pop(next(iter(self._drafts))).path)
+                return
+            self._owed.append(draft.path)
+            if draft.publishing:
+                self._owed.append(self._at(*parts))
+        if not isinstance(error, Retryable | OperatorNeeded):
+            # The server is well: leave nothing lying there. Else the next call removes it.
+            with suppress(DriverError), self._session("remove what a failed put left"):
+                pass
+
+    def _explained(self, draft: Draft, refused: Refused) -> DriverError:
+        """SFTP 3 says "failure" to a full disk and to much else; the file system says which it was."""
+        message = f"put {draft.key} on {self._where()}: {refused}"
+        if refused.code == Code.PERMISSION_DENIED:
+            return OperatorNeeded(f"{message}; check owner and mode of {self._base} there")
+        with suppress(DriverError), self._sessions.session() as session, suppress(Refused):
+            if STATVFS in session.extensions:
+                system = session.statvfs(self._base)
+                if system.read_only:
+                    return OperatorNeeded(f"{message}; the server's file system is mounted read-only")
+                if system.free < max(CHUNK_BYTES, draft.size // 100):
+                    return NoSpace(f"{message}; the server's file system is full")
+        return Retryable(f"{message}; look for a full quota, or a failing disk, there")
+
+    def _make_incoming(self, session: Session) -> None:
+        try:
+            session.lstat(self._at(INCOMING))
+        except Refused:
+            with suppress(Refused):  # another may have been quicker; else opening in it says what is wrong
+                session.mkdir(self._at(INCOMING))
+
+    def _make_folders(self, session: Session, parts: tuple[str, ...], key: str) -> None:
+        """Make the folders of a key, from the deepest that is there."""
+        for depth in range(len(parts), 0, -1):
+            attributes = _lstat(session, self._at(*parts[:depth]))
+            if attributes is not None:
+                break
+        else:
+            depth, attributes = 0, None
+        if attributes is not None and not attributes.is_folder:
+            raise Permanent(f"put {key} into {self._where()}: a part of the key is an object or a link")
+        for deeper in range(depth + 1, len(parts) + 1):
+            try:
+                session.mkdir(self._at(*parts[:deeper]))
+            except Refused:
+                if _lstat(session, self._at(*parts[:deeper])) is None:
+                    raise
+
+    # Checks
+
+    def _require_label(self, session: Session) -> None:
+        expected = self._settings.expect_uuid
+        if expected is None:
+            return
+        label = self._read_label(session)
+        if label is None or label.uuid != expected:
+            found = "no sentinel" if label is None else f"pool {label.pool!r} ({label.uuid})"
+            raise OperatorNeeded(
+                f"{self._where()} carries {found}, expected {expected}: its file system is probably not "
+                "mounted on the server, or the option path is wrong"
+            )
+
+    def _read_label(self, session: Session) -> StoreLabel | None:
+        path = self._at(SENTINEL)
+        attributes = _lstat(session, path)
+        if attributes is None or not attributes.is_file:
+            return None
+        handle = session.open(path, Flag.READ)
+        content = b"".join(session.read(handle, 0, min(attributes.size or 0, _LABEL_BYTES_MAX), SENTINEL))
+        session.close_handle(handle)
+        return StoreLabel(*parse_sentinel(content, f"{self._where()}/{SENTINEL}"))
+
+    def _object(self, session: Session, parts: tuple[str, ...], key: str) -> int:
+        """The size of an object. Absent from the pool, or is the pool itself absent?"""
+        attributes = _lstat(session, self._at(*parts))
+        if attributes is not None and attributes.is_file and attributes.size is not None:
+            return attributes.size
+        self._require_label(session)
+        raise NotFound(f"{key} is not in {self._where()}")
+
+    def _refuse_existing(self, session: Session, parts: tuple[str, ...], key: str) -> None:
+        if _lstat(session, self._at(*parts)) is not None:
+            raise Permanent(f"{key} is in {self._where()} already; objects are immutable")
+
+    def _require_space(self, session: Session, size: int, key: str) -> None:
+        room = self._room(session)
+        if room is not None and size > room.free:
+            raise NoSpace(f"put {key} into {self._where()}: {size} bytes, {room.free} are free")
+
+    def _require_writable(self, session: Session) -> None:
+        if STATVFS in session.extensions and session.statvfs(self._base).read_only:
+            raise OperatorNeeded(f"{self._where()}: the server's file system is mounted read-only")
+
+    def _room(self, session: Session) -> Capacity | None:
+        known: list[Capacity] = []
+        if STATVFS in session.extensions:
+            system = session.statvfs(self._base)
+            known.append(Capacity(system.total, system.free))
+        if self._settings.quota_bytes is not None:
+            if self._used is None:
+                self._used = sum(each.size for each in self.list())
+            known.append(
+                Capacity(self._settings.quota_bytes, max(0, self._settings.quota_bytes - self._used))
+            )
+        if not known:
+            return None
+        free = min(each.free for each in known) - self._settings.reserve_bytes
+        return Capacity(min(each.total for each in known), max(0, free))
+
+    # Names
+
+    def _at(self, *parts: str) -> str:
+        return "/".join((self._base, *parts))
+
+    def _where(self) -> str:
+        return f"{self._settings.server}{self._base or '/'}"
+
+    def _no_folder(self) -> OperatorNeeded:
+        return OperatorNeeded(f"{self._where()} is not a folder; create it or mount its file system there")
+
+    def _fresh_name(self, session: Session) -> str:
+        self._make_incoming(session)
+        return self._at(INCOMING, f"{self._prefix}-{next(self._numbers)}")
+
+    @staticmethod
+    def _parts(key: str) -> tuple[str, ...]:
+        parts = tuple(safe_key(key).split("/"))
+        if parts[0].lower().startswith(_RESERVED):
+            raise Permanent(f"key {key!r}: {parts[0]} is reserved for the store itself")
+        return parts
+
+    @staticmethod
+    def _is_key(name: str) -> bool:
+        try:
+            SftpStore._parts(name)
+        except Permanent:
+            return False
+        return True
+
+
+def _lstat(session: Session, path: str) -> Attributes | None:
+    """None where nothing has that name."""
+    try:
+        return session.lstat(path)
+    except Refused as refused:
+        if refused.code == Code.NO_SUCH_FILE:
+            return None
+        raise
+
+
+def _listdir(session: Session, path: str) -> list[tuple[str, Attributes]] | None:
+    """None where there is no such folder."""
+    try:
+        return session.listdir(path)
+    except Refused as refused:
+        if refused.code == Code.NO_SUCH_FILE:
+            return None
+        raise
+
+
+def _remove(session: Session, path: str) -> None:
+    """Remove a file; absent is fine."""
+    try:
+        session.remove(path)
+    except Refused as refused:
+        if refused.code != Code.NO_SUCH_FILE:
+            raise
+
+
+def _name(session: Session, path: str, target: str) -> None:
+    """Give the file ``path`` the name ``target``, which must be free, and take its old one away.
+
+    A hard link, where the server has the extension and its file system has them; else the draft's rename,
+    which must fail where the name is taken; else rename(2), once it is known to be free.
+
+    :raises Refused: taken, or it cannot be done.
+    """
+    if HARDLINK in session.extensions:
+        try:
+            session.hardlink(path, target)
+        except Refused as refused:
+            if refused.code == Code.NO_SUCH_FILE or _lstat(session, target) is not None:
+                raise
+        else:
+            _remove(session, path)
+            return
+    try:
+        session.rename(path, target)
+    except Refused:
+        if POSIX_RENAME not in session.extensions or _lstat(session, target) is not None:
+            raise
+        session.posix_rename(path, target)
+
+
+def _sync_folder(session: Session, path: str) -> None:
+    """Have the names in a folder flushed, where the server opens folders (OpenSSH does)."""
+    with suppress(Refused):
+        handle = session.open(path, Flag.READ)
+        try:
+            session.fsync(handle)
+        finally:
+            session.close_handle(handle)
