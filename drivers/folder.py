@@ -409,12 +409,16 @@ def _open(options: Mapping[str, Any]) -> FolderStore:
     path = opt.text(options, "path")
     if path is None:
         raise Permanent("driver folder: option path is missing")
-    return FolderStore(path, opt.size(options, "reserve_bytes") or 0, opt.text(options, "expect_uuid"))
+    clean = options.get("clean", True)
+    if not isinstance(clean, bool):
+        raise Permanent(f"driver folder: option clean: expected true or false, found {clean!r}")
+    reserve, identity = opt.size(options, "reserve_bytes") or 0, opt.text(options, "expect_uuid")
+    return FolderStore(path, reserve, identity, clean)
 
 
 FAMILY = Family(
     name="folder",
-    options=frozenset({"path", "reserve_bytes", "expect_uuid"}),
+    options=frozenset({"path", "reserve_bytes", "expect_uuid", "clean"}),
     open_store=_open,
     required=frozenset({"path"}),
     path_option="path",

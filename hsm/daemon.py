@@ -42,6 +42,7 @@ from hsm.model import Layout
 from hsm.notify import Notifier
 from hsm.policyrun import Policies
 from hsm.pools import open_pools
+from hsm.poolwatch import PoolWatch
 from hsm.reader import Reader
 from hsm.recall import Recall
 from hsm.receivers import Receivers
@@ -94,6 +95,7 @@ class Daemon:
         self.bell = Bell()
         self.catalog = open_catalog(config, clock)
         pools = self.pools = open_pools(config, self.catalog)
+        self.poolwatch = PoolWatch(self.catalog, pools, self.bell)
         self.policies = Policies(
             self.catalog,
             pools,
@@ -188,6 +190,7 @@ class Daemon:
         self._recover()
         self.ingest.start()
         self._inventory()
+        self.poolwatch.start()
         self.workers.start()
         try:
             self.receivers.start()
@@ -214,6 +217,7 @@ class Daemon:
             last_first.callback(self._write_history)
             last_first.callback(self.custody.unmount_all)
             last_first.callback(self.workers.stop)
+            last_first.callback(self.poolwatch.stop)
             last_first.callback(self.ingest.close)
             last_first.callback(self.receivers.stop, STOP_GRACE_SECONDS)
             last_first.callback(self.scheduler.stop)
@@ -290,8 +294,8 @@ class Daemon:
         }
 
     def _pool_facts(self) -> list[PoolFact]:
-        disks = [PoolFact(p.name, p.tier, p.layout.value) for p in self.pools.disks.values()]
-        return disks + [
+        disks = {p.name: PoolFact(p.name, p.tier, p.layout.value) for p in self.pools.disks.values()}
+        return list(disks.values()) + [
             PoolFact(p.name, p.tier, Layout.PACKAGES.value, p.library) for p in self.pools.tapes.values()
         ]
 
@@ -309,6 +313,11 @@ class Daemon:
 
     def _recover(self) -> None:
         """Look at what a crash left in the online pool, before anybody stores or seals."""
+        service = self.pools.ingest.service
+        if service is not None and not service.opened:
+            log.error("pool %s is out of service: %s", self.pools.ingest.name, service.condition.reason)
+            service.on_open = self._recover_later
+            return
         try:
             recover(self.pools.ingest, self.ingest, read_header)
         except (DriverError, HsmError) as error:
@@ -317,9 +326,15 @@ class Daemon:
             )
         self._missing = missing_files(self.catalog, self.pools.ingest)
 
+    def _recover_later(self) -> None:
+        """The ingest pool was away when the daemon started, and is there now."""
+        try:
+            self._recover()
+        except Exception:  # the probe's thread has nobody to tell
+            log.exception("recovery of %s: unexpected", self.pools.ingest.name)
+
     def _problems(self) -> list[str]:
-        sick = [(pool.name, pool.store.health()) for pool in self.pools.disks.values()]
-        problems = [f"pool {name}: {health.message}" for name, health in sick if not health.ok]
+        problems = self.pools.problems()
         with self.catalog.read() as session:
             failed = queue.failed_total(session)
         if self._missing:

@@ -142,7 +142,7 @@ def within_drives(picture: Picture, using: Mapping[str, int]) -> list[planner.Wo
 
 def _orders(session: Session, pools: Pools, now: datetime) -> list[Order]:
     """What needs a drive, at most :data:`REQUESTS_MAX` of each sort."""
-    disks, tapes = frozenset(pools.disks), frozenset(pools.tapes)
+    disks, tapes = pools.disk_names, frozenset(pools.tapes)
     orders = queue.queued_work(session, now, RequestKind.RECALL, disks, REQUESTS_MAX)
     orders += queue.queued_work(session, now, RequestKind.VERIFY, disks, REQUESTS_MAX)
     for pool in pools.tapes:

@@ -13,21 +13,24 @@ from typing import Any
 
 from drivers.base import CHUNK_BYTES, ObjectStat, Readable, Store
 from hsm import layout, states
-from hsm.catalog import placement, queue
+from hsm.catalog import placement, queue, storage
 from hsm.catalog.engine import Catalog
 from hsm.catalog.instances import instances_in
 from hsm.catalog.placement import PackageRef
 from hsm.catalog.queue import Order
 from hsm.content import ChunkReader, delete_package, open_package, package_chunks, unpack_package
-from hsm.errors import Corrupt, NotFound, Permanent, Refused, Retryable
+from hsm.errors import Corrupt, NotFound, OperatorNeeded, Permanent, Refused, Retryable
+from hsm.guard import GOOD_VOLUMES, CopyFact
 from hsm.log import get_logger
 from hsm.model import CopyAt, Goal, Layout, Priority
 from hsm.package import verify_stream
 from hsm.pools import DiskPool, Pools
 from hsm.reader import Reader
 from hsm.recall import Recall, Stopped
+from hsm.service import OutOfService
 from hsm.staging import Staging
 from hsm.states import CopyState
+from hsm.target import Choice, NoVolume, choose
 from hsm.throttle import Throttles
 
 log = get_logger(__name__)
@@ -42,6 +45,10 @@ class SourceUnavailable(Retryable):
     """There is nothing to copy from just now; the volume that is written to has no part in it."""
 
 
+class SourceComing(SourceUnavailable):
+    """The same, and a recall is under way or a volume is to come back: waiting is no failed attempt."""
+
+
 def merged(then: Sequence[Goal], now: Sequence[Goal]) -> list[Goal]:
     """Goals that were and goals that are, whichever demands more; of groups that have changed both."""
     most: dict[tuple[str, tuple[str, ...], tuple[str, ...]], Goal] = {}
@@ -50,6 +57,20 @@ def merged(then: Sequence[Goal], now: Sequence[Goal]) -> list[Goal]:
         if key not in most or most[key].copies < goal.copies:
             most[key] = goal
     return list(most.values())
+
+
+class _Remote:
+    """A source across a network: that it fails to read is nobody's failed attempt."""
+
+    def __init__(self, source: Readable, name: str) -> None:
+        self._source = source
+        self._name = name
+
+    def read(self, size: int, /) -> bytes:
+        try:
+            return self._source.read(size)
+        except (Retryable, OperatorNeeded) as error:
+            raise SourceComing(f"source {self._name}: {error}") from error
 
 
 class StopReader:
@@ -84,6 +105,8 @@ class Migrate:
         self._recall = recall
         self._goals_now = goals_now
         self._throttles = Throttles(catalog.clock)
+        self._busy: set[tuple[int, str]] = set()
+        self._busy_lock = threading.Lock()
 
     def copy_to_disk(self, order: Order, stop: threading.Event) -> None:
         """Make one verified copy on a disk pool.
@@ -91,7 +114,54 @@ class Migrate:
         :raises Retryable: no source can be read now (a recall is under way), or the pool is full.
         :raises Corrupt: what was read back is not what was written; the copy is suspect.
         """
-        package, pool = self._package(order), self._pools.disks[order.pool or ""]
+        package = self._package(order)
+        with self._at_work(package, order.pool or ""):
+            pool = self._target(order, package)
+            if pool is not None:
+                self._copy_to(pool, package, order, stop)
+
+    @contextlib.contextmanager
+    def _at_work(self, package: PackageRef, pool: str) -> Iterator[None]:
+        """One copy at a time of a package and pool: where the second may go depends on where the first
+        went.
+
+        :raises OutOfService: another thread makes one just now.
+        """
+        key = (package.pk, pool)
+        with self._busy_lock:
+            if key in self._busy:
+                raise OutOfService(f"another copy of {package.key} is being made in {pool}")
+            self._busy.add(key)
+        try:
+            yield
+        finally:
+            with self._busy_lock:
+                self._busy.discard(key)
+
+    def _target(self, order: Order, package: PackageRef) -> DiskPool | None:
+        """The volume that the copy goes to; None where the pool has what the request wants.
+
+        :raises NoVolume: none takes it just now.
+        """
+        volumes = self._pools.volumes_of(order.pool or "")
+        with self._catalog.read() as session:
+            facts = placement.copy_facts(session, package.pk)
+            draining = storage.draining(session)
+        states_there = {fact.volume_pk: fact.state for fact in facts if fact.volume_state in GOOD_VOLUMES}
+        try:
+            target = choose(
+                [
+                    Choice(each, states_there.get(each.volume_pk), each.volume_pk in draining)
+                    for each in volumes
+                ],
+                package.size,
+                int(order.detail.get(queue.COPIES, 1)),
+            )
+        except NoVolume as error:
+            raise NoVolume(f"pool {order.pool}: {error}") from error
+        return target
+
+    def _copy_to(self, pool: DiskPool, package: PackageRef, order: Order, stop: threading.Event) -> None:
         if pool.layout is Layout.FILES:
             locator = layout.manifest_path(package.study_uid, package.key)
         else:
@@ -200,20 +270,47 @@ class Migrate:
 
         :raises Refused: the guard's reason; nothing was deleted.
         """
-        package, pool = self._package(order), self._pools.disks[order.pool or ""]
+        package = self._package(order)
         goals = self._goals(order, package)
-        with self._catalog.write() as session:
+        for pool in self._pools.volumes_of(order.pool or ""):
+            if order.volume_pk in (None, pool.volume_pk):
+                self._release_from(pool, package, goals)
+
+    def _release_from(self, pool: DiskPool, package: PackageRef, goals: Sequence[Goal]) -> None:
+        with self._catalog.read() as session:
             facts = placement.copy_facts(session, package.pk)
-            mine = next((fact for fact in facts if fact.volume_pk == pool.volume_pk), None)
-            if mine is None or mine.state is CopyState.RELEASED:
-                return
+        mine = next((fact for fact in facts if fact.volume_pk == pool.volume_pk), None)
+        if mine is None or mine.state in (CopyState.RELEASED, CopyState.LOST):
+            return
+        if not pool.there:
+            raise OutOfService(f"{pool.label} is out of service; what is released there waits")
+        self._require_others(mine, facts)
+        with self._catalog.write() as session:
             verdict = placement.release(session, mine.copy_pk, goals, self._catalog.clock.now(), ACTOR)
             locator = placement.locator_of(session, mine.copy_pk)
         if not verdict.allowed:
-            raise Refused(f"{package.key} stays in {pool.name}: {verdict.reason}")
+            raise Refused(f"{package.key} stays in {pool.label}: {verdict.reason}")
         self._delete(pool, package, locator)
         self._move(mine.copy_pk, CopyState.RELEASED, "bytes deleted")
-        log.info("released %s from %s: %s", package.key, pool.name, verdict.reason)
+        log.info("released %s from %s: %s", package.key, pool.label, verdict.reason)
+
+    def _require_others(self, mine: CopyFact, facts: Sequence[CopyFact]) -> None:
+        """The guard counts copies on volumes that are away, and they are as good as ever; but nothing that
+        can be read now is given up for what only may come back.
+
+        :raises OutOfService: every other verified copy is on a volume that is out of service.
+        """
+        others = [
+            fact
+            for fact in facts
+            if fact.copy_pk != mine.copy_pk
+            and fact.state is CopyState.VERIFIED
+            and fact.volume_state in GOOD_VOLUMES
+        ]
+        disks = {fact.volume_pk: self._pools.disk_by_volume(fact.volume_pk) for fact in others}
+        if others and all(pool is not None and not pool.there for pool in disks.values()):
+            away = ", ".join(sorted(pool.label for pool in disks.values() if pool is not None))
+            raise OutOfService(f"the other copies are out of service: {away}; the release waits")
 
     def begin(self, package: PackageRef, volume_pk: int, locator: str) -> tuple[int, CopyState]:
         """The copy row on a volume and the state that a crashed attempt left it in."""
@@ -236,13 +333,13 @@ class Migrate:
             assert pool is not None  # direct_copies looked
             try:
                 with open_package(pool, package, direct[0].locator, from_medium=False) as source:
-                    yield source
+                    yield source if pool.local else _Remote(source, pool.label)
             except (Corrupt, NotFound) as error:
                 self._blame_source(direct[0], pool, package, error)
             return
         if not self._staging.complete(package.key):
             self._ask_recall(package)
-            raise SourceUnavailable(f"{package.key} is on no disk; its recall has been asked for")
+            raise SourceComing(f"{package.key} can be read from no disk just now; its recall is asked for")
         self._staging.pin(package.key)
         try:
             yield ChunkReader(self._staged(package))

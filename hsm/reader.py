@@ -10,7 +10,7 @@ from pathlib import Path
 from hsm.catalog import journal, placement
 from hsm.catalog.engine import Catalog
 from hsm.content import instance_file, require_absent
-from hsm.errors import Corrupt, DriverError, NotFound
+from hsm.errors import Corrupt, DriverError, NotFound, Retryable
 from hsm.log import get_logger
 from hsm.model import CopyAt, InstanceRef, Layout, Tier
 from hsm.pools import DiskPool, Pools
@@ -24,8 +24,8 @@ ACTOR = "reader"
 PROVED_SECONDS = 3600.0
 """A file of the online tier that was digested is sent again without it for so long, as long as its
 times of change stay what they were. Promise 4 is about the other tiers, which are digested always."""
-THERE_SECONDS = 1.0
-"""How long it is believed that a pool's file system is there, or away: asking costs some system calls."""
+SHAKY_SECONDS = 5.0
+"""How long a remote volume is left alone that answers and failed a read."""
 
 
 class Reader:
@@ -37,15 +37,18 @@ class Reader:
         self._staging = staging
         self._proofs = Proofs(PROVED_SECONDS, catalog.clock.monotonic, time.time_ns)
         tiers = list(Tier)
-        quickest = sorted(pools.disks.values(), key=lambda pool: tiers.index(pool.tier))
-        self._rank = {pool.name: rank for rank, pool in enumerate(quickest)}
-        self._there: dict[str, tuple[float, bool]] = {}
+        quickest = sorted(
+            pools.disks.values(), key=lambda pool: (tiers.index(pool.tier), not pool.local, pool.cold)
+        )
+        self._rank = {pool.volume_pk: rank for rank, pool in enumerate(quickest)}
+        self._shaky: dict[int, float] = {}
+        """Of remote volumes that answer, but failed a read: until when others are asked first."""
 
     def direct_copies(self, copies: Sequence[CopyAt]) -> list[CopyAt]:
         """The copies that can be read without a recall, quickest first; those in a pool whose file system
         is away are not among them."""
         direct = [copy for copy in self.disk_copies(copies) if self._is_there(copy.volume_pk)]
-        return sorted(direct, key=lambda copy: self._rank[copy.pool])
+        return sorted(direct, key=lambda copy: self._rank[copy.volume_pk])
 
     def disk_copies(self, copies: Sequence[CopyAt]) -> list[CopyAt]:
         """The copies on disk pools, whether their file systems are there just now or not."""
@@ -56,22 +59,11 @@ class Reader:
         ]
 
     def _is_there(self, volume_pk: int) -> bool:
-        """Whether the file system is mounted and answers. One that is full or read-only does: there is
-        no better time to read from it."""
+        """Whether the volume answers and gives its bytes at once: what is cold must be recalled."""
         pool = self._pools.disk_by_volume(volume_pk)
-        if pool is None:
+        if pool is None or pool.cold or not pool.there:
             return False
-        now = self._catalog.clock.monotonic()
-        asked, there = self._there.get(pool.name, (-THERE_SECONDS, False))
-        if now - asked >= THERE_SECONDS:
-            try:
-                pool.store.capacity()
-                there = True
-            except DriverError as error:
-                log.warning("pool %s is away: %s", pool.name, error)
-                there = False
-            self._there[pool.name] = (now, there)
-        return there
+        return self._shaky.get(volume_pk, 0.0) <= self._catalog.clock.monotonic()
 
     def read(self, instance: InstanceRef, package_key: str | None, copies: Sequence[CopyAt]) -> Range | None:
         """The whole Part 10 file, or None when no copy can be read now. Who gets it closes it.
@@ -197,12 +189,17 @@ class Reader:
         return None
 
     def _unreadable(self, pool: DiskPool, instance: InstanceRef, copy: CopyAt | None, why: str) -> None:
-        """A read error: the whole file system's, which comes back, or this copy's alone."""
-        self._there.pop(pool.name, None)
-        if self._is_there(pool.volume_pk):
+        """A read error: the whole volume's, which comes back, or this copy's alone. What comes over a
+        network fails for many reasons, none of which is the copy's: others are asked first for a while."""
+        if pool.service is not None:
+            pool.service.trouble(Retryable(why))
+        if not pool.there:
+            log.warning("pool %s is away: %s", pool.label, why)
+        elif pool.local:
             self._doubt(instance, copy, why)
         else:
-            log.warning("pool %s is away: %s", pool.name, why)
+            log.warning("pool %s: %s; tried again in a while", pool.label, why)
+            self._shaky[pool.volume_pk] = self._catalog.clock.monotonic() + SHAKY_SECONDS
 
     def _doubt(self, instance: InstanceRef, copy: CopyAt | None, why: str) -> None:
         """Take the copy out of use until somebody has looked; unless it is being released just now.

@@ -10,23 +10,34 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from hsm import dispatch, planner
-from hsm.catalog import media, queue
+from hsm.catalog import media, queue, storage
 from hsm.catalog.engine import Catalog
 from hsm.catalog.queue import Order
 from hsm.custody import Drives
-from hsm.errors import Corrupt, DriverError, HsmError, Permanent, Refused
+from hsm.errors import (
+    Corrupt,
+    DriverError,
+    HsmError,
+    NoSpace,
+    OperatorNeeded,
+    Permanent,
+    Refused,
+    Retryable,
+)
 from hsm.log import get_logger
-from hsm.migrate import Migrate
+from hsm.migrate import Migrate, SourceComing
 from hsm.model import Place
 from hsm.pools import Pools
 from hsm.reader import Reader
 from hsm.recall import Postponed, Stopped
 from hsm.seal import Seal
+from hsm.service import OutOfService
 from hsm.sessions import Assignment, DriveSession
 from hsm.staging import Staging
 from hsm.states import RequestKind
@@ -41,7 +52,10 @@ ERROR_PAUSE_SECONDS = 5.0
 DISK_WORKERS = 2
 DELIVERY_WORKERS = 2
 POSTPONED_FIRST, POSTPONED_LAST = timedelta(seconds=10), timedelta(minutes=5)
-DISK_KINDS = (RequestKind.SEAL, RequestKind.COPY, RequestKind.VERIFY, RequestKind.RELEASE)
+WRITE_KINDS = (RequestKind.SEAL, RequestKind.COPY)
+KEEP_KINDS = (RequestKind.VERIFY, RequestKind.RELEASE)
+"""What a pool can do that takes no writes: it is full, or read-only."""
+DISK_KINDS = (*WRITE_KINDS, *KEEP_KINDS)
 
 Launch = Callable[[str, Callable[[], None]], None]
 """Runs a drive's session, by name, in a thread or at once."""
@@ -99,7 +113,11 @@ class Workers:
 
     def disk_step(self) -> bool:
         """Do the most urgent request that needs only disks; False when there is none."""
-        return self._take(DISK_KINDS, list(self._to.pools.disks), self._disk)
+        there, writable = self._to.pools.there(), self._to.pools.writable()
+        if there == writable:
+            return self._take(DISK_KINDS, writable, self._disk)
+        # What needs a pool that is away, or that takes no writes, waits in the queue.
+        return self._take(WRITE_KINDS, writable, self._disk) or self._take(KEEP_KINDS, there, self._disk)
 
     def delivery_step(self) -> bool:
         """Do one delivery; False when there is none."""
@@ -169,6 +187,8 @@ class Workers:
         except Postponed as waits:
             pause, why = _pause(clock.now() - order.created_at), str(waits)
             self._end(order.pk, lambda s, now: queue.give_back(s, order.pk, now, name, why, pause))
+        except (OutOfService, SourceComing, NoSpace) as waits:
+            self._wait(order, name, str(waits))
         except (Corrupt, Permanent, Refused) as error:
             # Corrupt bytes on the target are written anew; the others will not change by waiting.
             text = str(error)
@@ -179,6 +199,10 @@ class Workers:
                 self._end(order.pk, lambda s, now: queue.fail(s, order.pk, now, name, text))
         except (DriverError, HsmError, SQLAlchemyError, OSError) as error:
             text = str(error)
+            if isinstance(error, Retryable | OperatorNeeded) and self._is_away(order):
+                self._wait(order, name, text)
+                self._to.bell.ring()
+                return True
             log.warning("%s (request %d) will be tried again: %s", order.key, order.pk, text)
             self._end(order.pk, lambda s, now: queue.retry_later(s, order.pk, now, name, text))
         except Exception as error:  # a fault of ours must not leave a request active for ever
@@ -189,6 +213,27 @@ class Workers:
             self._end(order.pk, lambda s, now: queue.done(s, order.pk, now, name))
         self._to.bell.ring()
         return True
+
+    def _wait(self, order: Order, name: str, why: str) -> None:
+        """It goes on when what it needs is there again: that is no attempt that failed."""
+        pause = _pause(self._to.catalog.clock.now() - order.created_at)
+        log.info("%s (request %d) waits: %s", order.key, order.pk, why)
+
+        def give_back(session: Session, now: datetime) -> None:
+            queue.give_back(session, order.pk, now, name, why, pause)
+            queue.explain(session, order.pk, f"{storage.WAITS}{why}")
+
+        self._end(order.pk, give_back)
+
+    def _is_away(self, order: Order) -> bool:
+        """Whether a volume of the pool that it works on went out of service meanwhile: asked now, since
+        the request's end depends on it."""
+        found = False
+        for pool in self._to.pools.volumes_of(order.pool or ""):
+            if pool.service is not None:
+                pool.service.probe()
+                found = found or not pool.writable
+        return found
 
     def _end(self, pk: int, change: Callable[..., object]) -> None:
         """Write a request's end down; while the catalog does not answer, it is owed."""
@@ -230,6 +275,7 @@ class Workers:
         """One look at everything that needs a drive."""
         to = self._to
         self._pay()
+        to.pools.tell(to.catalog)
         now = to.catalog.clock.now()
         with to.catalog.read() as session:
             picture = dispatch.look(session, to.pools, to.staging, to.reader, now)

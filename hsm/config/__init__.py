@@ -26,6 +26,7 @@ from hsm.config.model import (
     StagingConfig,
     TlsConfig,
     UserConfig,
+    VolumeConfig,
 )
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "StagingConfig",
     "TlsConfig",
     "UserConfig",
+    "VolumeConfig",
     "accepting",
     "certificate_warnings",
     "differences_needing_restart",

@@ -264,8 +264,16 @@ class DicomConfig(Section):
     )
 
 
+class VolumeConfig(Section):
+    """One of several volumes of a pool that need no drive."""
+
+    name: Name = Field(description="a name")
+    options: dict[str, Any] = Field(default={}, description="a mapping: what differs from the pool's options")
+
+
 class PoolConfig(Section):
-    """A named set of volumes of one kind: one file system, or the cartridges of one library."""
+    """A named set of volumes of one kind: one file system, share or bucket, several of them, or the
+    cartridges of one library."""
 
     name: Name = Field(description="a name")
     tier: Tier = Field(description="online, nearline or offline")
@@ -277,6 +285,16 @@ class PoolConfig(Section):
         default="", description="the name of the place where its volumes stand: pools there burn together"
     )
     reserve_bytes: Size = Field(default=0, description="a size: room that is never filled")
+    volumes: tuple[VolumeConfig, ...] = Field(
+        default=(), description="a list of volumes, each with name and options"
+    )
+
+    def option_sets(self) -> list[tuple[str, dict[str, Any]]]:
+        """Name and options of each volume that needs no drive; one without ``volumes`` is called as the
+        pool is."""
+        if not self.volumes:
+            return [(self.name, self.options)]
+        return [(each.name, {**self.options, **each.options}) for each in self.volumes]
 
 
 class LibraryConfig(Section):

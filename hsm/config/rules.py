@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from drivers import registry
+from drivers.errors import DriverError
 from hsm.config.document import Place
 from hsm.config.units import parse_duration, parse_size
 from hsm.model import Tier
@@ -18,10 +20,10 @@ from hsm.model import Tier
 HOME = "${HSM_HOME}"
 _VARIABLE = re.compile(r"\$\{[^}]*\}?")
 
-PATH_OPTIONS: Mapping[str, str] = {"folder": "path", "simulated": "folder"}
+PATH_OPTIONS: Mapping[str, str] = {"folder": "path", "nas": "path", "raid": "path", "simulated": "folder"}
 """The built-in drivers' option that is a path: resolved like every path of the file."""
 
-KINDS = ("disk", "tape", "optical", "s3")
+KINDS = ("disk", "tape", "optical", "s3", "nas", "sftp")
 """Words that policies know for what volumes are."""
 
 Finding = tuple[Place, str]
@@ -56,7 +58,7 @@ def resolved(data: Mapping[str, Any]) -> dict[str, Any]:
     for kind in ("pools", "libraries"):
         for _, entry in _entries(out, kind):
             driver = _driver(kind, entry)
-            if isinstance(options := entry.get("options"), dict):
+            for options in _option_sets(entry):
                 if driver in PATH_OPTIONS:
                     _make_absolute(options, PATH_OPTIONS[driver], folder)
                 _convert_units(options)
@@ -86,6 +88,7 @@ def cross_errors(data: Any) -> list[Finding]:
     for place, library in _entries(data, "libraries"):
         findings += _option_errors(place, "libraries", library)
     findings += _sites(data)
+    findings += _volume_names(data)
     findings += _shared_folders(data)
     pools = data.get("pools")
     if isinstance(pools, list):
@@ -163,7 +166,9 @@ def _pool_errors(place: Place, pool: Mapping[str, Any], libraries: list[Any]) ->
                 (*place, "tier"),
                 "an offline pool needs library: the name of the library that mounts its volumes",
             )
-        yield from _option_errors(place, "pools", pool)
+        for at, _, options in _volumes(place, pool):
+            yield from _option_errors(at, "pools", {**pool, "options": options})
+        yield from _driver_errors(place, pool)
         return
     if isinstance(library, str) and library not in libraries:
         known = ", ".join(str(name) for name in libraries) or "none is configured"
@@ -172,8 +177,9 @@ def _pool_errors(place: Place, pool: Mapping[str, Any], libraries: list[Any]) ->
         yield (*place, "tier"), "a pool of a library cannot be online; expected nearline or offline"
     if pool.get("layout") == "files":
         yield (*place, "layout"), "a pool of a library has layout: packages"
-    if pool.get("driver", "folder") != "folder" or pool.get("options"):
-        wrong = "driver" if pool.get("driver", "folder") != "folder" else "options"
+    if pool.get("driver", "folder") != "folder" or pool.get("options") or pool.get("volumes"):
+        given = ("driver",) if pool.get("driver", "folder") != "folder" else ("options", "volumes")
+        wrong = next(name for name in given if pool.get(name))
         yield (*place, wrong), "a pool has either driver and options or library, not both"
 
 
@@ -188,6 +194,74 @@ def _sites(data: Mapping[str, Any]) -> Iterator[Finding]:
         other = next((what for what, names in taken if site in names), "")
         if other:
             yield (*place, "site"), f"{site!r} is {other} already; expected another name for the site"
+
+
+def _option_sets(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The mappings of options that an entry has: its own, and those of its volumes."""
+    own = [entry.get("options")]
+    volumes = entry.get("volumes")
+    own += (
+        [each.get("options") for each in volumes if isinstance(each, Mapping)]
+        if isinstance(volumes, list)
+        else []
+    )
+    return [each for each in own if isinstance(each, dict)]
+
+
+def _volumes(place: Place, entry: Mapping[str, Any]) -> list[tuple[Place, Any, Mapping[str, Any]]]:
+    """Place, name and whole options of each volume of a pool that needs no drive."""
+    options = entry.get("options", {})
+    options = options if isinstance(options, Mapping) else {}
+    found: list[tuple[Place, Any, Mapping[str, Any]]] = []
+    for at, volume in _entries(entry, "volumes"):
+        own = volume.get("options", {})
+        if isinstance(own, Mapping):
+            found.append(((*place, *at), volume.get("name"), {**options, **own}))
+    return found or [(place, entry.get("name"), options)]
+
+
+def _volume_names(data: Mapping[str, Any]) -> Iterator[Finding]:
+    """A volume's name is the only one, like a barcode."""
+    taken: dict[Any, str] = {}
+    for place, pool in _entries(data, "pools"):
+        if pool.get("library"):
+            continue
+        for at, name, _ in _volumes(place, pool):
+            if at != place and isinstance(name, str) and name in taken:
+                yield (*at, "name"), f"{name!r} is {taken[name]} already; expected another name"
+            taken[name] = f"a volume of pool {pool.get('name')}"
+
+
+def _driver_errors(place: Place, pool: Mapping[str, Any]) -> Iterator[Finding]:
+    """What the driver says of its options without being opened; one that is not installed says so here."""
+    driver, layout = pool.get("driver", "folder"), pool.get("layout", "packages")
+    if not isinstance(driver, str):
+        return
+    try:
+        family = registry.family(driver)
+    except DriverError as error:
+        yield (*place, "driver"), str(error)
+        return
+    if family.open_store is None:
+        yield (
+            (*place, "driver"),
+            f"driver {driver!r} gives libraries, not stores; configure it under `libraries`",
+        )
+        return
+    if layout == "files" and family.path_option is None:
+        yield (
+            (*place, "layout"),
+            f"layout: files needs a driver whose objects are files of a folder; {driver} takes "
+            "layout: packages",
+        )
+    if layout == "files" and pool.get("volumes"):
+        yield (*place, "volumes"), "a pool with layout: files is one volume; expected no volumes"
+    for at, _, options in _volumes(place, pool):
+        needed = PATH_OPTIONS.get(driver)
+        try:
+            registry.check_options(family, {**({needed: ""} if needed else {}), **options})
+        except DriverError as error:
+            yield (*at, "options"), str(error)
 
 
 def _option_errors(place: Place, kind: str, entry: Mapping[str, Any]) -> Iterator[Finding]:
@@ -210,19 +284,21 @@ def _shared_folders(data: Mapping[str, Any]) -> Iterator[Finding]:
     """Two copies in one folder would count as two volumes and be lost together."""
     taken: list[tuple[Any, Path]] = []
     for place, pool in _entries(data, "pools"):
-        options = pool.get("options")
-        if _driver("pools", pool) != "folder" or not isinstance(options, Mapping) or pool.get("library"):
+        driver = _driver("pools", pool)
+        if driver not in PATH_OPTIONS or not isinstance(pool.get("options", {}), Mapping):
             continue
-        if not isinstance(path := options.get("path"), str) or not path:
-            continue
-        mine = Path(path)
-        for name, other in taken:
-            if mine == other or mine in other.parents or other in mine.parents:
-                yield (
-                    (*place, "options", "path"),
-                    f"the folder {path} is, holds or lies in that of pool {name}; each pool needs its own",
-                )
-        taken.append((pool.get("name"), mine))
+        for at, name, options in _volumes(place, pool):
+            if not isinstance(path := options.get(PATH_OPTIONS[driver]), str) or not path:
+                continue
+            mine = Path(path)
+            for other_name, other in taken:
+                if mine == other or mine in other.parents or other in mine.parents:
+                    yield (
+                        (*at, "options", PATH_OPTIONS[driver]),
+                        f"the folder {path} is, holds or lies in that of pool {other_name}; "
+                        "each pool needs its own",
+                    )
+            taken.append((name, mine))
 
 
 def _twice(data: Mapping[str, Any], path: tuple[str, ...], key: str, noun: str) -> Iterator[Finding]:

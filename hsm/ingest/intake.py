@@ -98,7 +98,8 @@ class Ingest:
         self.same_uid: SameUidRule = same_uid
         self._room = Room(pool, catalog.clock)
         folder = pool.root / INCOMING
-        folder.mkdir(exist_ok=True)
+        if pool.there:  # else the Store makes it, when it is asked for its health before the first arrival
+            folder.mkdir(exist_ok=True)
         self._slots = Slots(folder)
         self._shelf = Shelf(pool.root)
         self._settling = Settling(self._shelf)

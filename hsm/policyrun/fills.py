@@ -16,8 +16,8 @@ def pool_fills(session: Session, pools: Pools) -> dict[str, PoolFill]:
     leaving = rulework.bytes_leaving(session)
     fills = {}
     for name, (used, capacity) in media.pool_bytes(session).items():
-        if name in pools.disks:
-            room = pools.disks[name].store.capacity()
+        room = pools.room(name)
+        if room is not None:  # one that is away is as full as it was
             used, capacity = room.total - room.free, room.total
         fills[name] = PoolFill(used, capacity, min(leaving.get(name, 0), used))
     return fills

@@ -161,7 +161,7 @@ def _add(
             continue
         found.studies += 1
         found.bytes += _account(policy, decision, candidate, pools, totals)
-        if decision.action in (Action.COPY, Action.RECALL) and not candidate.held & pools.disks.keys():
+        if decision.action in (Action.COPY, Action.RECALL) and not candidate.held & pools.disk_names:
             reading.append(candidate.study_pk)
     totals.reads |= outlook.volumes_to_read(session, reading)
     if len(found.why) > 1000:  # reasons have figures in them: only the commonest matter
@@ -246,7 +246,7 @@ def _pools(
 
 def _seconds(pools: Pools, totals: Totals, tapes: list[TapePlan]) -> dict[str, float]:
     """How long the transfers take, by where they happen."""
-    disks = sum(size for pool, size in totals.comes.items() if pool in pools.disks)
+    disks = sum(size for pool, size in totals.comes.items() if pool in pools.disk_names)
     spent = {"disks": disks / DISK_BYTES_PER_SECOND} if disks else {}
     for each in tapes:
         if each.seconds:

@@ -50,6 +50,7 @@ def unmount(world: World, pool: str) -> Path:
     away = root.with_name(f"{pool} is away")
     root.rename(away)
     root.mkdir()
+    world.clock.advance(2)  # longer than a presence is believed
     return away
 
 

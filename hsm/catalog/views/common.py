@@ -53,6 +53,8 @@ def place_of(volume: Volume) -> str:
         return f"shelf {volume.shelf}".strip()
     if volume.element is not None and volume.place in ("slot", "mail", "drive"):
         return " ".join(filter(None, (volume.library, volume.place, str(volume.element))))
+    if volume.place == "unknown" and not volume.removable:
+        return "out of service"
     return volume.place
 
 

@@ -1,0 +1,315 @@
+"""Whether one volume of a pool can be used now: opened when it can be, probed, out of service, back again.
+
+A storage that does not answer takes nobody down: what needs it waits, and the probes that bring it back have
+a back-off and a time limit. Nothing here knows the catalog; whoever keeps the volume's row is told what
+changed (:meth:`Service.take_news`).
+"""
+
+from __future__ import annotations
+
+import enum
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from drivers.base import Capacity, Health, ObjectStat, Readable, Store, Traits
+from drivers.errors import NotReadableNow
+from drivers.wrappers import PassingStore
+from hsm.clock import Clock
+from hsm.errors import DriverError, HsmError, NoSpace, OperatorNeeded, Retryable
+from hsm.log import get_logger
+
+log = get_logger(__name__)
+
+PROBE_SECONDS = 30.0
+"""Between two probes of what is in service."""
+LOOK_SECONDS = 1.0
+"""How long it is believed that a folder of this machine is there, or away: asking costs some system calls."""
+BACK_FIRST_SECONDS, BACK_LAST_SECONDS = 1.0, 60.0
+"""Between two probes of what is out of service: doubling."""
+LIMIT_SECONDS = 20.0
+"""A probe that takes longer says that the storage does not answer."""
+
+
+class OutOfService(Retryable):
+    """The volume cannot be used just now. Waiting for it is no failure of whoever wanted it."""
+
+
+class State(enum.StrEnum):
+    SERVING = "in service"
+    READING = "takes no writes"  # full, read-only: what is there can be read
+    AWAY = "out of service"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What is known of a volume now."""
+
+    state: State
+    reason: str
+    """In an admin's words; empty in service."""
+    since: datetime
+
+
+class Service:
+    """One volume's. Thread-safe.
+
+    :param opener: opens the Store and makes sure that it is the right one; called until it succeeds, in one
+        thread at a time.
+    :param local: asking whether it is there costs little and does not hang: a folder of this machine. It is
+        asked inline by whoever wants to read (:meth:`there`), without waiting for a probe.
+    """
+
+    def __init__(self, name: str, clock: Clock, opener: Callable[[], Store], *, local: bool) -> None:
+        self.name = name
+        self.local = local
+        self._clock = clock
+        self._opener = opener
+        self._lock = threading.Lock()
+        self._probing = threading.Lock()
+        self._store: Store | None = None
+        self._condition = Condition(State.AWAY, "it has not been opened yet", clock.now())
+        self._room: Capacity | None = None
+        self._failures = 0
+        self._due = clock.monotonic()
+        self._began: float | None = None
+        self._looked = float("-inf")
+        self._news = False
+        self.on_trouble: Callable[[], None] = lambda: None
+        """Called when a probe has become due early."""
+        self.on_open: Callable[[], None] = lambda: None
+        """Called once, when it is opened later than at the start."""
+
+    @property
+    def condition(self) -> Condition:
+        with self._lock:
+            return self._condition
+
+    @property
+    def away(self) -> bool:
+        return self.condition.state is State.AWAY
+
+    @property
+    def writable(self) -> bool:
+        return self.condition.state is State.SERVING
+
+    @property
+    def room(self) -> Capacity | None:
+        """As of the last probe; None while none has succeeded."""
+        with self._lock:
+            return self._room
+
+    @property
+    def traits(self) -> Traits:
+        """Of the Store, as far as it was ever opened."""
+        with self._lock:
+            return Traits() if self._store is None else self._store.traits
+
+    @property
+    def opened(self) -> bool:
+        with self._lock:
+            return self._store is not None
+
+    def store(self) -> Store:
+        """The Store itself.
+
+        :raises OutOfService: it is not to be used just now.
+        """
+        with self._lock:
+            store, condition = self._store, self._condition
+        if store is None or (condition.state is State.AWAY and not self.local):
+            raise OutOfService(f"{self.name} is out of service: {condition.reason}")
+        return store
+
+    def there(self) -> bool:
+        """Whether what lies on it can be read now. One that is full or read-only can: there is no better
+        time to read from it."""
+        if self.local and self._clock.monotonic() - self._looked >= LOOK_SECONDS and self.opened:
+            self._look()
+        return not self.away
+
+    def _look(self) -> None:
+        """Ask a folder of this machine at once, without trying a write."""
+        self._looked = self._clock.monotonic()
+        store = self._store
+        assert store is not None  # the caller looked
+        try:
+            room = store.capacity()
+        except DriverError as error:
+            self._become(State.AWAY, str(error))
+            return
+        with self._lock:
+            self._room = room
+        if self.away:
+            self._become(State.SERVING, "")
+
+    def trouble(self, error: DriverError) -> None:
+        """An operation failed in a way that may be the whole volume's: probe soon, and look at once."""
+        self._looked = float("-inf")
+        with self._lock:
+            early = min(self._due, self._clock.monotonic())
+            news, self._due = early < self._due, early
+        if news:
+            log.info("%s: %s; it is probed", self.name, error)
+            self.on_trouble()
+
+    def due(self) -> bool:
+        """Whether :meth:`probe` has something to do, and nobody does it."""
+        with self._lock:
+            return self._began is None and self._clock.monotonic() >= self._due
+
+    def probe(self) -> Condition:
+        """Open it if it is not open, and look whether it can be read and written. May take long; call it
+        where that harms nobody."""
+        if not self._probing.acquire(blocking=False):
+            return self.condition
+        try:
+            with self._lock:
+                self._began = self._clock.monotonic()
+                first = self._store is None
+            state, reason = self._probe()
+            self._become(state, reason)
+            with self._lock:
+                self._failures = self._failures + 1 if state is State.AWAY else 0
+                pause = PROBE_SECONDS if state is State.SERVING else self._pause()
+                self._due = self._clock.monotonic() + pause
+        finally:
+            with self._lock:
+                self._began = None
+            self._probing.release()
+        if first and self.opened:
+            self.on_open()
+        return self.condition
+
+    def _pause(self) -> float:
+        doublings = min(max(self._failures - 1, 0), 30)
+        return min(BACK_LAST_SECONDS, BACK_FIRST_SECONDS * float(2**doublings))
+
+    def _probe(self) -> tuple[State, str]:
+        try:
+            store = self._store or self._opener()
+            room = store.capacity()
+            with self._lock:
+                self._store, self._room = store, room
+            health = store.health()
+        except (DriverError, HsmError) as error:
+            return State.AWAY, str(error)
+        except Exception as error:  # a driver's fault must not end the probes
+            log.exception("%s: unexpected", self.name)
+            return State.AWAY, f"unexpected: {error!r}"
+        if health.ok and room.free > 0:
+            return State.SERVING, ""
+        if health.ok:
+            return State.READING, f"full: nothing is free of {room.total} bytes, its reserve left out"
+        try:
+            store.capacity()
+        except DriverError:
+            return State.AWAY, health.message
+        return State.READING, health.message
+
+    def overdue(self, limit_seconds: float = LIMIT_SECONDS) -> None:
+        """Call now and then: a probe that hangs says that the storage does."""
+        with self._lock:
+            began = self._began
+        if began is not None and self._clock.monotonic() - began > limit_seconds:
+            self._become(State.AWAY, f"it does not answer within {limit_seconds:g} s")
+
+    def _become(self, state: State, reason: str) -> None:
+        with self._lock:
+            old = self._condition
+            same = old.state is state
+            self._condition = Condition(state, reason, old.since if same else self._clock.now())
+            self._news = self._news or not same or old.reason != reason
+        if not same:
+            tell = log.info if state is State.SERVING else log.warning
+            tell("%s is %s%s", self.name, state.value, f": {reason}" if reason else "")
+
+    def take_news(self) -> Condition | None:
+        """What it has become since the last call, None where nothing changed."""
+        with self._lock:
+            news, self._news = self._news, False
+            return self._condition if news else None
+
+    def bring_news_again(self) -> None:
+        """What was taken could not be written down."""
+        with self._lock:
+            self._news = True
+
+
+class ServicedStore(PassingStore):
+    """The Store of a volume that may be away: it says so at once, and notices that it is."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    @property
+    def inner(self) -> Store:
+        return self._service.store()
+
+    @property
+    def traits(self) -> Traits:
+        return self.inner.traits
+
+    def put(self, key: str, source: Readable, size: int, digest: bytes | None) -> ObjectStat:
+        store = self.inner
+        try:
+            return store.put(key, source, size, digest)
+        except (Retryable, OperatorNeeded) as error:
+            self._note(error)
+            raise
+
+    def get(self, key: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+        store = self.inner
+        try:
+            yield from store.get(key, offset, length)
+        except (Retryable, OperatorNeeded) as error:
+            self._note(error)
+            raise
+
+    def delete(self, key: str) -> None:
+        self._do(lambda store: store.delete(key))
+
+    def list(self) -> Iterator[ObjectStat]:
+        store = self.inner
+        try:
+            yield from store.list()
+        except (Retryable, OperatorNeeded) as error:
+            self._note(error)
+            raise
+
+    def stat(self, key: str) -> ObjectStat:
+        found: list[ObjectStat] = []
+        self._do(lambda store: found.append(store.stat(key)))
+        return found[0]
+
+    def capacity(self) -> Capacity:
+        found: list[Capacity] = []
+        self._do(lambda store: found.append(store.capacity()))
+        return found[0]
+
+    def flush(self) -> None:
+        self._do(lambda store: store.flush())
+
+    def drop_caches(self) -> None:
+        self._do(lambda store: store.drop_caches())
+
+    def health(self) -> Health:
+        try:
+            return self.inner.health()
+        except OutOfService as error:
+            return Health(False, str(error))
+
+    def _do(self, act: Callable[[Store], None]) -> None:
+        store = self.inner
+        try:
+            act(store)
+        except (Retryable, OperatorNeeded) as error:
+            self._note(error)
+            raise
+
+    def _note(self, error: DriverError) -> None:
+        # A volume without room answers: room comes, and another volume may have some. The source of a put
+        # may be another volume that is away, which knows it already.
+        if not isinstance(error, (NoSpace, NotReadableNow, OutOfService)):
+            self._service.trouble(error)
