@@ -12,6 +12,7 @@ import fcntl
 import os
 import threading
 import uuid
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,7 +124,11 @@ class Pools:
     def infos(self) -> tuple[PoolInfo, ...]:
         """The pools as policies know them."""
         every: list[DiskPool | LibraryPool] = [*self.disks.values(), *self.tapes.values()]
-        found = {pool.name: PoolInfo(pool.name, pool.kind, pool.tier.value, pool.site) for pool in every}
+        volumes = Counter(pool.name for pool in every)
+        found = {
+            pool.name: PoolInfo(pool.name, pool.kind, pool.tier.value, pool.site, volumes[pool.name])
+            for pool in every
+        }
         return tuple(found.values())
 
     @property
@@ -207,7 +212,8 @@ def _is(state: State) -> str:
 def configured(config: Config) -> tuple[PoolInfo, ...]:
     """The configured pools as policies know them; nothing is opened."""
     return tuple(
-        PoolInfo(pool.name, _kind(config, pool), pool.tier.value, pool.site) for pool in config.pools
+        PoolInfo(pool.name, _kind(config, pool), pool.tier.value, pool.site, len(pool.volumes) or 1)
+        for pool in config.pools
     )
 
 

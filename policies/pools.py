@@ -13,11 +13,13 @@ class PoolInfo:
 
     name: str
     kind: str = ""
-    """What its volumes are: disk, tape, optical, s3; empty if it is not known."""
+    """What its volumes are: disk, nas, sftp, s3, optical, tape; empty if it is not known."""
     tier: str = ""
     """online, nearline or offline; empty if it is not known."""
     site: str = ""
     """Where it stands. Pools without a site stand at one and the same place."""
+    volumes: int = 1
+    """How many volumes it has, of kinds whose volumes are configured one by one."""
 
     def __post_init__(self) -> None:
         if not self.name:

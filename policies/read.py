@@ -153,12 +153,15 @@ class Reader(Fields):
                     f"({named}): write at most {len(sites)}, or give the pools a site in the configuration",
                 )
                 return False
-        elif count > len(group.pools) and all(pool.kind not in SHELVED for pool in group.pools):
-            volumes = "is one volume" if len(group.pools) == 1 else f"are {len(group.pools)} volumes"
+        elif count > (most := sum(pool.volumes for pool in group.pools)) and all(
+            pool.kind not in SHELVED for pool in group.pools
+        ):
+            verb = "is" if len(group.pools) == 1 else "are"
+            volumes = f"{verb} {'one volume' if most == 1 else f'{most} volumes'}"
             self.source.on(
                 entry.value,
                 f"{' and '.join(group.names)} {volumes}, and each holds one copy of a study: write "
-                f"{group.name}: {len(group.pools)}",
+                f"{group.name}: {most}",
             )
             return False
         return True

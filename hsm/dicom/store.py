@@ -16,6 +16,7 @@ from hsm.errors import BadInput, Conflict, DriverError, HsmError, NoSpace
 from hsm.ingest import StoreOutcome
 from hsm.log import get_logger
 from hsm.model import Header
+from hsm.service import OutOfService
 
 log = get_logger(__name__)
 
@@ -202,7 +203,7 @@ def status_of(error: Exception) -> int:
             return CANNOT_UNDERSTAND
         case Conflict():
             return DUPLICATE_INSTANCE
-        case NoSpace():
+        case NoSpace() | OutOfService():
             return OUT_OF_RESOURCES
         case _:
             return PROCESSING_FAILURE

@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 
 from hsm.clock import Clock
-from hsm.errors import NoSpace, Retryable
+from hsm.errors import NoSpace
 from hsm.pools import DiskPool
+from hsm.service import OutOfService
 
 RECHECK_SECONDS = 1.0
 MARGIN_BYTES = 256 << 20
@@ -30,7 +31,7 @@ class Room:
         """Write ``size`` bytes off the account; ask with 0 whether there is a pool at all.
 
         :raises NoSpace: they would go into the reserve; nothing was written off.
-        :raises Retryable: the pool is not there or takes no file.
+        :raises OutOfService: the pool is not there or takes no file.
         """
         with self._lock:
             now = self._clock.monotonic()
@@ -47,5 +48,5 @@ class Room:
         health = self._pool.store.health()
         if not health.ok:
             self._checked = float("-inf")
-            raise Retryable(f"pool {self._pool.name}: {health.message}")
+            raise OutOfService(f"pool {self._pool.name}: {health.message}")
         self._free = self._pool.store.capacity().free

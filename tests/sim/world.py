@@ -103,6 +103,8 @@ class Shape:
     capacity_bytes: int = 4 << 20
     staging_bytes: int = 16 << 20
     same_uid: str = "keep both"
+    pools: tuple[Any, ...] = ()
+    """More pools, as the configuration has them."""
 
 
 @dataclass
@@ -519,6 +521,7 @@ def _config(home: Path, url: str, shape: Shape) -> Config:
                 disk("online", "online", "files"),
                 disk("nearline", "nearline", "packages"),
                 {"name": "tape", "tier": "offline", "library": "library"},
+                *shape.pools,
             ],
             "libraries": [
                 {

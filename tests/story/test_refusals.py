@@ -4,7 +4,6 @@ half done afterwards."""
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 from pathlib import Path
 
@@ -57,16 +56,48 @@ def test_a_missing_pool_folder_stops_the_start_and_is_not_created(sqlite_url: st
     assert not mountpoint.exists()
 
 
-def test_a_pool_whose_file_system_is_not_mounted_stops_the_start(sqlite_url: str, tmp_path: Path) -> None:
+def problems(archive: Archive) -> str:
+    return " ".join(archive.ask(lambda client: client.status())["daemon"]["problems"])
+
+
+def test_a_pool_whose_file_system_is_not_mounted_is_out_of_service_until_it_is(
+    sqlite_url: str, tmp_path: Path
+) -> None:
     archive = Archive(tmp_path / "home", sqlite_url, KEEP)
     with running(archive):
         archive.stop()
-    shutil.rmtree(archive.home / "nearline")
-    (archive.home / "nearline").mkdir()
-    said = serve(archive)
-    assert "pool nearline" in said
-    assert "mounted" in said
-    assert not list((archive.home / "nearline").iterdir())
+    nearline, away = archive.home / "nearline", tmp_path / "away"
+    nearline.rename(away)
+    nearline.mkdir()
+    with running(archive):
+        assert "pool nearline is out of service" in problems(archive)
+        assert "mounted" in problems(archive)
+        assert not list(nearline.iterdir())
+        nearline.rmdir()
+        away.rename(nearline)
+        until(lambda: not problems(archive), "it is back without a hand")
+
+
+def test_an_archive_whose_ingest_pool_is_away_says_so_to_who_stores_and_goes_on_when_it_is_back(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    archive = Archive(tmp_path / "home", sqlite_url, KEEP)
+    dataset = pydicom.dcmread(bundled("CT_small.dcm")[0])
+    with running(archive):
+        assert status_of_store(archive, dataset) == 0
+        archive.stop()
+    online, away = archive.home / "online", tmp_path / "away"
+    online.rename(away)
+    online.mkdir()
+    with running(archive):
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"{dataset.SOPInstanceUID}.2"
+        assert status_of_store(archive, dataset) == 0xA700
+        assert not list(online.iterdir()), "nothing is written below the mountpoint"
+        online.rmdir()
+        away.rename(online)
+        until(lambda: not problems(archive), "it is back without a hand")
+        assert status_of_store(archive, dataset) == 0
+        assert len(stored_files(archive)) == 2
 
 
 def test_two_daemons_on_one_home_are_refused(sqlite_url: str, tmp_path: Path) -> None:
