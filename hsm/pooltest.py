@@ -1,12 +1,12 @@
-"""``hsm pool test``: writes a probe, reads it back, times it, deletes it, and says in an admin's words what is
-wrong. Works on a Store that nobody has opened yet, with the daemon or without it."""
+"""``hsm pool test``: writes a probe, reads it back, times it, deletes it, and says in an admin's words what
+is wrong. Works on a Store that nobody has opened yet, with the daemon or without it."""
 
 from __future__ import annotations
 
 import io
 import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -105,10 +105,8 @@ class Tester:
         :param identity: the UUID that it must carry; None where nobody has used it yet.
         """
         found = PoolTest(pool, volume)
-        try:
+        with suppress(_Failed):
             self._all(found, opener, identity)
-        except _Failed:
-            pass
         return found
 
     def _all(self, found: PoolTest, opener: Callable[[], Store], identity: str | None) -> None:
