@@ -1,8 +1,8 @@
 """Tape libraries and drives on Linux: the kernel's st, sg and ch drivers, mtx, mt and sg3-utils.
 
 Two families: ``mtx`` is a robot with drives, ``manual`` drives that stand alone and a person with a shelf.
-Both write the plain format: a label file, then one package a tape file, then an index, readable by hand
-with ``mt`` and ``tar``.
+A pool's volumes are plain (a label file, then one package a tape file, then an index, readable by hand with
+``mt`` and ``tar``) or LTFS (:mod:`drivers.tape.ltfs`).
 
 How it fits together, from below: :mod:`~drivers.tape.io` touches the system and can be replaced;
 :mod:`~drivers.tape.plain` and :mod:`~drivers.tape.store` are the format on an open drive;
@@ -24,6 +24,8 @@ _COMMON = frozenset(
         "name",
         "drives",
         "format",
+        "pool_formats",
+        "ltfs",
         "block_bytes",
         "pool_blocks",
         "capacity_bytes",

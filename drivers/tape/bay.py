@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from drivers.base import Capacity, VolumeLabel
@@ -10,6 +11,9 @@ from drivers.errors import DriverError, Permanent, Retryable, WrongVolume
 from drivers.reports import DriveReport
 from drivers.ring import RING_BYTES, Ring
 from drivers.tape.label import Content, Found, PlainLabel
+from drivers.tape.ltfs.bay import LtfsDrive, require_label
+from drivers.tape.ltfs.commands import Commands
+from drivers.tape.ltfs.store import LtfsStore
 from drivers.tape.plain import identify, recover, write_label
 from drivers.tape.store import PlainStore
 from drivers.tape.tapedrive import TapeDrive
@@ -23,12 +27,19 @@ _NATIVE = {
 _UNKNOWN_CAPACITY = 100e9
 RESERVE_PART = 50
 """One part in so many stays free: for the last index, and because early warning is a warning."""
+PLAIN, LTFS = FORMATS = ("plain", "ltfs")
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """How volumes are written."""
+    """How volumes are written. A cartridge that has been labelled keeps the format that it has."""
 
+    form: str = PLAIN
+    """Of new volumes."""
+    pool_forms: Mapping[str, str] = field(default_factory=dict)
+    """Of new volumes of pools that want another one."""
+    ltfs: Commands | None = None
+    """How LTFS volumes are mounted; None: not at all."""
     block_bytes: int = 256 << 10
     pool_block_bytes: dict[str, int] = field(default_factory=dict)
     """Block sizes of pools that want another one."""
@@ -36,6 +47,10 @@ class Format:
     """Of every cartridge; None: as the drive says, else as the barcode says."""
     ring_bytes: int = RING_BYTES
     """Memory that a drive reads ahead into; taken while volumes are written."""
+
+    def form_of(self, pool: str) -> str:
+        """The format of a pool's new volumes."""
+        return self.pool_forms.get(pool, self.form)
 
     def label(self, volume: VolumeLabel) -> PlainLabel:
         return PlainLabel(volume, self.pool_block_bytes.get(volume.pool, self.block_bytes))
@@ -48,10 +63,11 @@ class Bay:
         self.address = address
         self.drive = drive
         self.lock = threading.RLock()
-        self.store: PlainStore | None = None
+        self.store: PlainStore | LtfsStore | None = None
         self.ring = Ring(form.ring_bytes)
         self._form = form
         self._flush_failed = False
+        self._ltfs = LtfsDrive(drive, form.ltfs, f"drive-{address}") if form.ltfs is not None else None
 
     @property
     def mounted(self) -> VolumeLabel | None:
@@ -69,15 +85,18 @@ class Bay:
         handle, _ = self.drive.open()
         try:
             with translated_tape(f"read the label in drive {self.drive.name}"):
-                return identify(handle)
+                found = identify(handle)
         finally:
             handle.close()
+        return self._ltfs.look(found) if found.ltfs_serial and self._ltfs is not None else found
 
     def forget(self) -> None:
         """The cartridge was taken out by hand while it was mounted: its Store is of no use any more."""
         if self.store is not None:
             self.store.close()
             self.store = None
+        if self._ltfs is not None:
+            self._ltfs.abandon()
 
     def read_label(self, barcode: str) -> VolumeLabel | None:
         """The label of the loaded cartridge; None when it is blank.
@@ -103,7 +122,7 @@ class Bay:
             raise WrongVolume(
                 f"{label.barcode} in drive {self.drive.name} is not blank: it is {found.words}; left alone"
             )
-        self._write_label(label)
+        self._write_label(label, found)
 
     def overwrite(self, label: VolumeLabel, typed: str) -> str:
         """Label a cartridge whatever is on it; what that was.
@@ -118,7 +137,7 @@ class Bay:
         if self.store is not None:
             raise Permanent(f"overwrite {label.barcode}: it is mounted; unmount it first")
         found = self.identify()
-        if found.words.startswith("an LTFS volume"):
+        if found.ltfs_serial and self._ltfs is None:
             raise Permanent(
                 f"{label.barcode} is {found.words}, a tape of two partitions; make it one again first "
                 "(mkltfs --wipe, or unltfs)"
@@ -127,11 +146,11 @@ class Bay:
             raise Permanent(
                 f"{label.barcode} is {found.words} on a write-once cartridge, which cannot be overwritten"
             )
-        self._write_label(label)
+        self._write_label(label, found)
         return found.words
 
-    def mount(self, label: VolumeLabel) -> PlainStore:
-        """The loaded cartridge as a Store.
+    def mount(self, label: VolumeLabel) -> PlainStore | LtfsStore:
+        """The loaded cartridge as a Store, in the format that it has.
 
         :raises WrongVolume: it is blank, somebody else's, or another volume than ``label``.
         """
@@ -142,11 +161,20 @@ class Bay:
             if self.store.busy:
                 raise Retryable(f"drive {self.drive.name} is busy with {label.barcode}; try again")
             self.forget()  # its end is looked for anew
+        self.store = self._mount_plain(label) or self._mount_ltfs(label)
+        self._flush_failed = False
+        return self.store
+
+    def _mount_plain(self, label: VolumeLabel) -> PlainStore | None:
+        """None: it is an LTFS volume, and those are mounted here."""
         handle, writable = self.drive.open()
         try:
             with translated_tape(f"mount {label.barcode} in drive {self.drive.name}"):
                 found = identify(handle)
-                if found.label is None:
+                if found.ltfs_serial and self._ltfs is not None:
+                    handle.close()
+                    return None
+                if not isinstance(found.label, PlainLabel):
                     raise WrongVolume(
                         f"{label.barcode} in drive {self.drive.name} is {found.words}; expected volume "
                         f"{label.uuid} of pool {label.pool!r}: nothing was written"
@@ -155,7 +183,7 @@ class Bay:
                 recovered = recover(handle, found.label)
             protected = "" if writable else "its write-protect tab is set"
             capacity = self._capacity(label.barcode, recovered.end * found.label.block_bytes)
-            self.store = PlainStore(
+            return PlainStore(
                 handle,
                 self.drive.name,
                 found.label,
@@ -167,8 +195,13 @@ class Bay:
         except BaseException:
             handle.close()
             raise
-        self._flush_failed = False
-        return self.store
+
+    def _mount_ltfs(self, label: VolumeLabel) -> LtfsStore:
+        if self._ltfs is None:
+            raise Permanent(f"{label.barcode} is an LTFS volume; name the format ltfs to mount it")
+        # ltfsck writes: only onto what should be ours by its barcode and by the format of its pool.
+        checks = self._form.form_of(label.pool) == LTFS
+        return self._ltfs.open(label, self._form.capacity_bytes, checks=checks)
 
     def report(self, barcode: str | None) -> DriveReport:
         """What an admin wants to know of the drive and of what is in it (``barcode``, if that is known)."""
@@ -194,15 +227,24 @@ class Bay:
             if not self._flush_failed:
                 try:
                     store.flush()
+                    if self._ltfs is not None:
+                        self._ltfs.leave()
                 except DriverError:
                     self._flush_failed = True
                     raise
-            store.close()
-            self.store = None
+            self.forget()
             self.ring.shrink()
+        elif self._ltfs is not None:
+            self._ltfs.leave()
         self.drive.eject()
 
-    def _write_label(self, label: VolumeLabel) -> None:
+    def _write_label(self, label: VolumeLabel, found: Found) -> None:
+        """``found`` is what is on the cartridge and will be gone."""
+        if self._form.form_of(label.pool) == LTFS and self._ltfs is not None:
+            self._ltfs.format(label, force=found.content is not Content.BLANK)
+            return
+        if found.ltfs_serial and self._ltfs is not None:
+            self._ltfs.wipe(label.barcode)
         handle, writable = self.drive.open()
         try:
             if not writable:
@@ -213,12 +255,7 @@ class Bay:
             handle.close()
 
     def _compare(self, wanted: VolumeLabel, found: VolumeLabel) -> None:
-        if (found.barcode, found.uuid) != (wanted.barcode, wanted.uuid):
-            raise WrongVolume(
-                f"what carries the barcode {wanted.barcode} in drive {self.drive.name} says it is "
-                f"{found.barcode} ({found.uuid}) of pool {found.pool!r}, expected {wanted.uuid}: "
-                "nothing was written"
-            )
+        require_label(wanted, found, self.drive.name)
 
     def _capacity(self, barcode: str, used: int) -> Capacity:
         told = None if self._form.capacity_bytes is not None else self.drive.capacity()

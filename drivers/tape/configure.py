@@ -10,16 +10,16 @@ from typing import Any
 from drivers import options as opt
 from drivers.errors import OperatorNeeded, Permanent
 from drivers.tape import elements
-from drivers.tape.bay import Bay, Format
+from drivers.tape.bay import FORMATS, LTFS, PLAIN, Bay, Format
 from drivers.tape.changer import Changer, ChangerLimits
 from drivers.tape.devices import by_serial
 from drivers.tape.io import Io, LinuxIo, ScsiDevice
 from drivers.tape.label import BLOCK_BYTES_MAX, BLOCK_BYTES_MIN
 from drivers.tape.library import DRIVE_ADDRESS, TapeLibrary
+from drivers.tape.ltfs import commands
 from drivers.tape.manual import ManualLibrary
 from drivers.tape.tapedrive import DriveLimits, TapeDrive
 
-FORMATS = ("plain",)
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 
 
@@ -31,7 +31,6 @@ def open_mtx(options: Mapping[str, Any], io: Io | None = None) -> TapeLibrary:
     drive is where. Nothing is touched before it is needed.
     """
     io = io or LinuxIo()
-    _check_format(options)
     wanted = opt.text(options, "changer") or ""
     if not wanted:
         raise Permanent("driver mtx: option changer is missing")
@@ -51,7 +50,6 @@ def open_manual(options: Mapping[str, Any], io: Io | None = None) -> ManualLibra
     """A library of the options of the family ``manual``: ``drives`` is a list (or a mapping from numbers) of
     serial numbers or paths of tape devices."""
     machine = io or LinuxIo()
-    _check_format(options)
     named = _named_drives(options)
     if not named:
         raise Permanent("driver manual: option drives names no drive")
@@ -155,11 +153,15 @@ def _format(options: Mapping[str, Any]) -> Format:
     if not isinstance(given, Mapping):
         raise Permanent(f"option pool_blocks: {given!r}; expected sizes under names of pools")
     pools = {str(pool): opt.size(given, pool) or 0 for pool in given}
+    named, pool_forms = _forms(options)
     form = Format(
-        opt.size(options, "block_bytes") or Format().block_bytes,
-        pools,
-        opt.size(options, "capacity_bytes"),
-        opt.size(options, "ring_bytes") or Format().ring_bytes,
+        block_bytes=opt.size(options, "block_bytes") or Format().block_bytes,
+        pool_block_bytes=pools,
+        capacity_bytes=opt.size(options, "capacity_bytes"),
+        ring_bytes=opt.size(options, "ring_bytes") or Format().ring_bytes,
+        form=named,
+        pool_forms=pool_forms,
+        ltfs=_ltfs(options, named, pool_forms),
     )
     for size in (form.block_bytes, *pools.values()):
         if not BLOCK_BYTES_MIN <= size <= BLOCK_BYTES_MAX or size % 512:
@@ -170,10 +172,24 @@ def _format(options: Mapping[str, Any]) -> Format:
     return form
 
 
-def _check_format(options: Mapping[str, Any]) -> None:
-    form = opt.text(options, "format", "plain")
-    if form not in FORMATS:
-        raise Permanent(f"option format: {form!r}; expected {' or '.join(FORMATS)}")
+def _forms(options: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
+    """The format of new volumes, and those of pools that want another one."""
+    given = options.get("pool_formats", {})
+    if not isinstance(given, Mapping):
+        raise Permanent(f"option pool_formats: {given!r}; expected formats under names of pools")
+    pools = {str(pool): opt.text(given, pool) or PLAIN for pool in given}
+    form = opt.text(options, "format", PLAIN) or PLAIN
+    for named in (form, *pools.values()):
+        if named not in FORMATS:
+            raise Permanent(f"option format: {named!r}; expected {' or '.join(FORMATS)}")
+    return form, pools
+
+
+def _ltfs(options: Mapping[str, Any], form: str, pools: Mapping[str, str]) -> commands.Commands | None:
+    """None where no LTFS is named anywhere."""
+    if LTFS in (form, *pools.values()) or options.get("ltfs") is not None:
+        return commands.from_options(options)
+    return None
 
 
 def _named_drives(options: Mapping[str, Any]) -> dict[int, str]:

@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass
 
 from drivers.base import VolumeLabel
+from drivers.tape.ltfs.volume import LtfsLabel
 
 FORMAT = "hsm-plain-tape"
 VERSION = 1
@@ -64,7 +65,9 @@ class Found:
 
     content: Content
     words: str
-    label: PlainLabel | None = None
+    label: PlainLabel | LtfsLabel | None = None
+    ltfs_serial: str = ""
+    """Of an LTFS volume, whose own label is inside."""
 
 
 def label_records(label: PlainLabel) -> tuple[bytes, bytes]:
@@ -110,14 +113,15 @@ def parse_label(header: bytes, record: bytes) -> Found:
 
 def describe(record: bytes) -> Found:
     """What a tape holds whose first record is this and not our header."""
+    if _is_ansi(record) and record[24:28] == b"LTFS":
+        serial = record[4:10].decode("ascii", "replace").strip()
+        return Found(Content.FOREIGN, f"an LTFS volume ({serial})", ltfs_serial=serial or "?")
     return Found(Content.FOREIGN, _whose(record))
 
 
 def _whose(record: bytes) -> str:
     if _is_ansi(record):
         serial = record[4:10].decode("ascii", "replace").strip()
-        if record[24:28] == b"LTFS":
-            return f"an LTFS volume ({serial})"
         owner = record[37:51].decode("ascii", "replace").strip() or record[24:37].decode("ascii", "replace")
         return f"a tape with the ANSI label {serial!r} (owner {owner.strip()!r})"
     if record[:4] == b"\xe5\xd6\xd3\xf1":

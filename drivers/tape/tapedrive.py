@@ -61,6 +61,8 @@ class TapeDrive:
         self.limits = limits or DriveLimits()
         self.seen = Alerts()
         """All TapeAlert flags since the last cleaning: drives lower them when they are read."""
+        self.guard: Callable[[], None] | None = None
+        """Asked before the tape device is touched; raises when another program has the drive."""
         self._compression = compression
         self._find = find
 
@@ -217,6 +219,8 @@ class TapeDrive:
         if self._find is not None:
             found = self._find()
             self.tape, self.generic, self.product = found.tape or self.tape, found.generic, found.name
+        if self.guard is not None:
+            self.guard()
 
     def _page(self, page: int, parse: Callable[[bytes], T]) -> T | None:
         """A log page, read; None where the drive has none or cannot be asked."""

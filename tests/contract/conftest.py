@@ -13,7 +13,7 @@ import random
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,6 +31,11 @@ from drivers.tape.configure import open_mtx
 from drivers.tape.fake import Tape
 from drivers.tape.fakelibrary import CHANGER, FakeIo, fake_library
 from drivers.wrappers import FaultyStore, LimitedStore, RetryingStore, fail_at_random
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "ltfs_emulator"))
+from ltfs_hall import real_ltfs
+from ltfs_harness import LtfsHarness, LtfsLibraryHarness, close_halls, forget_labelled
+
 from tests.loopmount import LoopMount
 
 Wrap = Callable[[Store], Store]
@@ -227,6 +232,7 @@ STORES: dict[str, OpenStore] = {
     "plain tape": lambda folder: PlainTapeHarness(folder, as_it_is, 256 << 10, None),
     "plain tape, small blocks, a torn tail": lambda folder: PlainTapeHarness(folder, as_it_is, 4096, 1),
     "sftp": SftpHarness,
+    "LTFS": lambda folder: LtfsHarness(folder, as_it_is, "emulated"),
     "folder, retried": lambda folder: FolderHarness(folder, retried),
     "folder, limited": lambda folder: FolderHarness(folder, limited),
     "s3": lambda folder: S3Harness(as_it_is),
@@ -299,7 +305,12 @@ OpenLibrary = Callable[[Path], LibraryHarness]
 LIBRARIES: dict[str, OpenLibrary] = {
     "simulated": SimulatedHarness,
     "mtx": FakeTapeHarness,
+    "mtx, LTFS": lambda folder: LtfsLibraryHarness(folder, "emulated"),
 }
+
+if real_ltfs():  # tests/ltfs_emulator/README.md
+    STORES["real LTFS"] = lambda folder: LtfsHarness(folder, as_it_is, "real")
+    LIBRARIES["mtx, real LTFS"] = lambda folder: LtfsLibraryHarness(folder, "real")
 
 if os.environ.get("HSM_LAB"):  # inside the laboratory (make lab): its devices, and only these
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "lab"))
@@ -307,6 +318,18 @@ if os.environ.get("HSM_LAB"):  # inside the laboratory (make lab): its devices, 
 
     STORES = {"cartridge in the laboratory": LabCartridge}
     LIBRARIES = {"laboratory": LabHall}
+
+
+@pytest.fixture(autouse=True)
+def _no_ltfs_outlives_its_test() -> Iterator[None]:
+    yield
+    close_halls()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_cartridges_are_left() -> Iterator[None]:
+    yield
+    forget_labelled()
 
 
 @pytest.fixture(params=STORES)

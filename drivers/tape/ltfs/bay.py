@@ -1,7 +1,7 @@
 """LTFS in one drive: formats, looks, mounts with as much checking as is needed, and lets go.
 
-The st device must not be touched while an ltfs has the drive: opening or closing it rewinds the tape under it,
-and cartridges have been lost so. :meth:`LtfsDrive.guard` is asked before each such use.
+The st device must not be touched while an ltfs has the drive: opening or closing it rewinds the tape under
+it, and cartridges have been lost so. :meth:`LtfsDrive.guard` is asked before each such use.
 """
 
 from __future__ import annotations
@@ -54,15 +54,16 @@ class LtfsDrive:
         mounting.clear(self._commands, self._mountpoint, self._io, f"drive {self._drive.name}")
 
     def look(self, found: Found) -> Found:
-        """What the loaded LTFS cartridge is, of which ``found`` has been read: mounts it, reads our label, and
-        unmounts it. One that is not clean is not checked for this: ltfsck writes, and it may be somebody's."""
+        """What the loaded LTFS cartridge is, of which ``found`` has been read: mounts it, reads our label and
+        unmounts it. One that is not clean is not checked for that: ltfsck writes, and it may be somebody's.
+        """
         try:
             mount = self._start(found.words)
         except MountFailed as failed:
             if messages.is_unclean(failed.text):
                 return Found(
                     Content.FOREIGN,
-                    f"{found.words} that was not unmounted cleanly: whose it is can be read after ltfsck only",
+                    f"{found.words} that was not unmounted cleanly: who it is can be read after ltfsck only",
                     ltfs_serial=found.ltfs_serial,
                 )
             raise messages.mount_error(failed.text, f"look at {found.words}") from failed
@@ -117,8 +118,8 @@ class LtfsDrive:
             found = self._found(mount, Found(Content.FOREIGN, f"an LTFS volume ({mount.identity.serial})"))
             if not isinstance(found.label, LtfsLabel):
                 raise WrongVolume(
-                    f"{label.barcode} in drive {self._drive.name} is {found.words}; expected volume {label.uuid} "
-                    f"of pool {label.pool!r}: nothing was written"
+                    f"{label.barcode} in drive {self._drive.name} is {found.words}; expected volume "
+                    f"{label.uuid} of pool {label.pool!r}: nothing was written"
                 )
             require_label(label, found.label.volume, self._drive.name)
             with translated(f"ask {label.barcode} for its capacity"):
@@ -213,7 +214,9 @@ class LtfsDrive:
         try:
             data = _read_file(mount.root, LABEL_NAME)
         except FileNotFoundError:
-            return Found(Content.FOREIGN, f"{found.words} that is not of this archive", ltfs_serial=found.ltfs_serial)
+            return Found(
+                Content.FOREIGN, f"{found.words} that is not of this archive", ltfs_serial=found.ltfs_serial
+            )
         except OSError as error:
             if error.errno == errno.ELOOP:
                 return Found(Content.FOREIGN, f"{found.words} with a link for a label")
@@ -226,7 +229,7 @@ class LtfsDrive:
         if label.ltfs_uuid != mount.identity.uuid or volume.barcode[:6] != mount.identity.serial:
             return Found(
                 Content.FOREIGN,
-                f"{found.words} with a copy of the label of {volume.barcode} ({volume.uuid}) of pool {volume.pool!r}",
+                f"{found.words} with a copy of the label of {volume.barcode} ({volume.uuid})",
             )
         return Found(
             Content.OURS, f"LTFS volume {volume.uuid} ({volume.barcode}) of pool {volume.pool!r}", label
@@ -277,7 +280,9 @@ def _capacity(root: int, capacity_bytes: int | None) -> Capacity:
 
 
 def _write_label(root: int, label: LtfsLabel) -> None:
-    fd = os.open(LABEL_NAME, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640, dir_fd=root)
+    fd = os.open(
+        LABEL_NAME, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640, dir_fd=root
+    )
     try:
         write_all(fd, encode(label))
         os.fsync(fd)

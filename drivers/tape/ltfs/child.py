@@ -41,8 +41,8 @@ class Child:
             )
         except OSError as error:
             raise Permanent(
-                f"{self.argv[0]} cannot be run ({error.strerror}); install an LTFS and name its commands in the "
-                "option ltfs"
+                f"{self.argv[0]} cannot be run ({error.strerror}); install an LTFS and name its commands in "
+                "the option ltfs"
             ) from error
         self._head = bytearray()
         self._tail = bytearray()
@@ -107,6 +107,7 @@ class Child:
                 if self._limited and self.flooded:
                     with contextlib.suppress(ProcessLookupError):
                         os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()  # so that it is not left as a zombie when nobody else asks for it
 
 
 def run(argv: Sequence[str], seconds: float, what: str) -> tuple[int, str]:

@@ -1,7 +1,8 @@
 """The commands of an LTFS, and how long they may take: all of it configuration.
 
-A command is a list of words with the names of :data:`PLACES` in braces. The defaults are those of the reference
-implementation on its SCSI backend; the file backend, other vendors' builds and other devices need others.
+A command is a list of words with the names of :data:`PLACES` in braces. The defaults are those of the
+reference implementation on its SCSI backend; the file backend, other vendors' builds and other devices need
+others.
 """
 
 from __future__ import annotations
@@ -131,4 +132,6 @@ def _check_places(name: str, text: str, places: Sequence[str]) -> None:
         raise ValueError(f"option ltfs: {name}: {text!r}: {error}") from error
     strange = sorted(place for place in used if place not in places or not re.fullmatch(r"[a-z]+", place))
     if strange:
-        raise ValueError(f"option ltfs: {name}: {{{strange[0]}}} is not known; expected one of {', '.join(places)}")
+        raise ValueError(
+            f"option ltfs: {name}: {{{strange[0]}}} is not known; expected one of {', '.join(places)}"
+        )

@@ -62,11 +62,7 @@ def codes(text: str) -> dict[str, str]:
 def complaint(text: str) -> str:
     """Errors and warnings in one line, bounded, for a message."""
     found = codes(text)
-    told = [
-        f"{code} {words}"
-        for code, words in found.items()
-        if code[-1] in "EW" and code not in _QUIET
-    ]
+    told = [f"{code} {words}" for code, words in found.items() if code[-1] in "EW" and code not in _QUIET]
     last = text.strip().splitlines()[-1:]
     return ("; ".join(told) or (last[0] if last and not told else "it said nothing"))[:_WORDS_MAX]
 
@@ -122,8 +118,8 @@ def unmounted(text: str, what: str) -> None:
     found = codes(text)
     if UNMOUNTED not in found or _NOT_UNMOUNTED in found:
         raise Retryable(
-            f"{what}: ltfs did not say that the index was written ({complaint(text)}); what was flushed before "
-            "is safe, and the volume is checked when it is mounted again"
+            f"{what}: ltfs did not say that the index was written ({complaint(text)}); what was flushed "
+            "before is safe, and the volume is checked when it is mounted again"
         )
 
 

@@ -1,9 +1,9 @@
 """Mounts an LTFS volume and proves that it is the one; unmounts it and waits until its index is written.
 
 What is trusted: the mount table, and what the mounted folder says of itself. The folder is held by a file
-descriptor from then on, because the path of an unmounted mountpoint is the local disk, which takes every write
-and even ``setxattr user.ltfs.sync``. ``umount`` returns before the index is on the tape: the end of the ltfs
-process and its 11034I say that it is.
+descriptor from then on, because the path of an unmounted mountpoint is the local disk, which takes every
+write and even ``setxattr user.ltfs.sync``. ``umount`` returns before the index is on the tape: the end of the
+ltfs process and its 11034I say that it is.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ def require_serial(found: Identity, serial: str, what: str) -> None:
     if found.serial != serial or (found.barcode and found.barcode[:6] != serial):
         chip = f" and its chip {found.barcode!r}" if found.barcode and found.barcode[:6] != serial else ""
         raise WrongVolume(
-            f"{what}: its LTFS label says that it is {found.serial!r}{chip}, expected {serial}; nothing was written"
+            f"{what}: its LTFS label says that it is {found.serial!r}{chip}, expected {serial}: nothing was "
+            "written"
         )
 
 
@@ -221,7 +222,8 @@ def _umount(commands: Commands, mountpoint: Path, io: Io, what: str) -> None:
             return
         if io.monotonic() >= deadline:
             raise Retryable(
-                f"unmount {what}: {said.strip()[:200] or 'it stays mounted'}; fuser -vm {mountpoint} says who uses it"
+                f"unmount {what}: {said.strip()[:200] or 'it stays mounted'}; "
+                f"fuser -vm {mountpoint} says who uses it"
             )
         io.sleep(0.2)
 
@@ -247,9 +249,13 @@ def _prepare(mountpoint: Path) -> None:
         os.makedirs(mountpoint, 0o700, exist_ok=True)
         strangers = os.listdir(mountpoint)
     except OSError as error:
-        raise OperatorNeeded(f"the mountpoint {mountpoint}: {error.strerror}; make it for the daemon's user") from error
+        raise OperatorNeeded(
+            f"the mountpoint {mountpoint}: {error.strerror}; make it for the daemon's user"
+        ) from error
     if strangers:
-        raise Permanent(f"the mountpoint {mountpoint} is not empty ({strangers[0]!r}); look at it, then empty it")
+        raise Permanent(
+            f"the mountpoint {mountpoint} is not empty ({strangers[0]!r}); look at it, then empty it"
+        )
 
 
 def _is_read_only(root: int) -> bool:

@@ -15,7 +15,7 @@ from drivers.errors import Corrupt, DriverError, NoSpace, NotFound, Permanent, R
 from drivers.oserrors import translate
 from drivers.tape.index import Entry
 from drivers.tape.ltfs import xattrs
-from drivers.tape.ltfs.contents import SIZE, POSITION, contents, make_folder, prune
+from drivers.tape.ltfs.contents import POSITION, SIZE, contents, make_folder, prune
 from drivers.tape.ltfs.mounting import Mount
 from drivers.tape.ltfs.volume import INCOMING, PACKAGES, LtfsLabel
 from drivers.transfer import check_put, check_range, copy_exactly, safe_key, span
@@ -30,8 +30,9 @@ class LtfsStore:
     """A mounted LTFS volume. Good until it is closed; after that every call is refused.
 
     Everything goes through the open descriptor of the mounted root, never through its path. Thread-safe: a
-    put or flush has the volume to itself, the pieces of gets come between. What the volume holds is known from
-    when it was mounted; what was put since counts after :meth:`flush`, which proves that the index was written.
+    put or flush has the volume to itself, the pieces of gets come between. What the volume holds is known
+    from when it was mounted; what was put since counts after :meth:`flush`, which proves that the index was
+    written.
 
     ``sync`` writes the index; it is called with an open descriptor of the root.
     """
@@ -168,7 +169,9 @@ class LtfsStore:
             after = self._generation(root)
             if after <= before:
                 self._failed = f"the index was not written: its generation is {after}, and was {before}"
-                raise Retryable(f"flush {self.name}: {self._failed}; what was put since the last does not count")
+                raise Retryable(
+                    f"flush {self.name}: {self._failed}; what was put since the last does not count"
+                )
             self._require_unlocked("flush")
             self._dirty = False
 
@@ -294,8 +297,8 @@ class LtfsStore:
         if locked:
             self._lock_out(f"a write error has locked it (volumeLockState {locked:#x})")
             raise Retryable(
-                f"{what} {self.name}: {self._read_only}; drive and cartridge are both suspect: clean the drive, "
-                "try another one, then repack"
+                f"{what} {self.name}: {self._read_only}; drive and cartridge are both suspect: clean the "
+                "drive, try another one, then repack"
             )
 
     def _lock_out(self, why: str) -> None:

@@ -1,0 +1,181 @@
+"""A played robot with drives in which LTFS cartridges lie: folders, for the emulation or for a real LTFS.
+
+The robot, its drives and the tape devices are :class:`drivers.tape.fakelibrary.FakeIo`; the LTFS commands are
+processes, and what they mount is mounted. A real LTFS is used through its file backend, when ``mkltfs`` is on
+the path or HSM_LTFS_BIN names its folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drivers.tape.fake import FakeDrive, FakeHandle, Tape
+from drivers.tape.fakelibrary import CHANGER, FakeIo
+from drivers.tape.io import Completed
+from drivers.tape.library import DRIVE_ADDRESS
+from drivers.tape.ltfs.mounting import is_mounted
+
+EMULATOR = (sys.executable, "-E", "-s", str(Path(__file__).with_name("emulate.py")))
+_DETACH = 2
+_LABEL = "0_0_R"
+
+
+def why_not() -> str:
+    """Why the emulation cannot run here; empty when it can."""
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        return "/dev/fuse cannot be opened"
+    if os.geteuid() != 0:
+        return "only root may mount here"
+    if not (Path("/lib").is_dir() and ctypes.util.find_library("fuse")):
+        return "the library libfuse.so.2 is not installed (Debian package libfuse2)"
+    try:
+        import mfusepy  # noqa: F401
+    except (ImportError, OSError) as error:
+        return f"mfusepy is not installed: {error}"
+    return ""
+
+
+def real_ltfs() -> str:
+    """The folder of a real LTFS's commands; empty when there is none."""
+    named = os.environ.get("HSM_LTFS_BIN")
+    found = shutil.which("mkltfs", path=named) if named else shutil.which("mkltfs")
+    return str(Path(found).parent) if found else ""
+
+
+KINDS = (
+    pytest.param(
+        "emulated", marks=pytest.mark.skipif(bool(why_not()), reason=f"no LTFS emulation: {why_not()}")
+    ),
+    pytest.param(
+        "real",
+        marks=pytest.mark.skipif(
+            not real_ltfs() or os.geteuid() != 0,
+            reason="no real LTFS: mkltfs is not on the path and HSM_LTFS_BIN does not name its folder",
+        ),
+    ),
+)
+
+
+class LtfsIo(FakeIo):
+    """A machine whose cartridges are folders; a loaded one is linked to under its drive's serial number."""
+
+    def __init__(self, folder: Path, barcodes: Sequence[str], *, slots: int = 5, mail_slots: int = 2) -> None:
+        places: dict[int, str | None] = dict.fromkeys(range(1, slots + mail_slots + 1))
+        places |= dict(enumerate(barcodes, start=1))
+        super().__init__(tapes={}, slots=places, mail_slots=mail_slots, drives=[FakeDrive(), FakeDrive()])
+        self.folder = folder
+        self.mountpoints = Path(tempfile.mkdtemp(prefix="hsm-ltfs-"))
+        (folder / "drives").mkdir(parents=True)
+        for barcode in barcodes:
+            self.add(barcode)
+
+    def add(self, barcode: str) -> None:
+        self.tapes[barcode] = Tape()
+        self.cartridge(barcode).mkdir(parents=True)
+
+    def cartridge(self, barcode: str) -> Path:
+        return self.folder / "cartridges" / barcode
+
+    def traps(self, barcode: str, **traps: Any) -> None:
+        """Set switches of the emulation."""
+        (self.cartridge(barcode) / "traps.json").write_text(json.dumps(traps))
+
+    def open(self, path: str, *, write: bool) -> FakeHandle:
+        number = self._drive_at(path)
+        mountpoint = self.mountpoints / f"drive-{DRIVE_ADDRESS + number}"
+        assert not is_mounted(mountpoint), f"{path} was opened while an LTFS volume is mounted there"
+        if number in self.loaded:
+            self._show(self.loaded[number])
+        return super().open(path, write=write)
+
+    def run(self, argv: Sequence[str], timeout: float) -> Completed:
+        done = super().run(argv, timeout)
+        self.link()
+        return done
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(min(seconds, 0.01))
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def link(self) -> None:
+        """What lies in which drive, for the LTFS commands."""
+        for number, drive in enumerate(self.drives):
+            link = self.folder / "drives" / self._serial(number)
+            loaded = drive.tape is not None and number in self.loaded
+            wanted = str(self.cartridge(self.loaded[number])) if loaded else None
+            if wanted == (str(link.readlink()) if link.is_symlink() else None):
+                continue  # an ltfs of another drive may be using it right now
+            with contextlib.suppress(FileNotFoundError):
+                link.unlink()
+            if wanted is not None:
+                link.symlink_to(wanted)
+
+    def kill_ltfs(self) -> None:
+        """Every ltfs dies at once, as in a power cut; its mount is gone."""
+        for file in self.mountpoints.glob("*.pid"):
+            with contextlib.suppress(ProcessLookupError, ValueError, OSError):
+                os.kill(int(file.read_text().split()[0]), signal.SIGKILL)
+            file.unlink(missing_ok=True)
+        for mountpoint in self.mountpoints.glob("drive-*"):
+            while is_mounted(mountpoint):
+                subprocess.run(["umount", "-l", mountpoint], check=False)
+        for drive in self.drives:
+            drive.opener = None
+            drive.position = 0
+
+    def close(self) -> None:
+        self.kill_ltfs()
+        shutil.rmtree(self.mountpoints, ignore_errors=True)
+
+    def _show(self, barcode: str) -> None:
+        """The beginning of the folder as the tape device reads it."""
+        tape, label = self.tapes[barcode], self.cartridge(barcode) / _LABEL
+        if label.exists():
+            tape.records = [label.read_bytes(), None, b"<ltfslabel/>", None]
+            tape.synced = len(tape.records)
+        elif tape.records[:1] and (tape.records[0] or b"")[24:28] == b"LTFS":
+            tape.records = []  # wiped
+
+
+def ltfs_options(io: LtfsIo, kind: str) -> dict[str, Any]:
+    """The option ``ltfs`` for the emulation or the real one."""
+    if kind == "emulated":
+        make, mount, check = ([*EMULATOR, tool] for tool in ("mkltfs", "ltfs", "ltfsck"))
+    else:
+        make, mount, check = ([f"{real_ltfs()}/{tool}"] for tool in ("mkltfs", "ltfs", "ltfsck"))
+    backend = ["-e", "file"]
+    return {
+        "mkltfs": [*make, *backend, "-d", "{device}", "-s", "{serial}", "-n", "{name}"],
+        "wipe": [*make, *backend, "-d", "{device}", "-w"],
+        "mount": [*mount, "-f", "-o", "tape_backend=file,devname={device},sync_type=unmount", "{mountpoint}"],
+        "check": [*check, *backend, "{device}"],
+        "full_check": [*check, *backend, "-f", "{device}"],
+        "deep_check": [*check, *backend, "-z", "{device}"],
+        "device": f"{io.folder}/drives/{{serial}}",
+        "mountpoints": str(io.mountpoints),
+        "format_seconds": 30,
+        "mount_seconds": 30,
+        "unmount_seconds": 30,
+        "check_seconds": 30,
+    }
+
+
+def library_options(io: LtfsIo, kind: str, **more: Any) -> dict[str, Any]:
+    """Of a library whose volumes are LTFS."""
+    return {"changer": CHANGER, "format": "ltfs", "ltfs": ltfs_options(io, kind), **more}

@@ -1,0 +1,145 @@
+"""A cartridge as a folder: blocks in the order in which they were written, and indexes between them.
+
+The labels lie where the file backend of the real LTFS has them (``0_0_R``), so that a test can read the
+beginning of either. The rest is this emulation's own: ``1_N_R`` is block N of the data partition, ``1_N_I``
+an index there, ``0_5_I`` the index partition's only one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+BLOCK_BYTES = 512 << 10
+CAPACITY_BYTES = 3 << 30
+FIRST_BLOCK = 6
+LOST = "/_ltfs_lostandfound"
+Tree = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    serial: str
+    uuid: str
+    name: str
+
+
+def say(code: str, words: str, *, thread: bool = False) -> None:
+    """A line of the log, as the real commands write it."""
+    sys.stderr.write(f"{'2b5d ' if thread else ''}LTFS{code} {words}\n")
+    sys.stderr.flush()
+
+
+class Medium:
+    """A cartridge in a drive; ``device`` is a folder or a link to one."""
+
+    def __init__(self, device: str) -> None:
+        self.folder = os.path.realpath(device)
+        self.loaded = os.path.isdir(device)
+        self.traps: dict[str, Any] = self._json("traps.json") or {}
+
+    @property
+    def blank(self) -> bool:
+        return not os.path.exists(self._path("0_0_R"))
+
+    def label(self) -> Label | None:
+        """None when blank or not LTFS."""
+        if self.blank:
+            return None
+        with open(self._path("0_0_R"), "rb") as file:
+            record = file.read()
+        said = self._json("volume.json")
+        if len(record) != 80 or record[24:28] != b"LTFS" or said is None:
+            return None
+        return Label(said["serial"], said["uuid"], said["name"])
+
+    def set_traps(self, **changed: Any) -> None:
+        self.traps |= changed
+        self._write("traps.json", json.dumps(self.traps).encode())
+
+    def erase(self) -> None:
+        for name in os.listdir(self.folder):
+            if name != "traps.json":
+                os.unlink(self._path(name))
+
+    def format(self, serial: str, name: str) -> None:
+        self.erase()
+        given = {"serial": serial, "uuid": str(uuid.uuid4()), "name": name}
+        self._write("0_0_R", f"VOL1{serial}L{'':13}{'LTFS':13}{'':14}{'':28}4".encode("ascii"))
+        self._write("volume.json", json.dumps(given).encode())
+        self._write("1_5_I", json.dumps({"generation": 1, "tree": {}}).encode())
+        self._write("0_5_I", json.dumps({"generation": 1, "tree": {}}).encode())
+
+    def last_index(self) -> tuple[int, int, Tree]:
+        """Block, generation and tree of the data partition's last index."""
+        block = max(self._numbers("_I"))
+        said = self._json(f"1_{block}_I") or {}
+        return block, said["generation"], said["tree"]
+
+    def extra_blocks(self) -> list[int]:
+        """Blocks behind the last index."""
+        last = max(self._numbers("_I"))
+        return [block for block in self._numbers("_R") if block > last]
+
+    def next_block(self) -> int:
+        return max([FIRST_BLOCK, *(n + 1 for n in self._numbers("_R") + self._numbers("_I"))])
+
+    def append(self, block: int, data: bytes) -> None:
+        self._write(f"1_{block}_R", data)
+
+    def read(self, block: int) -> bytes:
+        with open(self._path(f"1_{block}_R"), "rb") as file:
+            return file.read()
+
+    def write_index(self, block: int, generation: int, tree: Tree) -> None:
+        self._write(f"1_{block}_I", json.dumps({"generation": generation, "tree": tree}).encode())
+
+    def write_index_partition(self, generation: int, tree: Tree) -> None:
+        self._write("0_5_I", json.dumps({"generation": generation, "tree": tree}).encode())
+
+    def used(self) -> int:
+        return sum(os.path.getsize(self._path(f"1_{block}_R")) for block in self._numbers("_R"))
+
+    def capacity(self) -> int:
+        return int(self.traps.get("capacity_bytes", CAPACITY_BYTES))
+
+    def cut_behind_last_index(self) -> None:
+        for block in self.extra_blocks():
+            os.unlink(self._path(f"1_{block}_R"))
+
+    def mend(self, *, lost_and_found: bool) -> None:
+        """An index behind the extra blocks, which stay where they are."""
+        _, generation, tree = self.last_index()
+        if lost_and_found:
+            tree[LOST] = {"folder": True, "xattrs": {}, "extents": [], "size": 0, "uid": 0}
+            for block in self.extra_blocks():
+                size = os.path.getsize(self._path(f"1_{block}_R"))
+                tree[f"{LOST}/partition1_block{block}_{size}bytes"] = {
+                    "folder": False, "xattrs": {}, "extents": [[block, size]], "size": size, "uid": 0,
+                }  # fmt: skip
+        self.write_index(self.next_block(), generation + 1, tree)
+        self.write_index_partition(generation + 1, tree)
+
+    def _numbers(self, kind: str) -> list[int]:
+        names = (name for name in os.listdir(self.folder) if name.startswith("1_") and name.endswith(kind))
+        return sorted(int(name.split("_")[1]) for name in names)
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self.folder, name)
+
+    def _write(self, name: str, data: bytes) -> None:
+        temporary = self._path(f".{name}.new")
+        with open(temporary, "wb") as file:
+            file.write(data)
+        os.replace(temporary, self._path(name))
+
+    def _json(self, name: str) -> Any:
+        with contextlib.suppress(OSError, ValueError):
+            with open(self._path(name), "rb") as file:
+                return json.load(file)
+        return None
