@@ -15,6 +15,7 @@ from cli import (
     catalog,
     config,
     demo,
+    export,
     library,
     operator,
     policy,
@@ -73,6 +74,7 @@ app.command("health")(status.health)
 app.command("metrics")(status.metrics)
 app.command("stats", hidden=True)(status.metrics)
 app.command("recall")(recall.recall)
+app.command("export")(export.export)
 app.command("reload")(config.reload)
 policy.app.command("simulate")(policy_simulate.simulate)
 for name, group in (

@@ -227,6 +227,18 @@ class Client:
     def import_(self, barcode: str) -> Record:
         return self._post("/v1/library/import", barcode=barcode)
 
+    def begin_export(
+        self, target: str, studies: Sequence[str], *, anonymise: bool = False, udf: bool = False
+    ) -> Record:
+        """Start a patient disc or stick; see :meth:`export_state`."""
+        return self._post("/v1/exports", target=target, studies=list(studies), anonymise=anonymise, udf=udf)
+
+    def export_state(self, pk: int) -> Record:
+        return self._get(f"/v1/exports/{pk}")
+
+    def cancel_export(self, pk: int) -> Record:
+        return self._post(f"/v1/exports/{pk}/cancel")
+
     def check_policies(self, texts: Mapping[str, str] | None = None) -> Record:
         """Check these texts (file name -> text), or the folder that the daemon uses."""
         members = {} if texts is None else {"texts": dict(texts)}

@@ -35,6 +35,7 @@ from hsm.dicom.header import read_header
 from hsm.dicom.lookup import CatalogSelect
 from hsm.dicom.server import DicomServer
 from hsm.errors import ConfigError, DriverError, HsmError
+from hsm.export.jobs import Exports
 from hsm.garbage import calm_collector
 from hsm.ingest import Ingest
 from hsm.migrate import Migrate
@@ -115,6 +116,9 @@ class Daemon:
         self.seal = Seal(self.catalog, pools.ingest, config.seal.quiet_seconds)
         self.ingest = Ingest(self.catalog, pools.ingest, config.dicom.same_uid)
         retrievals = Retrievals(self.catalog, reader, recall, staging, self.bell, self.history, pools.tiers)
+        self.exports = Exports(
+            self.catalog, retrievals, config.archive.ae_title, config.staging.path.parent / "exports"
+        )
         deliveries = self.deliveries = Deliveries(self.catalog, self.bell)
         self.deliverer = Deliverer(config.dicom, config.archive.ae_title, clock, retrievals, deliveries)
         session = DriveSession(self.catalog, pools, self.custody, recall, migrate, self.bell)
@@ -172,6 +176,7 @@ class Daemon:
             queue=QueueActs(self.catalog, self.bell),
             volumes=self.custody,
             daemon=self,
+            exports=self.exports,
         )
 
     def start(self) -> None:
@@ -218,6 +223,7 @@ class Daemon:
             last_first.callback(self.custody.unmount_all)
             last_first.callback(self.workers.stop)
             last_first.callback(self.poolwatch.stop)
+            last_first.callback(self.exports.stop, STOP_GRACE_SECONDS)
             last_first.callback(self.ingest.close)
             last_first.callback(self.receivers.stop, STOP_GRACE_SECONDS)
             last_first.callback(self.scheduler.stop)

@@ -13,6 +13,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from hsm.api import acts, metrics
+from hsm.api.exports import ExportPaths
 from hsm.api.marks import Marks
 from hsm.api.policies import PolicyPaths
 from hsm.api.services import Record, Services
@@ -193,6 +194,9 @@ def routes(services: Services) -> list[BaseRoute]:
         "/v1/library/import": does.import_,
         "/v1/reload": does.reload,
     }
+    exports = ExportPaths(services)
+    gets["/v1/exports/{pk}"] = exports.show
+    posts |= {"/v1/exports": exports.begin, "/v1/exports/{pk}/cancel": exports.cancel}
     policies = PolicyPaths(services)
     gets, posts = gets | policies.gets(), posts | policies.posts()
     by_path: dict[str, list[BaseRoute]] = {}

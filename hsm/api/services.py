@@ -113,6 +113,23 @@ class Volumes(Protocol):
     def move(self, barcode: str, shelf: str, by: str) -> Record | None: ...
 
 
+class Exports(Protocol):
+    """Patient discs and sticks."""
+
+    def begin(
+        self, target: str, uids: list[str], user: str, by: str, *, anonymise: bool, udf: bool
+    ) -> Record:
+        """Start an export to where ``user`` may write; a record as :meth:`show` gives."""
+        ...
+
+    def show(self, pk: int) -> Record:
+        """id, target, kind, by, state (active, done, failed, cancelled), instances, instances_done, bytes,
+        bytes_done, waiting_for, error, burned_in (how many may show who the patient is), unlisted."""
+        ...
+
+    def cancel(self, pk: int, by: str) -> Record: ...
+
+
 class Daemon(Protocol):
     """The process itself."""
 
@@ -139,3 +156,4 @@ class Services:
     queue: Queue
     volumes: Volumes
     daemon: Daemon
+    exports: Exports

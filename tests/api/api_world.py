@@ -140,6 +140,22 @@ class Policies:
         return self._note("resume", name, by)
 
 
+class Exports:
+    def __init__(self, script: Script) -> None:
+        self._note = script.note
+
+    def begin(
+        self, target: str, uids: list[str], user: str, by: str, *, anonymise: bool, udf: bool
+    ) -> dict[str, Any]:
+        return self._note("begin", target, tuple(uids), user, by, anonymise, udf)
+
+    def show(self, pk: int) -> dict[str, Any]:
+        return self._note("show", pk)
+
+    def cancel(self, pk: int, by: str) -> dict[str, Any]:
+        return self._note("cancel_export", pk, by)
+
+
 class Queue:
     def __init__(self, script: Script) -> None:
         self._note = script.note
@@ -190,6 +206,7 @@ def services(catalog: Catalog, script: Script) -> Services:
         queue=Queue(script),
         volumes=Volumes(script),
         daemon=Daemon(script),
+        exports=Exports(script),
     )
 
 

@@ -1,0 +1,1 @@
+"""Optical discs: file-sets with a DICOMDIR, burnt with xorriso and read back."""
