@@ -81,11 +81,11 @@ def _require_private(path: str) -> None:
 
 
 def _quiet() -> None:
-    """The SDK's own debug log shows signed headers and session tokens: it never speaks below INFO."""
+    """The SDK's own debug log shows signed headers and session tokens: it never speaks below WARNING."""
     for name in _SDK_LOGGERS:
         logger = logging.getLogger(name)
-        if logger.level < logging.INFO:
-            logger.setLevel(logging.INFO)
+        if logger.level < logging.WARNING:
+            logger.setLevel(logging.WARNING)
 
 
 class Endpoint:

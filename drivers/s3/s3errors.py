@@ -82,13 +82,14 @@ def translate(error: Exception, what: str) -> DriverError:
         return Retryable(f"{what}: the credentials cannot be had just now ({_kind(error)})")
     if isinstance(error, boto.NoRegionError):
         return OperatorNeeded(f"{what}: no region is known; set option region")
-    if isinstance(error, boto.HTTPClientError | ResponseParserError | boto.IncompleteReadError):
+    if isinstance(error, _ON_THE_WAY):
         return Retryable(f"{what}: {_wire(error)}")
     if isinstance(error, boto.BotoCoreError):
         return Permanent(f"{what}: {_short(error)}")
     return Retryable(f"{what}: {_wire(error)}")
 
 
+_ON_THE_WAY = (boto.ConnectionError, boto.HTTPClientError, boto.IncompleteReadError, ResponseParserError)
 _FOREIGN = (boto.ClientError, boto.BotoCoreError, ResponseParserError, HTTPError, HTTPException, OSError)
 
 
