@@ -87,4 +87,4 @@ def open_at(url: str, *, sleep: Callable[[float], None] = lambda _: None, **chan
         connect_timeout_seconds=settings.connect_timeout_seconds,
         read_timeout_seconds=settings.read_timeout_seconds,
     )
-    return S3Store(settings, client(key), random.Random(5), sleep)
+    return S3Store(settings, client(key), random.Random(next(_numbers)), sleep)

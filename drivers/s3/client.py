@@ -11,7 +11,7 @@ import boto3
 import botocore.session
 from botocore.config import Config
 
-from drivers.errors import OperatorNeeded
+from drivers.errors import OperatorNeeded, Retryable
 from drivers.s3.again import Patience
 from drivers.s3.s3errors import translated
 from drivers.s3.settings import Settings
@@ -118,4 +118,19 @@ class Endpoint:
             answer: dict[str, Any] = method(**self._common, **parameters)
             return answer
 
-        return self.patience(f"{what} in {self.settings.where}", request, attempts)
+        try:
+            return self.patience(f"{what} in {self.settings.where}", request, attempts)
+        except OperatorNeeded:
+            if operation.startswith("head_"):
+                self._explain(what)
+            raise
+
+    def _explain(self, what: str) -> None:
+        """Ask something small that is refused for the same reason: the answer to a HEAD has no room for it.
+
+        :raises DriverError: the reason.
+        """
+        try:
+            self.ask("list_objects_v2", what, 1, Prefix=self.settings.root, MaxKeys=1)
+        except Retryable:
+            return

@@ -15,22 +15,23 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from drivers.base import RecallState, Warmth
-from drivers.errors import DriverError, NotReadableNow, OperatorNeeded, Permanent
+from drivers.errors import DriverError, NotReadableNow, Permanent
 from drivers.s3.client import Endpoint
+from drivers.s3.s3errors import NotCold
 from drivers.s3.settings import COLD_CLASSES, MIB
 from drivers.s3.threads import Crew
 
 COPY_BYTES_MAX = 5 << 30
 """API Reference, CopyObject: a larger object is copied part by part."""
-_COPY_PART_BYTES = 512 * MIB
+COPY_PART_BYTES = 512 * MIB
 _POLL_SECONDS = {"Expedited": 60.0, "Standard": 900.0, "Bulk": 1800.0}
 """User Guide, "Archive retrieval options": minutes, hours, up to half a day (twice that and more for
 DEEP_ARCHIVE). Asking is a HEAD and costs next to nothing, so the poll is what a waiting reader may lose."""
 _RESTORE = re.compile(r'ongoing-request="(true|false)"(?:,\s*expiry-date="([^"]*)")?')
 
 
-def state_of(endpoint: Endpoint, key: str, head: dict[str, Any]) -> RecallState:
-    """What the answer to a HEAD says."""
+def state_of(endpoint: Endpoint, key: str, head: dict[str, Any], now: datetime) -> RecallState:
+    """What the answer to a HEAD says, at the time ``now``."""
     if not needs_restore(head):
         return RecallState(key, Warmth.READABLE)
     found = _RESTORE.search(head.get("Restore", ""))
@@ -38,12 +39,15 @@ def state_of(endpoint: Endpoint, key: str, head: dict[str, Any]) -> RecallState:
         return RecallState(key, Warmth.COLD, ask_again_seconds=poll_seconds(endpoint))
     if found[1] == "true":
         return RecallState(key, Warmth.RECALLING, ask_again_seconds=poll_seconds(endpoint))
-    return RecallState(key, Warmth.READABLE, until=_date(found[2]))
+    until = _date(found[2])
+    if until is not None and until <= now:
+        return RecallState(key, Warmth.COLD, ask_again_seconds=poll_seconds(endpoint))
+    return RecallState(key, Warmth.READABLE, until=until)
 
 
-def state_after_asking(endpoint: Endpoint, key: str, head: dict[str, Any]) -> RecallState:
+def state_after_asking(endpoint: Endpoint, key: str, head: dict[str, Any], now: datetime) -> RecallState:
     """The same just after a restore was asked for, which a server may not show at once."""
-    state = state_of(endpoint, key, head)
+    state = state_of(endpoint, key, head, now)
     if state.warmth is Warmth.COLD:
         return RecallState(key, Warmth.RECALLING, ask_again_seconds=state.ask_again_seconds)
     return state
@@ -67,8 +71,12 @@ def restore(endpoint: Endpoint, key: str, name: str, head: dict[str, Any]) -> No
     request: dict[str, Any] = {"GlacierJobParameters": {"Tier": settings.restore_tier}}
     if "ArchiveStatus" not in head:  # what INTELLIGENT_TIERING restores stays restored
         request["Days"] = settings.restore_days
-    with suppress(_Underway):
-        _ask_restore(endpoint, key, name, request)
+    try:
+        with suppress(NotCold):
+            endpoint.ask("restore_object", f"recall {key}", Key=name, RestoreRequest=request)
+    except NotReadableNow as error:
+        # Of RestoreObject, InvalidObjectState says that this class of object knows no such restore.
+        raise Permanent(str(error)) from error
 
 
 def make_cold(
@@ -109,8 +117,8 @@ def make_cold(
 
 def _copy_parts(crew: Crew, size: int, copy: Callable[[int, str], dict[str, Any]]) -> list[dict[str, Any]]:
     work: list[Future[dict[str, Any]]] = []
-    for number, start in enumerate(range(0, size, _COPY_PART_BYTES), start=1):
-        span = f"bytes={start}-{min(start + _COPY_PART_BYTES, size) - 1}"
+    for number, start in enumerate(range(0, size, COPY_PART_BYTES), start=1):
+        span = f"bytes={start}-{min(start + COPY_PART_BYTES, size) - 1}"
         work.append(crew.start(lambda number=number, span=span: copy(number, span)))  # type: ignore[misc]
     _, left = wait(work, return_when=FIRST_EXCEPTION)
     for future in left:
@@ -132,22 +140,6 @@ def _copy_part(
     )["CopyPartResult"]
     checksum = {"ChecksumSHA256": answer["ChecksumSHA256"]} if "ChecksumSHA256" in answer else {}
     return {"PartNumber": number, "ETag": answer["ETag"]} | checksum
-
-
-class _Underway(Exception):
-    pass
-
-
-def _ask_restore(endpoint: Endpoint, key: str, name: str, request: dict[str, Any]) -> None:
-    try:
-        endpoint.ask("restore_object", f"recall {key}", Key=name, RestoreRequest=request)
-    except NotReadableNow as error:
-        # Of RestoreObject, InvalidObjectState says that this class of object knows no such restore.
-        raise Permanent(str(error)) from error
-    except (Permanent, OperatorNeeded) as error:
-        if "RestoreAlreadyInProgress" in str(error) or "ObjectAlreadyInActiveTier" in str(error):
-            raise _Underway from error
-        raise
 
 
 def _date(text: str | None) -> datetime | None:

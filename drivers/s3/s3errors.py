@@ -34,6 +34,14 @@ class Exists(Permanent):
     """A precondition did not hold (412): a write found the key taken, a read found another object."""
 
 
+class OutOfRange(Permanent):
+    """The range begins where the object ends, or later (416)."""
+
+
+class NotCold(Permanent):
+    """A restore is not needed, or under way already."""
+
+
 _THROTTLED = frozenset(
     {"SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequests"}
     | {"BandwidthLimitExceeded", "RequestThrottled", "SlowDownRead", "SlowDownWrite"}
@@ -64,6 +72,7 @@ _CREDENTIALS = {
 }
 _SKEWED = frozenset({"RequestTimeTooSkewed", "RequestExpired"})
 _HINT_CREDENTIALS = "check the profile or credentials file that the pool's options name, or the environment"
+_NOT_COLD = frozenset({"RestoreAlreadyInProgress", "ObjectAlreadyInActiveTierError"})
 _MESSAGE_MAX = 300
 
 
@@ -138,6 +147,10 @@ def _of_time_and_rate(code: str, status: int, what: str, error: boto.ClientError
 
 
 def _of_object(code: str, status: int, what: str, error: boto.ClientError) -> DriverError | None:
+    if code in _NOT_COLD:
+        return NotCold(f"{what}: it is restored already, or soon will be ({code})")
+    if code == "InvalidRange" or status == 416:
+        return OutOfRange(f"{what}: the object has no such bytes")
     if code == "InvalidObjectState":
         return NotReadableNow(f"{what}: it lies in a cold class and must be restored first")
     if code == "NoSuchBucket":

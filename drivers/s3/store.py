@@ -17,7 +17,7 @@ from drivers.s3.again import Patience
 from drivers.s3.client import Endpoint, make_client
 from drivers.s3.download import Source, read_range
 from drivers.s3.room import Room
-from drivers.s3.s3errors import Exists
+from drivers.s3.s3errors import Exists, OutOfRange
 from drivers.s3.settings import OBJECT_BYTES_MAX, Settings, from_options
 from drivers.s3.threads import Crew
 from drivers.s3.upload import Put, is_ours, put_parts, put_single
@@ -106,10 +106,7 @@ class S3Store:
             yield from read_range(source, self._crew, self._settings.read_bytes, offset, length)
         except NotFound:
             self._absent(key)
-        except Permanent as error:
-            # 416: the range begins where the object ends, or later. Only its size says which of the two.
-            if "InvalidRange" not in str(error):
-                raise
+        except OutOfRange:  # where the object ends, or later: only its size says which of the two
             span(key, self.stat(key).size, offset, length)
 
     def delete(self, key: str) -> None:
@@ -191,15 +188,15 @@ class S3Store:
     def request_recall(self, key: str) -> RecallState:
         """See :meth:`drivers.base.Recallable.request_recall`: RestoreObject with the pool's tier and days."""
         head = self._head(key)
-        state = cold.state_of(self._endpoint, key, head)
+        state = cold.state_of(self._endpoint, key, head, self._now())
         if state.warmth is not Warmth.COLD:
             return state
         cold.restore(self._endpoint, key, self._name(key), head)
-        return cold.state_after_asking(self._endpoint, key, self._head(key))
+        return cold.state_after_asking(self._endpoint, key, self._head(key), self._now())
 
     def recall_state(self, key: str) -> RecallState:
         """See :meth:`drivers.base.Recallable.recall_state`."""
-        return cold.state_of(self._endpoint, key, self._head(key))
+        return cold.state_of(self._endpoint, key, self._head(key), self._now())
 
     def make_cold(self, key: str) -> None:
         """See :meth:`drivers.base.Recallable.make_cold`."""
