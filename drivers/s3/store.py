@@ -6,7 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,7 +19,7 @@ from drivers.s3.download import Source, read_range
 from drivers.s3.room import Room
 from drivers.s3.s3errors import Exists, OutOfRange
 from drivers.s3.settings import OBJECT_BYTES_MAX, Settings, from_options
-from drivers.s3.threads import Crew
+from drivers.s3.threads import Crew, Turns
 from drivers.s3.upload import Put, is_ours, put_parts, put_single
 from drivers.transfer import check_put, check_range, safe_key, span
 
@@ -59,7 +59,7 @@ class S3Store:
         self._crew = Crew(settings.threads, settings.memory_bytes)
         self._rng, self._clock, self._now = rng, clock, now
         self._lock = threading.Lock()
-        self._putting: dict[str, threading.Lock] = {}
+        self._turns = Turns()
         self._doubtful: dict[str, str] = {}
         """Keys of puts that failed so that nobody knows whether they arrived, and their marks."""
         self._labelled_at: float | None = None
@@ -85,7 +85,7 @@ class S3Store:
         check_put(size, digest, key)
         if size > OBJECT_BYTES_MAX:
             raise NoSpace(f"put {key}: {size} bytes; an object of S3 has at most {OBJECT_BYTES_MAX}")
-        with self._turn_for(key), self._room.reserved(size, f"put {key} into {self._settings.where}"):
+        with self._turns.of(key), self._room.reserved(size, f"put {key} into {self._settings.where}"):
             self._require_owned(LABEL_SECONDS)
             self._settle(key)
             self._refuse_existing(key, name)
@@ -258,17 +258,6 @@ class S3Store:
                 raise OperatorNeeded(
                     f"bucket {bucket} does not exist; create it, or mend option bucket"
                 ) from error
-
-    @contextmanager
-    def _turn_for(self, key: str) -> Iterator[None]:
-        """One put of a key at a time, for servers that know no ``If-None-Match``."""
-        with self._lock:
-            turn = self._putting.setdefault(key, threading.Lock())
-        with turn:
-            yield
-        with self._lock:
-            if not turn.locked():
-                self._putting.pop(key, None)
 
     def _refuse_existing(self, key: str, name: str) -> None:
         with suppress(NotFound):
