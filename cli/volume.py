@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from cli import screen, text
+from cli.pool import say_drain
 from cli.screen import Json, Limit, Offset
 from cli.session import connect
 
@@ -122,6 +123,14 @@ def verify(context: typer.Context, barcode: Barcode, json: Json = False) -> None
         done = client.verify(barcode)
     queued = text.plural(done["requests"], "read-back is", "read-backs are")
     screen.say_json(done) if json else screen.say(f"{queued} queued; `hsm queue ls` follows them")
+
+
+@app.command()
+def drain(context: typer.Context, barcode: Barcode, json: Json = False) -> None:
+    """Empty a file system, share or bucket: new copies elsewhere in its pool, verified, then released."""
+    with connect(context) as client:
+        done = client.drain(barcode)
+    say_drain(done, json)
 
 
 @app.command()

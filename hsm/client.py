@@ -149,6 +149,21 @@ class Client:
     def volume(self, barcode: str, *, limit: int = 50, offset: int = 0) -> Record:
         return self._get(f"/v1/volumes/{_part(barcode)}", limit=limit, offset=offset)
 
+    def pools(self) -> list[Record]:
+        """Every pool: what it is, and whether it can be used."""
+        return self._list("/v1/pools")
+
+    def pool(self, name: str) -> Record:
+        return self._get(f"/v1/pools/{_part(name)}")
+
+    def test_pool(self, name: str, volume: str = "") -> list[Record]:
+        """Write a probe into each volume of a pool, or into one, read it back and delete it."""
+        return _array(self._act(f"/v1/pools/{_part(name)}/test", {"volume": volume} if volume else {}))
+
+    def drain(self, volume: str) -> Record:
+        """Begin to empty a volume that needs no drive."""
+        return _object(self._act(f"/v1/volumes/{_part(volume)}/drain", {}))
+
     def mounts(self, *, every: bool = False, limit: int = 50) -> list[Record]:
         """Mount requests: the open ones, or every one."""
         return self._list("/v1/mounts", all="true" if every else "", limit=limit)

@@ -34,6 +34,7 @@ from hsm.dicom.find import handle_find
 from hsm.dicom.header import read_header
 from hsm.dicom.lookup import CatalogSelect
 from hsm.dicom.server import DicomServer
+from hsm.drain import Drains
 from hsm.errors import ConfigError, DriverError, HsmError
 from hsm.export.jobs import Exports
 from hsm.garbage import calm_collector
@@ -42,6 +43,7 @@ from hsm.migrate import Migrate
 from hsm.model import Layout
 from hsm.notify import Notifier
 from hsm.policyrun import Policies
+from hsm.pooldesk import PoolDesk
 from hsm.pools import open_pools
 from hsm.poolwatch import PoolWatch
 from hsm.reader import Reader
@@ -113,6 +115,8 @@ class Daemon:
         drives = Drives()
         self.custody = Custody(self.catalog, pools, drives, self.bell)
         migrate = Migrate(self.catalog, pools, staging, reader, recall, self.policies.goals_of)
+        self.drains = Drains(self.catalog, pools, self.policies.goals_of, self.bell)
+        self.pool_desk = PoolDesk(config, self.catalog, pools, self.drains)
         self.seal = Seal(self.catalog, pools.ingest, config.seal.quiet_seconds)
         self.ingest = Ingest(self.catalog, pools.ingest, config.dicom.same_uid)
         retrievals = Retrievals(self.catalog, reader, recall, staging, self.bell, self.history, pools.tiers)
@@ -177,6 +181,7 @@ class Daemon:
             volumes=self.custody,
             daemon=self,
             exports=self.exports,
+            storage=self.pool_desk,
         )
 
     def start(self) -> None:
@@ -361,6 +366,7 @@ class Daemon:
             "inventory": (Schedule(every_seconds=config.schedule.inventory_seconds), self._inventory),
             "deliveries": (Schedule(every_seconds=SETTLE_SECONDS), self.deliveries.settle),
         }
+        wanted["drains"] = (Schedule(every_seconds=WATCH_SECONDS), self.drains.round)
         wanted["history"] = (Schedule(every_seconds=HISTORY_SECONDS), self._write_history)
         wanted["history upkeep"] = (Schedule(every_seconds=UPKEEP_SECONDS), self._keep_history_small)
         wanted["policy watch"] = (Schedule(every_seconds=WATCH_SECONDS), self._watch_policies)

@@ -146,12 +146,12 @@ class Migrate:
         volumes = self._pools.volumes_of(order.pool or "")
         with self._catalog.read() as session:
             facts = placement.copy_facts(session, package.pk)
-            draining = storage.draining(session)
+            closed = storage.closed(session)
         states_there = {fact.volume_pk: fact.state for fact in facts if fact.volume_state in GOOD_VOLUMES}
         try:
             target = choose(
                 [
-                    Choice(each, states_there.get(each.volume_pk), each.volume_pk in draining)
+                    Choice(each, states_there.get(each.volume_pk), each.volume_pk in closed)
                     for each in volumes
                 ],
                 package.size,

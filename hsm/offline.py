@@ -19,9 +19,10 @@ from hsm.catalog import check, journal, mend, upgrade
 from hsm.catalog.engine import Catalog, open_engine
 from hsm.catalog.tables import Journal
 from hsm.clock import SystemClock
-from hsm.errors import ConfigError
+from hsm.errors import ConfigError, NotFound, Refused
 from hsm.policyrun import burden
 from hsm.policyrun.frozen import frozen
+from hsm.pooldesk import attempt, chosen
 from hsm.pools import configured
 from policies import PolicyError, PolicyErrors, PolicySet, PoolInfo, load_folder, load_texts
 
@@ -232,3 +233,15 @@ def _answers(path: Path) -> bool:
         except OSError:
             return False
     return True
+
+
+def test_pool(
+    path: Path | None, environ: Mapping[str, str], name: str, volume: str
+) -> list[dict[str, object]] | str:
+    """Try the volumes of a configured pool from this process; one record each, or why nothing was tried."""
+    try:
+        found = config.load(path, environ, files=False)
+        wanted = chosen(found, name, volume)
+    except (ConfigError, NotFound, Refused) as error:
+        return str(error)
+    return [attempt(each, None) for each in wanted]

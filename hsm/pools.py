@@ -33,6 +33,7 @@ from hsm.errors import ConfigError, DriverError
 from hsm.log import get_logger
 from hsm.model import Layout, Tier
 from hsm.service import LIMIT_SECONDS, Service, ServicedStore, State
+from hsm.states import VolumeState
 from policies import PoolInfo
 
 log = get_logger(__name__)
@@ -288,6 +289,39 @@ def _open_all(pools: Sequence[DiskPool], limit_seconds: float) -> None:
         service.overdue(limit_seconds)
 
 
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One configured volume that can be tried without being taken into use."""
+
+    pool: str
+    volume: str
+    driver: str
+    options: Mapping[str, Any]
+
+    def open(self, identity: str | None) -> Store:
+        """Nothing is marked, created or cleaned.
+
+        :raises DriverError: it cannot be opened, or is not the storage that carries ``identity``.
+        """
+        family = registry.family(self.driver)
+        ours: dict[str, Any] = {"clean": False}
+        if identity is not None:
+            ours["expect_uuid"] = identity
+        known = {key: value for key, value in ours.items() if key in family.options}
+        return registry.open_store(self.driver, {**self.options, **known})
+
+
+def trials(config: Config, pool: str) -> list[Trial]:
+    """The volumes of a configured pool that can be tried; none of a library's.
+
+    :raises KeyError: no such pool.
+    """
+    found = config.pool(pool)
+    if found.library is not None:
+        return []
+    return [Trial(pool, name, found.driver, options) for name, options in found.option_sets()]
+
+
 def open_ingest(config: Config, catalog: Catalog) -> DiskPool:
     """Open only the pool where received instances go, for a process that does nothing but receive: what
     others are writing there, and what dead ones left, is the daemon's business.
@@ -315,7 +349,11 @@ def _disks(config: Config, pool: PoolConfig, catalog: Catalog, joins: bool = Fal
     for name, options in pool.option_sets():
         registry.check_options(family, options)
         with catalog.write() as session:
-            volume_pk = storage.known(session, name, pool.name, catalog.clock.now(), ACTOR).pk
+            row = storage.known(session, name, pool.name, catalog.clock.now(), ACTOR)
+        if row.state is VolumeState.RETIRED:
+            log.warning("volume %s is retired: take it out of the configuration", name)
+            continue
+        volume_pk = row.pk
         root = Path(options[family.path_option]) if family.path_option else Path()
         one = _Volume(pool, name, options, family, config.home, catalog, volume_pk, joins)
         service = Service(f"pool {name}", catalog.clock, one.open, local=family.path_option is not None)

@@ -64,4 +64,5 @@ FAMILY = Family(
     ),
     open_store=_open,
     required=frozenset({"bucket"}),
+    kind="s3",
 )

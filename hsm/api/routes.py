@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -17,6 +17,7 @@ from hsm.api.exports import ExportPaths
 from hsm.api.marks import Marks
 from hsm.api.policies import PolicyPaths
 from hsm.api.services import Record, Services
+from hsm.api.storage import StoragePaths
 from hsm.api.wire import flag, known, number, page, reply
 from hsm.catalog import views
 from hsm.catalog.views import Tiers
@@ -51,7 +52,8 @@ class Reads:
 
     async def metrics(self, request: Request) -> Response:
         shown = await run_in_threadpool(self._overview)
-        lines = [*_daemon_samples(shown["daemon"]), *views.samples(shown)]
+        pools = await run_in_threadpool(self._services.storage.listing)
+        lines = [*_daemon_samples(shown["daemon"]), *_volume_samples(pools), *views.samples(shown)]
         return PlainTextResponse(metrics.render(lines), media_type=metrics.CONTENT_TYPE)
 
     async def health(self, request: Request) -> Response:
@@ -147,6 +149,18 @@ def _daemon_samples(status: Record) -> list[Sample]:
     return found
 
 
+def _volume_samples(pools: list[Record]) -> Iterator[Sample]:
+    """Volumes that need no drive: whether they can be used, and how much room they have."""
+    every = [(pool["name"], each) for pool in pools for each in pool["volumes"]]
+    worth = {"in service": 1.0, "takes no writes": 0.5}
+    for pool, each in every:
+        label = (("pool", pool), ("volume", each["name"]))
+        yield Sample("hsm_volume_in_service", label, worth.get(each["state"], 0.0))
+    for pool, each in every:
+        if each["free"] is not None:
+            yield Sample("hsm_volume_free_bytes", (("pool", pool), ("volume", each["name"])), each["free"])
+
+
 async def _nowhere(request: Request) -> Response:
     raise NotFound(f"{request.url.path}: the API has no such path")
 
@@ -154,6 +168,7 @@ async def _nowhere(request: Request) -> Response:
 def routes(services: Services) -> list[BaseRoute]:
     """Every path of the API."""
     reads, does, marks = Reads(services), acts.Acts(services), Marks(services)
+    storage = StoragePaths(services)
     gets: dict[str, Any] = {
         "/metrics": reads.metrics,
         "/v1/health": reads.health,
@@ -167,6 +182,8 @@ def routes(services: Services) -> list[BaseRoute]:
         "/v1/queue": reads.queue,
         "/v1/queue/{pk}": reads.request,
         "/v1/recalls": reads.progress,
+        "/v1/pools": storage.listing,
+        "/v1/pools/{name}": storage.show,
         "/v1/volumes": reads.volumes,
         "/v1/volumes/{barcode}": reads.volume,
         "/v1/mounts": reads.mounts,
@@ -185,6 +202,8 @@ def routes(services: Services) -> list[BaseRoute]:
         "/v1/volumes/{barcode}/move": does.move,
         "/v1/volumes/{barcode}/retire": does.retire,
         "/v1/volumes/{barcode}/verify": does.verify,
+        "/v1/pools/{name}/test": storage.test,
+        "/v1/volumes/{barcode}/drain": storage.drain,
         "/v1/library/inventory": does.inventory,
         "/v1/mounts/{barcode}/done": does.done,
         "/v1/mounts/{barcode}/refuse": does.refuse,

@@ -143,6 +143,24 @@ class Daemon(Protocol):
         ...
 
 
+class Storage(Protocol):
+    """Pools, and volumes that need no drive."""
+
+    def listing(self) -> list[Record]:
+        """One record a pool: name, tier, kind, driver, layout, site, library, state, reason, volumes."""
+        ...
+
+    def show(self, name: str) -> Record: ...
+
+    def test(self, name: str, volume: str) -> list[Record]:
+        """Try each volume of a pool, or one: pool, volume, ok, steps, problems."""
+        ...
+
+    def drain(self, volume: str, by: str) -> Record:
+        """Begin to empty a volume: volume, left (packages)."""
+        ...
+
+
 @dataclass(frozen=True)
 class Services:
     """Everything the API is joined to."""
@@ -157,3 +175,4 @@ class Services:
     volumes: Volumes
     daemon: Daemon
     exports: Exports
+    storage: Storage

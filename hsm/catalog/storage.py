@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from hsm.catalog import journal, media
 from hsm.catalog.media import VolumeRef
 from hsm.catalog.tables import Request, Volume
-from hsm.errors import ConfigError
+from hsm.errors import ConfigError, Refused
 from hsm.model import Place
 from hsm.states import RequestKind, RequestState, VolumeState
 
@@ -101,3 +101,29 @@ def _tell_requests(session: Session, row: Volume, away: str | None, now: datetim
         waits = (Request.state == RequestState.QUEUED, Request.error.startswith(WAITS, autoescape=True))
         change = update(Request).where(*waits).values(error="", not_before=now)
     session.execute(change.execution_options(synchronize_session=False))
+
+
+def closed(session: Session) -> set[int]:
+    """Volumes that take no new copies whether they answer or not: drained, in doubt, out of use."""
+    bad = (VolumeState.SUSPECT, VolumeState.LOST, VolumeState.RETIRED)
+    return set(session.scalars(select(Volume.pk).where((Volume.drain_to != "") | Volume.state.in_(bad))))
+
+
+def begin_drain(session: Session, pk: int, now: datetime, actor: str) -> None:
+    """From now on it takes no writes, until it is empty. Begun already: nothing changes.
+
+    :raises Refused: it is retired.
+    """
+    row = session.scalars(select(Volume).where(Volume.pk == pk).with_for_update()).one()
+    if row.state == VolumeState.RETIRED:
+        raise Refused(f"{row.name} is retired: nothing counts on it")
+    if row.drain_to:
+        return
+    row.drain_to = VolumeState.RETIRED.value
+    session.flush()
+    journal.append(session, now, actor, "draining", "volume", row.name, {})
+
+
+def end_drain(session: Session, pk: int) -> None:
+    """It is empty; what became of it is its state."""
+    session.execute(update(Volume).where(Volume.pk == pk).values(drain_to=""))

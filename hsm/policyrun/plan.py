@@ -97,7 +97,7 @@ def plan(catalog: Catalog, pools: Pools, policies: PolicySet, hours: float) -> d
         "pools": outlooks,
         "tapes": [each.record() for each in tapes],
         "hours": {where: round(seconds / 3600, 2) for where, seconds in spent.items()},
-        "warnings": _warnings(planned, tapes, spent, hours),
+        "warnings": [*waiting(pools), *_warnings(planned, tapes, spent, hours)],
     }
 
 
@@ -252,6 +252,11 @@ def _seconds(pools: Pools, totals: Totals, tapes: list[TapePlan]) -> dict[str, f
         if each.seconds:
             spent[each.library] = spent.get(each.library, 0.0) + each.seconds
     return spent
+
+
+def waiting(pools: Pools) -> list[str]:
+    """What is asked for and is not done just now: pools that are out of service, or take no writes."""
+    return [f"{problem}; what is asked for there waits" for problem in pools.problems()]
 
 
 def _warnings(

@@ -21,7 +21,7 @@ from hsm.policyrun.differ import diff
 from hsm.policyrun.execute import LOOKED_BACK, Execution, Joints, last_unfinished
 from hsm.policyrun.fills import pool_fills
 from hsm.policyrun.goals import deadlines, guard_goals, shown
-from hsm.policyrun.plan import plan
+from hsm.policyrun.plan import plan, waiting
 from hsm.pools import Pools
 from hsm.states import RunState
 from hsm.wake import Bell
@@ -170,7 +170,8 @@ class Policies:
             raise NotFound(str(error)) from error
         if dry_run:
             done = [self._execution(loaded, policy, by, activation).dry() for policy in chosen]
-            return {"dry_run": True, "runs": [report.record() for report in done]}
+            runs = [report.record() for report in done]
+            return {"dry_run": True, "runs": runs, "warnings": waiting(self._pools)}
         # One at a time: two runs of one policy would only fight for the same keys.
         with self._running:
             reports = []
@@ -178,7 +179,7 @@ class Policies:
                 execution = self._execution(loaded, policy, by, activation)
                 reports.append(execution.run().record())
                 self._unfinished[policy.name] = execution.unfinished
-            return {"dry_run": False, "runs": reports}
+            return {"dry_run": False, "runs": reports, "warnings": waiting(self._pools)}
 
     def _execution(self, loaded: PolicySet, policy: Policy, by: str, activation: int | None) -> Execution:
         draining = self._unfinished.get(policy.name)

@@ -185,6 +185,24 @@ class Volumes:
         self._note("move", barcode, shelf, by)
 
 
+class Storage:
+    def __init__(self, script: Script) -> None:
+        self._note = script.note
+
+    def listing(self) -> list[dict[str, Any]]:
+        answer = self._note("pool listing")
+        return answer if isinstance(answer, list) else []
+
+    def show(self, name: str) -> dict[str, Any]:
+        return self._note("pool show", name)
+
+    def test(self, name: str, volume: str) -> list[dict[str, Any]]:
+        return self._note("pool test", name, volume)
+
+    def drain(self, volume: str, by: str) -> dict[str, Any]:
+        return self._note("drain", volume, by)
+
+
 class Daemon:
     def __init__(self, script: Script) -> None:
         self._note = script.note
@@ -207,6 +225,7 @@ def services(catalog: Catalog, script: Script) -> Services:
         volumes=Volumes(script),
         daemon=Daemon(script),
         exports=Exports(script),
+        storage=Storage(script),
     )
 
 

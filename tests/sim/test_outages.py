@@ -11,7 +11,11 @@ from sqlalchemy import select
 from hsm.availability import standing
 from hsm.catalog import placement
 from hsm.catalog.tables import Package
+from hsm.drain import Drains
+from hsm.errors import Corrupt, NoSpace, NotFound, OperatorNeeded, Permanent, Refused, Retryable
 from hsm.model import Availability
+from hsm.pooldesk import PoolDesk
+from hsm.pooltest import in_words
 from tests.sim import cloud
 from tests.sim.conftest import MakeWorld
 from tests.sim.world import Shape, World
@@ -292,3 +296,93 @@ def test_two_copies_in_one_pool_lie_on_two_volumes(make_world: MakeWorld, tmp_pa
         "west": "verified",
     }
     world.check()
+
+
+def test_a_drained_volume_is_emptied_onto_the_others_and_retired(
+    make_world: MakeWorld, tmp_path: Path
+) -> None:
+    world = make_world(policies=CLOUD, shape=shape_of(tmp_path, "east", "west"))
+    cloud.switch(tmp_path / "west").free = 10_000
+    probe(world)
+    for study in (1, 2, 3):
+        world.store(study, 2)
+    world.follow()
+    assert {
+        volume
+        for each in (1, 2, 3)
+        for (_, volume), state in world.copies(each).items()
+        if state == "verified"
+    } == {"east"}
+    cloud.switch(tmp_path / "west").free = 1 << 40
+    probe(world)
+    assert drains(world).drain("east", "alice") == {"volume": "east", "left": 3}
+    world.store(4, 2)
+    world.settle()
+    world = world.rebuild()  # it goes on where it was
+    for _ in range(4):
+        drains(world).round()
+        world.settle()
+    world.follow()
+    for study in (1, 2, 3, 4):
+        assert world.copies(study)[f"{study}.p0001", "west"] == "verified"
+        world.assert_readable(study)
+    assert world.volume("east").state == "retired"
+    assert {path.name for path in (tmp_path / "east").rglob("*") if path.is_file()} == {".hsm-pool"}
+    world.check()
+    again = world.rebuild()
+    assert "east" not in again.pools.disks
+    again.close()
+
+
+def test_a_pool_is_not_drained_of_its_only_volume(make_world: MakeWorld, tmp_path: Path) -> None:
+    world = make_world(policies=CLOUD, shape=shape_of(tmp_path))
+    with pytest.raises(Refused, match="no other volume"):
+        drains(world).drain("cloud", "alice")
+    with pytest.raises(Refused, match="where received instances go"):
+        drains(world).drain("online", "alice")
+    with pytest.raises(NotFound):
+        drains(world).drain("moon", "alice")
+
+
+def drains(world: World) -> Drains:
+    return Drains(world.catalog, world.pools, world.policies.goals_of, world.bell)
+
+
+def test_a_trial_says_in_an_admins_words_what_is_wrong(make_world: MakeWorld, tmp_path: Path) -> None:
+    world = make_world(policies=CLOUD, shape=shape_of(tmp_path))
+    desk = PoolDesk(world.config, world.catalog, world.pools, drains(world))
+    (good,) = desk.test("cloud", "")
+    assert good["ok"]
+    assert [step["step"] for step in good["steps"]] == [
+        *("open", "label", "room", "write", "read back", "answer", "delete")
+    ]
+    assert not list((tmp_path / "bucket").rglob("*.bin")), "the probe is gone"
+    bucket = cloud.switch(tmp_path / "bucket")
+    bucket.full = True
+    assert "it is full" in " ".join(desk.test("cloud", "")[0]["problems"])
+    bucket.down = True
+    assert "is the server up" in " ".join(desk.test("cloud", "")[0]["problems"])
+    with pytest.raises(Refused, match="library"):
+        desk.test("tape", "")
+    probe(world)
+    shown = desk.show("cloud")
+    assert (shown["state"], shown["kind"]) == ("out of service", "s3")
+    with pytest.raises(NotFound):
+        desk.show("moon")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (Permanent("AccessDenied: The AWS Access Key Id you provided does not exist"), "wrong credentials"),
+        (Permanent("host key SHA256:abc of nas1 is not known"), "host key"),
+        (NoSpace("put: 10 bytes, 0 are free"), "full"),
+        (Permanent("put: Read-only file system"), "read-only"),
+        (OperatorNeeded("/mnt/a does not carry .hsm-pool: probably not mounted"), "not mounted"),
+        (Retryable("connect: timed out"), "does not answer"),
+        (Corrupt("x has other bytes"), "other bytes came back"),
+    ],
+)
+def test_each_kind_of_trouble_has_its_words(error: Exception, words: str) -> None:
+    assert words in in_words(error)
+    assert str(error) in in_words(error), "and what the driver said"

@@ -214,7 +214,7 @@ class World:
     def _build(self) -> None:
         home = self.home
         home.mkdir(exist_ok=True)
-        config = _config(home, self.url, self.shape)
+        config = self.config = _config(home, self.url, self.shape)
         engine = open_engine(self.url)
         if engine.dialect.name == "sqlite":
             event.listen(engine, "connect", _relax)

@@ -1,0 +1,38 @@
+"""Pools: what they are, whether they can be used, trying one, and emptying a volume."""
+
+from __future__ import annotations
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+
+from hsm.api.identity import actor
+from hsm.api.services import Services
+from hsm.api.wire import body, known, reply
+
+
+class StoragePaths:
+    """The paths below ``/v1/pools``, and ``/v1/volumes/NAME/drain``."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def listing(self, request: Request) -> Response:
+        known(request)
+        return reply(await run_in_threadpool(self._services.storage.listing))
+
+    async def show(self, request: Request) -> Response:
+        known(request)
+        return reply(await run_in_threadpool(self._services.storage.show, request.path_params["name"]))
+
+    async def test(self, request: Request) -> Response:
+        """``{volume}``, or all volumes of the pool."""
+        given = await body(request, {}, {"volume": str, "by": str})
+        name, volume = request.path_params["name"], given.get("volume", "")
+        return reply(await run_in_threadpool(self._services.storage.test, name, volume))
+
+    async def drain(self, request: Request) -> Response:
+        given = await body(request, {}, {"by": str})
+        who = actor(request, given.get("by", ""))
+        drain = self._services.storage.drain
+        return reply(await run_in_threadpool(drain, request.path_params["barcode"], who), 202)

@@ -1,0 +1,152 @@
+"""Empties a volume that needs no drive: new copies elsewhere in its pool, verified, then released.
+
+What is to be done is found out anew at each round, from the catalog: a drain outlives the daemon, and a round
+that is done twice asks for nothing twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from sqlalchemy.orm import Session
+
+from hsm.catalog import media, placement, queue, storage
+from hsm.catalog.engine import Catalog
+from hsm.catalog.queue import NewRequest
+from hsm.errors import Refused
+from hsm.guard import GOOD_VOLUMES
+from hsm.log import get_logger
+from hsm.model import Goal, Layout, Priority
+from hsm.pools import DiskPool, Pools
+from hsm.states import CopyState, RequestKind, VolumeState
+from hsm.wake import Bell
+
+log = get_logger(__name__)
+
+ACTOR = "drain"
+PACKAGES_MAX = 500
+"""Asked for in one round."""
+
+
+class Drains:
+    """The volumes that are drained."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        pools: Pools,
+        goals_of: Callable[[str], Sequence[Goal]],
+        bell: Bell,
+    ) -> None:
+        """
+        :param goals_of: the copy goals in force for a study, by its UID.
+        """
+        self._catalog = catalog
+        self._pools = pools
+        self._goals_of = goals_of
+        self._bell = bell
+
+    def drain(self, name: str, by: str) -> dict[str, object]:
+        """Begin to empty a volume; nothing more is written to it from now on.
+
+        :raises NotFound: no such volume.
+        :raises Refused: it needs a drive, or its pool has no other volume that takes its place.
+        """
+        pool = self._pools.disks.get(name)
+        if pool is None:
+            with self._catalog.read() as session:
+                media.volume(session, name)
+            raise Refused(
+                f"{name} is no volume of a pool of disks, shares or buckets; see `hsm volume repack`"
+            )
+        if pool.layout is Layout.FILES:
+            raise Refused(f"{name} is the one volume of pool {pool.name}, where received instances go")
+        now = self._catalog.clock.now()
+        with self._catalog.write() as session:
+            closed = storage.closed(session)
+            others = [each for each in self._pools.volumes_of(pool.name) if each.volume_pk != pool.volume_pk]
+            if all(each.volume_pk in closed for each in others):
+                raise Refused(
+                    f"pool {pool.name} has no other volume that takes its place; add one (volumes:), or let "
+                    "a policy move what it holds"
+                )
+            storage.begin_drain(session, pool.volume_pk, now, by)
+        log.info("%s is drained, as %s asked", name, by)
+        return {"volume": name, "left": self.round()}
+
+    def round(self) -> int:
+        """Ask for what is still to be done; how many packages are left on all draining volumes."""
+        left = 0
+        for pool in self._pools.disks.values():
+            with self._catalog.read() as session:
+                wanted = pool.volume_pk in storage.draining(session)
+            if wanted:
+                left += self._one(pool)
+        return left
+
+    def _one(self, pool: DiskPool) -> int:
+        with self._catalog.read() as session:
+            packages = placement.packages_on(session, pool.volume_pk)
+            study_uids = {
+                pk: placement.study_uid(session, pk) for pk in {each[1] for each in packages[:PACKAGES_MAX]}
+            }
+        goals = {pk: self._goals_of(uid) for pk, uid in study_uids.items()}
+        now = self._catalog.clock.now()
+        with self._catalog.write() as session:
+            if not packages and not media.copies_that_count(session, pool.volume_pk):
+                self._end(session, pool)
+                return 0
+            made = queue.enqueue_many(
+                session,
+                now,
+                ACTOR,
+                [
+                    self._next(session, pool, package_pk, study_pk, key, goals[study_pk])
+                    for package_pk, study_pk, key in packages[:PACKAGES_MAX]
+                ],
+            )
+        if made:
+            self._bell.ring()
+        return len(packages)
+
+    def _next(
+        self,
+        session: Session,
+        pool: DiskPool,
+        package_pk: int,
+        study_pk: int,
+        key: str,
+        goals: Sequence[Goal],
+    ) -> NewRequest:
+        """The copy that is still missing elsewhere, or the release."""
+        closed = storage.closed(session)
+        staying = sum(
+            fact.pool == pool.name
+            and fact.state is CopyState.VERIFIED
+            and fact.volume_state in GOOD_VOLUMES
+            and fact.volume_pk not in closed
+            for fact in placement.copy_facts(session, package_pk)
+        )
+        wanted = max((goal.copies for goal in goals if goal.counted == (pool.name,)), default=1)
+        wanted = min(
+            wanted, len([each for each in self._pools.volumes_of(pool.name) if each.volume_pk not in closed])
+        )
+        release = staying >= wanted
+        detail = {queue.GOALS: [goal.record() for goal in goals]}
+        return NewRequest(
+            kind=RequestKind.RELEASE if release else RequestKind.COPY,
+            key=f"release:{key}:{pool.name}:{pool.label}" if release else f"copy:{key}:{pool.name}:{staying}",
+            priority=Priority.MIGRATION,
+            reason=f"volume {pool.label} is drained",
+            study_pk=study_pk,
+            package_pk=package_pk,
+            pool=pool.name,
+            detail=detail if release else {**detail, queue.COPIES: wanted},
+            volume_pk=pool.volume_pk if release else None,
+        )
+
+    def _end(self, session: Session, pool: DiskPool) -> None:
+        now = self._catalog.clock.now()
+        media.move_volume(session, pool.volume_pk, VolumeState.RETIRED, now, ACTOR, "it is empty")
+        storage.end_drain(session, pool.volume_pk)
+        log.info("%s is empty and retired; take it out of the configuration", pool.label)
