@@ -104,6 +104,8 @@ def run(
         if each["state"] != "finished":
             screen.say(f"{each['state']}: {text.clean(each['message'])}", style="yellow")
         say_decisions(each["decisions"])
+    for warning in done.get("warnings", ()):
+        screen.say(text.clean(warning), style="yellow")
 
 
 def say_decisions(decisions: list[Record]) -> None:
