@@ -17,7 +17,7 @@ HELP = {
     "hsm_bytes": "Bytes of all instances as they were received.",
     "hsm_packages": "Sealed packages.",
     "hsm_unsealed": "Instances that are in no package yet.",
-    "hsm_volume_in_service": "1 while a volume that needs no drive can be used, 0.5 while it takes no writes.",
+    "hsm_volume_in_service": "1 while a volume without a drive can be used, 0.5 while it takes no writes.",
     "hsm_volume_free_bytes": "Room on a volume that needs no drive, as of its last probe.",
     "hsm_pool_used_bytes": "Bytes used on a pool's volumes.",
     "hsm_pool_capacity_bytes": "Bytes that a pool's volumes hold when full.",
