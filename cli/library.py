@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from cli import screen, text
 from cli.screen import Json
-from cli.session import connect
+from cli.session import EXIT_GOOD, EXIT_PROBLEM, connect
 
 Barcode = Annotated[str, typer.Argument(help="The volume's barcode.")]
 
@@ -28,8 +28,19 @@ def inventory(
         screen.say_json(rows)
         return
     screen.say_table(
-        ["library", "element", ">address", "holds"],
-        [(row["library"], row["kind"], row["address"], row.get("barcode") or "-") for row in rows],
+        ["library", "element", ">address", "holds", "state", "pool", "it says"],
+        [
+            (
+                row["library"],
+                row["kind"],
+                row["address"],
+                row.get("barcode") or "-",
+                screen.state(row["state"]) if row.get("state") else "",
+                row.get("pool") or "",
+                row.get("note") or "",
+            )
+            for row in rows
+        ],
         empty="no library is configured",
     )
 
@@ -85,4 +96,75 @@ def import_(context: typer.Context, barcode: Barcode, json: Json = False) -> Non
         done = client.import_(barcode)
     screen.say_json(done) if json else screen.say(
         f"{barcode} is in {text.clean(done.get('library', 'the library'))}"
+    )
+
+
+@app.command()
+def drive(
+    context: typer.Context,
+    library: Annotated[str, typer.Argument(help="The library's name.")],
+    drive: Annotated[int, typer.Argument(help="The drive's element address.")],
+    state: Annotated[str, typer.Argument(help="on or off.")],
+    reason: Annotated[str, typer.Option(help="Why, for the journal.")] = "",
+    json: Json = False,
+) -> None:
+    """Take a drive out of service (off), or back into it (on); work goes to the others meanwhile."""
+    with connect(context) as client:
+        done = client.set_drive(library, drive, state, reason)
+    word = "in service" if done.get("in_service") else "out of service"
+    screen.say_json(done) if json else screen.say(f"drive {drive} of {library} is {word}")
+
+
+@app.command()
+def report(
+    context: typer.Context,
+    library: Annotated[str, typer.Argument(help="The library's name.")],
+    json: Json = False,
+) -> None:
+    """What each drive did with each cartridge, and where they fail: drive or medium to blame?
+
+    Ends with 1 when a drive is out of service or fails with a cartridge.
+    """
+    with connect(context) as client:
+        shown = client.library_report(library)
+    if json:
+        screen.say_json(shown)
+    else:
+        _say_report(shown)
+    bad = any(not each["in_service"] or each["fails_with"] for each in shown["drives"])
+    raise typer.Exit(EXIT_PROBLEM if bad else EXIT_GOOD)
+
+
+def _say_report(shown: dict[str, Any]) -> None:
+    screen.say_table(
+        [">drive", "service", "fails with", "why"],
+        [
+            (
+                each["drive"],
+                "in" if each["in_service"] else "out",
+                ", ".join(each["fails_with"]) or "-",
+                each["reason"] if not each["in_service"] else "",
+            )
+            for each in shown["drives"]
+        ],
+        empty="it shows no drive",
+    )
+    screen.say("")
+    screen.say_table(
+        [">drive", "volume", ">sessions", ">written", ">read", ">soft", ">hard", ">alerts", "to blame"],
+        [
+            (
+                use["drive"],
+                use["volume"],
+                use["sessions"],
+                text.size(use["bytes_written"]),
+                text.size(use["bytes_read"]),
+                use["soft_errors"],
+                use["hard_errors"],
+                use["alerts"],
+                f"{use['blame']}: {use['why']}" if use["blame"] else "",
+            )
+            for use in shown["uses"]
+        ],
+        empty="no drive has been used",
     )

@@ -73,12 +73,13 @@ def _say_totals(totals: Record) -> None:
 def say_pools(pools: list[Record]) -> None:
     """What each pool holds."""
     screen.say_table(
-        ["pool", "tier", "volumes", ">used", ">of", "copies"],
+        ["pool", "tier", "volumes", ">blank", ">used", ">of", "copies"],
         [
             (
                 pool["name"],
                 pool["tier"] or "not configured",
                 text.counts(pool["volumes"]),
+                pool.get("scratch", ""),
                 text.size(pool["used"]),
                 text.size(pool["capacity"]) if pool["capacity"] else "",
                 text.counts(pool["copies"]) or "none",
@@ -93,6 +94,7 @@ def _say_work(shown: Record) -> None:
     screen.say("")
     for drive in shown["daemon"].get("drives", ()):
         holds = text.clean(drive["barcode"] or "empty")
+        holds += "" if drive.get("in_service", True) else " (out of service)"
         screen.say(f"drive     {text.clean(drive['library'])} {drive['drive']}: {holds}")
     waiting = [f"{row['requests']} {row['kind']} {row['state']}" for row in shown["queue"]]
     screen.say(f"queue     {', '.join(waiting) or 'empty'}")

@@ -211,14 +211,33 @@ class Client:
     def retry(self, pk: int) -> Record:
         return self._post(f"/v1/queue/{pk}/retry")
 
-    def label(self, barcode: str, pool: str) -> Record:
-        return self._post(f"/v1/volumes/{_part(barcode)}/label", pool=pool)
+    def label(self, barcode: str, pool: str = "", overwrite: str = "") -> Record:
+        """Give a volume to a pool; ``overwrite``, its barcode once more, writes over what is on it."""
+        given = {"pool": pool, "overwrite": overwrite}
+        return self._post(f"/v1/volumes/{_part(barcode)}/label", **_given(given))
 
     def move(self, barcode: str, shelf: str) -> Record:
         return self._post(f"/v1/volumes/{_part(barcode)}/move", shelf=shelf)
 
-    def retire(self, barcode: str) -> Record:
-        return self._post(f"/v1/volumes/{_part(barcode)}/retire")
+    def retire(self, barcode: str, reason: str = "") -> Record:
+        return self._post(f"/v1/volumes/{_part(barcode)}/retire", **_given({"reason": reason}))
+
+    def recycle(self, barcode: str, reason: str = "") -> Record:
+        """Let a volume that holds nothing that counts be labelled anew."""
+        return self._post(f"/v1/volumes/{_part(barcode)}/recycle", **_given({"reason": reason}))
+
+    def lost(self, barcode: str, reason: str) -> Record:
+        """Give a volume up: its copies are lost, and what policy lacks then is copied anew."""
+        return self._post(f"/v1/volumes/{_part(barcode)}/lost", reason=reason)
+
+    def set_drive(self, library: str, drive: int, state: str, reason: str = "") -> Record:
+        """Take a drive out of service (``off``) or back into it (``on``)."""
+        more = _given({"reason": reason})
+        return self._post("/v1/library/drive", library=library, drive=drive, state=state, **more)
+
+    def library_report(self, library: str) -> Record:
+        """What each drive of a library did with each cartridge, and who is to blame."""
+        return self._get(f"/v1/library/{_part(library)}/report")
 
     def verify(self, barcode: str) -> Record:
         """Queue a read-back of every copy on a volume."""

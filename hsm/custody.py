@@ -14,21 +14,30 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from drivers.base import ElementKind, Inventory, Library, SimulatedHands, VolumeLabel
-from hsm.catalog import media, placement, queue
+from drivers.base import Element, ElementKind, Inventory, Library, SimulatedHands, VolumeLabel
+from hsm.barcodes import is_write_once
+from hsm.catalog import media, queue, usage, volumelife
 from hsm.catalog.engine import Catalog
 from hsm.catalog.media import VolumeRef
-from hsm.errors import DriverError, NotFound, Refused
+from hsm.errors import DriverError, NotFound, OperatorNeeded, Refused, StaleMap
 from hsm.log import get_logger
-from hsm.model import Place, Priority
+from hsm.model import Place
 from hsm.pools import Pools
-from hsm.states import MountState, RequestKind, VolumeState
+from hsm.states import MountState, VolumeState
 from hsm.wake import Bell
 
 log = get_logger(__name__)
 
 ACTOR = "custody"
 PLACES = {ElementKind.DRIVE: Place.DRIVE, ElementKind.SLOT: Place.SLOT, ElementKind.MAIL: Place.MAIL}
+
+
+class StuckInDrive(OperatorNeeded):
+    """A drive does not give its cartridge back."""
+
+    def __init__(self, drive: int, why: str) -> None:
+        super().__init__(why)
+        self.drive = drive
 
 
 class Drives:
@@ -106,15 +115,13 @@ class Custody:
         names = [library] if library is not None else list(self._pools.libraries)
         elements: list[dict[str, object]] = []
         for name in names:
-            changer = self._library(name)
+            changer = self.library(name)
             with self._looking[name]:
                 seen = changer.inventory()
                 with self._catalog.write() as session:
                     self._reconcile(session, name, seen)
-            elements += [
-                {"library": name, "kind": e.kind.value, "address": e.address, "barcode": e.barcode}
-                for e in seen.elements
-            ]
+                    known = {volume.name: volume for volume in media.volumes(session)}
+            elements += [_shown(name, each, known.get(each.barcode or "")) for each in seen.elements]
         self._bell.ring()
         return elements
 
@@ -126,7 +133,7 @@ class Custody:
         with self._catalog.read() as session:
             volume = media.volume(session, barcode)
         library = volume.library or self._only_library()
-        changer = self._library(library)
+        changer = self.library(library)
         if isinstance(changer, SimulatedHands) and changer.inventory().find(barcode) is None:
             changer.hand_insert(barcode)
         with self._looking[library]:
@@ -167,8 +174,8 @@ class Custody:
         if library is None or volume.place not in (Place.SLOT, Place.MAIL, Place.DRIVE):
             raise Refused(f"{barcode} is in no library (it is: {volume.place.value} {volume.shelf})".rstrip())
         with self._looking[library], self._drives.leaving(barcode):
-            taken = self._take_out(self._library(library), library, barcode)
-            seen = self._library(library).inventory()
+            taken = self._take_out(self.library(library), library, barcode)
+            seen = self.library(library).inventory()
             now = self._catalog.clock.now()
             with self._catalog.write() as session:
                 place = Place.SHELF if taken else Place.MAIL
@@ -190,6 +197,23 @@ class Custody:
             changer.hand_remove(barcode)
         return changer.inventory().find(barcode) is None
 
+    def vacate(self, volume: VolumeRef, drive: int) -> None:
+        """Have a volume out of any drive of its library but this one.
+
+        :raises StuckInDrive: the drive that has it does not give it back.
+        :raises Refused: that drive is in use.
+        """
+        library, other = volume.library, volume.element
+        if volume.place is not Place.DRIVE or library is None or other is None or other == drive:
+            return
+        with self._drives.claimed(library, other):
+            try:
+                self.library(library).unmount(other)
+            except StaleMap:
+                raise
+            except OperatorNeeded as error:
+                raise StuckInDrive(other, str(error)) from error
+
     def import_(self, barcode: str, by: str) -> dict[str, object]:
         """Take a volume (back) into the library; the same as answering its mount request.
 
@@ -208,7 +232,7 @@ class Custody:
             raise Refused(f"{barcode} is scratch: it carries no label yet")
         library = volume.library or self._only_library()
         with self._drives.claimed(library, drive):
-            self._library(library).mount(VolumeLabel(barcode, volume.uuid, volume.pool), drive)
+            self.library(library).mount(VolumeLabel(barcode, volume.uuid, volume.pool), drive)
         self.inventory(library)
         return {"barcode": barcode, "library": library, "drive": drive, "by": by}
 
@@ -218,7 +242,7 @@ class Custody:
         :raises Refused: the drive is in use.
         """
         with self._drives.claimed(library, drive):
-            self._library(library).unmount(drive)
+            self.library(library).unmount(drive)
         self.inventory(library)
         return {"library": library, "drive": drive, "by": by}
 
@@ -232,113 +256,6 @@ class Custody:
             except DriverError as error:
                 log.error("%s: volumes stay in the drives: %s", name, error)
 
-    def label(self, barcode: str, pool: str, by: str) -> dict[str, object]:
-        """Give a blank volume to a pool: label it in a free drive.
-
-        :raises Refused: not scratch, no such pool, or no drive is free.
-        """
-        tape = self._pools.tapes.get(pool)
-        if tape is None:
-            raise Refused(f"{pool!r} is not a pool of a library; those are: {', '.join(self._pools.tapes)}")
-        with self._catalog.read() as session:
-            volume = media.volume(session, barcode)
-        if volume.state is not VolumeState.SCRATCH:
-            raise Refused(f"{barcode} is {volume.state.value}, not scratch")
-        changer = self._library(tape.library)
-        for drive in changer.inventory().drives():
-            if self._drives.claim(tape.library, drive.address):
-                try:
-                    self.label_in(volume, pool, tape.library, drive.address, by)
-                finally:
-                    self._drives.free(tape.library, drive.address)
-                self.inventory(tape.library)
-                return {"barcode": barcode, "pool": pool}
-        raise Refused(f"every drive of {tape.library} is in use; try again later")
-
-    def label_in(self, volume: VolumeRef, pool: str, library: str, drive: int, by: str) -> VolumeLabel:
-        """Write a label on a scratch volume in a drive that the caller has claimed.
-
-        :raises Permanent: the volume is not blank; it becomes suspect and is left alone.
-        """
-        changer = self._library(library)
-        found = changer.read_label(volume.name, drive)
-        now = self._catalog.clock.now()
-        ours = found is not None and (found.barcode, found.pool) == (volume.name, pool)
-        if found is not None and ours and self._is_empty(changer, found, drive):
-            # We labelled it and died before the catalog knew: nothing is on it but that label.
-            with self._catalog.write() as session:
-                media.give_to_pool(session, volume.pk, pool, found.uuid, now, by)
-            return found
-        if found is not None:
-            with self._catalog.write() as session:
-                why = f"carries the label of pool {found.pool!r} ({found.barcode}, {found.uuid})"
-                media.move_volume(session, volume.pk, VolumeState.SUSPECT, now, by, why)
-            raise Refused(f"{volume.name} is not blank: it {why}")
-        label = VolumeLabel(volume.name, str(uuid.uuid4()), pool)
-        changer.label(label, drive)
-        with self._catalog.write() as session:
-            media.give_to_pool(session, volume.pk, pool, label.uuid, now, by)
-        return label
-
-    @staticmethod
-    def _is_empty(changer: Library, label: VolumeLabel, drive: int) -> bool:
-        return next(iter(changer.mount(label, drive).list()), None) is None
-
-    def move(self, barcode: str, shelf: str, by: str) -> dict[str, object]:
-        """Note another place on the shelf for a volume that is not in a library.
-
-        :raises Refused: it is in a library.
-        """
-        with self._catalog.write() as session:
-            volume = media.volume(session, barcode)
-            if volume.place not in (Place.SHELF, Place.UNKNOWN):
-                raise Refused(f"{barcode} is in {volume.library or 'use'}; export it first")
-            now = self._catalog.clock.now()
-            media.place_volume(session, volume.pk, Place.SHELF, now, by, library=volume.library, shelf=shelf)
-        return {"barcode": barcode, "shelf": shelf}
-
-    def verify(self, barcode: str, by: str) -> dict[str, object]:
-        """Queue a read-back of every copy on a volume; how many requests that made.
-
-        :raises NotFound: no such volume.
-        """
-        made = 0
-        with self._catalog.write() as session:
-            volume = media.volume(session, barcode)
-            for package_pk, study_pk, key in placement.packages_on(session, volume.pk):
-                _, new = queue.enqueue(
-                    session,
-                    self._catalog.clock.now(),
-                    by,
-                    RequestKind.VERIFY,
-                    f"verify:{key}:{volume.name}",
-                    priority=Priority.SCRUB,
-                    reason=f"asked for by {by}",
-                    study_pk=study_pk,
-                    package_pk=package_pk,
-                    volume_pk=volume.pk,
-                    pool=volume.pool,
-                )
-                made += new
-        self._bell.ring()
-        return {"barcode": barcode, "requests": made}
-
-    def retire(self, barcode: str, by: str) -> dict[str, object]:
-        """Take a volume that holds nothing that counts out of use for good.
-
-        :raises Refused: copies on it still count.
-        """
-        with self._catalog.write() as session:
-            volume = media.volume(session, barcode)
-            held = media.copies_that_count(session, volume.pk)
-            if held:
-                raise Refused(f"{barcode} holds {held} copies that count; release or repack them first")
-            try:
-                media.move_volume(session, volume.pk, VolumeState.RETIRED, self._catalog.clock.now(), by)
-            except ValueError as error:
-                raise Refused(f"{barcode}: {error}") from error
-        return {"barcode": barcode, "state": VolumeState.RETIRED.value}
-
     def _reconcile(self, session: Session, library: str, seen: Inventory) -> None:
         """Make the catalog's places those of the inventory; wake what waited for a volume that is back."""
         now = self._catalog.clock.now()
@@ -351,8 +268,10 @@ class Custody:
                 pk = self._newcomer(session, element.barcode, library, now)
             else:
                 pk = volume.pk
-                if volume.state is VolumeState.SUSPECT:
+                if volume.state in (VolumeState.SUSPECT, VolumeState.LOST):
                     media.found_again(session, pk, now, ACTOR)
+                if volume.state is VolumeState.LOST:
+                    volumelife.lost_again_found(session, pk, now, ACTOR)
             shelf = volume.shelf if volume is not None and element.kind is ElementKind.MAIL else ""
             media.place_volume(
                 session,
@@ -389,10 +308,30 @@ class Custody:
             place=Place.SLOT,
             element=None,
             shelf="",
+            worm=is_write_once(barcode),
         )
         return media.add_volume(session, new, now, ACTOR)
 
-    def _library(self, name: str) -> Library:
+    @contextlib.contextmanager
+    def free_drive(self, library: str) -> Iterator[int]:
+        """A drive that nobody uses, claimed meanwhile; an empty one if there is one.
+
+        :raises Refused: every drive is in use or out of service.
+        """
+        with self._catalog.read() as session:
+            off = usage.out_of_service(session)
+        drives = sorted(self.library(library).inventory().drives(), key=lambda d: d.barcode is not None)
+        for drive in drives:
+            if (library, drive.address) not in off and self._drives.claim(library, drive.address):
+                try:
+                    yield drive.address
+                finally:
+                    self._drives.free(library, drive.address)
+                return
+        raise Refused(f"every drive of {library} is in use or out of service; try again later")
+
+    def library(self, name: str) -> Library:
+        """:raises NotFound: no such library is configured."""
         try:
             return self._pools.libraries[name]
         except KeyError:
@@ -403,6 +342,19 @@ class Custody:
         if len(self._pools.libraries) != 1:
             raise Refused("the volume was in no library yet; import it through the library that has it")
         return next(iter(self._pools.libraries))
+
+
+def _shown(library: str, element: Element, volume: VolumeRef | None) -> dict[str, object]:
+    """An element, what lies in it, and what that said it is when it was last looked at."""
+    return {
+        "library": library,
+        "kind": element.kind.value,
+        "address": element.address,
+        "barcode": element.barcode,
+        "state": volume.state.value if volume is not None else "",
+        "pool": volume.pool if volume is not None else None,
+        "note": element.note or (volume.content if volume is not None else ""),
+    }
 
 
 def _mail_slots(seen: Inventory) -> str:

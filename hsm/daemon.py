@@ -35,10 +35,12 @@ from hsm.dicom.header import read_header
 from hsm.dicom.lookup import CatalogSelect
 from hsm.dicom.server import DicomServer
 from hsm.drain import Drains
+from hsm.driveuse import DriveUse
 from hsm.errors import ConfigError, DriverError, HsmError
 from hsm.export.jobs import Exports
 from hsm.garbage import calm_collector
 from hsm.ingest import Ingest
+from hsm.mediawatch import MediaWatch
 from hsm.migrate import Migrate
 from hsm.model import Layout
 from hsm.notify import Notifier
@@ -56,6 +58,7 @@ from hsm.seal import Seal
 from hsm.sessions import DriveSession
 from hsm.staging import Staging
 from hsm.startup import lock_home, open_catalog
+from hsm.volumes import Volumes
 from hsm.wake import Bell
 from hsm.workers import Joints, Workers
 from policies import PolicySet, Schedule
@@ -117,6 +120,11 @@ class Daemon:
         migrate = Migrate(self.catalog, pools, staging, reader, recall, self.policies.goals_of)
         self.drains = Drains(self.catalog, pools, self.policies.goals_of, self.bell)
         self.pool_desk = PoolDesk(config, self.catalog, pools, self.drains)
+        self.volumes = Volumes(self.catalog, pools, self.custody, self.bell, self.policies.goals_of)
+        self.drive_use = DriveUse(
+            self.catalog, pools, {each.name: each.drive_off_after for each in config.libraries}
+        )
+        self.media_watch = MediaWatch(self.catalog, pools)
         self.seal = Seal(self.catalog, pools.ingest, config.seal.quiet_seconds)
         self.ingest = Ingest(self.catalog, pools.ingest, config.dicom.same_uid)
         retrievals = Retrievals(self.catalog, reader, recall, staging, self.bell, self.history, pools.tiers)
@@ -125,7 +133,9 @@ class Daemon:
         )
         deliveries = self.deliveries = Deliveries(self.catalog, self.bell)
         self.deliverer = Deliverer(config.dicom, config.archive.ae_title, clock, retrievals, deliveries)
-        session = DriveSession(self.catalog, pools, self.custody, recall, migrate, self.bell)
+        session = DriveSession(
+            self.catalog, pools, self.custody, self.volumes, self.drive_use, recall, migrate, self.bell
+        )
         self.workers = Workers(
             Joints(
                 self.catalog,
@@ -178,7 +188,8 @@ class Daemon:
             recall=self.recall,
             policies=self.policies,
             queue=QueueActs(self.catalog, self.bell),
-            volumes=self.custody,
+            volumes=self.volumes,
+            drives=self.drive_use,
             daemon=self,
             exports=self.exports,
             storage=self.pool_desk,
@@ -307,15 +318,22 @@ class Daemon:
     def _pool_facts(self) -> list[PoolFact]:
         disks = {p.name: PoolFact(p.name, p.tier, p.layout.value) for p in self.pools.disks.values()}
         return list(disks.values()) + [
-            PoolFact(p.name, p.tier, Layout.PACKAGES.value, p.library) for p in self.pools.tapes.values()
+            PoolFact(p.name, p.tier, Layout.PACKAGES.value, p.library, p.scratch, p.scratch_low)
+            for p in self.pools.tapes.values()
         ]
 
     def _drive_facts(self) -> list[dict[str, Any]]:
         found = []
+        off = self.drive_use.out_of_service()
         for name, library in self.pools.libraries.items():
             try:
                 found += [
-                    {"library": name, "drive": drive.address, "barcode": drive.barcode}
+                    {
+                        "library": name,
+                        "drive": drive.address,
+                        "barcode": drive.barcode,
+                        "in_service": (name, drive.address) not in off,
+                    }
                     for drive in library.inventory().drives()
                 ]
             except DriverError as error:
@@ -353,6 +371,7 @@ class Daemon:
                 f"{len(self._missing)} unsealed instances had no file at start, first {self._missing[0]}: "
                 "send them again, or restore the file system"
             )
+        problems += self.media_watch.problems()
         problems += self.policies.problems()
         problems += self.dicom.problems()
         if failed:
@@ -413,6 +432,7 @@ class Daemon:
                 self.custody.inventory(name)
             except (DriverError, HsmError) as error:
                 log.error("library %s: %s", name, error)
+        self.media_watch.look()
 
 
 _FIXED = ("archive", "catalog", "pools", "libraries", "staging", "api", "home")

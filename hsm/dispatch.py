@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
 from hsm import planner
-from hsm.catalog import media, placement, queue, together
+from hsm.blame import Pair
+from hsm.catalog import media, placement, queue, together, usage
 from hsm.catalog.queue import Order
 from hsm.catalog.together import PATIENT
 from hsm.custody import Drives
@@ -22,14 +23,15 @@ from hsm.pools import Pools
 from hsm.reader import Reader
 from hsm.recall import quickest, why_none
 from hsm.staging import Staging
-from hsm.states import CopyState, RequestKind, VolumeState
+from hsm.states import CopyState, RequestKind
 
 log = get_logger(__name__)
 
 REQUESTS_MAX = 2000
 """The most requests of a kind (and pool, where they write) that one look considers, the most urgent ones;
 the others' turn comes. Each has its own: what waits for a blank volume of one pool is in nobody's way."""
-WRITABLE = (VolumeState.SCRATCH, VolumeState.LABELLED, VolumeState.ACTIVE)
+FAILING_FOR = timedelta(hours=24)
+"""How long an error keeps a drive and a cartridge apart."""
 TROUBLE_MAX = 3
 """How often a copy may fail to be read for one recall before another one is tried."""
 
@@ -48,6 +50,10 @@ class Picture:
     """Volumes that waiting requests wait for."""
     asked: bool
     """An operator is asked for some volume."""
+    off: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    """Drives that are out of service (library, address), and why."""
+    pairs: tuple[Pair, ...] = ()
+    """What each drive did with each cartridge lately."""
     limits: Mapping[int, tuple[str, int]] = field(default_factory=dict)
     """Of requests whose policy limits its drives: the policy, and how many."""
     costs: Mapping[str, planner.LocateCost] = field(default_factory=dict)
@@ -71,10 +77,12 @@ def look(session: Session, pools: Pools, staging: Staging, reader: Reader, now: 
     wanted = {order.package_pk for order in orders if order.package_pk is not None}
     copies = placement.copies(session, wanted)
     packages = placement.packages(session, wanted)
+    off = usage.out_of_service(session)
     known = [each for each in media.volumes(session) if each.library in pools.libraries]
-    volumes = _volumes(known)
+    volumes = _volumes(known, off)
     writing = queue.copies_under_way(session)
     beside = _Beside(session, orders)
+    stuck = {volume.barcode for volume in volumes.values() if _is_stuck(volume.library, volume.drive, off)}
     work: list[planner.Work] = []
     ready: list[int] = []
     hopeless: list[tuple[int, str]] = []
@@ -95,7 +103,7 @@ def look(session: Session, pools: Pools, staging: Staging, reader: Reader, now: 
                 writing.add((package.pk, order.pool or ""))
                 work.append(_write(order, package.size, held, volumes, beside))
             continue
-        copy = _source(order, held)
+        copy = _source(order, held, stuck)
         if copy is None and reader.disk_copies(held):
             continue  # its file system is away and comes back
         if copy is None:
@@ -121,6 +129,8 @@ def look(session: Session, pools: Pools, staging: Staging, reader: Reader, now: 
         tuple(hopeless),
         tuple(queue.awaited_volumes(session)),
         bool(media.open_mount_requests(session)),
+        off,
+        tuple(usage.pairs(session, now - FAILING_FOR)),
         {order.pk: limit for order in orders if (limit := _drive_limit(order)) is not None},
         costs,
     )
@@ -150,7 +160,7 @@ def _orders(session: Session, pools: Pools, now: datetime) -> list[Order]:
     return orders
 
 
-def drives(pools: Pools, use: Drives) -> tuple[planner.DriveAt, ...]:
+def drives(pools: Pools, use: Drives, off: Collection[tuple[str, int]] = ()) -> tuple[planner.DriveAt, ...]:
     """Every drive as its changer sees it now. A changer that does not answer has none: the others'
     work goes on."""
     found: list[planner.DriveAt] = []
@@ -161,7 +171,13 @@ def drives(pools: Pools, use: Drives) -> tuple[planner.DriveAt, ...]:
             log.error("library %s: %s", name, error)
             continue
         found += [
-            planner.DriveAt(name, drive.address, drive.barcode, use.busy(name, drive.address))
+            planner.DriveAt(
+                name,
+                drive.address,
+                drive.barcode,
+                use.busy(name, drive.address),
+                (name, drive.address) not in off,
+            )
             for drive in seen.drives()
         ]
     return tuple(found)
@@ -234,7 +250,14 @@ def _write(
         near=near,
         apart=apart,
         group=group,
+        not_in=_not_in(order) if written else frozenset(),
     )
+
+
+def _not_in(order: Order) -> frozenset[tuple[str, int]]:
+    """The drive that wrote the copy, where another one shall read it back."""
+    written_in = order.detail.get(queue.WRITTEN_IN)
+    return frozenset({(str(written_in[0]), int(written_in[1]))}) if written_in else frozenset()
 
 
 def _enough(order: Order, held: Sequence[CopyAt]) -> bool:
@@ -257,17 +280,22 @@ def _begun(order: Order, held: Sequence[CopyAt], state: CopyState) -> list[CopyA
     ]
 
 
-def _source(order: Order, held: Sequence[CopyAt]) -> CopyAt | None:
+def _source(order: Order, held: Sequence[CopyAt], stuck: Collection[str] = ()) -> CopyAt | None:
     """The copy to read for a recall or a verification; None when there is none.
 
-    A recall reads no copy twice that gave wrong bytes, and leaves one that fails otherwise for another.
+    A recall reads no copy twice that gave wrong bytes, and leaves one that fails otherwise, or that is
+    stuck in a drive, for another.
     """
     if order.kind is RequestKind.VERIFY:
         mine = next((copy for copy in held if copy.volume_pk == order.volume_pk), None)
         return mine if mine is not None and mine.place is not Place.UNKNOWN else None
     tried, trouble = order.detail.get(queue.TRIED, []), order.detail.get(queue.TROUBLE, {})
     left = [copy for copy in held if copy.place is not Place.MOUNTED and copy.copy_pk not in tried]
-    smooth = [copy for copy in left if trouble.get(str(copy.copy_pk), 0) < TROUBLE_MAX]
+    smooth = [
+        copy
+        for copy in left
+        if trouble.get(str(copy.copy_pk), 0) < TROUBLE_MAX and copy.volume_name not in stuck
+    ]
     return quickest(smooth) or quickest(left)
 
 
@@ -278,24 +306,33 @@ def _why_none(order: Order, held: Sequence[CopyAt]) -> str:
     return why_none(held, order.detail.get(queue.TRIED, []))
 
 
-def _volumes(known: Sequence[media.VolumeRef]) -> dict[int, planner.VolumeAt]:
+def _is_stuck(library: str | None, drive: int | None, off: Collection[tuple[str, int]]) -> bool:
+    """Whether a volume lies in a drive that is out of service."""
+    return library is not None and drive is not None and (library, drive) in off
+
+
+def _volumes(
+    known: Sequence[media.VolumeRef], off: Collection[tuple[str, int]]
+) -> dict[int, planner.VolumeAt]:
     """By key. A capacity of zero is a cartridge that no drive has seen yet: as large as the largest of
     its library, so that a package larger than all does not use up one blank volume after the other."""
     largest: dict[str | None, int] = {}
     for volume in known:
         largest[volume.library] = max(largest.get(volume.library, 0), volume.capacity)
     return {
-        volume.pk: _volume(volume, volume.capacity or largest[volume.library] or 1 << 62) for volume in known
+        volume.pk: _volume(volume, volume.capacity or largest[volume.library] or 1 << 62, off)
+        for volume in known
     }
 
 
-def _volume(volume: media.VolumeRef, capacity: int) -> planner.VolumeAt:
+def _volume(volume: media.VolumeRef, capacity: int, off: Collection[tuple[str, int]]) -> planner.VolumeAt:
+    drive = volume.element if volume.place is Place.DRIVE else None
     return planner.VolumeAt(
         barcode=volume.name,
         pool=volume.pool,
         place=volume.place,
         library=volume.library,
-        writable=volume.state in WRITABLE,
+        writable=volume.takes_writes and not _is_stuck(volume.library, drive, off),
         free=capacity - volume.used,
-        drive=volume.element if volume.place is Place.DRIVE else None,
+        drive=drive,
     )

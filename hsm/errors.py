@@ -14,6 +14,7 @@ from drivers.errors import (
     OperatorNeeded,
     Permanent,
     Retryable,
+    StaleMap,
     WrongVolume,
 )
 
@@ -30,6 +31,7 @@ __all__ = [
     "Permanent",
     "Refused",
     "Retryable",
+    "StaleMap",
     "WrongVolume",
 ]
 

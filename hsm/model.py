@@ -85,6 +85,45 @@ class Priority(enum.IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class ReadBack:
+    """When what was written to a pool's tapes is read back. Nothing is verified before that."""
+
+    percent: int = 100
+    """Of a session's packages, how many are read back in the session; the others later, when the drives
+    have nothing more urgent."""
+    other_drive: bool = False
+    """Each is read back in another drive than the one that wrote it, where there is one."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.percent <= 100:
+            raise ValueError(f"a sample of {self.percent}%; expected 1% to 100%")
+
+    @classmethod
+    def of(cls, value: object) -> ReadBack:
+        """From the configuration's words: ``every``, ``sample N%`` or ``other-drive``.
+
+        :raises ValueError: something else.
+        """
+        if isinstance(value, cls):
+            return value
+        if isinstance(value, Mapping) and set(value) == {"percent", "other_drive"}:  # handed on as it is
+            return cls(int(value["percent"]), bool(value["other_drive"]))
+        words = value.split() if isinstance(value, str) else []
+        if words == ["every"]:
+            return cls()
+        if words == ["other-drive"]:
+            return cls(other_drive=True)
+        number = words[1].removesuffix("%") if len(words) == 2 and words[0] == "sample" else ""
+        if not (number.isascii() and number.isdigit() and len(number) <= 3):
+            raise ValueError(f'expected "every", "sample N%" or "other-drive"; found {value!r}')
+        return cls(percent=int(number))
+
+    def at_once(self, packages: int) -> int:
+        """How many of so many packages are read back in the session that wrote them: one at least."""
+        return 0 if self.other_drive else min(packages, max(1, -(-packages * self.percent // 100)))
+
+
+@dataclass(frozen=True, slots=True)
 class Header:
     """What the catalog keeps of one instance's dataset, decoded to text, padding removed.
 

@@ -14,7 +14,7 @@ import threading
 import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from hsm.catalog.engine import Catalog
 from hsm.config import Config, PoolConfig
 from hsm.errors import ConfigError, DriverError
 from hsm.log import get_logger
-from hsm.model import Layout, Tier
+from hsm.model import Layout, ReadBack, Tier
 from hsm.service import LIMIT_SECONDS, Service, ServicedStore, State
 from hsm.states import VolumeState
 from policies import PoolInfo
@@ -105,6 +105,11 @@ class LibraryPool:
     library: str
     site: str = ""
     kind: str = "tape"
+    scratch: tuple[str, ...] = ("*",)
+    """Patterns of the barcodes that may become its volumes."""
+    scratch_low: int = 0
+    """A warning when fewer blank volumes than this are left for it."""
+    read_back: ReadBack = field(default_factory=ReadBack)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +248,16 @@ def open_pools(config: Config, catalog: Catalog, limit_seconds: float = LIMIT_SE
     for pool in config.pools:
         if pool.library is not None:
             kind = _kind(config, pool)
-            tapes[pool.name] = LibraryPool(pool.name, Tier(pool.tier), pool.library, pool.site, kind)
+            tapes[pool.name] = LibraryPool(
+                pool.name,
+                Tier(pool.tier),
+                pool.library,
+                pool.site,
+                kind,
+                pool.scratch,
+                pool.scratch_low,
+                pool.verify,
+            )
             continue
         try:
             disks.update({each.label: each for each in _disks(config, pool, catalog)})

@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from hsm import dispatch, planner
+from hsm.blame import to_avoid
 from hsm.catalog import media, queue, storage
 from hsm.catalog.engine import Catalog
 from hsm.catalog.queue import Order
@@ -38,7 +39,8 @@ from hsm.reader import Reader
 from hsm.recall import Postponed, Stopped
 from hsm.seal import Seal
 from hsm.service import OutOfService
-from hsm.sessions import Assignment, DriveSession
+from hsm.sessionends import Assignment
+from hsm.sessions import DriveSession
 from hsm.staging import Staging
 from hsm.states import RequestKind
 from hsm.wake import Bell
@@ -103,6 +105,7 @@ class Workers:
         self._lacking: tuple[str, ...] = ()
         self._lock = threading.Lock()
         self._homes = {pool.name: pool.library for pool in joints.pools.tapes.values()}
+        self._scratch = {pool.name: pool.scratch for pool in joints.pools.tapes.values()}
 
     def start(self) -> None:
         for number in range(DISK_WORKERS):
@@ -282,9 +285,19 @@ class Workers:
         if picture.empty:
             return False
         self._settle(picture)
-        drives = dispatch.drives(to.pools, to.drives)
+        drives = dispatch.drives(to.pools, to.drives, picture.off)
+        used = [(drive.library, drive.address) for drive in drives if drive.in_service]
         allowed = dispatch.within_drives(picture, self._using())
-        plan = planner.plan(allowed, picture.volumes, drives, now, homes=self._homes, costs=picture.costs)
+        plan = planner.plan(
+            allowed,
+            picture.volumes,
+            drives,
+            now,
+            homes=self._homes,
+            costs=picture.costs,
+            scratch=self._scratch,
+            avoid=to_avoid(picture.pairs, used),
+        )
         started = [self._begin(each, picture) for each in plan.sessions if self._may_begin(each, picture)]
         self._prompt(plan, picture)
         self._explain(plan, picture)

@@ -16,7 +16,7 @@ from typing import Any
 
 from drivers import options as opt
 from drivers.base import ElementKind, Inventory, Store, VolumeLabel
-from drivers.errors import NotFound, OperatorNeeded, Permanent, Retryable, WrongVolume
+from drivers.errors import Corrupt, NotFound, OperatorNeeded, Permanent, Retryable, WrongVolume
 from drivers.oserrors import translated
 from drivers.reports import DriveReport
 from drivers.simulated.drive import CartridgeStore, Drive, Timekeeper
@@ -106,6 +106,30 @@ class SimulatedLibrary:
                 )
             bay.check("label")
             medium.format(label)
+
+    def overwrite(self, label: VolumeLabel, drive: int, typed: str) -> str:
+        """See :meth:`drivers.base.Overwriting.overwrite`.
+
+        :raises Permanent: it is mounted.
+        """
+        if typed != label.barcode:
+            raise Permanent(
+                f"overwrite {label.barcode}: {typed!r} was typed; type its barcode to overwrite it"
+            )
+        with self._drive(drive) as bay:
+            self._load(label.barcode, bay)
+            if bay.store is not None:
+                raise Permanent(f"overwrite {label.barcode}: it is mounted; unmount it first")
+            medium = self._medium(label.barcode)
+            try:
+                found = medium.label()
+                was = "blank" if found is None else f"volume {found.uuid} of pool {found.pool!r}"
+            except (WrongVolume, Corrupt) as error:
+                was = str(error)
+            bay.check("label")
+            medium.erase()
+            medium.format(label)
+            return was
 
     def mount(self, label: VolumeLabel, drive: int) -> Store:
         """See :meth:`drivers.base.Library.mount`. What is mounted there already is returned as it is.

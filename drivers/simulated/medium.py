@@ -81,6 +81,14 @@ class Medium:
                 )
         return None
 
+    def erase(self) -> None:
+        """Forget everything that is on it, the label last: after a crash it is still known who it was."""
+        with translated(f"erase {self.barcode}"):
+            self._image.unlink(missing_ok=True)
+            self._index.unlink(missing_ok=True)
+            self._label.unlink(missing_ok=True)
+        self.objects, self.end, self._next_block, self._generation = {}, 0, 0, 0
+
     def format(self, label: VolumeLabel) -> None:
         """Write an empty index and, last, the label: a crash between the two leaves it blank."""
         with translated(f"label {self.barcode}"):

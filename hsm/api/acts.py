@@ -48,33 +48,11 @@ class Acts:
         pk = number(request.path_params["pk"], "request")
         return reply(await run_in_threadpool(act, pk, actor(request, given.get("by", ""))))
 
-    async def label(self, request: Request) -> Response:
-        given = await body(request, {"pool": str}, {"by": str})
-        return await self._on_volume(request, given, self._services.volumes.label, given["pool"])
-
-    async def move(self, request: Request) -> Response:
-        given = await body(request, {"shelf": str}, {"by": str})
-        return await self._on_volume(request, given, self._services.volumes.move, given["shelf"])
-
-    async def verify(self, request: Request) -> Response:
-        given = await body(request, {}, {"by": str})
-        return await self._on_volume(request, given, self._services.volumes.verify)
-
     async def inventory(self, request: Request) -> Response:
         """``{library}``, or all of them; what is seen changes the catalog's places."""
         given = await body(request, {}, {"library": str, "by": str})
         library = given.get("library") or None
         return reply(await run_in_threadpool(self._services.custody.inventory, library))
-
-    async def retire(self, request: Request) -> Response:
-        given = await body(request, {}, {"by": str})
-        return await self._on_volume(request, given, self._services.volumes.retire)
-
-    async def _on_volume(
-        self, request: Request, given: dict[str, Any], act: Callable[..., Any], *more: str
-    ) -> Response:
-        who = actor(request, given.get("by", ""))
-        return reply(await run_in_threadpool(act, request.path_params["barcode"], *more, who))
 
     async def done(self, request: Request) -> Response:
         given = await body(request, {}, {"by": str, "comment": str})

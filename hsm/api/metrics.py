@@ -23,6 +23,8 @@ HELP = {
     "hsm_pool_capacity_bytes": "Bytes that a pool's volumes hold when full.",
     "hsm_pool_package_bytes": "Bytes of the packages with a copy in the pool.",
     "hsm_pool_volumes": "Volumes of a pool by state.",
+    "hsm_pool_scratch_volumes": "Blank cartridges in the library that may become a pool's.",
+    "hsm_drives_out_of_service": "Drives that are not used until somebody puts them back into service.",
     "hsm_pool_copies": "Copies in a pool by state.",
     "hsm_queue_requests": "Requests that are not finished, and failed ones, by kind and state.",
     "hsm_mount_requests_open": "Volumes that an operator is asked for.",

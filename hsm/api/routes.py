@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute, Route
 from hsm.api import acts, metrics
 from hsm.api.exports import ExportPaths
 from hsm.api.marks import Marks
+from hsm.api.media import MediaPaths
 from hsm.api.policies import PolicyPaths
 from hsm.api.services import Record, Services
 from hsm.api.storage import StoragePaths
@@ -144,6 +145,9 @@ def _daemon_samples(status: Record) -> list[Sample]:
     started = status.get("started_at")
     if isinstance(started, datetime):
         found.append(Sample("hsm_start_time_seconds", (), started.timestamp()))
+    if "drives" in status:
+        off = sum(not drive.get("in_service", True) for drive in status["drives"])
+        found.append(Sample("hsm_drives_out_of_service", (), off))
     if "associations" in status:
         found.append(Sample("hsm_associations", (), status["associations"]))
     return found
@@ -198,10 +202,6 @@ def routes(services: Services) -> list[BaseRoute]:
         "/v1/recalls": does.recall,
         "/v1/queue/{pk}/cancel": does.cancel,
         "/v1/queue/{pk}/retry": does.retry,
-        "/v1/volumes/{barcode}/label": does.label,
-        "/v1/volumes/{barcode}/move": does.move,
-        "/v1/volumes/{barcode}/retire": does.retire,
-        "/v1/volumes/{barcode}/verify": does.verify,
         "/v1/pools/{name}/test": storage.test,
         "/v1/volumes/{barcode}/drain": storage.drain,
         "/v1/library/inventory": does.inventory,
@@ -216,8 +216,9 @@ def routes(services: Services) -> list[BaseRoute]:
     exports = ExportPaths(services)
     gets["/v1/exports/{pk}"] = exports.show
     posts |= {"/v1/exports": exports.begin, "/v1/exports/{pk}/cancel": exports.cancel}
-    policies = PolicyPaths(services)
-    gets, posts = gets | policies.gets(), posts | policies.posts()
+    policies, media = PolicyPaths(services), MediaPaths(services)
+    gets = gets | policies.gets() | media.gets()
+    posts = posts | policies.posts() | media.posts()
     by_path: dict[str, list[BaseRoute]] = {}
     for method, table in (("GET", gets), ("POST", posts)):
         for path, endpoint in table.items():

@@ -102,9 +102,19 @@ class Queue(Protocol):
 class Volumes(Protocol):
     """Acts on single volumes."""
 
-    def label(self, barcode: str, pool: str, by: str) -> Record: ...
+    def label(self, barcode: str, pool: str, by: str, overwrite: str = "") -> Record:
+        """Without a pool the only one that may have the volume. ``overwrite`` is the barcode typed out;
+        the answer says then what the volume ``was``."""
+        ...
 
-    def retire(self, barcode: str, by: str) -> Record | None: ...
+    def retire(self, barcode: str, by: str, reason: str = "") -> Record | None: ...
+
+    def recycle(self, barcode: str, by: str, reason: str = "") -> Record | None: ...
+
+    def lost(self, barcode: str, by: str, reason: str) -> Record:
+        """copies (that were lost), requests (copies that are queued for it), without_copy (packages that
+        nobody can read any more), named (some of those)."""
+        ...
 
     def verify(self, barcode: str, by: str) -> Record:
         """Queue a read-back of every copy on the volume: barcode, requests (how many)."""
@@ -128,6 +138,17 @@ class Exports(Protocol):
         ...
 
     def cancel(self, pk: int, by: str) -> Record: ...
+
+
+class Drives(Protocol):
+    """Drives of libraries, and what each did with each cartridge."""
+
+    def set_service(self, library: str, drive: int, in_service: bool, by: str, reason: str) -> Record: ...
+
+    def report(self, library: str) -> Record:
+        """library, drives (drive, in_service, reason, since, fails_with), uses (the counters of each pair
+        of drive and volume, with blame and why)."""
+        ...
 
 
 class Daemon(Protocol):
@@ -173,6 +194,7 @@ class Services:
     policies: Policies
     queue: Queue
     volumes: Volumes
+    drives: Drives
     daemon: Daemon
     exports: Exports
     storage: Storage

@@ -16,6 +16,7 @@ from hsm.errors import NotFound
 from hsm.model import Place
 from hsm.states import CopyState, MountState, VolumeState
 
+WRITABLE = (*states.BLANK_VOLUMES, VolumeState.LABELLED, VolumeState.ACTIVE)
 MISSING = "not brought by"
 """How the error of a volume begins that is suspect only because nobody could bring it."""
 
@@ -36,6 +37,14 @@ class VolumeRef:
     place: Place
     element: int | None
     shelf: str
+    worm: bool = False
+    drain_to: str = ""
+    content: str = ""
+
+    @property
+    def takes_writes(self) -> bool:
+        """Whether its state lets packages be written to it, once it has a label."""
+        return self.state in WRITABLE and not self.drain_to
 
 
 def _ref(row: Volume) -> VolumeRef:
@@ -52,6 +61,9 @@ def _ref(row: Volume) -> VolumeRef:
         Place(row.place),
         row.element,
         row.shelf,
+        row.worm,
+        row.drain_to,
+        row.content,
     )
 
 
@@ -96,6 +108,10 @@ def add_volume(session: Session, new: VolumeRef, now: datetime, actor: str) -> i
         shelf=new.shelf,
         error="",
         created_at=now,
+        worm=new.worm,
+        drain_to=new.drain_to,
+        content=new.content,
+        looked_at=None,
     )
     session.add(row)
     session.flush()
@@ -116,7 +132,11 @@ def move_volume(
     old = VolumeState(row.state)
     states.VOLUME.check(old, new)
     row.state = new.value
-    row.error = why if new in (VolumeState.SUSPECT, VolumeState.LOST) else ""
+    row.error = why if new in (VolumeState.SUSPECT, VolumeState.LOST, VolumeState.FOREIGN) else ""
+    if new in (VolumeState.RECYCLED, VolumeState.RETIRED):
+        row.drain_to = ""
+    if new is VolumeState.RECYCLED:
+        row.pool, row.used = None, 0
     session.flush()
     if (old in guard.GOOD_VOLUMES) != (new in guard.GOOD_VOLUMES):
         placements.refresh_volume(session, pk)
@@ -126,8 +146,25 @@ def move_volume(
 def give_to_pool(session: Session, pk: int, pool: str, uuid: str, now: datetime, actor: str) -> None:
     """A scratch volume has been labelled for a pool."""
     row = _locked(session, pk)
-    row.pool, row.uuid = pool, uuid
+    row.pool, row.uuid, row.used = pool, uuid, 0
+    row.content, row.looked_at = "", now
     move_volume(session, pk, VolumeState.LABELLED, now, actor, f"for pool {pool}")
+
+
+def look(session: Session, pk: int, content: str, now: datetime) -> None:
+    """Note what a volume says it is."""
+    row = _locked(session, pk)
+    row.content, row.looked_at = content, now
+
+
+def drain(session: Session, pk: int, to: VolumeState | None, now: datetime, actor: str, why: str) -> None:
+    """A volume takes no more writes and is emptied, to become ``to``; or, with None, no longer."""
+    row = _locked(session, pk)
+    wanted = to.value if to is not None else ""
+    if row.drain_to != wanted:
+        row.drain_to = wanted
+        detail = {"why": why, "to": wanted} if wanted else {"why": why}
+        _record(session, row, now, actor, "draining" if wanted else "draining ended", detail)
 
 
 def place_volume(
@@ -165,8 +202,11 @@ def missing(session: Session, pk: int, now: datetime, by: str, comment: str) -> 
 
 
 def found_again(session: Session, pk: int, now: datetime, actor: str) -> None:
-    """A volume that was missing is there: it counts again, unless it was suspect for something else."""
+    """A volume that was missing is there: it counts again, unless it was suspect for something else. One
+    that was given up as lost is suspect, and so are its copies, until they are read back."""
     row = _locked(session, pk)
+    if row.state == VolumeState.LOST:
+        move_volume(session, pk, VolumeState.SUSPECT, now, actor, "it was lost and is there again: verify it")
     if row.state == VolumeState.SUSPECT and row.error.startswith(MISSING):
         move_volume(session, pk, VolumeState.ACTIVE, now, actor, "it is there again")
 
@@ -178,6 +218,23 @@ def set_room(session: Session, pk: int, capacity: int, free: int | None = None) 
     row.capacity = capacity
     if free is not None:
         row.used = capacity - free
+
+
+def blank_barcodes(session: Session) -> dict[str, list[str]]:
+    """The volumes in each library that may be given to a pool."""
+    rows = session.execute(
+        select(Volume.library, Volume.name)
+        .where(
+            Volume.state.in_(states.BLANK_VOLUMES),
+            Volume.place.in_((Place.SLOT, Place.MAIL, Place.DRIVE)),
+            Volume.library.is_not(None),
+        )
+        .order_by(Volume.name)
+    )
+    found: dict[str, list[str]] = {}
+    for library, name in rows:
+        found.setdefault(library or "", []).append(name)
+    return found
 
 
 def pool_bytes(session: Session) -> dict[str, tuple[int, int]]:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from hsm.catalog import placements
 from hsm.catalog.tables import Copy, Package, Study, Volume
 from hsm.model import Place
-from hsm.states import READABLE_COPIES, VolumeState
+from hsm.states import BLANK_VOLUMES, READABLE_COPIES, VolumeState
 
 WRITABLE = (VolumeState.LABELLED, VolumeState.ACTIVE)
 LOADABLE = (Place.SLOT, Place.MAIL, Place.DRIVE)
@@ -58,7 +58,8 @@ def rooms(session: Session) -> list[Room]:
         .where(
             Volume.library.is_not(None),
             Volume.place.in_(LOADABLE),
-            Volume.state.in_((*WRITABLE, VolumeState.SCRATCH)),
+            Volume.state.in_((*WRITABLE, *BLANK_VOLUMES)),
+            Volume.drain_to == "",
         )
         .order_by(Volume.name)
     )

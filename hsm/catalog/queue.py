@@ -49,6 +49,10 @@ TRIED = "tried"
 """In a request's detail: copies that gave wrong bytes and are not read again for it."""
 TROUBLE = "trouble"
 """In a request's detail: how often reading each copy has failed otherwise."""
+FAILED_IN = "failed in"
+"""In a request's detail: of each copy the drives in which reading it has failed."""
+WRITTEN_IN = "written in"
+"""In a copy request's detail: library and drive that wrote it, where another one shall read it back."""
 ROWS_MAX = 100
 """Inserted in one statement."""
 RETRY_FIRST_SECONDS = 2.0
@@ -328,6 +332,15 @@ def give_back(
     _move(session, row, RequestState.QUEUED, now, actor, why)
 
 
+def prove_later(
+    session: Session, pk: int, now: datetime, actor: str, why: str, *, priority: int, detail: dict[str, Any]
+) -> None:
+    """Hand an active request back whose copy is written and has only to be read back."""
+    give_back(session, pk, now, actor, why)
+    row = _locked(session, pk)
+    row.priority, row.detail = max(row.priority, priority), dict(row.detail) | detail
+
+
 def wait_for_operator(session: Session, pk: int, volume_pk: int, now: datetime, actor: str, why: str) -> None:
     """A person must act first. Already waiting for the same volume, ended or taken meanwhile: nothing
     changes."""
@@ -393,7 +406,9 @@ def retry(session: Session, pk: int, now: datetime, actor: str) -> None:
     row.attempts = 0
     row.not_before = now
     # Whoever asks for another try has changed something: no copy is out of the question any more.
-    row.detail = {name: value for name, value in row.detail.items() if name not in (TRIED, TROUBLE)}
+    row.detail = {
+        name: value for name, value in row.detail.items() if name not in (TRIED, TROUBLE, FAILED_IN)
+    }
     _move(session, row, RequestState.QUEUED, now, actor)
 
 

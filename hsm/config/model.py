@@ -17,7 +17,7 @@ from sqlalchemy.exc import ArgumentError
 
 from hsm.config.rules import cross_errors, resolved
 from hsm.config.units import parse_duration, parse_size
-from hsm.model import Layout, Tier
+from hsm.model import Layout, ReadBack, Tier
 from hsm.passcode import parse as parse_passcode
 from hsm.tls import ClientCertificate, Profile
 
@@ -119,6 +119,22 @@ def _check_user_name(value: object) -> str:
             f"expected a user's name of 1 to 64 characters, no space at the ends; found {value!r}"
         )
     return value
+
+
+def _one_or_more(value: object) -> object:
+    """One pattern stands for a list of one."""
+    found = (value,) if isinstance(value, str) else value
+    if not isinstance(found, list | tuple) or not found or not all(_is_pattern(each) for each in found):
+        raise ValueError(f'expected a pattern like "HSM*", or a list of them; found {value!r}')
+    return tuple(found)
+
+
+def _is_pattern(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9*?\[\]!_-]{1,64}", value) is not None
+
+
+def _read_back(value: object) -> object:
+    return ReadBack.of(value)
 
 
 def _tls_or_not(value: object) -> object:
@@ -285,6 +301,21 @@ class PoolConfig(Section):
         default="", description="the name of the place where its volumes stand: pools there burn together"
     )
     reserve_bytes: Size = Field(default=0, description="a size: room that is never filled")
+    scratch: Annotated[tuple[str, ...], BeforeValidator(_one_or_more)] = Field(
+        default=("*",),
+        description='a pattern or a list of patterns ("HSM*") of the barcodes that may become its volumes',
+    )
+    scratch_low: int = Field(
+        default=0,
+        ge=0,
+        le=100_000,
+        strict=True,
+        description="a whole number: with fewer blank cartridges left for it `hsm status` warns",
+    )
+    verify: Annotated[ReadBack, BeforeValidator(_read_back)] = Field(
+        default=ReadBack(),
+        description='"every", "sample N%" or "other-drive": when what was written to its tapes is read back',
+    )
     volumes: tuple[VolumeConfig, ...] = Field(
         default=(), description="a list of volumes, each with name and options"
     )
@@ -303,6 +334,13 @@ class LibraryConfig(Section):
     name: Name = Field(description="a name")
     driver: str = Field(strict=True, description="a driver's name")
     options: dict[str, Any] = Field(default={}, description="a mapping: the driver's options")
+    drive_off_after: int = Field(
+        default=3,
+        ge=1,
+        le=1000,
+        strict=True,
+        description="a whole number: with so many cartridges a drive fails before it goes out of service",
+    )
 
 
 class SealConfig(Section):

@@ -6,11 +6,12 @@ newer work on a volume that lies in an idle drive has a small head start.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from hsm.barcodes import belongs
 from hsm.model import Place
 from hsm.planner.locate import LocateCost
 from hsm.planner.order import distance, session_order, urgency
@@ -31,13 +32,17 @@ def plan(
     *,
     homes: Mapping[str, str] | None = None,
     costs: Mapping[str, LocateCost] | None = None,
+    scratch: Mapping[str, Sequence[str]] | None = None,
+    avoid: Collection[tuple[str, int, str]] = (),
 ) -> Plan:
     """The next session of every idle drive. Equal arguments in any order give the same plan.
 
     :param homes: the library of each pool; a pool that is not listed may use any.
     :param costs: by barcode, what moving the head costs; by the distance where nothing is said.
+    :param scratch: patterns of the barcodes that each pool may begin; one that is not listed may begin any.
+    :param avoid: library, drive and volume that are not to be tried together.
     """
-    desk = _Desk(work, volumes, drives, now, homes or {}, costs or {})
+    desk = _Desk(work, volumes, drives, now, homes or {}, costs or {}, scratch or {}, frozenset(avoid))
     queue = desk.batches(work)
     while queue:
         queue.sort(key=lambda batch: batch.rank)
@@ -105,12 +110,16 @@ class _Desk:
         now: datetime,
         homes: Mapping[str, str],
         costs: Mapping[str, LocateCost],
+        scratch: Mapping[str, Sequence[str]],
+        avoid: frozenset[tuple[str, int, str]],
     ) -> None:
         self._volumes = {volume.barcode: volume for volume in sorted(volumes, key=lambda v: v.barcode)}
         self._drives = sorted(drives, key=lambda drive: (drive.library, drive.address))
         self._now = now
         self._homes = homes
         self._costs = costs
+        self._scratch = scratch
+        self._avoid = avoid
         pools = {each.pool for each in work if each.volume is None}
         self._asked_for = {each.volume for each in work} | {
             volume.barcode for pool in pools for volume in self._volumes_of(pool)
@@ -146,16 +155,27 @@ class _Desk:
         if volume.place is Place.MOUNTED:
             return self._give_up(work, f"volume {barcode} is a file system and needs no drive")
         if volume.in_library and not self._has_drive(volume.library):
-            return self._give_up(work, f"volume {barcode} is in {volume.library}, which has no drive")
+            return self._give_up(
+                work, f"volume {barcode} is in {volume.library}, which has no drive in service"
+            )
+        stuck = next((each for each in self._drives if each.holds == barcode and not each.in_service), None)
+        if stuck is not None:
+            return self._give_up(
+                work,
+                f"volume {barcode} is in drive {stuck.address} of {stuck.library}, which is out of service: "
+                f"hsm library unload {stuck.library} {stuck.address}, or take it out by hand",
+            )
         possible = [each for each in work if each.kind != "write" or self._may_write(volume, each)]
         if not possible:
             return None
         if not volume.in_library:
             self._prompts.append(self._prompt(volume, possible))
             return None
-        draft = self._drafts.get(barcode) or self._open(volume)
+        draft = self._drafts.get(barcode) or self._open(volume, not_in=self._not_in(possible[0], volume))
         if draft is not None:
-            draft.take(possible)  # what does not fit now waits for the next plan
+            place = (draft.drive.library, draft.drive.address)
+            # What does not fit now, or belongs into another drive, waits for the next plan.
+            draft.take([each for each in possible if place not in self._not_in(each, volume)])
         return None
 
     def place_writes(self, pool: str, work: Sequence[Work]) -> list[Work]:
@@ -168,8 +188,8 @@ class _Desk:
         with a group keeps to the volumes of its group, and begins a blank one before it goes elsewhere.
         """
         home = self._homes.get(pool)
-        if not any(home in (None, drive.library) for drive in self._drives):
-            self._give_up(work, f"there is no drive for {pool}" + (f" in {home}" if home else ""))
+        if not any(home in (None, drive.library) for drive in self._drives if drive.in_service):
+            self._give_up(work, f"there is no drive in service for {pool}" + (f" in {home}" if home else ""))
             return []
         smallest = min(each.size for each in work)
         not_on = work[0].not_on
@@ -189,7 +209,7 @@ class _Desk:
                 return draft.take(work)
         if usable:
             return self._write_to(usable, work)
-        blank = [volume for volume in self._writable(None, not_on) if home in (None, volume.library)]
+        blank = [volume for volume in self._writable(None, not_on) if self._may_begin(pool, volume)]
         if not blank and others:
             return self._write_to(others, work)
         if not blank:
@@ -232,33 +252,62 @@ class _Desk:
                 return draft.take(work)
         return []
 
-    def _open(self, volume: VolumeAt, scratch_for: str | None = None) -> _Draft | None:
+    def _open(
+        self,
+        volume: VolumeAt,
+        scratch_for: str | None = None,
+        not_in: frozenset[tuple[str, int]] = frozenset(),
+    ) -> _Draft | None:
         """Begin a session for the volume; None while no drive can have it."""
-        drive = self._drive_for(volume)
+        drive = self._drive_for(volume, not_in)
         if drive is None:
             return None
         self._drafts[volume.barcode] = draft = _Draft(drive, volume, volume.room, scratch_for)
         return draft
 
-    def _drive_for(self, volume: VolumeAt) -> DriveAt | None:
+    def _drive_for(self, volume: VolumeAt, not_in: frozenset[tuple[str, int]]) -> DriveAt | None:
         """The drive that holds the volume, or else an idle one.
 
         Empty before loaded, and loaded with what nobody asks for before what has (less urgent) work.
         """
+
+        def may_have(drive: DriveAt) -> bool:
+            place = (drive.library, drive.address)
+            return place not in not_in and (*place, volume.barcode) not in self._avoid
+
         holder = next((drive for drive in self._drives if drive.holds == volume.barcode), None)
-        if holder is not None:
+        if holder is not None and (not self._is_idle(holder) or may_have(holder)):
             return holder if self._is_idle(holder) else None
-        idle = [drive for drive in self._drives if drive.library == volume.library and self._is_idle(drive)]
+        idle = [
+            drive
+            for drive in self._drives
+            if drive.library == volume.library and self._is_idle(drive) and may_have(drive)
+        ]
         return min(
             idle, key=lambda d: (d.holds is not None, d.holds in self._asked_for, d.address), default=None
         )
 
+    def _not_in(self, work: Work, volume: VolumeAt) -> frozenset[tuple[str, int]]:
+        """The drives that must not do it; none where the library has no other."""
+        others = any(
+            drive.library == volume.library
+            and drive.in_service
+            and (drive.library, drive.address) not in work.not_in
+            for drive in self._drives
+        )
+        return work.not_in if others else frozenset()
+
     def _is_idle(self, drive: DriveAt) -> bool:
         taken = {(draft.drive.library, draft.drive.address) for draft in self._drafts.values()}
-        return not drive.busy and (drive.library, drive.address) not in taken
+        return drive.in_service and not drive.busy and (drive.library, drive.address) not in taken
 
     def _has_drive(self, library: str | None) -> bool:
-        return any(drive.library == library for drive in self._drives)
+        return any(drive.library == library and drive.in_service for drive in self._drives)
+
+    def _may_begin(self, pool: str, volume: VolumeAt) -> bool:
+        """Whether a blank volume may become one of the pool's."""
+        home, patterns = self._homes.get(pool), self._scratch.get(pool)
+        return home in (None, volume.library) and (patterns is None or belongs(volume.barcode, patterns))
 
     def _volumes_of(self, pool: str | None) -> list[VolumeAt]:
         """Writable volumes of a pool (None: blank ones) that a drive of its library can load."""

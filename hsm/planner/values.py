@@ -40,6 +40,9 @@ class Work:
     group: tuple[str, ...] = ()
     """What writes that share a volume have in common; empty: anything."""
 
+    not_in: frozenset[tuple[str, int]] = frozenset()
+    """Library and address of drives that must not do it: what they wrote is read back in another one."""
+
     def __post_init__(self) -> None:
         if self.volume is None and self.kind != "write":
             raise ValueError(f"request {self.request_pk}: a {self.kind} names its volume")
@@ -79,6 +82,7 @@ class DriveAt:
     """Barcode of the volume in it."""
     busy: bool
     """A session runs on it."""
+    in_service: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,15 +171,21 @@ class Volumes:
     def __init__(self, script: Script) -> None:
         self._note = script.note
 
-    def label(self, barcode: str, pool: str, by: str) -> dict[str, Any]:
-        return self._note("label", barcode, pool, by)
+    def label(self, barcode: str, pool: str, by: str, overwrite: str = "") -> dict[str, Any]:
+        return self._note("label", barcode, pool, by, overwrite)
 
     def verify(self, barcode: str, by: str) -> dict[str, Any]:
         self._note("verify", barcode, by)
         return {"barcode": barcode, "requests": 2}
 
-    def retire(self, barcode: str, by: str) -> None:
-        self._note("retire", barcode, by)
+    def retire(self, barcode: str, by: str, reason: str = "") -> None:
+        self._note("retire", barcode, by, *((reason,) if reason else ()))
+
+    def recycle(self, barcode: str, by: str, reason: str = "") -> dict[str, Any]:
+        return self._note("recycle", barcode, by, reason)
+
+    def lost(self, barcode: str, by: str, reason: str) -> dict[str, Any]:
+        return self._note("lost", barcode, by, reason)
 
     def move(self, barcode: str, shelf: str, by: str) -> None:
         self._note("move", barcode, shelf, by)
@@ -203,6 +209,17 @@ class Storage:
         return self._note("drain", volume, by)
 
 
+class Drives:
+    def __init__(self, script: Script) -> None:
+        self._note = script.note
+
+    def set_service(self, library: str, drive: int, in_service: bool, by: str, reason: str) -> dict[str, Any]:
+        return self._note("set_service", library, drive, in_service, by, reason)
+
+    def report(self, library: str) -> dict[str, Any]:
+        return self._note("report", library)
+
+
 class Daemon:
     def __init__(self, script: Script) -> None:
         self._note = script.note
@@ -223,6 +240,7 @@ def services(catalog: Catalog, script: Script) -> Services:
         policies=Policies(script),
         queue=Queue(script),
         volumes=Volumes(script),
+        drives=Drives(script),
         daemon=Daemon(script),
         exports=Exports(script),
         storage=Storage(script),

@@ -41,7 +41,17 @@ def http(home: Path):
     [
         (lambda c: c.cancel(7), ("cancel", 7, ME)),
         (lambda c: c.retry(7), ("retry", 7, ME)),
-        (lambda c: c.label("T1", "tape"), ("label", "T1", "tape", ME)),
+        (lambda c: c.label("T1", "tape"), ("label", "T1", "tape", ME, "")),
+        (lambda c: c.label("T1", overwrite="T1"), ("label", "T1", "", ME, "T1")),
+        (lambda c: c.retire("T1", "worn"), ("retire", "T1", ME, "worn")),
+        (lambda c: c.recycle("T1", "old"), ("recycle", "T1", ME, "old")),
+        (lambda c: c.lost("T1", "burnt"), ("lost", "T1", ME, "burnt")),
+        (
+            lambda c: c.set_drive("sim", 256, "off", "noisy"),
+            ("set_service", "sim", 256, False, ME, "noisy"),
+        ),
+        (lambda c: c.set_drive("sim", 256, "on"), ("set_service", "sim", 256, True, ME, f"said {ME}")),
+        (lambda c: c.library_report("sim"), ("report", "sim")),
         (lambda c: c.move("T1", "B 4/2"), ("move", "T1", "B 4/2", ME)),
         (lambda c: c.retire("T1"), ("retire", "T1", ME)),
         (lambda c: c.operator_done("T1", "was in B4"), ("operator_done", "T1", ME, "was in B4")),
@@ -158,15 +168,15 @@ def test_a_body_over_the_limit_is_refused_whether_it_says_its_length_or_not(
     [
         (b"{", "not JSON"),
         (b"[]", "not a JSON object"),
-        (b'{"pool": 5}', "pool: expected str"),
+        (b'{"shelf": 5}', "shelf: expected str"),
         (b'{"colour": "red"}', "unknown member 'colour'"),
-        (b"{}", "missing: pool"),
+        (b"{}", "missing: shelf"),
     ],
 )
 def test_a_body_is_checked_before_anything_is_done(
     http: httpx.Client, script: Script, content: bytes, words: str
 ) -> None:
-    answer = http.post("/v1/volumes/T1/label", content=content)
+    answer = http.post("/v1/volumes/T1/move", content=content)
     assert answer.status_code == 400
     assert words in answer.json()["error"]
     assert script.asked == []

@@ -28,6 +28,8 @@ def test_status_counts_what_the_catalog_holds_and_what_waits(client: Client) -> 
         "capacity": 10000,
         "copies": {"verified": 1},
         "package_bytes": 700,
+        "scratch": 1,
+        "scratch_low": 0,
     }
     online = next(pool for pool in shown["pools"] if pool["name"] == "online")
     assert online["copies"] == {"verified": 1}, "a released copy is not held any more"

@@ -148,6 +148,10 @@ class TappedLibrary:
         with self._fuse.around():
             self.inner.label(label, drive)
 
+    def overwrite(self, label: VolumeLabel, drive: int, typed: str) -> str:
+        with self._fuse.around():
+            return self.inner.overwrite(label, drive, typed)
+
     def mount(self, label: VolumeLabel, drive: int) -> Store:
         with self._fuse.around():
             store = TappedStore(self.inner.mount(label, drive), self._fuse)

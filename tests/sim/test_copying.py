@@ -230,8 +230,9 @@ def test_a_foreign_cartridge_among_the_blank_ones_is_left_alone(make_world: Make
     world.run_policies()
     world.later()
     assert world.on_tape(1) == ["HSM002L8"]
-    assert world.volume("HSM001L8").state == VolumeState.SUSPECT
-    assert "foreign" in world.volume("HSM001L8").error
+    assert world.volume("HSM001L8").state == VolumeState.FOREIGN
+    assert "foreign" in world.volume("HSM001L8").content
+    assert world.requests(kind="copy")[0].attempts == 1, "a tape that is not blank is no failed attempt"
     assert (folder / "image").read_bytes() == before
     assert [entry.name for entry in folder.iterdir()] == ["image"]
 

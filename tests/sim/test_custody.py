@@ -186,13 +186,13 @@ def test_what_is_on_the_shelf_cannot_be_exported_again(make_world: MakeWorld) ->
     world = shelved(make_world)
     with pytest.raises(Refused, match="in no library"):
         world.custody.export("HSM001L8", "B4", "alice")
-    world.custody.move("HSM001L8", "C1", "alice")
+    world.volumes.move("HSM001L8", "C1", "alice")
     assert world.volume("HSM001L8").shelf == "C1"
 
 
 def test_a_cartridge_in_the_library_has_no_place_on_the_shelf(world: World) -> None:
     with pytest.raises(Refused, match="export it first"):
-        world.custody.move("HSM001L8", "C1", "alice")
+        world.volumes.move("HSM001L8", "C1", "alice")
 
 
 def test_a_volume_that_holds_copies_is_not_retired_and_an_empty_one_is(make_world: MakeWorld) -> None:
@@ -200,20 +200,20 @@ def test_a_volume_that_holds_copies_is_not_retired_and_an_empty_one_is(make_worl
     world.store(1, 2)
     world.follow()
     with pytest.raises(Refused, match="copies that count"):
-        world.custody.retire("HSM001L8", "alice")
-    assert world.custody.retire("HSM004L8", "alice")["state"] == "retired"
+        world.volumes.retire("HSM001L8", "alice")
+    assert world.volumes.retire("HSM004L8", "alice")["state"] == "retired"
     with pytest.raises(Refused, match="not scratch"):
-        world.custody.label("HSM004L8", "tape", "alice")
+        world.volumes.label("HSM004L8", "tape", "alice")
 
 
 def test_only_a_blank_volume_is_given_to_a_pool(make_world: MakeWorld) -> None:
     world = make_world()
-    assert world.custody.label("HSM003L8", "tape", "alice") == {"barcode": "HSM003L8", "pool": "tape"}
+    assert world.volumes.label("HSM003L8", "tape", "alice") == {"barcode": "HSM003L8", "pool": "tape"}
     assert world.volume("HSM003L8").state == "labelled"
     with pytest.raises(Refused, match="not scratch"):
-        world.custody.label("HSM003L8", "tape", "alice")
+        world.volumes.label("HSM003L8", "tape", "alice")
     with pytest.raises(Refused, match="not a pool of a library"):
-        world.custody.label("HSM002L8", "nearline", "alice")
+        world.volumes.label("HSM002L8", "nearline", "alice")
 
 
 def test_the_places_in_the_catalog_follow_the_library(make_world: MakeWorld) -> None:

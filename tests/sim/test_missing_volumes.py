@@ -67,7 +67,7 @@ def test_a_cartridge_that_could_not_be_brought_counts_again_when_the_inventory_s
 
 def test_a_cartridge_that_was_found_on_another_shelf_first_counts_again(make_world: MakeWorld) -> None:
     world = refused(make_world)
-    world.custody.move("HSM001L8", "C1", "bob")
+    world.volumes.move("HSM001L8", "C1", "bob")
     assert world.volume("HSM001L8").state == "suspect", "nobody has seen it in the library yet"
     world.custody.import_("HSM001L8", "bob")
     counts_again(world)
@@ -78,7 +78,7 @@ def test_while_a_cartridge_is_missing_its_copy_does_not_count(make_world: MakeWo
     world.store(1, 2)
     world.follow()
     world.custody.export("HSM001L8", "B3", "alice")
-    world.custody.verify("HSM001L8", "alice")
+    world.volumes.verify("HSM001L8", "alice")
     world.settle()
     world.custody.operator_refuse("HSM001L8", "alice", "")
     world.run_policies()
@@ -116,8 +116,8 @@ def test_a_volume_on_tape_is_read_back_when_asked(make_world: MakeWorld) -> None
     world.follow()
     world.use_policies(NOTHING)
     flip_byte(world.library.medium_folder("HSM001L8"), world.tar_of(2), 700)
-    assert world.custody.verify("HSM001L8", "alice") == {"barcode": "HSM001L8", "requests": 2}
-    assert world.custody.verify("HSM001L8", "alice")["requests"] == 0, "they are queued already"
+    assert world.volumes.verify("HSM001L8", "alice") == {"barcode": "HSM001L8", "requests": 2}
+    assert world.volumes.verify("HSM001L8", "alice")["requests"] == 0, "they are queued already"
     world.settle()
     assert world.copies(1)["1.p0001", "HSM001L8"] == "verified"
     assert world.copies(2)["2.p0001", "HSM001L8"] == "suspect"
@@ -138,7 +138,7 @@ def test_a_volume_on_disk_is_read_back_when_asked(make_world: MakeWorld, pool: s
     world.use_policies(NOTHING)
     damaged = world.online_file(2, 2) if pool == "online" else world.home / pool / world.tar_of(2)
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"!")
-    assert world.custody.verify(pool, "alice")["requests"] == 2
+    assert world.volumes.verify(pool, "alice")["requests"] == 2
     world.settle()
     assert world.copies(1)["1.p0001", pool] == "verified"
     assert world.copies(2)["2.p0001", pool] == "suspect"
@@ -148,7 +148,7 @@ def test_a_volume_on_disk_is_read_back_when_asked(make_world: MakeWorld, pool: s
 
 def test_a_volume_that_nobody_knows_is_not_read_back(world: World) -> None:
     with pytest.raises(NotFound, match="NOSUCH"):
-        world.custody.verify("NOSUCH", "alice")
+        world.volumes.verify("NOSUCH", "alice")
 
 
 def test_a_shelved_volume_is_asked_for_to_be_read_back_and_not_twice_when_refused(
@@ -158,7 +158,7 @@ def test_a_shelved_volume_is_asked_for_to_be_read_back_and_not_twice_when_refuse
     world.store(1, 2)
     world.follow()
     world.custody.export("HSM001L8", "B3", "alice")
-    world.custody.verify("HSM001L8", "alice")
+    world.volumes.verify("HSM001L8", "alice")
     world.settle()
     assert world.prompts() == ["HSM001L8"]
     world.use_policies(NOTHING)
@@ -168,7 +168,7 @@ def test_a_shelved_volume_is_asked_for_to_be_read_back_and_not_twice_when_refuse
     (verify,) = world.requests(kind="verify")
     assert (verify.state, verify.error) == ("failed", "nobody knows where HSM001L8 is")
     world.custody.import_("HSM001L8", "bob")
-    world.custody.verify("HSM001L8", "alice")
+    world.volumes.verify("HSM001L8", "alice")
     world.settle()
     assert [request.state for request in world.requests(kind="verify")] == ["failed", "done"]
     world.check()

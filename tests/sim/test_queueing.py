@@ -193,7 +193,7 @@ def test_requests_that_cannot_go_on_are_not_in_the_way_of_others(
     assert len(stuck) >= 2, "they wait for a blank cartridge"
     monkeypatch.setattr(dispatch, "REQUESTS_MAX", 1)
     (barcode,) = world.on_tape(1)
-    assert world.custody.verify(barcode, "alice")["requests"] >= 1, "less urgent than any copy"
+    assert world.volumes.verify(barcode, "alice")["requests"] >= 1, "less urgent than any copy"
     world.settle()
     assert {request.state for request in world.requests(kind="verify")} == {"done"}
     assert world.requests(kind="copy", state="queued") != []

@@ -243,7 +243,7 @@ def test_a_cartridge_that_cannot_be_read_gives_way_to_another_one(make_world: Ma
     world.use_policies(NOTHING)
     world.fault("read", "retryable", times=None, barcode="HSM001L8")
     world.assert_readable(1)
-    assert world.copies(1)["1.p0001", "HSM001L8"] == "verified", "an error is not yet other bytes"
+    assert world.copies(1)["1.p0001", "HSM001L8"] == "suspect", "neither drive could read it"
     world.check()
 
 

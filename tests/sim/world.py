@@ -30,6 +30,7 @@ from hsm.clock import ManualClock
 from hsm.config import Config
 from hsm.custody import Custody, Drives
 from hsm.delivery import Deliveries
+from hsm.driveuse import DriveUse
 from hsm.errors import Retryable
 from hsm.ingest import Ingest, StoreOutcome
 from hsm.layout import instance_path
@@ -43,6 +44,7 @@ from hsm.retrieval import Readable, Retrieval, Retrievals, Unobtainable
 from hsm.seal import Seal
 from hsm.sessions import DriveSession
 from hsm.staging import Staging
+from hsm.volumes import Volumes
 from hsm.wake import Bell
 from hsm.workers import Joints, Workers
 from policies import PolicySet, load_texts
@@ -102,6 +104,8 @@ class Shape:
     drives: int = 2
     capacity_bytes: int = 4 << 20
     staging_bytes: int = 16 << 20
+    tape: dict[str, Any] = field(default_factory=dict)
+    """More of the pool `tape`: scratch, scratch_low, verify."""
     same_uid: str = "keep both"
     pools: tuple[Any, ...] = ()
     """More pools, as the configuration has them."""
@@ -250,8 +254,17 @@ class World:
         self.ingest = Ingest(self.catalog, self.pools.ingest, config.dicom.same_uid)
         self.retrievals = Retrievals(self.catalog, self.reader, self.recall, self.staging, self.bell)
         self.deliveries = Deliveries(self.catalog, self.bell)
+        self.volumes = Volumes(self.catalog, self.pools, self.custody, self.bell, self.policies.goals_of)
+        self.use = DriveUse(self.catalog, self.pools)
         self.session = DriveSession(
-            self.catalog, self.pools, self.custody, self.recall, self.migrate, self.bell
+            self.catalog,
+            self.pools,
+            self.custody,
+            self.volumes,
+            self.use,
+            self.recall,
+            self.migrate,
+            self.bell,
         )
         joined = {
             "catalog": self.catalog,
@@ -520,7 +533,7 @@ def _config(home: Path, url: str, shape: Shape) -> Config:
             "pools": [
                 disk("online", "online", "files"),
                 disk("nearline", "nearline", "packages"),
-                {"name": "tape", "tier": "offline", "library": "library"},
+                {"name": "tape", "tier": "offline", "library": "library", **shape.tape},
                 *shape.pools,
             ],
             "libraries": [

@@ -264,7 +264,7 @@ def test_an_empty_drive_goes_before_a_loaded_one_and_a_useless_volume_makes_way_
 def test_a_drive_of_another_library_is_no_help() -> None:
     answer = plan([read(1, "A")], [volume("A")], [drive(library="other")], NOW)
     assert answer.sessions == ()
-    assert answer.unplaceable == ((1, "volume A is in lib, which has no drive"),)
+    assert answer.unplaceable == ((1, "volume A is in lib, which has no drive in service"),)
 
 
 def test_what_no_drive_can_do_is_said_with_its_reason() -> None:
@@ -284,7 +284,9 @@ def test_what_no_drive_can_do_is_said_with_its_reason() -> None:
         4: "volume T has room for 95 bytes, not for 96",
     }
     assert did(answer) == [(0, "T", (5,))]
-    assert plan([write(1)], [volume("A")], [], NOW).unplaceable == ((1, "there is no drive for tape-a"),)
+    assert plan([write(1)], [volume("A")], [], NOW).unplaceable == (
+        (1, "there is no drive in service for tape-a"),
+    )
 
 
 def test_a_volume_that_holds_more_than_it_was_thought_to_is_read_all_the_same() -> None:
@@ -405,7 +407,7 @@ def test_a_pool_writes_in_its_own_library() -> None:
     answer = plan([write(1)], volumes, drives, NOW, homes={"tape-a": "other"})
     assert did(answer) == [(1, "S2", (1,))]
     assert plan([write(1)], volumes, drives, NOW, homes={"tape-a": "third"}).unplaceable == (
-        (1, "there is no drive for tape-a in third"),
+        (1, "there is no drive in service for tape-a in third"),
     )
 
 

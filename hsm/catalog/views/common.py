@@ -45,6 +45,8 @@ class PoolFact:
     tier: Tier
     layout: str
     library: str | None = None
+    scratch: tuple[str, ...] = ("*",)
+    scratch_low: int = 0
 
 
 def place_of(volume: Volume) -> str:

@@ -9,10 +9,15 @@ from datetime import datetime
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from hsm.blame import Blame, blame
+from hsm.catalog import placements, usage
+from hsm.catalog.draining import repack_requests
 from hsm.catalog.tables import Copy, MountRequest, Package, Request, Study, Volume, Waiter
 from hsm.catalog.views.common import Page, Record, place_of, priority_name
 from hsm.errors import NotFound
 from hsm.states import LIVE_REQUESTS, MountState
+
+USES_MAX = 50
 
 
 def volumes(
@@ -38,6 +43,10 @@ def volume(session: Session, name: str, page: Page) -> Record:
         raise NotFound(f"volume {name!r} is not in the catalog; `hsm volume ls` lists them all")
     record = _record(found, _copy_counts(session, [found.pk])[found.pk])
     record["error"] = found.error
+    record["content"] = found.content
+    record["looked_at"] = found.looked_at
+    record["drain"] = _drain(session, found)
+    record["uses"] = _uses(session, found.name)
     record["packages"] = [
         {
             "package": package.key,
@@ -89,8 +98,32 @@ def _record(volume: Volume, copies: dict[str, int]) -> Record:
         "shelf": volume.shelf,
         "where": place_of(volume),
         "copies": copies,
+        "worm": volume.worm,
         "created_at": volume.created_at,
     }
+
+
+def _drain(session: Session, volume: Volume) -> Record:
+    """How far the repack of a volume is: what it becomes, its requests by state, and the copies left on it.
+    Empty when there was none."""
+    requests = repack_requests(session, volume.pk, volume.name)
+    if not volume.drain_to and not requests:
+        return {}
+    left = session.scalar(
+        select(func.count()).where(Copy.volume_pk == volume.pk, Copy.state.not_in(placements.GONE))
+    )
+    return {"to": volume.drain_to, "requests": requests, "left": left or 0}
+
+
+def _uses(session: Session, name: str) -> list[Record]:
+    """What each drive did with the volume, and who is to blame for what fails."""
+    pairs = usage.pairs(session)
+    found = []
+    for use in usage.uses(session, volume=name, limit=USES_MAX):
+        verdict = blame(pairs, (str(use["library"]), int(str(use["drive"]))), name)
+        to_blame = verdict.blame.value if verdict.blame is not Blame.NOBODY else ""
+        found.append(dict(use) | {"blame": to_blame, "why": verdict.why if to_blame else ""})
+    return found
 
 
 def mounts(session: Session, now: datetime, *, every: bool = False, page: Page | None = None) -> list[Record]:

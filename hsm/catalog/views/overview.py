@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from hsm.barcodes import belongs
+from hsm.catalog import media
 from hsm.catalog.tables import Copy, MountRequest, Package, Request, Run, Study, Volume
 from hsm.catalog.views.common import PoolFact, Record
 from hsm.states import LIVE_REQUESTS, MountState, RequestState
@@ -85,7 +87,19 @@ def _pool_rows(session: Session, pools: Sequence[PoolFact]) -> list[Record]:
         tally.copies[state] = count
         tally.copy_bytes += int(size)
     known = {pool.name: pool for pool in pools}
-    return [_pool_row(name, tally, known.get(name)) for name, tally in tallies.items()]
+    blank = media.blank_barcodes(session)
+    return [
+        _pool_row(name, tally, known.get(name)) | _scratch(known.get(name), blank)
+        for name, tally in tallies.items()
+    ]
+
+
+def _scratch(pool: PoolFact | None, blank: Mapping[str, Sequence[str]]) -> Record:
+    """Of a pool of cartridges: how many blank ones may become its volumes, and below how many it warns."""
+    if pool is None or pool.library is None:
+        return {}
+    fitting = sum(belongs(barcode, pool.scratch) for barcode in blank.get(pool.library, ()))
+    return {"scratch": fitting, "scratch_low": pool.scratch_low}
 
 
 def _pool_row(name: str, tally: _Tally, pool: PoolFact | None) -> Record:
@@ -156,6 +170,8 @@ def samples(shown: Record) -> Iterator[Sample]:
         yield Sample("hsm_pool_used_bytes", label, pool["used"])
         yield Sample("hsm_pool_capacity_bytes", label, pool["capacity"])
         yield Sample("hsm_pool_package_bytes", label, pool["package_bytes"])
+        if "scratch" in pool:
+            yield Sample("hsm_pool_scratch_volumes", label, pool["scratch"])
         for state, count in pool["volumes"].items():
             yield Sample("hsm_pool_volumes", (*label, ("state", state)), count)
         for state, count in pool["copies"].items():

@@ -1,0 +1,58 @@
+"""What a session of a drive is given, and how its requests end: counted, queued again, handed back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hsm.blame import Consequence
+from hsm.catalog import media, placement, queue
+from hsm.catalog.engine import Catalog
+from hsm.catalog.queue import Order
+from hsm.catalog.usage import Tally
+from hsm.driveuse import DriveUse
+from hsm.errors import DriverError, Permanent
+from hsm.states import VolumeState
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What the planner gave to one drive."""
+
+    library: str
+    drive: int
+    barcode: str
+    pool: str
+    """The pool that the volume belongs to, or that a scratch volume is to be labelled for."""
+    orders: tuple[Order, ...]
+
+
+class SessionEnds:
+    """What becomes of requests, drives and volumes when something fails."""
+
+    def __init__(self, catalog: Catalog, use: DriveUse) -> None:
+        self._catalog = catalog
+        self._use = use
+
+    def failed(self, work: Assignment, error: DriverError, tally: Tally) -> Consequence:
+        """Count an error against the session's drive and cartridge; what follows from it."""
+        tally.failed = True
+        permanent = isinstance(error, Permanent)
+        return self._use.failed(work.library, work.drive, work.barcode, str(error), permanent=permanent)
+
+    def suspect_volume(self, barcode: str, actor: str, why: str) -> None:
+        """Nobody writes to the volume any more; what was begun on it is begun anew elsewhere."""
+        now = self._catalog.clock.now()
+        with self._catalog.write() as session:
+            volume = media.volume(session, barcode)
+            media.move_volume(session, volume.pk, VolumeState.SUSPECT, now, actor, why)
+            placement.give_up_unfinished(session, now, actor, why, volume_pk=volume.pk)
+
+    def give_back(self, orders: dict[int, Order], actor: str, why: str) -> None:
+        with self._catalog.write() as session:
+            for pk in orders:
+                queue.give_back(session, pk, self._catalog.clock.now(), actor, why)
+
+    def retry(self, orders: dict[int, Order], actor: str, why: str) -> None:
+        with self._catalog.write() as session:
+            for pk in orders:
+                queue.retry_later(session, pk, self._catalog.clock.now(), actor, why)
