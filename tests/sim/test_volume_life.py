@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from drivers.simulated.medium import make_foreign
-from hsm.catalog import media
+from hsm.catalog import check, media
 from hsm.errors import BadInput, Refused
 from hsm.mediawatch import MediaWatch
 from hsm.states import VolumeState
@@ -147,7 +147,10 @@ def test_packages_whose_last_copy_is_lost_are_told(make_world: MakeWorld) -> Non
     world.settle()
     assert len(wait.look().lost) == 2, "who waits is told, and not kept waiting"
     wait.close()
-    world.check()
+    with world.catalog.read() as session:
+        assert ["1.p0001.tar" in str(each) for each in check.check(session)] == [True], (
+            "and so is the auditor"
+        )
 
 
 def test_each_pool_begins_only_the_cartridges_that_are_for_it(make_world: MakeWorld) -> None:
