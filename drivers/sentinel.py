@@ -12,7 +12,7 @@ from pathlib import Path
 
 from drivers.errors import Corrupt, OperatorNeeded, Permanent
 from drivers.oserrors import translated
-from drivers.walk import FOLDER_FLAGS
+from drivers.walk import FOLDER_FLAGS, sync_folder
 
 SENTINEL = ".hsm-pool"
 _SIZE_MAX = 4096
@@ -46,7 +46,7 @@ def write_sentinel(root: str | os.PathLike[str], pool: str, uuid: str) -> None:
                 file.flush()
                 os.fsync(fd)
             os.rename(temporary, SENTINEL, src_dir_fd=folder, dst_dir_fd=folder)
-            os.fsync(folder)
+            sync_folder(folder)
     finally:
         os.close(folder)
 

@@ -24,6 +24,8 @@ from s3servers import new_prefix, open_at, server
 from drivers.base import Library, Store, StoreLabel, VolumeLabel
 from drivers.errors import DriverError, Retryable
 from drivers.folder import FolderStore
+from drivers.nas import store as nas
+from drivers.nas.helpers import Helpers, Limits
 from drivers.raid.store import RaidStore
 from drivers.sftp.store import SftpStore
 from drivers.simulated.library import SimulatedLibrary
@@ -177,6 +179,31 @@ class S3Harness:
         return self._wrap(open_at(self._url, **self._settings, quota_bytes=free))
 
 
+NAS_HELPERS = Helpers(Limits())
+"""Of all tests of this process: a helper costs a tenth of a second to start, and belongs to no folder."""
+
+
+class NasHarness:
+    """A folder behind helper processes."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        (folder / "pool").mkdir()
+        self.store: Store = self._open(0)
+
+    def _open(self, reserve: int) -> Store:
+        settings = nas.Settings(str(self._folder / "pool"), reserve_bytes=reserve)
+        return nas.NasStore(settings, NAS_HELPERS)
+
+    def crash(self) -> Store:
+        self.store = self._open(0)
+        return self.store
+
+    def small(self, free: int) -> Store:
+        system = os.statvfs(self._folder)
+        return self._open(max(0, system.f_bavail * system.f_frsize - free))
+
+
 class SftpHarness:
     """A folder behind a real OpenSSH server, which serves all tests of this process."""
 
@@ -231,6 +258,7 @@ STORES: dict[str, OpenStore] = {
     "simulated cartridge": lambda folder: TapeHarness(folder, as_it_is),
     "plain tape": lambda folder: PlainTapeHarness(folder, as_it_is, 256 << 10, None),
     "plain tape, small blocks, a torn tail": lambda folder: PlainTapeHarness(folder, as_it_is, 4096, 1),
+    "nas": NasHarness,
     "sftp": SftpHarness,
     "LTFS": lambda folder: LtfsHarness(folder, as_it_is, "emulated"),
     "folder, retried": lambda folder: FolderHarness(folder, retried),
