@@ -159,6 +159,40 @@ def retrieve(
     )
 
 
+@app.command("tape")
+def tape(
+    package: Annotated[
+        list[str] | None,
+        typer.Option(help="Instances x KiB x packages, as 500x33x12; several to compare."),
+    ] = None,
+    to: Annotated[list[str] | None, typer.Option(help="null, file or drive (a model of LTO-9); all.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Runs of each.")] = 5,
+    ring_mib: Annotated[int, typer.Option(min=2, help="Memory to read ahead into, MiB.")] = 256,
+    folder: Folder = None,
+    json: screen.Json = False,
+) -> None:
+    """How fast a tape drive is fed with packages composed from instance files, and with tar | dd."""
+    from hsm.bench import tape as bench
+
+    _known(to, list(bench.SINKS), "--to")
+    shapes = [bench.Shape(*_numbers(each, 3)) for each in package or ["500x33x16", "200x512x4", "480x1024x1"]]
+    sinks = to or list(bench.SINKS)
+    _show(
+        lambda work: [
+            bench.run(shapes, work, sinks=sinks, rounds=rounds, ring_bytes=ring_mib << 20, say=_say)
+        ],
+        folder,
+        json,
+    )
+
+
+def _numbers(text: str, count: int) -> list[int]:
+    parts = text.split("x")
+    if len(parts) != count or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise typer.BadParameter(f"{text!r}: {count} numbers with x between them, as 500x33x12")
+    return [int(part) for part in parts]
+
+
 def _known(asked: list[str] | None, known: list[str], option: str) -> None:
     for each in asked or []:
         if each not in known:

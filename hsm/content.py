@@ -10,7 +10,7 @@ import contextlib
 import io
 import os
 from collections.abc import Iterable, Iterator
-from io import BufferedReader, FileIO
+from io import FileIO
 from pathlib import Path
 
 from drivers.base import Readable, Store
@@ -78,8 +78,8 @@ def require_absent(pool: DiskPool, key: str) -> None:
         pool.store.stat(key)
 
 
-def open_instance(pool: DiskPool, study_uid: str, member: Member, *, from_medium: bool) -> BufferedReader:
-    """An instance file, open for reading.
+def open_instance(pool: DiskPool, study_uid: str, member: Member, *, from_medium: bool) -> FileIO:
+    """An instance file, open for reading, without a buffer.
 
     :param from_medium: drop the page cache's view of the file first, so that what is read is what the
         disk has (promise 2).
@@ -87,8 +87,11 @@ def open_instance(pool: DiskPool, study_uid: str, member: Member, *, from_medium
     :raises Retryable: the file system failed.
     :raises OperatorNeeded: it is not mounted.
     """
-    key = instance_key(study_uid, member)
-    path = pool.root / key
+    return _open_file(pool, instance_key(study_uid, member), from_medium=from_medium)
+
+
+def _open_file(pool: DiskPool, key: str, *, from_medium: bool) -> FileIO:
+    path = f"{pool.root}/{key}"
     try:
         raw = FileIO(path)
     except FileNotFoundError as error:
@@ -98,17 +101,20 @@ def open_instance(pool: DiskPool, study_uid: str, member: Member, *, from_medium
         raise Retryable(f"pool {pool.name}: {path}: {error.strerror}") from error
     if from_medium:
         os.posix_fadvise(raw.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    return BufferedReader(raw, 1 << 20)
+    return raw
 
 
 @contextlib.contextmanager
 def open_package(
-    pool: DiskPool, package: PackageRef, locator: str, *, from_medium: bool
+    pool: DiskPool, package: PackageRef, locator: str, *, from_medium: bool, digests: bool = True
 ) -> Iterator[Readable]:
     """The tar of a package on a disk pool, to be read once.
 
     Every instance of a ``files`` pool is checked against the manifest on the way; whoever reads a
     ``packages`` pool compares the whole digest.
+
+    :param digests: whether instances' digests are compared; whoever compares the whole digest in any case
+        does without, and reads again with it to learn which file it is.
     """
     if pool.layout is Layout.PACKAGES:
         if from_medium:
@@ -120,9 +126,12 @@ def open_package(
         raise Corrupt(
             f"pool {pool.name}: the manifest of {package.key} plans {plan.size} bytes, not {package.size}"
         )
-    study = package.study_uid
+    # A member's name is its file's path below the study's folder: looked up once, not for each of thousands.
+    folder = layout.study_dir(package.study_uid)
     with PackageReader(
-        plan, lambda member: open_instance(pool, study, member, from_medium=from_medium)
+        plan,
+        lambda member: _open_file(pool, f"{folder}/{member.name}", from_medium=from_medium),
+        digests=digests,
     ) as tar:
         yield tar
 

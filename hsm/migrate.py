@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from drivers.base import CHUNK_BYTES, ObjectStat, Readable, Store
+from drivers.ring import Filling
 from hsm import layout, states
 from hsm.catalog import placement, queue, storage
 from hsm.catalog.engine import Catalog
@@ -79,11 +80,20 @@ class StopReader:
     def __init__(self, source: Readable, stop: threading.Event) -> None:
         self._source = source
         self._stop = stop
+        self._fill = source.fill if isinstance(source, Filling) else None
 
     def read(self, size: int, /) -> bytes:
         if self._stop.is_set():
             raise Stopped
         return self._source.read(size)
+
+    def fill(self, buffer: memoryview, /) -> int:
+        """See :class:`drivers.ring.Filling`."""
+        if self._fill is not None and not self._stop.is_set():
+            return self._fill(buffer)
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
 
 
 class Migrate:
@@ -332,7 +342,10 @@ class Migrate:
             pool = self._pools.disk_by_volume(direct[0].volume_pk)
             assert pool is not None  # direct_copies looked
             try:
-                with open_package(pool, package, direct[0].locator, from_medium=False) as source:
+                # Whoever reads it compares the whole digest; what is wrong is read again to see which file.
+                with open_package(
+                    pool, package, direct[0].locator, from_medium=False, digests=False
+                ) as source:
                     yield source if pool.local else _Remote(source, pool.label)
             except (Corrupt, NotFound) as error:
                 self._blame_source(direct[0], pool, package, error)

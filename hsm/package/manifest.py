@@ -76,8 +76,24 @@ def plan_from_manifest(manifest: bytes) -> PackagePlan:
 
     :raises Corrupt: these bytes are not a manifest in canonical form.
     """
-    identity, members = parse_manifest(manifest)
-    return plan_package(identity, members)
+    try:
+        identity, members = _parse(manifest)
+        _check_members(identity, members)
+        # Written once, with the offsets that its own size gives, it must come out as it went in; and that
+        # size must be the one that a plan would settle at.
+        *offsets, end = _offsets(len(manifest), members)
+        canonical = _render(identity, members, offsets)
+        without = len(manifest) - sum(len(str(offset)) for offset in offsets)
+        settled = canonical == manifest and _settle(without, members) == len(manifest)
+    except (ValueError, BadInput, RecursionError) as error:
+        raise Corrupt(f"manifest: {error}") from error
+    if not settled:
+        lines = zip(canonical.split(b"\n"), manifest.split(b"\n"), strict=False)
+        line = next((n for n, (want, got) in enumerate(lines, 1) if want != got), 0)
+        raise Corrupt(
+            f"manifest of {identity.key}: line {line} is not in canonical form, or an offset is wrong"
+        )
+    return PackagePlan(identity, manifest, members, tuple(offsets), end + tar.END_BYTES - tar.BLOCK_BYTES)
 
 
 def parse_manifest(manifest: bytes) -> tuple[PackageIdentity, tuple[Member, ...]]:
@@ -87,18 +103,8 @@ def parse_manifest(manifest: bytes) -> tuple[PackageIdentity, tuple[Member, ...]
         wrong type, an impossible identity, or not byte for byte the canonical form (so also when an
         offset is not where the tar puts the member).
     """
-    try:
-        identity, members = _parse(manifest)
-        canonical = plan_package(identity, members).manifest
-    except (ValueError, BadInput, RecursionError) as error:
-        raise Corrupt(f"manifest: {error}") from error
-    if canonical != manifest:
-        lines = zip(canonical.split(b"\n"), manifest.split(b"\n"), strict=False)
-        line = next((n for n, (want, got) in enumerate(lines, 1) if want != got), 0)
-        raise Corrupt(
-            f"manifest of {identity.key}: line {line} is not in canonical form, or an offset is wrong"
-        )
-    return identity, members
+    plan = plan_from_manifest(manifest)
+    return plan.identity, plan.members
 
 
 def _check_members(identity: PackageIdentity, members: Sequence[Member]) -> None:
@@ -127,7 +133,10 @@ def _settled_manifest_size(identity: PackageIdentity, members: Sequence[Member])
     and repeat until nothing grows. The size never shrinks on the way and is bounded (an offset has
     at most 20 digits), so this ends, and it always ends at the same smallest solution.
     """
-    without_offsets = len(_render(identity, members, [0] * len(members))) - len(members)
+    return _settle(len(_render(identity, members, [0] * len(members))) - len(members), members)
+
+
+def _settle(without_offsets: int, members: Sequence[Member]) -> int:
     size = without_offsets
     while True:
         offsets = itertools.islice(_offsets(size, members), len(members))
@@ -141,7 +150,6 @@ def _render(identity: PackageIdentity, members: Sequence[Member], offsets: Seque
     parts: dict[str, Any] = {
         "format": FORMAT,
         "key": identity.key,
-        "members": [_member_entry(m, offset) for m, offset in zip(members, offsets, strict=True)],
         "number": identity.number,
         "patient": {key: getattr(identity, field) for key, field in _PATIENT.items()},
         "sealed_at": identity.sealed_at,
@@ -149,7 +157,9 @@ def _render(identity: PackageIdentity, members: Sequence[Member], offsets: Seque
         "study": {key: getattr(identity, field) for key, field in _STUDY.items()},
         "version": VERSION,
     }
-    return ("{\n" + ",\n".join(f'"{key}":{_block(parts[key])}' for key in _TOP) + "\n}\n").encode()
+    lines = ",\n".join(_member_line(m, offset) for m, offset in zip(members, offsets, strict=True))
+    blocks = {key: _block(value) for key, value in parts.items()} | {"members": f"[\n{lines}\n]"}
+    return ("{\n" + ",\n".join(f'"{key}":{blocks[key]}' for key in _TOP) + "\n}\n").encode()
 
 
 def _block(value: Any) -> str:
@@ -162,19 +172,16 @@ def _compact(value: Any) -> str:
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
-def _member_entry(member: Member, offset: int) -> dict[str, Any]:
-    return {
-        "name": member.name,
-        "number": member.number,
-        "offset": offset,
-        "series": member.series_uid,
-        "sha256": member.digest.hex(),
-        "size": member.size,
-        "sop_class": member.sop_class_uid,
-        "sop_instance": member.sop_instance_uid,
-        "transfer_syntax": member.transfer_syntax_uid,
-        "version": member.version,
-    }
+def _member_line(member: Member, offset: int) -> str:
+    """One member as :func:`_compact` would write it; a member's texts are UIDs, where nothing needs escaping,
+    and there are thousands of them."""
+    number = "null" if member.number is None else member.number
+    return (
+        f'{{"name":"{member.name}","number":{number},"offset":{offset},"series":"{member.series_uid}",'
+        f'"sha256":"{member.digest.hex()}","size":{member.size},"sop_class":"{member.sop_class_uid}",'
+        f'"sop_instance":"{member.sop_instance_uid}","transfer_syntax":"{member.transfer_syntax_uid}",'
+        f'"version":{member.version}}}'
+    )
 
 
 def _parse(manifest: bytes) -> tuple[PackageIdentity, tuple[Member, ...]]:

@@ -14,6 +14,22 @@ _NAME_BYTES = 100
 _PREFIX_BYTES = 155
 _OCTAL_SIZE_MAX = 8**11 - 1
 
+# The fields of a header that are the same for every member, in the order of the standard.
+_MODE_AND_OWNER = b"0000644\0" + b"0000000\0" + b"0000000\0"
+_MTIME = b"00000000000\0"
+_TYPE_TO_DEVICE = b"".join(
+    (
+        b"0",  # typeflag: regular file
+        bytes(100),  # linkname
+        b"ustar\0" + b"00",  # magic and version
+        bytes(32 + 32),  # user and group names
+        b"0000000\0" + b"0000000\0",  # device numbers
+    )
+)
+_END = bytes(12)
+_FIXED_SUM = sum(_MODE_AND_OWNER) + sum(_MTIME) + sum(_TYPE_TO_DEVICE) + sum(b" " * 8)
+"""Of a checksum, which is summed as spaces itself."""
+
 
 def padding(size: int) -> int:
     """Zero bytes after ``size`` bytes of data up to the next block."""
@@ -37,25 +53,20 @@ def header(name: str, size: int) -> bytes:
     prefix, _, base = name.encode("ascii").rpartition(b"/")
     if not base or len(base) > _NAME_BYTES or len(prefix) > _PREFIX_BYTES:
         raise ValueError(f"{name!r} does not fit a ustar header")
-    block = b"".join(
+    name_field, size_field = base.ljust(_NAME_BYTES, b"\0"), _size_field(name, size)
+    checksum = _FIXED_SUM + sum(base) + sum(prefix) + sum(size_field)
+    return b"".join(
         (
-            base.ljust(_NAME_BYTES, b"\0"),
-            b"0000644\0",  # mode
-            b"0000000\0",  # uid
-            b"0000000\0",  # gid
-            _size_field(name, size),
-            b"00000000000\0",  # mtime
-            b" " * 8,  # checksum, summed as spaces
-            b"0",  # typeflag: regular file
-            bytes(100),  # linkname
-            b"ustar\0" + b"00",  # magic and version
-            bytes(32 + 32),  # user and group names
-            b"0000000\0" + b"0000000\0",  # device numbers
+            name_field,
+            _MODE_AND_OWNER,
+            size_field,
+            _MTIME,
+            b"%06o\0 " % checksum,
+            _TYPE_TO_DEVICE,
             prefix.ljust(_PREFIX_BYTES, b"\0"),
-            bytes(12),
+            _END,
         )
     )
-    return block[:148] + b"%06o\0 " % sum(block) + block[156:]
 
 
 def manifest_size(block: bytes) -> int:

@@ -91,3 +91,19 @@ def test_policy_runs_find_the_same_few_studies_in_a_larger_archive(
     assert all(0 < each["first"] <= each["total"] + each["first"] for each in report["measurements"])
     asked = [note for note in report["notes"] if "a real run made 40 requests" in note]
     assert len(asked) == 2
+
+
+def test_tape_feeds_every_sink_with_every_package_and_compares_with_tar(tmp_path: Path) -> None:
+    arguments = ("--package", "3x5x2", "--package", "2x40x1", "--rounds", "2", "--ring-mib", "2")
+    (report,) = bench(tmp_path, "tape", *arguments, "--json")
+    measured = [(each["instances"], each["sink"]) for each in report["measurements"]]
+    assert measured == [(count, sink) for count in (3, 2) for sink in ("null", "file", "drive")]
+    for each in report["measurements"]:
+        assert 0 < each["ratio"]["min"] <= each["ratio"]["max"]
+        assert len(each["stops"]) == 2
+
+
+def test_a_tape_package_that_is_no_shape_is_refused(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["bench", "tape", "--package", "3x5", "--folder", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "3 numbers" in result.output

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import shutil
 import subprocess
@@ -464,3 +465,62 @@ def test_a_read_holds_no_more_than_a_chunk() -> None:
 
 def test_the_tools_that_open_a_package_by_hand_are_here() -> None:
     assert all(shutil.which(tool) for tool in ("tar", "sha256sum", "sed"))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    contents=st.lists(st.binary(max_size=3000), min_size=1, max_size=5),
+    buffers=st.lists(st.integers(1, 5000), min_size=1, max_size=8),
+    readinto=st.booleans(),
+)
+def test_filling_buffers_of_any_size_gives_what_reading_gives(
+    contents: list[bytes], buffers: list[int], readinto: bool
+) -> None:
+    plan, files = build(*contents)
+
+    class OnlyReads:
+        def __init__(self, data: bytes) -> None:
+            self._data = io.BytesIO(data)
+
+        def read(self, size: int, /) -> bytes:
+            return self._data.read(min(size, 700))
+
+        def close(self) -> None:
+            self._data.close()
+
+    got = bytearray()
+    with PackageReader(plan, lambda m: (io.BytesIO if readinto else OnlyReads)(files[m.name])) as reader:
+        for size in itertools.cycle(buffers):
+            buffer = bytearray(b"\xff" * size)
+            filled = reader.fill(memoryview(buffer))
+            got += buffer[:filled]
+            if filled < size:
+                break
+        with pytest.raises(ValueError, match="not digested"):
+            _ = reader.digest
+    assert got == compose(plan, files)
+
+
+@pytest.mark.parametrize(("data", "words"), [(b"abcd", "more than the 3"), (b"ab", "2 bytes")])
+def test_a_file_of_another_size_is_refused_without_digests_too(data: bytes, words: str) -> None:
+    plan, _ = build(b"abc")
+    with (
+        PackageReader(plan, lambda _: io.BytesIO(data), digests=False) as reader,
+        pytest.raises(Corrupt, match=words),
+    ):
+        while reader.fill(memoryview(bytearray(4096))):
+            pass
+
+
+def test_without_digests_a_changed_file_is_left_to_the_digest_of_the_whole() -> None:
+    plan, files = build(b"abc", b"def")
+    changed = files | {plan.members[0].name: b"abX"}
+    with PackageReader(plan, lambda m: io.BytesIO(changed[m.name]), digests=False) as reader:
+        buffer = bytearray(plan.size)
+        assert reader.fill(memoryview(buffer)) == plan.size
+    assert hashlib.sha256(buffer).digest() != package_digest(plan, lambda m: io.BytesIO(files[m.name]))
+    with (
+        PackageReader(plan, lambda m: io.BytesIO(changed[m.name])) as reader,
+        pytest.raises(Corrupt, match=plan.members[0].name),
+    ):
+        reader.fill(memoryview(bytearray(plan.size)))
