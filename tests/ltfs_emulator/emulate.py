@@ -1,4 +1,5 @@
-"""Stands in for mkltfs, ltfs and ltfsck: ``python emulate.py mkltfs -e file -d FOLDER -s ABC123``.
+"""Stands in for mkltfs, ltfs and ltfsck: ``python emulate.py FOLDER mkltfs -e file -d FOLDER -s ABC123``,
+where the first folder is that of mfusepy.
 
 See README.md for the contract that it keeps and the switches that it has.
 """
@@ -158,4 +159,6 @@ def _mount_options(words: list[str]) -> tuple[str, dict[str, str]]:
 
 
 if __name__ == "__main__":
-    sys.exit({"mkltfs": mkltfs, "ltfs": ltfs, "ltfsck": ltfsck}[sys.argv[1]](sys.argv[2:]))
+    libraries, tool, *rest = sys.argv[1:]
+    sys.path.append(libraries)
+    sys.exit({"mkltfs": mkltfs, "ltfs": ltfs, "ltfsck": ltfsck}[tool](rest))

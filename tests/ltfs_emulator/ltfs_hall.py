@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes.util
+import importlib.util
 import json
 import os
 import shutil
@@ -29,7 +30,15 @@ from drivers.tape.io import Completed
 from drivers.tape.library import DRIVE_ADDRESS
 from drivers.tape.ltfs.mounting import is_mounted
 
-EMULATOR = (sys.executable, "-E", "-s", str(Path(__file__).with_name("emulate.py")))
+_MFUSEPY = importlib.util.find_spec("mfusepy")
+# Without site, which takes longer than the rest of a start.
+EMULATOR = (
+    sys.executable,
+    "-E",
+    "-S",
+    str(Path(__file__).with_name("emulate.py")),
+    str(Path(_MFUSEPY.origin).parent) if _MFUSEPY is not None and _MFUSEPY.origin else "",
+)
 _DETACH = 2
 _LABEL = "0_0_R"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from drivers.base import Capacity, VolumeLabel
@@ -68,13 +69,16 @@ class LtfsDrive:
                 )
             raise messages.mount_error(failed.text, f"look at {found.words}") from failed
         try:
-            return self._found(mount, found)
+            return replace(self._found(mount, found), ltfs_serial=found.ltfs_serial)
         finally:
             self.leave()
 
     def format(self, label: VolumeLabel, *, force: bool = False) -> None:
-        """Make the cartridge an LTFS volume of ours; read back before it counts. With ``force`` also one that
-        is LTFS already. Whether somebody's data is on it must be known before: mkltfs does not look.
+        """Make the cartridge an LTFS volume of ours; with ``force`` also one that is LTFS already. Whether
+        somebody's data is on it must be known before: mkltfs does not look.
+
+        The label counts when the index that has it is proved, by its generation and at the unmount; it is
+        read from the medium whenever the volume is mounted.
 
         :raises DriverError: it is not labelled, and if it was formatted it is a foreign LTFS volume now.
         """
@@ -91,11 +95,13 @@ class LtfsDrive:
             with translated(f"label {barcode}"):
                 _write_label(mount.root, ours)
                 self._write_index(mount, f"label of {barcode}")
+                found = self._found(mount, Found(Content.FOREIGN, f"an LTFS volume ({serial})"))
+            if found.label != ours:
+                raise Corrupt(f"the label of {barcode} was written and reads back as {found.words}")
         except BaseException:
             self.abandon()
             raise
         self.leave()
-        self._read_label_back(barcode, serial, ours)
 
     def wipe(self, barcode: str) -> None:
         """Make the cartridge one of a single partition, as plain tapes are."""
@@ -235,15 +241,6 @@ class LtfsDrive:
             Content.OURS, f"LTFS volume {volume.uuid} ({volume.barcode}) of pool {volume.pool!r}", label
         )
 
-    def _read_label_back(self, barcode: str, serial: str, ours: LtfsLabel) -> None:
-        mount = self._mounted(barcode, serial, checks=False)
-        try:
-            found = self._found(mount, Found(Content.FOREIGN, f"an LTFS volume ({serial})"))
-        finally:
-            self.leave()
-        if found.label != ours:
-            raise Corrupt(f"the label of {barcode} was written and reads back as {found.words}")
-
     def _write_index(self, mount: Mount, what: str) -> None:
         before = xattrs.number(mount.root, "indexGeneration") or 0
         self._sync(mount.root)
@@ -293,6 +290,7 @@ def _write_label(root: int, label: LtfsLabel) -> None:
 def _read_file(root: int, name: str) -> bytes:
     fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
     try:
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)  # from the medium, not from memory
         return os.read(fd, LABEL_BYTES_MAX)
     finally:
         os.close(fd)

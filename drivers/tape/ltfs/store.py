@@ -186,7 +186,7 @@ class LtfsStore:
             return Health(False, f"{self.name} is no longer mounted")
         if not self._mount.alive:
             return Health(False, f"{self.name}: its ltfs has ended; mount it again")
-        trouble = self._failed or self._read_only
+        trouble = self._read_only or self._failed
         return Health(not trouble, f"{self.name}: {trouble}" if trouble else "")
 
     def close(self) -> None:
