@@ -151,7 +151,7 @@ def test_nothing_is_ever_written_to_the_local_disk_below_a_lost_mount(world: Wor
     store = world.mounted()
     put(store, "flushed")
     store.flush()
-    put(store, "not flushed")
+    put(store, "not-flushed")
     world.io.kill_ltfs()
     for call in (store.flush, lambda: put(store, "late"), store.flush):
         with pytest.raises(Retryable):

@@ -220,9 +220,7 @@ class LtfsDrive:
         try:
             data = _read_file(mount.root, LABEL_NAME)
         except FileNotFoundError:
-            return Found(
-                Content.FOREIGN, f"{found.words} that is not of this archive", ltfs_serial=found.ltfs_serial
-            )
+            return Found(Content.FOREIGN, f"{found.words} that is not of this archive")
         except OSError as error:
             if error.errno == errno.ELOOP:
                 return Found(Content.FOREIGN, f"{found.words} with a link for a label")
