@@ -16,15 +16,13 @@ from drivers.errors import DriverError, NotFound, OperatorNeeded, Permanent, Ret
 from drivers.reports import DriveReport
 from drivers.tape.bay import Bay
 from drivers.tape.changer import Changer
+from drivers.tape.cleaning import Cleaner
 from drivers.tape.io import Io
 from drivers.tape.mtxstatus import ChangerStatus, Place, is_cleaning
 
 DRIVE_ADDRESS = 60_000
 """Drive n of mtx is element 60000 + n here: mtx numbers its drives and its slots each from the beginning.
 Slots and mail slots have mtx's numbers."""
-
-CLEANING_SECONDS = 900.0
-_CLEANING_POLL_SECONDS = 10.0
 
 
 class TapeLibrary:
@@ -46,7 +44,6 @@ class TapeLibrary:
         auto_clean: bool = True,
     ) -> None:
         self._name = name
-        self._io = io
         self.changer = changer
         self._find_bays = find_bays
         self._found: dict[int, Bay] = {}
@@ -56,6 +53,7 @@ class TapeLibrary:
         """What was put into a drive, for changers that do not show the label of what is in one."""
         self._finding = threading.Lock()
         self._moving = threading.RLock()
+        self._cleaner = Cleaner(name, io, changer, self._status, self._ours)
 
     @property
     def name(self) -> str:
@@ -110,7 +108,13 @@ class TapeLibrary:
         """
         with self._drive(drive) as (number, bay):
             self._load(label.barcode, number, bay)
-            return bay.mount(label)
+            dirty = bay.store is not None and bay.store.unclean and self._cleaner.slot() is not None
+            if bay.mounted is not None and not dirty:
+                return bay.mount(label)
+            unclean = self._clean_for_writing(label.barcode, number, bay)
+            store = bay.mount(label)
+            store.unclean = unclean
+            return store
 
     def unmount(self, drive: int) -> None:
         """See :meth:`drivers.base.Library.unmount`.
@@ -208,7 +212,7 @@ class TapeLibrary:
             raise OperatorNeeded(f"{barcode} is not in library {self._name}; put it into a mail slot")
         if there is None or there.number != number:
             self._empty(number, bay)
-            if bay.drive.seen.cleaning_asked and self._auto_clean and self._cleaning_slot() is not None:
+            if bay.drive.seen.cleaning_asked and self._auto_clean and self._cleaner.slot() is not None:
                 self._clean(number, bay)
             if there is not None:
                 self._take_from(there.number, barcode)
@@ -298,36 +302,21 @@ class TapeLibrary:
             self.changer.transfer(barcode, slot, mail)
             return mail
 
-    def _cleaning_slot(self) -> Place | None:
-        return next(
-            (p for p in self._status().slots if p.barcode is not None and is_cleaning(p.barcode)), None
-        )
-
     def _clean(self, number: int, bay: Bay) -> None:
         with self._moving:
-            place = self._cleaning_slot()
-            if place is None or place.barcode is None:
-                raise OperatorNeeded(
-                    f"drive {bay.drive.name} asks to be cleaned and library {self._name} has no cleaning "
-                    "cartridge; put one (CLN...) into it"
-                )
-            self.changer.load(place.barcode, place.number, number)
-        deadline = self._io.monotonic() + CLEANING_SECONDS
-        while True:
-            self._io.sleep(_CLEANING_POLL_SECONDS)
-            try:
-                self.changer.unload(place.barcode, number, place.number)
-            except StaleMap:
-                raise
-            except DriverError as error:  # the drive holds it as long as it cleans
-                if self._io.monotonic() >= deadline:
-                    raise OperatorNeeded(
-                        f"the cleaning cartridge {place.barcode} does not come out of drive "
-                        f"{bay.drive.name}: {error}"
-                    ) from error
-            else:
-                break
-        bay.drive.cleaned()
+            self._cleaner.clean(number, bay.drive)
+
+    def _clean_for_writing(self, barcode: str, number: int, bay: Bay) -> str:
+        """Before a volume is mounted: a dirty drive would spoil it, or lock it, with the first write. Why
+        nothing may be written; empty when all is well."""
+        if not self._auto_clean or not bay.drive.must_be_cleaned():
+            return ""
+        if self._cleaner.slot() is None:
+            return self._cleaner.missing(bay.drive)
+        self._empty(number, bay)
+        self._clean(number, bay)
+        self._load(barcode, number, bay)
+        return ""
 
 
 def _element(kind: ElementKind, address: int, place: Place) -> Element:

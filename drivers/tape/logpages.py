@@ -16,7 +16,8 @@ LIFE = 0x14
 MB = 1_000_000
 
 CLEAN_NOW, CLEAN_PERIODIC = 0x14, 0x15
-CLEANING_EXPIRED, CLEANING_INVALID = 0x16, 0x17
+CLEANING_FAILED = frozenset({0x16, 0x17})
+"""The cleaning cartridge is used up, or is none for this drive."""
 _CLEANING = frozenset({CLEAN_NOW, CLEAN_PERIODIC})
 _CARTRIDGE = frozenset({0x04, 0x07, 0x08, 0x0F, 0x12, 0x13, 0x33, 0x34, 0x3B, 0x3C})
 _DRIVE = frozenset({0x1E, 0x1F, 0x20, 0x21, 0x22, 0x23, 0x24, 0x26, 0x27})
@@ -60,7 +61,7 @@ class Alerts:
     @property
     def cleaning_failed(self) -> bool:
         """The cleaning cartridge is used up, or is none for this drive."""
-        return bool(self.flags & {CLEANING_EXPIRED, CLEANING_INVALID})
+        return bool(self.flags & CLEANING_FAILED)
 
     def named(self) -> tuple[Alert, ...]:
         return tuple(Alert(flag, ALERTS.get(flag, "flag")) for flag in sorted(self.flags))

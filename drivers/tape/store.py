@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from drivers.base import CHUNK_BYTES, Capacity, Health, ObjectStat, Readable, Traits
-from drivers.errors import Corrupt, DriverError, NoSpace, NotFound, Permanent, Retryable
+from drivers.errors import Corrupt, DriverError, NoSpace, NotFound, OperatorNeeded, Permanent, Retryable
 from drivers.ring import PATIENCE_SECONDS, Feed, Ring
 from drivers.tape import index as indexes
 from drivers.tape.index import Entry, Index
@@ -64,6 +64,8 @@ class PlainStore:
         self._total, self._free = capacity.total, capacity.free
         self._read_only = read_only or found.broken
         self._failed = ""
+        self.unclean = ""
+        """Why the drive must be cleaned before anything is written; set by the library."""
         self._head: int | None = None
         self._dirty = False
         self._doubtful = False
@@ -260,6 +262,8 @@ class PlainStore:
             )
 
     def _require_writable(self, what: str) -> None:
+        if self.unclean:
+            raise OperatorNeeded(f"put {what} on {self.name}: {self.unclean}")
         if self._read_only:
             raise Permanent(f"put {what} on {self.name}: it takes no writes: {self._read_only}")
         if self._failed:

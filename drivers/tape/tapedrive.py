@@ -63,6 +63,8 @@ class TapeDrive:
         """All TapeAlert flags since the last cleaning: drives lower them when they are read."""
         self.guard: Callable[[], None] | None = None
         """Asked before the tape device is touched; raises when another program has the drive."""
+        self._cleanings: int | None = None
+        """How often it had been cleaned when it asked for it."""
         self._compression = compression
         self._find = find
 
@@ -151,6 +153,22 @@ class TapeDrive:
     def cleaned(self) -> None:
         """Forget what was seen before a cleaning."""
         self.seen = Alerts()
+        self._cleanings = None
+
+    def must_be_cleaned(self) -> bool:
+        """Whether it asks to be cleaned before anything is written, and has not been cleaned since: by its
+        own count, when somebody did it at its panel."""
+        self.alerts()
+        if logpages.CLEAN_NOW not in self.seen.flags:
+            self._cleanings = None
+            return False
+        life = self._page(logpages.LIFE, logpages.life)
+        count = None if life is None else life.cleanings
+        if self._cleanings is None:
+            self._cleanings = count
+        elif count is not None and count > self._cleanings:  # by hand, at its panel
+            self.cleaned()
+        return logpages.CLEAN_NOW in self.seen.flags
 
     def capacity(self) -> tuple[int, int] | None:
         """Bytes in all and bytes left on the loaded medium; None when the drive does not tell."""

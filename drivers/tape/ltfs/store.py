@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from drivers.base import CHUNK_BYTES, Capacity, Health, ObjectStat, Readable, Traits
-from drivers.errors import Corrupt, DriverError, NoSpace, NotFound, Permanent, Retryable
+from drivers.errors import Corrupt, DriverError, NoSpace, NotFound, OperatorNeeded, Permanent, Retryable
 from drivers.oserrors import translate
 from drivers.tape.index import Entry
 from drivers.tape.ltfs import xattrs
@@ -47,6 +47,8 @@ class LtfsStore:
         self._total, self._free = capacity.total, capacity.free
         self._read_only = mount.read_only
         self._failed = ""
+        self.unclean = ""
+        """Why the drive must be cleaned before anything is written; set by the library."""
         self._dirty = False
         self._active = 0
         self._mounted = True
@@ -286,6 +288,8 @@ class LtfsStore:
             raise Retryable(f"{operation}: {self.name} is no longer mounted; mount it again")
 
     def _require_writable(self, what: str) -> None:
+        if self.unclean:
+            raise OperatorNeeded(f"put {what} on {self.name}: {self.unclean}")
         if self._read_only:
             raise Permanent(f"put {what} on {self.name}: it takes no writes: {self._read_only}")
         if self._failed:
