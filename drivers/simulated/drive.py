@@ -53,6 +53,8 @@ class Drive:
         self.threaded: str | None = None
         """Barcode of the cartridge that is loaded and threaded, not merely in the drive."""
         self.store: CartridgeStore | None = None
+        self.flush_failed = False
+        """The index of what is mounted could not be written when it was to be unloaded."""
         self._check = check
         self._head = 0.0
         self._loads: Counter[str] = Counter()
@@ -128,7 +130,8 @@ class CartridgeStore:
 
     def __init__(self, drive: Drive, medium: Medium) -> None:
         self._drive = drive
-        self._medium = medium
+        self.medium = medium
+        self._failed = ""
         self._appending = threading.Lock()
         self._active = 0
         self._mounted = True
@@ -137,6 +140,11 @@ class CartridgeStore:
     def busy(self) -> bool:
         """Whether a put, get or flush is under way."""
         return self._active > 0
+
+    @property
+    def failed(self) -> bool:
+        """Whether it takes nothing more until it is mounted again, as a tape after a write error."""
+        return bool(self._failed)
 
     @property
     def traits(self) -> Traits:
@@ -155,7 +163,8 @@ class CartridgeStore:
         check_put(size, digest, key)
         # The operation comes before the lock: who unloads looks for operations while it holds the drive.
         with self._operation("put", key), self._appending, translated(f"put {key} on {self._name}"):
-            medium = self._medium
+            medium = self.medium
+            self._require_writable(f"put {key}")
             if key in medium.objects:
                 raise Permanent(f"{key} is on {self._name} already; objects are immutable")
             if size > medium.free:
@@ -174,7 +183,7 @@ class CartridgeStore:
         safe_key(key)
         check_range(offset, length, key)
         with self._operation("get", key), translated(f"get {key} from {self._name}"):
-            extent = self._medium.extent(key)
+            extent = self.medium.extent(key)
             wanted = span(key, extent.size, offset, length)
             at = extent.offset + offset
             while wanted:
@@ -189,12 +198,12 @@ class CartridgeStore:
         """See :meth:`drivers.base.Store.delete`; frees nothing, and durable after :meth:`flush`."""
         safe_key(key)
         with self._operation("delete", key):
-            self._medium.forget(key)
+            self.medium.forget(key)
 
     def list(self) -> Iterator[ObjectStat]:
         """Every object in the order of the tape."""
         with self._operation("list"):
-            extents = sorted(self._medium.objects.values(), key=lambda extent: extent.block)
+            extents = sorted(self.medium.objects.values(), key=lambda extent: extent.block)
         for extent in extents:
             yield extent.stat()
 
@@ -202,31 +211,34 @@ class CartridgeStore:
         """See :meth:`drivers.base.Store.stat`."""
         safe_key(key)
         with self._operation("stat", key):
-            return self._medium.extent(key).stat()
+            return self.medium.extent(key).stat()
 
     def capacity(self) -> Capacity:
         """Of the cartridge, the index's reserve taken off what is free."""
         with self._operation("capacity"):
-            return Capacity(self._medium.capacity, self._medium.free)
+            return Capacity(self.medium.capacity, self.medium.free)
 
     def flush(self) -> None:
         """Write the index; what was put before it survives a crash."""
         with self._operation("flush"), self._appending, self._drive.lock:
-            if self._medium.dirty:
-                self._drive.check("flush")
+            if self.medium.dirty:
+                self._require_writable("flush")
+                with self._noting_failure():
+                    self._drive.check("flush")
+                    self._drive.check("write", "index")
                 self._drive.time.spend(self._drive.model.flush_seconds)
-                self._medium.sync()
+                self.medium.sync()
 
     def drop_caches(self) -> None:
         """Let the host forget what it has of the cartridge."""
         with self._operation("drop caches"):
-            self._medium.drop_caches()
+            self.medium.drop_caches()
 
     def health(self) -> Health:
         """Whether the cartridge is still mounted."""
         if self._mounted:
-            return Health(True)
-        return Health(False, f"{self._medium.barcode} is no longer in drive {self._drive.address}")
+            return Health(not self._failed, self._failed and f"{self._name}: {self._failed}")
+        return Health(False, f"{self.medium.barcode} is no longer in drive {self._drive.address}")
 
     def close(self) -> None:
         """Refuse everything from now on; the library calls it when it unloads the cartridge."""
@@ -235,7 +247,7 @@ class CartridgeStore:
 
     @property
     def _name(self) -> str:
-        return f"{self._medium.barcode} in drive {self._drive.address}"
+        return f"{self.medium.barcode} in drive {self._drive.address}"
 
     @contextmanager
     def _operation(self, operation: str, key: str | None = None) -> Iterator[None]:
@@ -253,14 +265,30 @@ class CartridgeStore:
     def _require_mounted(self, operation: str) -> None:
         if not self._mounted:
             raise Retryable(
-                f"{operation}: {self._medium.barcode} is no longer mounted in drive {self._drive.address}; "
+                f"{operation}: {self.medium.barcode} is no longer mounted in drive {self._drive.address}; "
                 "mount it again"
             )
 
+    def _require_writable(self, what: str) -> None:
+        if self._failed:
+            raise Retryable(f"{what} on {self._name}: {self._failed}; mount it again")
+
+    @contextmanager
+    def _noting_failure(self) -> Iterator[None]:
+        """A drive that failed to write is not trusted with more before its end of data is looked for anew."""
+        try:
+            yield
+        except NoSpace:
+            raise
+        except DriverError as error:
+            self._failed = f"the drive reported an error while it wrote ({error})"
+            raise
+
     def _append(self, data: bytes, key: str) -> None:
         with self._drive.lock:
-            self._drive.check("write", key)
-            medium = self._medium
+            with self._noting_failure():
+                self._drive.check("write", key)
+            medium = self.medium
             before, after = medium.end / medium.capacity, (medium.end + len(data)) / medium.capacity
             self._drive.pass_over(before, after, len(data), writing=True)
             medium.append(data)
@@ -268,6 +296,6 @@ class CartridgeStore:
     def _read(self, at: int, size: int, key: str) -> bytes:
         with self._drive.lock:
             self._drive.check("read", key)
-            capacity = self._medium.capacity
+            capacity = self.medium.capacity
             self._drive.pass_over(at / capacity, (at + size) / capacity, size, writing=False)
-            return self._medium.read(at, size)
+            return self.medium.read(at, size)

@@ -11,13 +11,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from drivers.errors import Corrupt, DriverError, NoSpace, OperatorNeeded, Permanent, Retryable
+from drivers.errors import Corrupt, DriverError, NoSpace, OperatorNeeded, Permanent, Retryable, StaleMap
 from drivers.simulated.disk import FileLock, read_json, replace_json
 
-OPERATIONS = ("move", "load", "unload", "label", "put", "write", "get", "read", "flush")
-"""``put`` and ``get`` fail before the first byte, ``write`` and ``read`` at a piece of them."""
+OPERATIONS = ("look", "move", "load", "unload", "label", "put", "write", "get", "read", "flush")
+"""``look`` is an inventory; ``put`` and ``get`` fail before the first byte, ``write`` and ``read`` at a piece
+of them, ``flush`` before the index and ``write`` with its key ``index`` at a piece of that."""
 
+ROBOT = "robot"
+"""For ``look`` and ``move``: all that the changer does."""
 ANY = "*"
+
+_ROBOT_DOES = ((ROBOT, "look"), (ROBOT, "move"))
 
 ERRORS: dict[str, type[DriverError]] = {
     "retryable": Retryable,
@@ -25,6 +30,7 @@ ERRORS: dict[str, type[DriverError]] = {
     "operator needed": OperatorNeeded,
     "corrupt": Corrupt,
     "no space": NoSpace,
+    "stale map": StaleMap,
 }
 
 
@@ -47,8 +53,9 @@ class Fault:
     message: str = ""
 
     def __post_init__(self) -> None:
-        if self.operation not in (*OPERATIONS, ANY):
-            raise ValueError(f"operation {self.operation!r}; expected {', '.join(OPERATIONS)} or {ANY}")
+        if self.operation not in (*OPERATIONS, ROBOT, ANY):
+            expected = ", ".join((*OPERATIONS, ROBOT))
+            raise ValueError(f"operation {self.operation!r}; expected {expected} or {ANY}")
         if self.error not in ERRORS:
             raise ValueError(f"error {self.error!r}; expected one of {', '.join(ERRORS)}")
         if self.nth < 1 or (self.times is not None and self.times < 1):
@@ -70,19 +77,36 @@ class Event:
 
 
 def door_open() -> Fault:
-    """The changer moves nothing until the script is cleared."""
-    return Fault("move", "operator needed", times=None, message="the library's door is open; close it")
+    """The changer neither moves nor looks until the script is cleared."""
+    said = "the door is open or a magazine is out; close it and take an inventory"
+    return Fault(ROBOT, "stale map", times=None, message=said)
+
+
+def robot_jam(moves: int = 1) -> Fault:
+    """The robot fails at so many moves."""
+    return Fault("move", "operator needed", times=moves, message="the robot failed; it may be jammed")
 
 
 def dead_drive(drive: int) -> Fault:
     """The drive does nothing any more until the script is cleared."""
-    return Fault(ANY, "operator needed", times=None, drive=drive, message=f"drive {drive} does not answer")
+    said = f"drive {drive}: Input/output error"
+    return Fault(ANY, "retryable", times=None, drive=drive, message=said)
+
+
+def write_error(drive: int) -> Fault:
+    """The next record that the drive writes is lost, be it of an object or of the index."""
+    return Fault("write", "retryable", drive=drive, message="Input/output error")
+
+
+def bad_spot(barcode: str, key: str) -> Fault:
+    """No drive can read this object any more."""
+    return Fault("read", "retryable", times=None, barcode=barcode, key=key, message="Input/output error")
 
 
 def matches(fault: Fault, event: Event) -> bool:
     """Whether the fault is about such an operation."""
     return (
-        fault.operation in (ANY, event.operation)
+        (fault.operation in (ANY, event.operation) or (fault.operation, event.operation) in _ROBOT_DOES)
         and fault.drive in (None, event.drive)
         and fault.barcode in (None, event.barcode)
         and fault.key in (None, event.key)

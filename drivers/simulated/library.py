@@ -16,7 +16,15 @@ from typing import Any
 
 from drivers import options as opt
 from drivers.base import ElementKind, Inventory, Store, VolumeLabel
-from drivers.errors import Corrupt, NotFound, OperatorNeeded, Permanent, Retryable, WrongVolume
+from drivers.errors import (
+    Corrupt,
+    DriverError,
+    NotFound,
+    OperatorNeeded,
+    Permanent,
+    Retryable,
+    WrongVolume,
+)
 from drivers.oserrors import translated
 from drivers.reports import DriveReport
 from drivers.simulated.drive import CartridgeStore, Drive, Timekeeper
@@ -80,8 +88,11 @@ class SimulatedLibrary:
         return self._folder.name
 
     def inventory(self) -> Inventory:
-        """See :meth:`drivers.base.Library.inventory`; drives first, then slots, then mail slots."""
-        return self._places.read().inventory()
+        """See :meth:`drivers.base.Library.inventory`; drives first, then slots, then mail slots.
+
+        :raises StaleMap: the door is open.
+        """
+        return self._look().inventory()
 
     def read_label(self, barcode: str, drive: int) -> VolumeLabel | None:
         """See :meth:`drivers.base.Library.read_label`.
@@ -148,8 +159,18 @@ class SimulatedLibrary:
                     f"what carries the barcode {label.barcode} in drive {drive} is {found.barcode} "
                     f"({found.uuid}), expected {label.uuid}: nothing was read or written"
                 )
+            failed: Medium | None = None
+            if bay.store is not None and bay.store.failed:
+                if bay.store.busy:
+                    raise Retryable(f"drive {drive} is busy with {label.barcode}; try again later")
+                failed = bay.store.medium
+                bay.store.close()
+                bay.store = None  # its end is looked for anew
             if bay.store is None:
                 medium.recover()
+                if failed is not None:
+                    medium.go_on_behind(failed)
+                bay.flush_failed = False
                 bay.store = CartridgeStore(bay, medium)
             return bay.store
 
@@ -168,7 +189,7 @@ class SimulatedLibrary:
         :raises NotFound: the cartridge is not in the library.
         :raises Retryable: a put or get on it is under way.
         """
-        places = self._places.read()
+        places = self._look()
         place = places.where.get(barcode)
         if place is None:
             raise NotFound(f"{barcode} is not in the library")
@@ -222,6 +243,11 @@ class SimulatedLibrary:
         """Where a cartridge's content is, for the damages of :mod:`drivers.simulated.medium`."""
         return self._folder / "cartridges" / barcode
 
+    def _look(self) -> Places:
+        """Where everything is, as the changer says; what everything that moves begins with."""
+        self.faults.check(Event("look"))
+        return self._places.read()
+
     def _medium(self, barcode: str) -> Medium:
         return Medium(self.medium_folder(barcode), barcode, self._capacity)
 
@@ -237,7 +263,7 @@ class SimulatedLibrary:
 
     def _load(self, barcode: str, bay: Drive) -> None:
         """Have ``barcode`` loaded in ``bay``, wherever it was."""
-        place = self._places.read().in_library(barcode)
+        place = self._look().in_library(barcode)
         if place != bay.address:
             self._empty(bay)
             if place in self._drives:
@@ -260,7 +286,7 @@ class SimulatedLibrary:
 
     def _empty(self, bay: Drive) -> None:
         """Unload what is in the drive and put it into a slot."""
-        places = self._places.read()
+        places = self._look()
         barcode = places.at(bay.address)
         if barcode is None:
             return
@@ -273,7 +299,13 @@ class SimulatedLibrary:
         if bay.store is not None:
             if bay.store.busy:
                 raise Retryable(f"drive {bay.address} is busy with {bay.threaded}; try again later")
-            bay.store.flush()
+            if not bay.flush_failed:
+                try:
+                    bay.store.flush()
+                except DriverError:
+                    # The next attempt gives the cartridge free: what was not flushed was never counted.
+                    bay.flush_failed = True
+                    raise
             bay.store.close()
             bay.store = None
         if bay.threaded is not None:

@@ -118,6 +118,11 @@ class Medium:
                 os.truncate(self._image, self.end)
             self.dirty = False
 
+    def go_on_behind(self, failed: Medium) -> None:
+        """Append behind what a session that ended in a write error left: dead bytes take room."""
+        self.end = max(self.end, failed.end)
+        self._next_block = max(self._next_block, failed._next_block)
+
     def append(self, data: bytes) -> None:
         """Write at the end of data."""
         fd = os.open(self._image, os.O_WRONLY | os.O_CLOEXEC)

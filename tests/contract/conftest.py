@@ -38,6 +38,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "ltfs_emulator")
 from ltfs_hall import real_ltfs
 from ltfs_harness import LtfsHarness, LtfsLibraryHarness, close_halls, forget_labelled
 
+from tests.contract.troubles import Bench, OpenBench, SimulatedBench
 from tests.loopmount import LoopMount
 
 Wrap = Callable[[Store], Store]
@@ -339,13 +340,16 @@ LIBRARIES: dict[str, OpenLibrary] = {
 if real_ltfs():  # tests/ltfs_emulator/README.md
     STORES["real LTFS"] = lambda folder: LtfsHarness(folder, as_it_is, "real")
     LIBRARIES["mtx, real LTFS"] = lambda folder: LtfsLibraryHarness(folder, "real")
+BENCHES: dict[str, OpenBench] = {"simulated": SimulatedBench}
+"""Libraries with hands that make trouble."""
 
 if os.environ.get("HSM_LAB"):  # inside the laboratory (make lab): its devices, and only these
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "lab"))
-    from halls import LabCartridge, LabHall
+    from halls import LabBench, LabCartridge, LabHall
 
     STORES = {"cartridge in the laboratory": LabCartridge}
     LIBRARIES = {"laboratory": LabHall}
+    BENCHES = {"laboratory": LabBench}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -400,4 +404,10 @@ def store(harness: StoreHarness) -> Store:
 def hall(request: pytest.FixtureRequest, tmp_path: Path) -> LibraryHarness:
     """A library with its cartridges."""
     opener: OpenLibrary = LIBRARIES[request.param]
+    return opener(tmp_path)
+
+
+@pytest.fixture(params=BENCHES)
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
+    opener: OpenBench = BENCHES[request.param]
     return opener(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from halls import new_process
 from instruments import PANEL, ask, mtx
 
 
@@ -11,5 +12,6 @@ def library() -> None:
     """The library as bought today: blank cartridges in slots 1 to 7, empty drives, no faults."""
     if not PANEL.exists():
         pytest.skip("needs the laboratory's tape library: run `make lab`")
+    new_process()  # no drive is open that a test before left open
     ask("reset")
     mtx("status")

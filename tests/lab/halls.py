@@ -10,7 +10,7 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-from instruments import DRIVES, MAIL, ask
+from instruments import DRIVES, MAIL, OPERATION_MOVE, OPERATION_WRITE, SLOTS, ask, fail
 
 from drivers.base import Inventory, Library, Store, VolumeLabel
 from drivers.errors import NotFound, Permanent
@@ -24,6 +24,8 @@ BARCODES = ("HSM001L6", "HSM002L6", "HSM003L6")
 ABSENT = "HSM004L6"
 CAPACITY_MB = 64
 MAIL_SLOTS = 2
+MOTION = (0x00, 0x01, 0x08, 0x0A, 0x10, 0x11, 0x1B, 0x2B, 0x91, 0x92)
+"""Operation codes of all that a dead drive does not do any more; it still says who it is."""
 
 
 class MortalIo(LinuxIo):
@@ -146,6 +148,45 @@ class LabHall:
     def crash(self) -> Library:
         self.library = self._open()
         return self.library
+
+
+class LabBench:
+    """For the scripts of trouble (tests/contract/troubles.py)."""
+
+    barcodes = BARCODES[:2]
+
+    def __init__(self, folder: Path) -> None:
+        stock(*self.barcodes)
+        self.crash()
+
+    def crash(self) -> None:
+        self.library: Library = open_library(load_seconds=5)
+
+    def door(self, *, opened: bool) -> None:
+        ask("door", open=opened)
+
+    def jam(self, moves: int) -> None:
+        fail(OPERATION_MOVE, (4, 0x15, 1), device="changer", times=moves, alerts=[1])
+
+    def dead(self, drive: int) -> None:
+        for operation in MOTION:
+            fail(operation, (4, 0x44, 0), device=drive, times=1_000_000)
+
+    def spoil(self, barcode: str, store: Store, key: str) -> None:
+        ask("mark", barcode=barcode, options={"bad_spots": [[0, store.stat(key).position]]})
+
+    def write_error(self, drive: int) -> None:
+        fail(OPERATION_WRITE, (3, 0x0C, 0), device=drive, alerts=[3, 6])
+
+    def tear_out(self, barcode: str) -> None:
+        ask("lift", barcode=barcode, quiet=True)
+
+    def mended(self) -> None:
+        for device in ({"drive": 0}, {"drive": 1}, {"device": "changer"}):
+            ask("clear", **device)
+        for at, barcode in enumerate(self.barcodes):
+            if barcode not in _held().values():
+                ask("place", barcode=barcode, element=SLOTS + 5 + at, quiet=True)
 
 
 class LabCartridge:

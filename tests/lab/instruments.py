@@ -15,6 +15,7 @@ from typing import Any
 
 PANEL = Path("/run/tapelib.panel")
 CHANGER_TYPE, TAPE_TYPE = 8, 1
+TAPELIB_MODEL = "3573-TL"
 TOOL_SECONDS = 60
 BLOCK = 256 * 1024
 
@@ -67,9 +68,18 @@ def generic_devices() -> Mapping[str, int]:
     return found
 
 
-def changer_device() -> str:
-    (device,) = (name for name, kind in generic_devices().items() if kind == CHANGER_TYPE)
+def changer_device(model: str = "") -> str:
+    """The one changer, or the one of that model where a set-up has several."""
+    changers = [name for name, kind in generic_devices().items() if kind == CHANGER_TYPE]
+    if len(changers) > 1:
+        changers = [name for name in changers if model_of(name) == (model or TAPELIB_MODEL)]
+    (device,) = changers
     return device
+
+
+def model_of(generic: str) -> str:
+    """The product that a device says it is."""
+    return (Path("/sys/class/scsi_generic") / Path(generic).name / "device/model").read_text().strip()
 
 
 def generic_of(tape: str) -> str:

@@ -232,6 +232,12 @@ def where() -> dict[int, str]:
     return {int(address): barcode for address, barcode in ask("status")["at"].items()}
 
 
+def mtx_slot(barcode: str) -> int:
+    """mtx's number of the slot or mail slot where it lies: the mail slots come last."""
+    at = next(address for address, held in where().items() if held == barcode)
+    return at - SLOTS + 1 if at >= SLOTS else SLOT_COUNT + 1 + at - MAIL
+
+
 def bring(barcode: str) -> None:
     held = where()
     if barcode in held.values():

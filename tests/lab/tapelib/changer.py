@@ -128,6 +128,8 @@ class Changer(Device):
         self.moved()
 
     def _read_element_status(self, cdb: bytes, data: bytes) -> bytes:
+        if self.door_open:
+            raise CheckCondition(*DOOR_OPEN)
         wanted, first, most = cdb[1] & 15, number(cdb[2:4]), number(cdb[4:6])
         with_tag, with_identifier = bool(cdb[1] & 0x10), bool(cdb[6] & 1)
         elements = {

@@ -9,7 +9,7 @@ Every request names its ``op``; ``drive`` (0, 1...) or ``"device": "changer"`` s
 | fault | fault | see Fault.of |
 | clear | | no more faults of that device |
 | alert | flags | raises TapeAlert flags |
-| door | open | moves fail while it is open; attention 28/00 |
+| door | open | neither moves nor tells what is where while it is open; attention 28/00 |
 | insert, take | ie, barcode, options | a hand at mail slot 0, 1... |
 | place | barcode, element, options, quiet | a hand puts a cartridge into any slot (or drive) |
 | lift | barcode, quiet | a hand takes it out, wherever it is; it lies on the shelf, its data kept |
