@@ -37,7 +37,9 @@ def drive_identities(answer: bytes) -> tuple[str, ...]:
         each = int.from_bytes(answer[at + 2 : at + 4], "big")
         page_end = at + 8 + int.from_bytes(answer[at + 5 : at + 8], "big")
         if page_end > len(answer) or each < 12:
-            raise Retryable("READ ELEMENT STATUS: the answer is cut short")
+            raise Retryable(
+                "READ ELEMENT STATUS: the answer is cut short; try again, or name the drives (option drives)"
+            )
         tags = _TAG_BYTES * (bool(flags & _PRIMARY_TAG) + bool(flags & _ALTERNATE_TAG))
         for start in range(at + 8, page_end - each + 1, each):
             descriptor = answer[start : start + each]

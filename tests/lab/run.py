@@ -35,6 +35,8 @@ class Part:
     inside: bool
     """In the machine; the others boot machines themselves."""
     arguments: tuple[str, ...]
+    setup: str = "library"
+    """A file in ``guest``."""
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Defaults of what changes a campaign; what is set outside goes before."""
 
@@ -45,14 +47,22 @@ def parts(length: str) -> tuple[Part, ...]:
         slow = "not (take_turns or same_time or dictionary or exactly_these_bytes or never_anything_else)"
         return (
             Part("contracts", True, ("tests/lab/devices/test_lab_double.py", "tests/contract", "-k", slow)),
-            Part("archive and power cut", False, ("tests/lab/power", "-k", "archive"), SHORT_CAMPAIGN),
+            Part(
+                "archive and power cut",
+                False,
+                ("tests/lab/power", "-k", "archive"),
+                environment=SHORT_CAMPAIGN,
+            ),
         )
     return (
         Part("devices", True, ("tests/lab/devices",)),
         Part("contract of libraries", True, ("tests/contract/test_library_contract.py",)),
+        Part("troubles", True, ("tests/contract/test_troubles.py",)),
         Part("contract of stores", True, ("tests/contract/test_store_contract.py",)),
         Part("stories", True, ("tests/lab/stories",)),
         Part("archive", True, ("tests/lab/daemon",)),
+        Part("two libraries", True, ("tests/lab/otherlibrary",), "library-both"),
+        Part("jukebox", True, ("tests/lab/jukebox",), "jukebox"),
         Part("power cuts", False, ("tests/lab/power",)),
     )
 
@@ -66,7 +76,10 @@ def _run(part: Part, length: str) -> int:
     if not part.inside:
         environment = {**part.environment, **os.environ}
         return subprocess.run(_pytest(part), cwd=TOP, env=environment, check=False).returncode
-    plan = machine.Plan(command=_pytest(part), limit_seconds=LIMIT_SECONDS[length])
+    if missing := packages.missing_for(part.setup):
+        print(f"lab: {part.title}: SKIPPED, not installed: {' '.join(missing)}", file=sys.stderr)
+        return machine.CANNOT if os.environ.get("HSM_LAB_REQUIRED") else 0
+    plan = machine.Plan(command=_pytest(part), limit_seconds=LIMIT_SECONDS[length], setup=part.setup)
     begun = time.monotonic()
     ended = machine.boot(plan)
     took = time.monotonic() - begun
@@ -88,6 +101,8 @@ def main() -> int:
     machine.end_with_us()
     try:
         packages.require()
+        if length == "long":
+            packages.try_for(*(part.setup for part in parts(length)))
         machine.memory_folder(machine.Plan(("true",)).memory_mib << 20)
         failed = 0
         for part in parts(length):
