@@ -82,7 +82,7 @@ def test_cartridges_of_the_other_library_are_moved_ejected_and_put_back(other: T
 
 
 def test_a_drive_that_cannot_tell_where_its_head_is_gets_nothing_written(other: TapeLibrary) -> None:
-    """tgt's drives answer READ POSITION with an error, and a read of a blank tape with a record of nothing."""
+    """tgt's drives answer READ POSITION with an error, and a read of a blank tape with a record of zeros."""
     first, second = (element.address for element in other.inventory().drives())
     for barcode, drive in (("TGT002L6", first), ("TGT003L6", second)):
         with pytest.raises(DriverError, match=barcode):
