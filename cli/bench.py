@@ -83,6 +83,29 @@ def recall(
     _show(lambda _: [bench.run(cases, comparisons, _say)], folder, json)
 
 
+@app.command("s3")
+def s3(
+    against: Annotated[
+        list[str] | None, typer.Option(help="s5cmd or rclone; repeat it for both. Else the first installed.")
+    ] = None,
+    mib: Annotated[int, typer.Option(min=1, help="Of the one object.")] = 1024,
+    instances: Annotated[int, typer.Option(min=1, help="Of the study.")] = 1635,
+    kilobytes: Annotated[int, typer.Option(min=1, help="Of an instance (1000s).")] = 220,
+    round_trip: Annotated[
+        float, typer.Option(min=0, help="Milliseconds added to each request of the study: a bucket far away.")
+    ] = 0.0,
+    rounds: Annotated[int, typer.Option(min=1, help="Runs of each.")] = 3,
+    folder: Folder = None,
+    json: screen.Json = False,
+) -> None:
+    """The S3 driver on a server started here: one object against other tools, a study as one package."""
+    from hsm.bench import s3 as bench
+
+    _known(against, list(bench.PEERS), "--against")
+    plan = bench.Plan(mib << 20, rounds, instances, kilobytes * 1000, round_trip / 1000)
+    _show(lambda work: [bench.run(plan, work, against=against or [], say=_say)], folder, json)
+
+
 @app.command("policy")
 def policy(
     studies: Annotated[

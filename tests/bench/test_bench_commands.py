@@ -107,3 +107,13 @@ def test_a_tape_package_that_is_no_shape_is_refused(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["bench", "tape", "--package", "3x5", "--folder", str(tmp_path)])
     assert result.exit_code == 2
     assert "3 numbers" in result.output
+
+
+def test_s3_compares_with_another_tool_and_packages_with_single_puts(tmp_path: Path) -> None:
+    arguments = ("--mib", "12", "--instances", "5", "--rounds", "1", "--against", "s5cmd", "--json")
+    (report,) = bench(tmp_path, "s3", *arguments)
+    by = {each["by"]: each for each in report["measurements"] if each["what"] == "object"}
+    assert set(by) == {"hsm", "s5cmd"}
+    assert by["s5cmd"]["put_ratio"]["median"] > 0
+    assert by["s5cmd"]["get_ratio"]["median"] > 0
+    assert report["measurements"][-1]["gain"]["median"] > 0
