@@ -8,6 +8,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from drivers import registry
+from drivers.s3.settings import from_options
 from hsm.config import (
     RIGHTS,
     Config,
@@ -111,6 +112,15 @@ def test_the_tape_sample_is_valid_and_its_libraries_can_be_opened_without_the_de
     ]
     for library in config.libraries:
         registry.open_library(library.driver, library.options)
+
+
+def test_the_s3_sample_is_valid_and_so_are_its_options(tmp_path: Path) -> None:
+    config = load(packaged_etc() / "hsm.s3.yaml", {"HSM_HOME": str(tmp_path)})
+    buckets = {pool.name: from_options(pool.options) for pool in config.pools if pool.driver == "s3"}
+    assert {name: settings.cold for name, settings in buckets.items()} == {"cloud": False, "glacier": True}
+    assert buckets["cloud"].quota_bytes == 40 * 10**12
+    for pool in config.pools:
+        registry.check_options(registry.family(pool.driver), pool.options)
 
 
 def test_relative_paths_are_relative_to_the_file_and_not_to_the_working_folder(
