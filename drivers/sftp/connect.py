@@ -12,8 +12,8 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -178,25 +178,30 @@ def _kind(algorithm: str) -> str:
 def _authenticate(transport: Any, settings: Settings) -> None:
     """Try the key, the agent's keys, the password, in this order, as far as they are configured."""
     refusal: paramiko.AuthenticationException | None = None
-    for key in _keys(settings):
-        try:
-            transport.auth_publickey(settings.user, key)
-        except paramiko.AuthenticationException as error:
-            refusal = error
-        if transport.is_authenticated():
-            return
+    with closing(_keys(settings)) as keys:
+        for key in keys:
+            try:
+                transport.auth_publickey(settings.user, key)
+            except paramiko.AuthenticationException as error:
+                refusal = error
+            if transport.is_authenticated():
+                return
     if settings.password is not None:
         transport.auth_password(settings.user, settings.password)
     if not transport.is_authenticated():
         raise refusal or paramiko.AuthenticationException("no key to show")
 
 
-def _keys(settings: Settings) -> Iterator[Any]:
+def _keys(settings: Settings) -> Generator[Any, None, None]:
     if settings.key_file is not None:
         require_private(settings.key_file, "the private key")
         yield _load(settings.key_file, settings.key_passphrase)
     if settings.agent:
-        yield from paramiko.Agent().get_keys()
+        agent = paramiko.Agent()
+        try:
+            yield from agent.get_keys()
+        finally:
+            agent.close()
 
 
 def _load(path: Path, passphrase: str | None) -> Any:

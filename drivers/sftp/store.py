@@ -163,7 +163,7 @@ class SftpStore:
                     continue
                 if attributes.is_folder:
                     deeper.append((*parts, name))
-                elif attributes.is_file and attributes.size is not None:
+                elif attributes.is_file and attributes.size is not None and self._at(key) not in self._owed:
                     yield ObjectStat(key, attributes.size)
             folders += reversed(deeper)
 
@@ -284,10 +284,13 @@ class SftpStore:
         is still on its way to the server finds nothing to give a name to."""
         with self._settling:
             owed = sorted(self._owed, key=lambda path: not path.startswith(self._at(INCOMING) + "/"))
+            paid = []
             for path in owed:
-                _remove(session, path)
+                with suppress(Refused):  # a read-only file system: later, and nobody else is kept waiting
+                    _remove(session, path)
+                    paid.append(path)
             with self._lock:
-                self._owed = [path for path in self._owed if path not in owed]
+                self._owed = [path for path in self._owed if path not in paid]
 
     def _remove_stale(self, session: Session) -> None:
         """Remove what puts of the past left in ``.incoming``; the server's clock tells what is past."""
@@ -421,6 +424,7 @@ class SftpStore:
 
     def _object(self, session: Session, parts: tuple[str, ...], key: str) -> int:
         """The size of an object. Absent from the pool, or is the pool itself absent?"""
+        self._require_settled(parts, key)
         attributes = _lstat(session, self._at(*parts))
         if attributes is not None and attributes.is_file and attributes.size is not None:
             return attributes.size
@@ -428,8 +432,13 @@ class SftpStore:
         raise NotFound(f"{key} is not in {self._where()}")
 
     def _refuse_existing(self, session: Session, parts: tuple[str, ...], key: str) -> None:
+        self._require_settled(parts, key)
         if _lstat(session, self._at(*parts)) is not None:
             raise Permanent(f"{key} is in {self._where()} already; objects are immutable")
+
+    def _require_settled(self, parts: tuple[str, ...], key: str) -> None:
+        if self._at(*parts) in self._owed:
+            raise Retryable(f"{key}: an earlier put of it failed and cannot be undone in {self._where()} yet")
 
     def _require_space(self, session: Session, size: int, key: str) -> None:
         room = self._room(session)
