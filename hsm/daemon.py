@@ -26,9 +26,12 @@ from hsm.catalog.engine import Catalog
 from hsm.catalog.history import Recorder
 from hsm.catalog.views import PoolFact
 from hsm.clock import Clock, SystemClock
+from hsm.commitment import Commitments
 from hsm.config import Config, accepting, differences_needing_restart, kept_dicom, load
 from hsm.custody import Custody, Drives
 from hsm.delivery import Deliveries
+from hsm.dicom.commit import Reporter
+from hsm.dicom.contexts import is_storage_class
 from hsm.dicom.deliver import Deliverer
 from hsm.dicom.find import handle_find
 from hsm.dicom.header import read_header
@@ -133,6 +136,8 @@ class Daemon:
         )
         deliveries = self.deliveries = Deliveries(self.catalog, self.bell)
         self.deliverer = Deliverer(config.dicom, config.archive.ae_title, clock, retrievals, deliveries)
+        commitments = Commitments(self.catalog, reader, self.bell, self.policies.goals_of, is_storage_class)
+        self.reporter = Reporter(config.dicom, config.archive.ae_title, clock, commitments)
         session = DriveSession(
             self.catalog, pools, self.custody, self.volumes, self.drive_use, recall, migrate, self.bell
         )
@@ -147,6 +152,7 @@ class Daemon:
                 migrate,
                 session,
                 self.deliverer,
+                self.reporter,
                 self.bell,
             )
         )
@@ -164,6 +170,7 @@ class Daemon:
             ),
             retrievals,
             deliveries,
+            commitments,
             clock,
         )
         self.receivers = Receivers(config, self.dicom, self._environ, clock)
@@ -259,6 +266,7 @@ class Daemon:
             self._reload_policies(new)
             self.receivers.reload(new)
             self.deliverer.reload(new.dicom)
+            self.reporter.reload(new.dicom)
             self.seal.quiet_seconds = new.seal.quiet_seconds
             self.ingest.same_uid = new.dicom.same_uid
             logs.set_level(new.log.level)

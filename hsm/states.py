@@ -53,6 +53,7 @@ class RequestKind(enum.StrEnum):
     RELEASE = "release"
     DELIVER = "deliver"
     EXPORT = "export"  # a volume goes to the shelf
+    COMMIT = "commit"  # a peer is told which instances are kept
 
 
 class MountState(enum.StrEnum):

@@ -63,7 +63,7 @@ Launch = Callable[[str, Callable[[], None]], None]
 """Runs a drive's session, by name, in a thread or at once."""
 
 Deliver = Callable[[Order, threading.Event], None]
-"""Executes one DELIVER request; raises Retryable when the destination is down."""
+"""Executes one DELIVER or COMMIT request; raises Retryable when the peer is down."""
 
 
 def _pause(age: timedelta) -> timedelta:
@@ -84,6 +84,7 @@ class Joints:
     migrate: Migrate
     session: DriveSession
     deliver: Deliver
+    report: Deliver
     bell: Bell
 
 
@@ -123,8 +124,8 @@ class Workers:
         return self._take(WRITE_KINDS, writable, self._disk) or self._take(KEEP_KINDS, there, self._disk)
 
     def delivery_step(self) -> bool:
-        """Do one delivery; False when there is none."""
-        return self._take((RequestKind.DELIVER,), None, self._deliver)
+        """Do one delivery, or report one commitment; False when there is none."""
+        return self._take((RequestKind.DELIVER, RequestKind.COMMIT), None, self._deliver)
 
     def drive_step(self) -> bool:
         """Look at everything that needs a drive and start what can be; whether a session was started or
@@ -272,7 +273,8 @@ class Workers:
             self._to.migrate.release(order)
 
     def _deliver(self, order: Order) -> None:
-        self._to.deliver(order, self._stop)
+        act = self._to.report if order.kind is RequestKind.COMMIT else self._to.deliver
+        act(order, self._stop)
 
     def _dispatch(self) -> bool:
         """One look at everything that needs a drive."""

@@ -59,6 +59,15 @@ def instances_in(session: Session, package: PackageRef) -> list[InstanceRef]:
     return [InstanceRef(*tuple[Any, ...](columns)) for columns in rows]
 
 
+def every_version(session: Session, sop_instance_uids: Sequence[str]) -> list[InstanceRef]:
+    """What there is of these SOP Instance UIDs, whatever study and version, by key."""
+    found = []
+    for some in chunks(sop_instance_uids):
+        query = instance_columns().where(Instance.uid.in_(some)).order_by(Instance.pk)
+        found += [InstanceRef(*tuple[Any, ...](row)) for row in session.execute(query)]
+    return found
+
+
 def every_unsealed(session: Session) -> Iterator[InstanceRef]:
     """All instances that are in no package, study by study."""
     for study_pk in session.scalars(select(Study.pk).where(Study.unsealed > 0)).all():

@@ -21,8 +21,8 @@ from hsm.model import Layout, ReadBack, Tier
 from hsm.passcode import parse as parse_passcode
 from hsm.tls import ClientCertificate, Profile
 
-Right = Literal["echo", "store", "find", "get", "move"]
-RIGHTS: tuple[Right, ...] = ("echo", "store", "find", "get", "move")
+Right = Literal["echo", "store", "find", "get", "move", "commit"]
+RIGHTS: tuple[Right, ...] = ("echo", "store", "find", "get", "move", "commit")
 UserIdentity = Literal["ignored", "optional", "required"]
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
@@ -248,6 +248,19 @@ class RetrieveConfig(Section):
     )
 
 
+class CommitmentConfig(Section):
+    """Storage Commitment, PS3.4 annex J."""
+
+    wait_for: Literal["received", "copies"] = Field(
+        default="received",
+        description='"received" (answer when an instance is safe in the archive) or "copies" (when all '
+        "copies that policy demands are verified)",
+    )
+    seconds_max: Seconds = Field(
+        default=7 * 86400.0, gt=0, description="a duration: how long an answer waits for copies at most"
+    )
+
+
 class DicomConfig(Section):
     listen: Host = Field(default="127.0.0.1", description="an IP address or a host name to listen on")
     port: int = Field(
@@ -277,6 +290,9 @@ class DicomConfig(Section):
     users: tuple[UserConfig, ...] = Field(default=(), description="a list of users, each with a name")
     retrieve: RetrieveConfig = Field(
         default=RetrieveConfig(), description="a mapping: pending_seconds, hold_seconds_max"
+    )
+    commitment: CommitmentConfig = Field(
+        default=CommitmentConfig(), description="a mapping: wait_for, seconds_max"
     )
 
 

@@ -42,7 +42,7 @@ def response(query: Query, match: Match, ae_title: str) -> Dataset:
     found[keys.AVAILABILITY] = ("CS", match.availability.value)
     if match.media:
         found[keys.FILE_SET_ID] = ("SH", match.media[0].name)
-        found[keys.FILE_SET_UID] = ("UI", _uuid_uid(match.media[0].uuid))
+        found[keys.FILE_SET_UID] = ("UI", uuid_uid(match.media[0].uuid))
     texts = [part for vr, value in found.values() if vr in _TEXT_VRS for part in _written_parts(vr, value)]
     charset = choose_charset(texts, (query.charset, match.charset))
     found[keys.LEVEL] = ("CS", query.level.value)
@@ -74,7 +74,7 @@ def _element(tag: int, vr: str, value: Value) -> DataElement:
     return DataElement(BaseTag(tag), vr, text or None, validation_mode=config.IGNORE)
 
 
-def _uuid_uid(text: str) -> str:
+def uuid_uid(text: str) -> str:
     """A volume's UUID as a UID (PS3.5 section B.2)."""
     try:
         return f"2.25.{uuid.UUID(text).int}"

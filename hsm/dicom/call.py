@@ -127,7 +127,8 @@ class Call:
         response = type(self.request)()
         response.MessageIDBeingRespondedTo = self.message_id
         for keyword in ("AffectedSOPClassUID", "AffectedSOPInstanceUID"):
-            value = getattr(self.request, keyword, None)
+            requested = keyword.replace("Affected", "Requested")  # as the requests of N-services have it
+            value = getattr(self.request, keyword, None) or getattr(self.request, requested, None)
             if value is not None:
                 setattr(response, keyword, value)
         response.Status = status

@@ -26,6 +26,8 @@ CONTEXTS_MAX: Final = 128
 """Presentation contexts in one association: their ids are odd and fit in a byte (PS3.8 section 9.3.2.2)."""
 
 VERIFICATION: Final = "1.2.840.10008.1.1"
+COMMITMENT: Final = "1.2.840.10008.1.20.1"
+"""Storage Commitment Push Model, PS3.4 annex J."""
 
 _STANDARD = "1.2.840.10008."
 _STORAGE_ARC = "1.2.840.10008.5.1.4.1.1."
@@ -35,7 +37,7 @@ _STORAGE_ARC = "1.2.840.10008.5.1.4.1.1."
 _NOT_OF_A_STUDY: Final = frozenset(
     {
         "1.2.840.10008.1.3.10",
-        "1.2.840.10008.1.20.1",
+        COMMITMENT,
         "1.2.840.10008.1.20.2",
         "1.2.840.10008.5.1.4.38.1",
         "1.2.840.10008.5.1.4.39.1",
@@ -141,7 +143,7 @@ def choose_syntax(proposal: Proposal) -> str | None:
         if offered[0] == ImplicitVRLittleEndian and ExplicitVRLittleEndian in offered:
             return str(ExplicitVRLittleEndian)
         return offered[0]
-    if proposal.abstract_syntax != VERIFICATION and proposal.abstract_syntax not in QUERY_RETRIEVE:
+    if proposal.abstract_syntax not in (VERIFICATION, COMMITMENT, *QUERY_RETRIEVE):
         return None
     return next((syntax for syntax in UNCOMPRESSED if syntax in offered), None)
 

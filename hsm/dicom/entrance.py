@@ -19,7 +19,7 @@ from typing import Final
 from pynetdicom.association import Association
 
 from hsm.config import DicomConfig
-from hsm.dicom.greet import read_request, wants_query_or_retrieve
+from hsm.dicom.greet import read_request, wants_the_daemon
 from hsm.dicom.listener import Desk, Greeted
 from hsm.dicom.relay import Relay
 from hsm.dicom.secure import Security, Visit, described, handshake, secured
@@ -177,7 +177,7 @@ class Entrance:
         if desk is None or not desk.listens:
             return Greeted(tls, security=security)
         request = read_request(tls, self.rules.config.acse_timeout_seconds)
-        if not wants_query_or_retrieve(request):
+        if not wants_the_daemon(request):
             return Greeted(tls, request, security)
         ours, theirs = socket.socketpair()
         with theirs:

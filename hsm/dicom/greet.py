@@ -1,6 +1,6 @@
 """The first PDU of a connection, read before pynetdicom has it: what does its peer come for?
 
-Where several processes share the port, only one of them can answer queries and retrieves; which one
+Where several processes share the port, only one of them can answer more than C-STORE and C-ECHO; which one
 serves a connection is decided by what its A-ASSOCIATE-RQ proposes (PS3.8 section 9.3.2).
 """
 
@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-from hsm.dicom.contexts import QUERY_RETRIEVE
+from hsm.dicom.contexts import COMMITMENT, QUERY_RETRIEVE
 
 REQUEST_BYTES_MAX: Final = 1 << 20
 """128 presentation contexts with dozens of transfer syntaxes each stay far below."""
@@ -53,9 +53,9 @@ def _read(client: socket.socket, size: int, deadline: float) -> bytes:
     return bytes(received)
 
 
-def wants_query_or_retrieve(request: bytes) -> bool:
-    """Whether an A-ASSOCIATE-RQ proposes a query/retrieve service that we offer."""
-    return any(uid in QUERY_RETRIEVE for uid in abstract_syntaxes(request))
+def wants_the_daemon(request: bytes) -> bool:
+    """Whether an A-ASSOCIATE-RQ proposes a service that only the daemon has: query, retrieve, commitment."""
+    return any(uid in QUERY_RETRIEVE or uid == COMMITMENT for uid in abstract_syntaxes(request))
 
 
 def abstract_syntaxes(request: bytes) -> list[str]:

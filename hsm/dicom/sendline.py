@@ -8,7 +8,7 @@ import queue
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
@@ -160,12 +160,12 @@ class Line:
         """
         if not alone:
             self.hold.let_go()
-            return _queued_answer(self.assoc, self._message_id)
+            return queued_answer(self.assoc, self._message_id, C_STORE)
         pdu = self.hold.read()
         response = store_response(pdu, context_id)
         if response is None or response.message_id != self._message_id:
             self.hold.hand_over(pdu)
-            return _queued_answer(self.assoc, self._message_id)
+            return queued_answer(self.assoc, self._message_id, C_STORE)
         if self.hold.leftover:
             self.hold.hand_over()
         return response.status, response.comment
@@ -178,8 +178,10 @@ def _outcome(status: int, comment: str) -> SubOperation:
     return SubOperation(verdict, f"peer answers {status:04X} {comment}".rstrip(), is_passing(status))
 
 
-def _queued_answer(assoc: Association, message_id: int) -> tuple[int, str]:
-    """Wait for a C-STORE response that pynetdicom reads: its status and comment.
+def queued_answer(assoc: Association, message_id: int, kind: type[Any]) -> tuple[int, str]:
+    """Wait for a response that pynetdicom reads: its status and comment.
+
+    :param kind: pynetdicom's primitive of the request.
 
     :raises Lost: none comes, or something else.
     """
@@ -190,12 +192,12 @@ def _queued_answer(assoc: Association, message_id: int) -> tuple[int, str]:
             _, response = assoc.dimse.msg_queue.get(timeout=LOOK_SECONDS)
         except queue.Empty:
             response = None
-        if isinstance(response, C_STORE) and response.MessageIDBeingRespondedTo == message_id:
+        if isinstance(response, kind) and response.MessageIDBeingRespondedTo == message_id:
             if response.Status is None:
                 raise Lost("peer answered without a status")
             return int(response.Status), str(response.ErrorComment or "")
         if response is not None:
-            raise Lost(f"peer sent {type(response).__name__} instead of a C-STORE response")
+            raise Lost(f"peer sent {type(response).__name__} instead of a {kind.__name__} response")
         if gone(assoc):
             raise Lost("peer ended the association")
         if time.monotonic() > deadline:

@@ -26,6 +26,7 @@ from hsm.clock import Clock
 from hsm.config import DicomConfig, accepting, certificate_warnings
 from hsm.dicom.admission import TOO_MANY, Rejection, admit, admit_secured, choose
 from hsm.dicom.call import Call
+from hsm.dicom.commit import Asks, Commit
 from hsm.dicom.contexts import Proposal, is_storage_class
 from hsm.dicom.entrance import Entrance, Rules
 from hsm.dicom.identity import Identities, answer, given_by
@@ -61,9 +62,11 @@ class DicomServer:
         find: Find,
         retrievals: Retrievals,
         deliveries: Deliveries,
+        commitments: Asks,
         clock: Clock,
     ) -> None:
         self._ae_title = ae_title
+        self._commitments = commitments
         self._select = select
         self._retrievals = retrievals
         self._deliveries = deliveries
@@ -272,7 +275,8 @@ class DicomServer:
         )
         self._entrance.rules = Rules(config, context)
         self._config, self._book = config, book
-        self._services = Services(Echo(), self._storage, self._search, retrieve)
+        commit = Commit(book, self._commitments)
+        self._services = Services(Echo(), self._storage, self._search, retrieve, commit)
 
     def requested(self, event: evt.Event) -> None:
         """An A-ASSOCIATE-RQ came: reject it, or say what of it is supported."""

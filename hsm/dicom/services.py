@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from pynetdicom.dimse_primitives import C_ECHO, C_FIND, C_GET, C_MOVE, C_STORE
+from pynetdicom.dimse_primitives import C_ECHO, C_FIND, C_GET, C_MOVE, C_STORE, N_ACTION
 
 from hsm.dicom.call import Call
-from hsm.dicom.contexts import QUERY_RETRIEVE, VERIFICATION, Operation, is_storage_class
+from hsm.dicom.contexts import COMMITMENT, QUERY_RETRIEVE, VERIFICATION, Operation, is_storage_class
 from hsm.dicom.rights import NOT_AUTHORIZED
 
 
@@ -33,6 +33,7 @@ class Services:
     storage: Service
     search: Service
     retrieve: Service
+    commit: Service
 
     def of(self, message: Any, abstract_syntax: str) -> Service | None:
         """What serves this message in a context of this abstract syntax, if anything does."""
@@ -41,6 +42,8 @@ class Services:
                 return self.storage
             case C_ECHO() if abstract_syntax == VERIFICATION:
                 return self.echo
+            case N_ACTION() if abstract_syntax == COMMITMENT:
+                return self.commit
         operation = QUERY_RETRIEVE.get(abstract_syntax, (None, None))[1]
         match message, operation:
             case C_FIND(), Operation.FIND:

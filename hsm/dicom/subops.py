@@ -8,18 +8,21 @@ the peer accepts no stored transfer syntax (:mod:`hsm.dicom.transcode`).
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from pynetdicom import AE, build_context
+from pydicom.uid import UID
+from pynetdicom import AE, build_context, build_role
 from pynetdicom.association import Association
+from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation
 
 from hsm.clock import Clock
-from hsm.config import AeConfig, DicomConfig, sending
+from hsm.config import AeConfig, DicomConfig, TlsConfig, sending
 from hsm.dicom.call import Call
-from hsm.dicom.contexts import Proposal, plan_associations
+from hsm.dicom.contexts import UNCOMPRESSED, Proposal, plan_associations
 from hsm.dicom.sendahead import Ahead, Source
 from hsm.dicom.sendhold import Lost
 from hsm.dicom.sendline import LOOK_SECONDS, Line, Originator, SubOperation, Verdict
@@ -109,11 +112,7 @@ class Destination:
         )
         self._lines: dict[int, Line] = {}
         self._last_used = clock.monotonic()
-        self._ae = _SendingAe(our_ae_title)
-        self._ae.acse_timeout = config.acse_timeout_seconds
-        self._ae.dimse_timeout = config.dimse_timeout_seconds
-        self._ae.network_timeout = config.network_timeout_seconds
-        self._ae.connection_timeout = min(CONNECT_SECONDS, config.acse_timeout_seconds)
+        self._ae = _sending_ae(our_ae_title, config)
 
     def send(self, item: Readable) -> SubOperation:
         """Send one instance; an association that broke is made anew once.
@@ -157,28 +156,72 @@ class Destination:
             build_context(each.abstract_syntax, list(each.transfer_syntaxes))
             for each in self._plan.groups[group]
         ]
-        try:
-            # Read now: a certificate that was renewed is the one that is shown.
-            context = sending(self._peer, self._own_tls)
-            assoc = self._ae.associate(
-                self._peer.host,
-                self._peer.port,
-                contexts,
-                ae_title=self._peer.ae_title,
-                max_pdu=_PDU_BYTES,
-                tls_args=None if context is None else (context, self._peer.host),
-            )
-        except ConfigError as error:
-            raise Unreachable(f"{self._name()}: {error}") from error
-        except OSError as error:
-            raise Unreachable(f"{self._name()}: {error.strerror or error}") from error
-        if not assoc.is_established:
-            _tidy(assoc)
-            raise Unreachable(f"{self._name()}: {_why(assoc)}")
+        assoc = _associate(self._ae, self._peer, self._own_tls, contexts)
         return Line(assoc, as_acceptor=False)
 
     def _name(self) -> str:
-        return f"{self._peer.ae_title} at {self._peer.host}:{self._peer.port}"
+        return _named(self._peer)
+
+
+@contextmanager
+def open_association(
+    peer: AeConfig, our_ae_title: str, config: DicomConfig, sop_class: str
+) -> Iterator[Association]:
+    """An association with a configured AE on which we are SCP of one SOP class; released at the end.
+
+    :raises Unreachable: it cannot be had.
+    """
+    ae = _sending_ae(our_ae_title, config)
+    # Many peers do not answer the role selection, and take what an SCP sends all the same.
+    roles = [build_role(UID(sop_class), scp_role=True)]
+    assoc = _associate(ae, peer, config.tls, [build_context(sop_class, list(UNCOMPRESSED[:2]))], roles)
+    try:
+        yield assoc
+    finally:
+        assoc.release()
+
+
+def _sending_ae(our_ae_title: str, config: DicomConfig) -> AE:
+    ae = _SendingAe(our_ae_title)
+    ae.acse_timeout = config.acse_timeout_seconds
+    ae.dimse_timeout = config.dimse_timeout_seconds
+    ae.network_timeout = config.network_timeout_seconds
+    ae.connection_timeout = min(CONNECT_SECONDS, config.acse_timeout_seconds)
+    return ae
+
+
+def _associate(
+    ae: AE,
+    peer: AeConfig,
+    own_tls: TlsConfig | None,
+    contexts: list[PresentationContext],
+    roles: list[Any] | None = None,
+) -> Association:
+    """:raises Unreachable: no association can be had; the message says why."""
+    try:
+        # Read now: a certificate that was renewed is the one that is shown.
+        context = sending(peer, own_tls)
+        assoc = ae.associate(
+            peer.host,
+            peer.port,
+            contexts,
+            ae_title=peer.ae_title,
+            max_pdu=_PDU_BYTES,
+            ext_neg=roles,
+            tls_args=None if context is None else (context, peer.host),
+        )
+    except ConfigError as error:
+        raise Unreachable(f"{_named(peer)}: {error}") from error
+    except OSError as error:
+        raise Unreachable(f"{_named(peer)}: {error.strerror or error}") from error
+    if not assoc.is_established:
+        _tidy(assoc)
+        raise Unreachable(f"{_named(peer)}: {_why(assoc)}")
+    return assoc
+
+
+def _named(peer: AeConfig) -> str:
+    return f"{peer.ae_title} at {peer.host}:{peer.port}"
 
 
 def _tidy(assoc: Association) -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, Final
 
-from hsm.dicom.greet import wants_query_or_retrieve
+from hsm.dicom.greet import wants_the_daemon
 from hsm.dicom.secure import Security, Visit
 from hsm.receivers.channel import Channel, Message, put_in_file, take_from_file
 from hsm.receivers.tally import Tally
@@ -44,7 +44,7 @@ class Desk:
         """
         if self._channel is None:
             return True
-        if wants_query_or_retrieve(request):
+        if wants_the_daemon(request):
             to = DAEMON
         else:
             with self._tally.locked():

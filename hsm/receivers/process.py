@@ -21,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from hsm import log as logs
 from hsm.catalog.engine import Catalog, open_engine
 from hsm.clock import SystemClock
+from hsm.commitment import Item
 from hsm.config import Config
 from hsm.dicom.retrieve import Retrieval
 from hsm.dicom.search import Response
@@ -71,9 +72,12 @@ class NotHere:
     def delivered(self, key: int, sop_instance_uids: Sequence[str]) -> None:
         _refuse()
 
+    def ask(self, calling: str, transaction_uid: str, items: Sequence[Item]) -> None:
+        _refuse()
+
 
 def _refuse() -> NoReturn:
-    raise Permanent("a receiver answers no queries and retrieves")
+    raise Permanent("a receiver answers C-STORE and C-ECHO only")
 
 
 class Receiver:
@@ -93,6 +97,7 @@ class Receiver:
             self._ingest,
             elsewhere.select,
             elsewhere.find,
+            elsewhere,
             elsewhere,
             elsewhere,
             clock,

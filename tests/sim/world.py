@@ -27,9 +27,11 @@ from hsm.catalog.engine import open_engine
 from hsm.catalog.queue import Order
 from hsm.catalog.tables import Copy, Instance, MountRequest, Package, Request, Study, Volume
 from hsm.clock import ManualClock
+from hsm.commitment import Commitments, Result, WaitFor
 from hsm.config import Config
 from hsm.custody import Custody, Drives
 from hsm.delivery import Deliveries
+from hsm.dicom.contexts import is_storage_class
 from hsm.driveuse import DriveUse
 from hsm.errors import Retryable
 from hsm.ingest import Ingest, StoreOutcome
@@ -39,7 +41,7 @@ from hsm.model import Header, InstanceRef, Priority, Selection
 from hsm.policyrun import Policies
 from hsm.pools import Pools, open_pools
 from hsm.reader import Reader
-from hsm.recall import Recall
+from hsm.recall import Postponed, Recall
 from hsm.retrieval import Readable, Retrieval, Retrievals, Unobtainable
 from hsm.seal import Seal
 from hsm.sessions import DriveSession
@@ -212,6 +214,9 @@ class World:
         """SOP Instance UID -> SHA-256 of the Part 10 file, of every store that succeeded."""
         self.fuse = Fuse()
         self.delivered: list[tuple[str, str]] = []
+        self.reported: list[Result] = []
+        self.wait_for: WaitFor = "received"
+        self.commit_seconds_max = 7 * 86400.0
         self.destinations_down: set[str] = set()
         self._build()
 
@@ -256,6 +261,9 @@ class World:
         self.deliveries = Deliveries(self.catalog, self.bell)
         self.volumes = Volumes(self.catalog, self.pools, self.custody, self.bell, self.policies.goals_of)
         self.use = DriveUse(self.catalog, self.pools)
+        self.commitments = Commitments(
+            self.catalog, self.reader, self.bell, self.policies.goals_of, is_storage_class
+        )
         self.session = DriveSession(
             self.catalog,
             self.pools,
@@ -276,6 +284,7 @@ class World:
             "migrate": self.migrate,
             "session": self.session,
             "deliver": self._deliver,
+            "report": self._report,
             "bell": self.bell,
         }
         joints: Any = {each.name: joined[each.name] for each in fields(Joints)}
@@ -304,6 +313,14 @@ class World:
         self.deliveries.delivered(order.pk, sent)
         if got.waiting:
             raise Retryable("waits for its recall")
+
+    def _report(self, order: Order, _stop: threading.Event) -> None:
+        result = self.commitments.result(order, self.wait_for, self.commit_seconds_max)
+        if result.waits_for:
+            raise Postponed(result.waits_for)
+        if result.calling in self.destinations_down:
+            raise Retryable(f"{result.calling} is down")
+        self.reported.append(result)
 
     # What the world outside does.
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from wire_fakes import FakeArchive, FakeDeliveries, FakeIngest, FakeRetrievals, quick_config
+from wire_fakes import FakeArchive, FakeCommitments, FakeDeliveries, FakeIngest, FakeRetrievals, quick_config
 from wire_tls import Authority
 from wire_world import Receiver, Running, StartServer, eventually
 
@@ -25,6 +25,7 @@ def start_server() -> Iterator[StartServer]:
     def start(clock: Clock | None = None, config: DicomConfig | None = None, **changes: Any) -> Running:
         ingest = FakeIngest()
         archive, retrievals, deliveries = FakeArchive(ingest), FakeRetrievals(ingest), FakeDeliveries()
+        commitments = FakeCommitments()
         server = DicomServer(
             config or quick_config(**changes),
             "HSM",
@@ -33,10 +34,11 @@ def start_server() -> Iterator[StartServer]:
             archive.find,
             retrievals,
             deliveries,
+            commitments,
             clock or SystemClock(),
         )
         server.start()
-        running.append(Running(server, ingest, archive, retrievals, deliveries))
+        running.append(Running(server, ingest, archive, retrievals, deliveries, commitments))
         return running[-1]
 
     yield start

@@ -21,7 +21,7 @@ from pynetdicom.sop_class import (
 )
 
 from hsm.dicom.contexts import QUERY_RETRIEVE
-from hsm.dicom.greet import REQUEST_BYTES_MAX, abstract_syntaxes, read_request, wants_query_or_retrieve
+from hsm.dicom.greet import REQUEST_BYTES_MAX, abstract_syntaxes, read_request, wants_the_daemon
 from hsm.dicom.secure import Visit
 from hsm.receivers.channel import Channel
 from hsm.receivers.desk import Desk, taken
@@ -60,8 +60,8 @@ def test_the_proposed_services_are_found() -> None:
 @pytest.mark.parametrize("uid", QUERY_RETRIEVE)
 def test_one_query_or_retrieve_service_among_others_is_enough(uid: str) -> None:
     others = [CTImageStorage] * 60
-    assert wants_query_or_retrieve(request(*others, uid, *others))
-    assert not wants_query_or_retrieve(request(*others, Verification))
+    assert wants_the_daemon(request(*others, uid, *others))
+    assert not wants_the_daemon(request(*others, Verification))
 
 
 def test_a_request_that_is_cut_or_damaged_anywhere_is_read_as_far_as_it_goes() -> None:

@@ -20,6 +20,7 @@ from wire_fakes import (
     EXPLICIT,
     FILES,
     IMPLICIT,
+    FakeCommitments,
     FakeDeliveries,
     kinds_of,
     part10_parts,
@@ -109,6 +110,7 @@ def real(catalog: Catalog, tmp_path: Path, receiver: Receiver) -> Iterator[Real]
         partial(handle_find, catalog=catalog, ae_title="HSM", tiers=pools.tiers),
         Retrievals(catalog, reader, Recall(catalog, staging, reader, bell), staging, bell),
         FakeDeliveries(),
+        FakeCommitments(),
         SystemClock(),
     )
     server.start()

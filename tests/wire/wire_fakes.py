@@ -18,6 +18,7 @@ from pydicom.filereader import read_file_meta_info
 from pydicom.uid import UID
 from pynetdicom.dsutils import decode
 
+from hsm.commitment import Item
 from hsm.config import DicomConfig
 from hsm.dicom.header import read_header
 from hsm.errors import BadInput
@@ -267,6 +268,19 @@ class FakeDeliveries:
 
     def delivered(self, key: int, sop_instance_uids: Sequence[str]) -> None:
         self.progress.extend(sop_instance_uids)
+
+
+@dataclass
+class FakeCommitments:
+    """Writes down what it is asked."""
+
+    asked: list[tuple[str, str, list[Item]]] = field(default_factory=list)
+    error: Exception | None = None
+
+    def ask(self, calling: str, transaction_uid: str, items: Sequence[Item]) -> None:
+        if self.error is not None:
+            raise self.error
+        self.asked.append((calling, transaction_uid, list(items)))
 
 
 def part10_parts(path: Path) -> tuple[str, bytes]:

@@ -13,7 +13,7 @@ from typing import Any
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification
 from pynetdicom.transport import ThreadedAssociationServer
-from wire_fakes import FakeArchive, FakeDeliveries, FakeIngest, FakeRetrievals
+from wire_fakes import FakeArchive, FakeCommitments, FakeDeliveries, FakeIngest, FakeRetrievals
 from wire_peers import Raw
 
 from hsm.dicom.server import DicomServer
@@ -28,6 +28,7 @@ class Running:
     archive: FakeArchive
     retrievals: FakeRetrievals
     deliveries: FakeDeliveries
+    commitments: FakeCommitments
     context: ssl.SSLContext | None = None
     """For a peer that comes over TLS."""
 

@@ -1,0 +1,225 @@
+"""Storage Commitment Push Model as SCP: its N-ACTION, and the N-EVENT-REPORT that answers it, PS3.4 annex J.
+
+The report goes out on an association of its own, whenever it is ready: modalities release theirs, and copies
+may take until the night.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from io import BytesIO
+from typing import Any, Final, Protocol
+
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
+from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import N_EVENT_REPORT
+from pynetdicom.dsutils import decode, encode
+
+from hsm.catalog.queue import Order
+from hsm.clock import Clock
+from hsm.commitment import ITEMS_MAX, Item, Result, WaitFor
+from hsm.config import DicomConfig
+from hsm.dicom.answer import uuid_uid
+from hsm.dicom.call import Call
+from hsm.dicom.contexts import COMMITMENT
+from hsm.dicom.rights import NOT_AUTHORIZED, AeBook
+from hsm.dicom.sendhold import Lost
+from hsm.dicom.sendline import queued_answer
+from hsm.dicom.subops import open_association
+from hsm.errors import Permanent, Retryable
+from hsm.log import get_logger
+from hsm.model import is_uid
+from hsm.recall import Postponed
+
+log = get_logger(__name__)
+
+PUSH_MODEL_INSTANCE: Final = "1.2.840.10008.1.20.1.1"
+"""The well-known SOP Instance, PS3.4 section J.3.5."""
+REQUEST_COMMITMENT: Final = 1
+"""Action Type ID."""
+ALL_COMMITTED: Final = 1
+FAILURES_EXIST: Final = 2
+"""Event Type IDs, PS3.4 table J.3-2."""
+SUCCESS: Final = 0x0000
+WARNINGS: Final = (0x0107, 0x0116)
+"""Of PS3.7 annex C.4: the report was taken."""
+PROCESSING_FAILURE: Final = 0x0110
+NO_SUCH_INSTANCE: Final = 0x0112
+INVALID_ARGUMENT: Final = 0x0115
+NO_SUCH_ACTION: Final = 0x0123
+RESOURCE_LIMITATION: Final = 0x0213
+
+
+class Asks(Protocol):
+    def ask(self, calling: str, transaction_uid: str, items: Sequence[Item]) -> None: ...
+
+
+class Results(Protocol):
+    def result(self, order: Order, wait_for: WaitFor, seconds_max: float) -> Result: ...
+
+
+class Commit:
+    """Answers N-ACTION: success means that the request is recorded, nothing more (PS3.4 section J.3.2)."""
+
+    def __init__(self, book: AeBook, commitments: Asks) -> None:
+        self._book, self._commitments = book, commitments
+
+    def serve(self, call: Call, rights: frozenset[str]) -> None:
+        status, why = self._take(call, rights)
+        if status != SUCCESS:
+            log.warning("storage commitment for %s refused (%04X): %s", call.calling, status, why)
+        call.reply(status, why)
+
+    def _take(self, call: Call, rights: frozenset[str]) -> tuple[int, str]:
+        request = call.request
+        if "commit" not in rights:
+            return NOT_AUTHORIZED, f"{call.calling} may not ask for commitment"
+        if self._book.destination(call.calling) is None:
+            return NOT_AUTHORIZED, f"{call.calling} is not configured: where to report is not known"
+        if str(request.RequestedSOPInstanceUID) != PUSH_MODEL_INSTANCE:
+            return NO_SUCH_INSTANCE, f"the instance is {PUSH_MODEL_INSTANCE}"
+        if request.ActionTypeID != REQUEST_COMMITMENT:
+            return NO_SUCH_ACTION, f"action {request.ActionTypeID}"
+        try:
+            transaction, items = _read(call)
+        except ValueError as error:
+            return INVALID_ARGUMENT, str(error)
+        if len(items) > ITEMS_MAX:
+            return RESOURCE_LIMITATION, f"{len(items)} instances, at most {ITEMS_MAX} at once"
+        try:
+            self._commitments.ask(call.calling, transaction, items)
+        except Exception:
+            log.exception("storage commitment %s for %s cannot be recorded", transaction, call.calling)
+            return PROCESSING_FAILURE, "the request could not be recorded"
+        log.info("storage commitment %s: %d instances for %s", transaction, len(items), call.calling)
+        return SUCCESS, ""
+
+
+def _read(call: Call) -> tuple[str, list[Item]]:
+    """Transaction UID and instances of an N-ACTION's dataset.
+
+    :raises ValueError: it has not the form of PS3.4 table J.3-1.
+    """
+    if call.request.ActionInformation is None:
+        raise ValueError("no dataset")
+    syntax = UID(call.transfer_syntax)
+    try:
+        dataset = decode(
+            call.request.ActionInformation, syntax.is_implicit_VR, syntax.is_little_endian, syntax.is_deflated
+        )
+        transaction = str(dataset.get("TransactionUID", ""))
+        sequence = dataset.get("ReferencedSOPSequence") or ()
+        items = [
+            Item(str(each.get("ReferencedSOPClassUID", "")), str(each.get("ReferencedSOPInstanceUID", "")))
+            for each in sequence
+        ]
+    except Exception as error:  # whatever pydicom makes of what a peer sends
+        raise ValueError(f"the dataset cannot be read: {error}") from error
+    if not is_uid(transaction):
+        raise ValueError("Transaction UID (0008,1195) is missing or no UID")
+    if not items:
+        raise ValueError("Referenced SOP Sequence (0008,1199) is missing or empty")
+    for number, item in enumerate(items, 1):
+        if not (is_uid(item.sop_class_uid) and is_uid(item.sop_instance_uid)):
+            raise ValueError(f"item {number} of Referenced SOP Sequence lacks a UID")
+    return transaction, items
+
+
+def event_information(result: Result, ae_title: str) -> tuple[int, Dataset]:
+    """Event Type ID and dataset of the report, PS3.4 table J.3-2."""
+    dataset = Dataset()
+    dataset.TransactionUID = result.transaction_uid
+    if result.committed:
+        dataset.RetrieveAETitle = ae_title
+        dataset.ReferencedSOPSequence = list(_committed(result))
+    if result.failed:
+        dataset.FailedSOPSequence = [
+            _item(each.item, FailureReason=int(each.reason)) for each in result.failed
+        ]
+    return (FAILURES_EXIST if result.failed else ALL_COMMITTED), dataset
+
+
+def _committed(result: Result) -> Iterator[Dataset]:
+    for each in result.committed:
+        medium = each.medium
+        on = (
+            {}
+            if medium is None
+            else {
+                "StorageMediaFileSetID": medium.name,
+                "StorageMediaFileSetUID": uuid_uid(medium.uuid),
+            }
+        )
+        yield _item(each.item, **on)
+
+
+def _item(item: Item, **more: Any) -> Dataset:
+    dataset = Dataset()
+    dataset.ReferencedSOPClassUID = item.sop_class_uid
+    dataset.ReferencedSOPInstanceUID = item.sop_instance_uid
+    for keyword, value in more.items():
+        setattr(dataset, keyword, value)
+    return dataset
+
+
+def _send(assoc: Association, event: int, dataset: Dataset) -> tuple[int, str]:
+    """Send N-EVENT-REPORT; status and comment of the answer.
+
+    :raises Lost: none came.
+    """
+    (context,) = assoc.accepted_contexts
+    syntax = context.transfer_syntax[0]
+    report = N_EVENT_REPORT()
+    report.MessageID = 1
+    report.AffectedSOPClassUID = UID(COMMITMENT)
+    report.AffectedSOPInstanceUID = UID(PUSH_MODEL_INSTANCE)
+    report.EventTypeID = event
+    report.EventInformation = BytesIO(
+        encode(dataset, syntax.is_implicit_VR, syntax.is_little_endian, syntax.is_deflated) or b""
+    )
+    assoc.dimse.send_msg(report, context.context_id or 0)
+    return queued_answer(assoc, 1, N_EVENT_REPORT)
+
+
+class Reporter:
+    """Callable with a COMMIT request; returns when the peer has its report."""
+
+    def __init__(self, config: DicomConfig, ae_title: str, clock: Clock, commitments: Results) -> None:
+        self._config, self._ae_title, self._clock = config, ae_title, clock
+        self._commitments = commitments
+
+    def reload(self, config: DicomConfig) -> None:
+        """Use another configuration from the next report on."""
+        self._config = config
+
+    def __call__(self, order: Order, _stop: threading.Event) -> None:
+        """
+        :raises Postponed: copies are not verified yet.
+        :raises Retryable: the peer cannot be reached, or does not take the report now.
+        :raises Permanent: it is not configured any more.
+        """
+        settings = self._config.commitment
+        result = self._commitments.result(order, settings.wait_for, settings.seconds_max)
+        if result.waits_for:
+            raise Postponed(f"waits for copies: {result.waits_for}")
+        peer = AeBook.of(self._config).destination(result.calling)
+        if peer is None:
+            raise Permanent(f"{result.calling} is not among the configured AEs any more")
+        event, dataset = event_information(result, self._ae_title)
+        who = f"{peer.ae_title} at {peer.host}:{peer.port}"
+        try:
+            with open_association(peer, self._ae_title, self._config, COMMITMENT) as assoc:
+                status, comment = _send(assoc, event, dataset)
+        except Lost as error:
+            raise Retryable(f"{who}: {error}, when it was told of {result.transaction_uid}") from error
+        if status not in (SUCCESS, *WARNINGS):
+            raise Retryable(f"{who} refused the report with {status:04X} {comment}".rstrip())
+        log.info(
+            "storage commitment %s reported to %s: %d committed, %d failed",
+            result.transaction_uid,
+            result.calling,
+            len(result.committed),
+            len(result.failed),
+        )
