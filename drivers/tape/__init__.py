@@ -31,6 +31,7 @@ _COMMON = frozenset(
         "capacity_bytes",
         "compression",
         "ring_bytes",
+        "pool_keys",
         "load_seconds",
         "eject_seconds",
     }

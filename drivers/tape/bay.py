@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from drivers.base import Capacity, VolumeLabel
-from drivers.errors import DriverError, Permanent, Retryable, WrongVolume
+from drivers.errors import DriverError, OperatorNeeded, Permanent, Retryable, WrongVolume
 from drivers.reports import DriveReport
 from drivers.ring import RING_BYTES, Ring
+from drivers.tape.encryption import PoolKey, read_key, unsuitable
 from drivers.tape.label import Content, Found, PlainLabel
 from drivers.tape.ltfs.bay import LtfsDrive, require_label
 from drivers.tape.ltfs.commands import Commands
@@ -48,12 +49,24 @@ class Format:
     ring_bytes: int = RING_BYTES
     """Memory that a drive reads ahead into; taken while volumes are written."""
 
+    keys: Mapping[str, str] = field(default_factory=dict)
+    """Key files of pools whose volumes are encrypted by the drive, as stenc makes them."""
+
+    def key_of(self, pool: str) -> PoolKey | None:
+        """The key of a pool's volumes, as its file is now.
+
+        :raises OperatorNeeded: the file cannot be read or holds no key.
+        """
+        return read_key(self.keys[pool]) if pool in self.keys else None
+
     def form_of(self, pool: str) -> str:
         """The format of a pool's new volumes."""
         return self.pool_forms.get(pool, self.form)
 
     def label(self, volume: VolumeLabel) -> PlainLabel:
-        return PlainLabel(volume, self.pool_block_bytes.get(volume.pool, self.block_bytes))
+        key = self.key_of(volume.pool)
+        size = self.pool_block_bytes.get(volume.pool, self.block_bytes)
+        return PlainLabel(volume, size, "" if key is None else key.fingerprint)
 
 
 class Bay:
@@ -180,8 +193,9 @@ class Bay:
                         f"{label.uuid} of pool {label.pool!r}: nothing was written"
                     )
                 self._compare(label, found.label.volume)
+                unkeyed = self._set_key(found.label)
                 recovered = recover(handle, found.label)
-            protected = "" if writable else "its write-protect tab is set"
+            protected = unkeyed if writable else "its write-protect tab is set"
             capacity = self._capacity(label.barcode, recovered.end * found.label.block_bytes)
             return PlainStore(
                 handle,
@@ -195,6 +209,23 @@ class Bay:
         except BaseException:
             handle.close()
             raise
+
+    def _set_key(self, label: PlainLabel) -> str:
+        """Give the drive the key that the volume's label names. Why nothing may be written; empty when all is
+        well.
+
+        :raises OperatorNeeded: its pool has another key, or none.
+        """
+        barcode, pool = label.volume.barcode, label.volume.pool
+        key = self._form.key_of(pool)
+        wrong = unsuitable(self.drive.name, barcode, pool, label.key, key)
+        if wrong:
+            raise OperatorNeeded(wrong)
+        if self._form.keys:
+            self.drive.set_key(key if label.key else None)
+        if key is not None and not label.key:
+            return f"it was labelled without a key, and pool {pool!r} has the key {key.fingerprint} now"
+        return ""
 
     def _mount_ltfs(self, label: VolumeLabel) -> LtfsStore:
         if self._ltfs is None:
@@ -234,6 +265,8 @@ class Bay:
                     raise
             self.forget()
             self.ring.shrink()
+            if self._form.keys:
+                self.drive.set_key(None)
         elif self._ltfs is not None:
             self._ltfs.leave()
         self.drive.eject()
@@ -245,12 +278,15 @@ class Bay:
             return
         if found.ltfs_serial and self._ltfs is not None:
             self._ltfs.wipe(label.barcode)
+        made = self._form.label(label)  # its pool's key must be readable before anything is written
+        if self._form.keys:
+            self.drive.set_key(None)  # the label itself is read without a key
         handle, writable = self.drive.open()
         try:
             if not writable:
                 raise Permanent(f"{label.barcode}: its write-protect tab is set")
             with translated_tape(f"label {label.barcode} in drive {self.drive.name}"):
-                write_label(handle, self._form.label(label))
+                write_label(handle, made)
         finally:
             handle.close()
 

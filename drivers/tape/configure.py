@@ -162,7 +162,14 @@ def _format(options: Mapping[str, Any]) -> Format:
         form=named,
         pool_forms=pool_forms,
         ltfs=_ltfs(options, named, pool_forms),
+        keys=_keys(options),
     )
+    for pool in form.keys:
+        if form.form_of(pool) != PLAIN:
+            raise Permanent(
+                f"option pool_keys: pool {pool!r} has the format {form.form_of(pool)}; keys are for "
+                "plain volumes"
+            )
     for size in (form.block_bytes, *pools.values()):
         if not BLOCK_BYTES_MIN <= size <= BLOCK_BYTES_MAX or size % 512:
             raise Permanent(
@@ -183,6 +190,15 @@ def _forms(options: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
         if named not in FORMATS:
             raise Permanent(f"option format: {named!r}; expected {' or '.join(FORMATS)}")
     return form, pools
+
+
+def _keys(options: Mapping[str, Any]) -> dict[str, str]:
+    given = options.get("pool_keys", {})
+    if isinstance(given, Mapping) and all(
+        isinstance(path, str) and path.startswith("/") for path in given.values()
+    ):
+        return {str(pool): path for pool, path in given.items()}
+    raise Permanent("option pool_keys: expected absolute paths of key files under names of pools")
 
 
 def _ltfs(options: Mapping[str, Any], form: str, pools: Mapping[str, str]) -> commands.Commands | None:

@@ -106,3 +106,17 @@ def read_key(path: str) -> PoolKey:
             "with stenc -g 256 -k FILE"
         )
     return PoolKey(path, hashlib.sha256(b"hsm tape key\0" + key).hexdigest()[:16])
+
+
+def unsuitable(name: str, volume: str, pool: str, written: str, key: PoolKey | None) -> str:
+    """Why a volume must be left alone with the key that its pool has; empty when it need not.
+
+    :param written: fingerprint of the key in the volume's label; empty when it was labelled without one.
+    """
+    if not written or (key is not None and key.fingerprint == written):
+        return ""
+    has = "no key" if key is None else f"the key {key.fingerprint} ({key.path})"
+    return (
+        f"{volume} in drive {name} is encrypted with the key {written}, and pool {pool!r} has {has}; "
+        "name the file of its key in pool_keys. Nothing was read behind its label, and nothing was written"
+    )

@@ -29,6 +29,12 @@ Record = bytes | None
 """A record's bytes; None is a filemark."""
 
 
+class Sealed(bytes):
+    """A record that the drive has encrypted."""
+
+    key: bytes
+
+
 @dataclass(slots=True)
 class Tape:
     """A cartridge: what is on it."""
@@ -78,6 +84,8 @@ class FakeDrive:
         self.polls_until_ready = 0
         self.lock = threading.RLock()
         self.position = 0
+        self.key: bytes | None = None
+        """What it encrypts with; gone when the cartridge is."""
         self.log: list[str] = []
         """Every motion, for tests that count them."""
 
@@ -87,8 +95,16 @@ class FakeDrive:
     def unload(self) -> Tape | None:
         if self.opener is not None:
             self.opener.close()
-        tape, self.tape = self.tape, None
+        tape, self.tape, self.key = self.tape, None, None
         return tape
+
+    def sealed(self, data: bytes | memoryview) -> bytes:
+        """A record as it comes to be on the tape."""
+        if self.key is None:
+            return bytes(data)
+        record = Sealed(data)
+        record.key = self.key
+        return record
 
     def power_cut(self, survivors: int | None = None) -> None:
         """The machine and the drive lose power; nothing is closed."""
@@ -132,7 +148,7 @@ class FakeHandle:
                 return b""
             raise OSError(errno.EIO, "Input/output error")
         record = tape.records[at]
-        if at in tape.bad:
+        if at in tape.bad or (isinstance(record, Sealed) and record.key != self._drive.key):
             raise OSError(errno.EIO, "Input/output error")
         self._drive.position = at + 1
         self._behind_mark = record is _FILEMARK
@@ -153,7 +169,7 @@ class FakeHandle:
         if tape.used + len(data) > tape.capacity:
             raise OSError(errno.ENOSPC, "No space left on device")
         self._warned = False
-        tape.records.append(bytes(data))
+        tape.records.append(self._drive.sealed(data))
         tape.used += len(data)
         self._drive.position = at + 1
         self._wrote, self._behind_mark = True, False

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from drivers.errors import NotFound, Permanent
 from drivers.tape import memory
@@ -40,6 +41,8 @@ class FakeIo:
     """Sense data, as mtx prints them: the next commands to the changer fail with these, one each."""
     before: Callable[[Sequence[str]], None] | None = None
     """Called before every command: where hands reach in."""
+    encrypts: bool = True
+    """The drives can, and stenc is installed."""
     log_pages: dict[tuple[int, int], bytes] = field(default_factory=dict)
     """Under drive and page."""
     ran: list[str] = field(default_factory=list)
@@ -63,6 +66,8 @@ class FakeIo:
             return self._log_page(self._drive_at(argv[-1]), int(argv[1].partition("=")[2], 16))
         if program == "sg_raw":
             return self._raw(list(argv))
+        if program == "stenc" and self.encrypts:
+            return self._stenc(list(argv))
         raise FileNotFoundError(errno.ENOENT, "No such file or directory", program)
 
     def devices(self) -> tuple[ScsiDevice, ...]:
@@ -198,6 +203,14 @@ class FakeIo:
         found = self.log_pages.get((drive, page))
         return Completed(0, found, "") if found is not None else Completed(5, b"", "page not supported\n")
 
+    def _stenc(self, argv: list[str]) -> Completed:
+        drive = self.drives[self._drive_at(argv[2])]
+        if argv[4] == "off":
+            drive.key = None
+        else:
+            drive.key = bytes.fromhex(Path(argv[argv.index("-k") + 1]).read_text().split("\n")[0])
+        return _OK
+
     def _raw(self, argv: list[str]) -> Completed:
         """A SCSI command: its operation code is the first word behind the device."""
         at = next(place for place, word in enumerate(argv) if word.startswith("/dev/"))
@@ -206,6 +219,9 @@ class FakeIo:
         drive = self._drive_at(argv[at])
         if argv[at + 1] == "8c":
             return self._memory(drive)
+        if argv[at + 1] == "a2" and self.encrypts:
+            mode = bytes((0x42, 2, 3, 1)) if self.drives[drive].key else bytes(4)
+            return Completed(0, bytes.fromhex("00200014") + mode + bytes(16), "")
         return Completed(5, b"", "illegal request\n")
 
     def _memory(self, drive: int) -> Completed:

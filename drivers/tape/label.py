@@ -40,6 +40,8 @@ class PlainLabel:
 
     volume: VolumeLabel
     block_bytes: int
+    key: str = ""
+    """Fingerprint of the key that what follows the label is encrypted with; empty: it is not."""
 
     def __post_init__(self) -> None:
         if not BLOCK_BYTES_MIN <= self.block_bytes <= BLOCK_BYTES_MAX or self.block_bytes % 512:
@@ -82,6 +84,7 @@ def label_records(label: PlainLabel) -> tuple[bytes, bytes]:
         "uuid": volume.uuid,
         "pool": volume.pool,
         "block_bytes": label.block_bytes,
+        **({"key": label.key} if label.key else {}),
         "read me": _HOW_TO_READ.format(
             tar_blocks=label.block_bytes // 512, block_bytes=max(label.block_bytes, 1 << 18)
         ),
@@ -104,7 +107,7 @@ def parse_label(header: bytes, record: bytes) -> Found:
             words = f"a {FORMAT} volume of version {said['version']!r}, which this software does not know"
             return Found(Content.BROKEN, words)
         volume = VolumeLabel(str(said["barcode"]), str(said["uuid"]), str(said["pool"]))
-        label = PlainLabel(volume, int(said["block_bytes"]))
+        label = PlainLabel(volume, int(said["block_bytes"]), str(said.get("key", "")))
     except (ValueError, KeyError, TypeError) as error:
         serial = header[4:10].decode("ascii", "replace").strip()
         return Found(Content.BROKEN, f"a volume of this archive ({serial}) whose label is damaged: {error!r}")

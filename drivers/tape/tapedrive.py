@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -11,7 +12,7 @@ from typing import TypeVar
 from drivers.errors import DriverError, OperatorNeeded, Permanent, Retryable
 from drivers.reports import CartridgeReport, DriveReport
 from drivers.tape import encryption, logpages, memory
-from drivers.tape.encryption import EncryptionState
+from drivers.tape.encryption import EncryptionState, PoolKey
 from drivers.tape.io import Completed, DriveStatus, Handle, Io, Op, ScsiDevice
 from drivers.tape.logpages import Alerts
 from drivers.tape.tapeerrors import translated_tape
@@ -21,6 +22,7 @@ ATTENTIONS_MAX = 4
 """A drive tells a new medium, a reset and so on once each, before it does what it was asked."""
 _UNIT_ATTENTION = 6
 """Exit status of sg3-utils."""
+_HEXADECIMAL = re.compile(r"[0-9A-Fa-f]{16,}")
 T = TypeVar("T")
 
 
@@ -232,6 +234,26 @@ class TapeDrive:
     def encryption(self) -> EncryptionState | None:
         """What the drive does with what is written and read; None when it does not say."""
         return self._asked(encryption.status_command, encryption.parse_status)
+
+    def set_key(self, key: PoolKey | None) -> None:
+        """Encrypt what is written until the cartridge comes out, or do not; and see that it is so.
+
+        :raises OperatorNeeded: the drive cannot, or does not say that it does.
+        """
+        state = self.encryption()
+        if key is None and (state is None or not (state.encrypts or state.decrypts)):
+            return
+        what = f"turn encryption {'off' if key is None else 'on'} in drive {self.name}"
+        if self.generic is None:
+            raise OperatorNeeded(f"{what}: it has no SCSI generic device; load the sg module")
+        try:
+            self._ask(encryption.set_command(self.generic, key), self.limits.question, what)
+        except DriverError as error:
+            raise OperatorNeeded(_HEXADECIMAL.sub("...", str(error))) from None  # nothing that may be a key
+        state = self.encryption()
+        good = state is not None and state.encrypts == state.decrypts == (key is not None)
+        if not good and not (key is None and state is None):
+            raise OperatorNeeded(f"{what}: the drive says: {'nothing' if state is None else state}")
 
     def _look_up(self) -> None:
         if self._find is not None:
