@@ -26,6 +26,7 @@ from hsm.catalog.engine import Catalog
 from hsm.catalog.history import Recorder
 from hsm.catalog.views import PoolFact
 from hsm.clock import Clock, SystemClock
+from hsm.coldrecall import ColdRecalls
 from hsm.commitment import Commitments
 from hsm.config import Config, accepting, differences_needing_restart, kept_dicom, load
 from hsm.custody import Custody, Drives
@@ -154,6 +155,7 @@ class Daemon:
                 self.deliverer,
                 self.reporter,
                 self.bell,
+                ColdRecalls(self.catalog, pools, recall, self.bell),
             )
         )
         self.dicom = DicomServer(

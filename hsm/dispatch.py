@@ -59,9 +59,12 @@ class Picture:
     costs: Mapping[str, planner.LocateCost] = field(default_factory=dict)
     """What moving the head costs, by barcode, of volumes with several reads."""
 
+    cold: tuple[tuple[int, CopyAt], ...] = ()
+    """Recalls that are asked of cold storage, and of which copy."""
+
     @property
     def empty(self) -> bool:
-        return not (self.work or self.ready or self.hopeless or self.awaited or self.asked)
+        return not (self.cold or self.work or self.ready or self.hopeless or self.awaited or self.asked)
 
     def limits_of(self, request_pks: Iterable[int]) -> dict[str, int]:
         """Drives at the same time, by policy, of the policies of these requests that limit them."""
@@ -86,6 +89,7 @@ def look(session: Session, pools: Pools, staging: Staging, reader: Reader, now: 
     work: list[planner.Work] = []
     ready: list[int] = []
     hopeless: list[tuple[int, str]] = []
+    cold: list[tuple[int, CopyAt]] = []
     for order in orders:
         if order.package_pk is None:
             continue
@@ -104,6 +108,9 @@ def look(session: Session, pools: Pools, staging: Staging, reader: Reader, now: 
                 work.append(_write(order, package.size, held, volumes, beside))
             continue
         copy = _source(order, held, stuck)
+        if order.kind is RequestKind.RECALL and (frozen := _colder(copy, reader.cold_copies(held))):
+            cold.append((order.pk, frozen))
+            continue
         if copy is None and reader.disk_copies(held):
             continue  # its file system is away and comes back
         if copy is None:
@@ -133,7 +140,15 @@ def look(session: Session, pools: Pools, staging: Staging, reader: Reader, now: 
         tuple(usage.pairs(session, now - FAILING_FOR)),
         {order.pk: limit for order in orders if (limit := _drive_limit(order)) is not None},
         costs,
+        tuple(cold),
     )
+
+
+def _colder(copy: CopyAt | None, cold: Sequence[CopyAt]) -> CopyAt | None:
+    """The cold copy to ask for; None where there is none, or a good one in a library is quicker."""
+    if copy is not None and copy.place is not Place.SHELF and copy.state != CopyState.SUSPECT:
+        return None
+    return min(cold, key=lambda each: each.copy_pk, default=None)
 
 
 def _drive_limit(order: Order) -> tuple[str, int] | None:

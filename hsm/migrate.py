@@ -13,12 +13,14 @@ from typing import Any
 
 from drivers.base import CHUNK_BYTES, ObjectStat, Readable, Store
 from drivers.ring import Filling
+from drivers.wrappers import recallable
 from hsm import layout, states
 from hsm.catalog import placement, queue, storage
 from hsm.catalog.engine import Catalog
 from hsm.catalog.instances import instances_in
 from hsm.catalog.placement import PackageRef
 from hsm.catalog.queue import Order
+from hsm.cold import ask_for
 from hsm.content import ChunkReader, delete_package, open_package, package_chunks, unpack_package
 from hsm.errors import Corrupt, NotFound, OperatorNeeded, Permanent, Refused, Retryable
 from hsm.guard import GOOD_VOLUMES, CopyFact
@@ -178,6 +180,7 @@ class Migrate:
             locator = layout.package_locator(package.key)
         copy_pk, state = self.begin(package, pool.volume_pk, locator)
         if state is CopyState.VERIFIED:
+            self._freeze(pool, locator)
             return
         if state in (CopyState.SUSPECT, CopyState.RELEASING):
             self._drop_suspect(order, copy_pk, package, pool, locator)
@@ -189,8 +192,16 @@ class Migrate:
             self.write(copy_pk, package, pool.store, locator, stop, order.detail)
         pool.store.flush()
         self.mark_written(copy_pk, None)
+        ask_for(pool, locator)
         with self._proof(copy_pk, package):
             self._read_back(package, pool, locator, stop)
+        self._freeze(pool, locator)
+
+    def _freeze(self, pool: DiskPool, locator: str) -> None:
+        """What is verified goes into the cold class of its pool, if that has one."""
+        cold = recallable(pool.store) if pool.cold else None
+        if cold is not None:
+            cold.make_cold(locator)
 
     def write(
         self,
@@ -263,8 +274,9 @@ class Migrate:
             placement.move_copy(session, copy_pk, verdict, self._catalog.clock.now(), ACTOR, why=why)
 
     def verify_on_disk(self, order: Order, stop: threading.Event) -> None:
-        """Read one disk copy again and compare every digest.
+        """Read one disk copy again and compare every digest. What is cold is asked for first.
 
+        :raises NotYet: it is on its way out of a cold class.
         :raises Corrupt: it is not what was written.
         """
         package = self._package(order)
@@ -272,6 +284,7 @@ class Migrate:
         pool = self._pools.disk_by_volume(order.volume_pk or 0)
         if copy is None or pool is None:
             return  # released meanwhile
+        ask_for(pool, copy.locator)
         with self._proof(copy.copy_pk, package):
             self._read_back(package, pool, copy.locator, stop)
 

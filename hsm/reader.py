@@ -58,6 +58,15 @@ class Reader:
             if copy.state in READABLE_COPIES and self._pools.disk_by_volume(copy.volume_pk) is not None
         ]
 
+    def cold_copies(self, copies: Sequence[CopyAt]) -> list[CopyAt]:
+        """The copies that can be read some time after they are asked for, of pools that answer."""
+        found = []
+        for copy in self.disk_copies(copies):
+            pool = self._pools.disk_by_volume(copy.volume_pk)
+            if pool is not None and pool.cold and pool.there:
+                found.append(copy)
+        return found
+
     def _is_there(self, volume_pk: int) -> bool:
         """Whether the volume answers and gives its bytes at once: what is cold must be recalled."""
         pool = self._pools.disk_by_volume(volume_pk)

@@ -240,7 +240,8 @@ class Retrieval:
         if part.package is None:
             return Tier.ONLINE.value
         if part.recalls and not part.staged:
-            copy = quickest(part.copies)
+            cold = self._owner.reader.cold_copies(part.copies)
+            copy = next(iter(cold), None) or quickest(part.copies)
             if copy is None or copy.place is Place.SHELF:
                 return Tier.OFFLINE.value
             return self._owner.tiers.get(copy.pool, Tier.NEARLINE).value
@@ -310,7 +311,7 @@ class Retrieval:
 
     def _join(self, part: _Part) -> None:
         assert part.package is not None
-        if quickest(part.copies) is None:
+        if quickest(part.copies) is None and not self._owner.reader.cold_copies(part.copies):
             # A file system that is away comes back: that is waiting, not failing.
             if not self._owner.reader.disk_copies(part.copies):
                 part.failure = why_none(part.copies)

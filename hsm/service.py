@@ -36,6 +36,14 @@ class OutOfService(Retryable):
     """The volume cannot be used just now. Waiting for it is no failure of whoever wanted it."""
 
 
+class NotYet(OutOfService):
+    """What is wanted is on its way out of a cold class; worth another look after ``seconds``."""
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
 class State(enum.StrEnum):
     SERVING = "in service"
     READING = "takes no writes"  # full, read-only: what is there can be read

@@ -198,7 +198,14 @@ class Volumes:
         """Queue a read-back of every copy on a volume; how many requests that made.
 
         :raises NotFound: no such volume.
+        :raises Refused: what lies on it is cold.
         """
+        pool = self._pools.disks.get(barcode)
+        if pool is not None and pool.cold:
+            raise Refused(
+                f"what lies on {barcode} is cold: reading it back costs money and hours; a policy's rule "
+                "`verify` does it where that is wanted"
+            )
         made = 0
         with self._catalog.write() as session:
             volume = media.volume(session, barcode)

@@ -20,6 +20,7 @@ from hsm.blame import to_avoid
 from hsm.catalog import media, queue, storage
 from hsm.catalog.engine import Catalog
 from hsm.catalog.queue import Order
+from hsm.coldrecall import AT_ONCE_MAX, ColdRecalls
 from hsm.custody import Drives
 from hsm.errors import (
     Corrupt,
@@ -33,12 +34,12 @@ from hsm.errors import (
 )
 from hsm.log import get_logger
 from hsm.migrate import Migrate, SourceComing
-from hsm.model import Place
+from hsm.model import CopyAt, Place
 from hsm.pools import Pools
 from hsm.reader import Reader
 from hsm.recall import Postponed, Stopped
 from hsm.seal import Seal
-from hsm.service import OutOfService
+from hsm.service import NotYet, OutOfService
 from hsm.sessionends import Assignment
 from hsm.sessions import DriveSession
 from hsm.staging import Staging
@@ -86,6 +87,7 @@ class Joints:
     deliver: Deliver
     report: Deliver
     bell: Bell
+    cold: ColdRecalls
 
 
 class Workers:
@@ -105,6 +107,7 @@ class Workers:
         """Of each drive with a session the policies it works for, of those that limit their drives."""
         self._lacking: tuple[str, ...] = ()
         self._lock = threading.Lock()
+        self._cold_round = threading.Lock()
         self._homes = {pool.name: pool.library for pool in joints.pools.tapes.values()}
         self._scratch = {pool.name: pool.scratch for pool in joints.pools.tapes.values()}
 
@@ -192,7 +195,7 @@ class Workers:
             pause, why = _pause(clock.now() - order.created_at), str(waits)
             self._end(order.pk, lambda s, now: queue.give_back(s, order.pk, now, name, why, pause))
         except (OutOfService, SourceComing, NoSpace) as waits:
-            self._wait(order, name, str(waits))
+            self._wait(order, name, waits)
         except (Corrupt, Permanent, Refused) as error:
             # Corrupt bytes on the target are written anew; the others will not change by waiting.
             text = str(error)
@@ -204,7 +207,7 @@ class Workers:
         except (DriverError, HsmError, SQLAlchemyError, OSError) as error:
             text = str(error)
             if isinstance(error, Retryable | OperatorNeeded) and self._is_away(order):
-                self._wait(order, name, text)
+                self._wait(order, name, error)
                 self._to.bell.ring()
                 return True
             log.warning("%s (request %d) will be tried again: %s", order.key, order.pk, text)
@@ -218,9 +221,12 @@ class Workers:
         self._to.bell.ring()
         return True
 
-    def _wait(self, order: Order, name: str, why: str) -> None:
+    def _wait(self, order: Order, name: str, waits: Exception) -> None:
         """It goes on when what it needs is there again: that is no attempt that failed."""
         pause = _pause(self._to.catalog.clock.now() - order.created_at)
+        if isinstance(waits, NotYet):
+            pause = timedelta(seconds=waits.seconds)
+        why = str(waits)
         log.info("%s (request %d) waits: %s", order.key, order.pk, why)
 
         def give_back(session: Session, now: datetime) -> None:
@@ -287,6 +293,7 @@ class Workers:
         if picture.empty:
             return False
         self._settle(picture)
+        self._begin_cold(picture)
         drives = dispatch.drives(to.pools, to.drives, picture.off)
         used = [(drive.library, drive.address) for drive in drives if drive.in_service]
         allowed = dispatch.within_drives(picture, self._using())
@@ -304,6 +311,34 @@ class Workers:
         self._prompt(plan, picture)
         self._explain(plan, picture)
         return any(started)
+
+    def _begin_cold(self, picture: dispatch.Picture) -> None:
+        """Take what is to be asked of cold storage, one round at a time."""
+        if not picture.cold or not self._cold_round.acquire(blocking=False):
+            return
+        work = []
+        try:
+            with self._to.catalog.write() as session:
+                now = self._to.catalog.clock.now()
+                for pk, copy in picture.cold[:AT_ONCE_MAX]:
+                    order = queue.take(session, pk, "cold recall", now)
+                    work += [(order, copy)] if order is not None else []
+        except BaseException:
+            self._cold_round.release()
+            raise
+        self._launch("cold-recall", lambda: self._run_cold(work))
+
+    def _run_cold(self, work: list[tuple[Order, CopyAt]]) -> None:
+        try:
+            self._to.cold.run(work, self._stop)
+        except Exception:  # not even the ends of its requests could be written down
+            log.exception("cold recall: its end is not recorded yet")
+            self._owe(order.pk for order, _ in work)
+        finally:
+            self._cold_round.release()
+            with self._lock:
+                self._sessions.discard(threading.current_thread())
+            self._to.bell.ring()
 
     def _using(self) -> Counter[str]:
         """Drives in use, by policy."""

@@ -54,6 +54,8 @@ FAILED_IN = "failed in"
 """In a request's detail: of each copy the drives in which reading it has failed."""
 WRITTEN_IN = "written in"
 """In a copy request's detail: library and drive that wrote it, where another one shall read it back."""
+COLD = "cold since"
+"""In a request's detail: when its package was first asked for from cold storage."""
 ROWS_MAX = 100
 """Inserted in one statement."""
 RETRY_FIRST_SECONDS = 2.0

@@ -24,6 +24,7 @@ from drivers.base import (
     VolumeLabel,
 )
 from drivers.simulated.library import SimulatedLibrary
+from drivers.wrappers import PassingStore
 from hsm.catalog.engine import Catalog
 
 
@@ -79,11 +80,11 @@ class TappedCatalog(Catalog):
         self.fuse.tick()
 
 
-class TappedStore:
+class TappedStore(PassingStore):
     """A Store whose effects are counted."""
 
     def __init__(self, inner: Store, fuse: Fuse) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._fuse = fuse
 
     @property

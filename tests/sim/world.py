@@ -27,6 +27,7 @@ from hsm.catalog.engine import open_engine
 from hsm.catalog.queue import Order
 from hsm.catalog.tables import Copy, Instance, MountRequest, Package, Request, Study, Volume
 from hsm.clock import ManualClock
+from hsm.coldrecall import ColdRecalls
 from hsm.commitment import Commitments, Result, WaitFor
 from hsm.config import Config
 from hsm.custody import Custody, Drives
@@ -286,6 +287,7 @@ class World:
             "deliver": self._deliver,
             "report": self._report,
             "bell": self.bell,
+            "cold": ColdRecalls(self.catalog, self.pools, self.recall, self.bell),
         }
         joints: Any = {each.name: joined[each.name] for each in fields(Joints)}
         self.workers = Workers(Joints(**joints), launch=self._inline)
