@@ -12,7 +12,7 @@ import re
 import threading
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -113,21 +113,23 @@ def read_range(
     body, seen = source.open(offset, asked, None)
     stop = threading.Event()
     pending: deque[tuple[Future[list[bytes]], int]] = deque()
+    whole: _Digest | None = None
     try:
         wanted = span(source.key, seen.size, offset, length)
-        whole = hashlib.sha256() if seen.sha256 is not None and wanted == seen.size else None
+        whole = _Digest() if seen.sha256 is not None and wanted == seen.size else None
         first = min(asked, wanted)
         ahead = _Ahead(source, crew, part_bytes, seen, offset + first, wanted - first, stop, pending)
         ahead.fill()
         for pieces in _in_order(source.read(offset, first, seen, body, stop), ahead):
-            for piece in pieces:
-                if whole is not None:
-                    whole.update(piece)
-                yield piece
-        if whole is not None and whole.hexdigest() != seen.sha256:
-            raise Corrupt(f"{source.what}: its SHA-256 is {whole.hexdigest()}, it was put with {seen.sha256}")
+            if whole is not None:
+                pieces = whole.passing(pieces)
+            yield from pieces
+        if whole is not None and (found := whole.hexdigest()) != seen.sha256:
+            raise Corrupt(f"{source.what}: its SHA-256 is {found}, it was put with {seen.sha256}")
     finally:
         stop.set()
+        if whole is not None:
+            whole.close()
         body.close()
         for future, taken in pending:
             future.cancel()
@@ -137,6 +139,44 @@ def read_range(
 def _in_order(first: Iterator[bytes], ahead: _Ahead) -> Iterator[Iterator[bytes] | list[bytes]]:
     yield first
     yield from ahead
+
+
+class _Digest:
+    """The SHA-256 of what passes, made beside whoever takes it: parts that are there whole are digested in
+    a thread, at most one of them behind."""
+
+    def __init__(self) -> None:
+        self._hasher = hashlib.sha256()
+        self._lane = ThreadPoolExecutor(1, thread_name_prefix="s3-digest")
+        self._last: Future[None] | None = None
+
+    def passing(self, pieces: Iterator[bytes] | list[bytes]) -> Iterator[bytes] | list[bytes]:
+        if not isinstance(pieces, list):
+            return self._one_by_one(pieces)
+        self._wait()
+        self._last = self._lane.submit(self._update, pieces)
+        return pieces
+
+    def hexdigest(self) -> str:
+        self._wait()
+        return self._hasher.hexdigest()
+
+    def close(self) -> None:
+        self._lane.shutdown(wait=False)
+
+    def _one_by_one(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        for piece in pieces:
+            self._hasher.update(piece)
+            yield piece
+
+    def _update(self, pieces: list[bytes]) -> None:
+        for piece in pieces:
+            self._hasher.update(piece)
+
+    def _wait(self) -> None:
+        if self._last is not None:
+            self._last.result()
+            self._last = None
 
 
 class _Ahead:

@@ -74,7 +74,7 @@ def test_every_option_of_the_family_reaches_the_settings() -> None:
 
 def test_parts_grow_with_the_object_and_are_never_too_many() -> None:
     settings = Settings("pool")
-    for size in (1, 20 << 20, 200 << 30, OBJECT_BYTES_MAX):
+    for size in (1, 40 << 20, 400 << 30, OBJECT_BYTES_MAX):
         part = settings.part_size(size)
         assert part >= settings.part_bytes
         assert -(-size // part) <= PARTS_MAX
