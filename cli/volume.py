@@ -220,3 +220,79 @@ def lost(
             for key in done["named"]:
                 screen.say(f"  {text.clean(key)}")
     raise typer.Exit(EXIT_PROBLEM if done["without_copy"] else EXIT_GOOD)
+
+
+@app.command()
+def repack(
+    context: typer.Context,
+    barcode: Annotated[str, typer.Argument(help="The cartridge; or one of the options below.")] = "",
+    sparse: Annotated[
+        int, typer.Option(min=0, max=99, help="Full cartridges of which less than this percentage is of use.")
+    ] = 0,
+    suspect: Annotated[bool, typer.Option("--suspect", help="Every suspect cartridge.")] = False,
+    generation: Annotated[str, typer.Option(help="Every cartridge of a generation: LTO6.")] = "",
+    pool: Annotated[str, typer.Option(help="Where the new copies go; the same pool without.")] = "",
+    then: Annotated[str, typer.Option(help="recycle or retire, when it is empty.")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="Give the repack of BARCODE up.")] = False,
+    json: Json = False,
+) -> None:
+    """Empty cartridges: new verified copies elsewhere, then the old ones are released.
+
+    Said again, it tries again what failed and says what is left. Ends with 1 when something cannot go.
+    """
+    given: dict[str, str | int | bool] = {
+        "barcode": barcode,
+        "sparse": sparse,
+        "suspect": suspect,
+        "generation": generation,
+        "pool": pool,
+        "then": then,
+    }
+    wanted = {name: value for name, value in given.items() if value}
+    with connect(context) as client:
+        done = client.stop_repack(barcode) if stop else client.repack(dry_run=dry_run, **wanted)
+    if json:
+        screen.say_json(done)
+    elif stop:
+        screen.say(f"{barcode} is not repacked any more; {done['cancelled']} requests are withdrawn")
+    else:
+        _say_repack(done)
+    kept = sum(len(each.get("refused", ())) + each.get("failed", 0) for each in done.get("volumes", ()))
+    raise typer.Exit(EXIT_PROBLEM if kept else EXIT_GOOD)
+
+
+def _say_repack(done: dict[str, Any]) -> None:
+    screen.say_table(
+        [
+            "volume",
+            "state",
+            "to pool",
+            "then",
+            ">packages",
+            ">bytes",
+            ">of used",
+            ">queued",
+            ">failed",
+            ">left",
+        ],
+        [
+            (
+                each["volume"],
+                screen.state(each["state"]),
+                each["to_pool"],
+                each["then"],
+                each["packages"],
+                text.size(each["bytes"]),
+                text.size(each["used"]),
+                each.get("queued", ""),
+                each.get("failed", ""),
+                each.get("left", ""),
+            )
+            for each in done["volumes"]
+        ],
+        empty="no cartridge is to be repacked",
+    )
+    for each in done["volumes"]:
+        for kept in each.get("refused", ()):
+            screen.say(f"{text.clean(kept['package'])} stays: {text.clean(kept['why'])}", style="yellow")

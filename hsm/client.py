@@ -230,6 +230,13 @@ class Client:
         """Give a volume up: its copies are lost, and what policy lacks then is copied anew."""
         return self._post(f"/v1/volumes/{_part(barcode)}/lost", reason=reason)
 
+    def repack(self, *, dry_run: bool = False, **wanted: str | int | bool) -> Record:
+        """``barcode``, ``sparse`` (percent), ``suspect`` or ``generation``; with ``pool`` and ``then``."""
+        return self._post("/v1/repacks", dry_run=dry_run, **wanted)
+
+    def stop_repack(self, barcode: str) -> Record:
+        return self._post(f"/v1/volumes/{_part(barcode)}/repack/stop")
+
     def set_drive(self, library: str, drive: int, state: str, reason: str = "") -> Record:
         """Take a drive out of service (``off``) or back into it (``on``)."""
         more = _given({"reason": reason})

@@ -56,6 +56,7 @@ from hsm.reader import Reader
 from hsm.recall import Recall
 from hsm.receivers import Receivers
 from hsm.recovery import missing_files, recover
+from hsm.repack import Repack
 from hsm.retrieval import Retrievals
 from hsm.schedule import Scheduler
 from hsm.seal import Seal
@@ -71,6 +72,8 @@ log = logs.get_logger(__name__)
 
 WATCH_SECONDS = 30.0
 """Between two looks at what policies have asked for: failures, windows, what other nodes activated."""
+REPACK_SECONDS = 30.0
+"""Between two looks at cartridges that are repacked."""
 HISTORY_SECONDS = 10.0
 """Between two times that noted accesses are written."""
 UPKEEP_SECONDS = 3600.0
@@ -125,6 +128,7 @@ class Daemon:
         self.drains = Drains(self.catalog, pools, self.policies.goals_of, self.bell)
         self.pool_desk = PoolDesk(config, self.catalog, pools, self.drains)
         self.volumes = Volumes(self.catalog, pools, self.custody, self.bell, self.policies.goals_of)
+        self.repack = Repack(self.catalog, pools, self.bell, self.policies.goals_of)
         self.drive_use = DriveUse(
             self.catalog, pools, {each.name: each.drive_off_after for each in config.libraries}
         )
@@ -199,6 +203,7 @@ class Daemon:
             queue=QueueActs(self.catalog, self.bell),
             volumes=self.volumes,
             drives=self.drive_use,
+            repack=self.repack,
             daemon=self,
             exports=self.exports,
             storage=self.pool_desk,
@@ -396,6 +401,7 @@ class Daemon:
             "deliveries": (Schedule(every_seconds=SETTLE_SECONDS), self.deliveries.settle),
         }
         wanted["drains"] = (Schedule(every_seconds=WATCH_SECONDS), self.drains.round)
+        wanted["repack"] = (Schedule(every_seconds=REPACK_SECONDS), self.repack.round)
         wanted["history"] = (Schedule(every_seconds=HISTORY_SECONDS), self._write_history)
         wanted["history upkeep"] = (Schedule(every_seconds=UPKEEP_SECONDS), self._keep_history_small)
         wanted["policy watch"] = (Schedule(every_seconds=WATCH_SECONDS), self._watch_policies)

@@ -46,6 +46,8 @@ class Picture:
     """Requests that need nothing any more: recalls of what can be read already, copies that are there."""
     hopeless: tuple[tuple[int, str], ...]
     """Requests that nothing can serve, and why."""
+    sources: tuple[placement.PackageRef, ...]
+    """Packages that are to be copied and must be recalled first, the most urgent first."""
     awaited: tuple[int, ...]
     """Volumes that waiting requests wait for."""
     asked: bool
@@ -64,7 +66,15 @@ class Picture:
 
     @property
     def empty(self) -> bool:
-        return not (self.cold or self.work or self.ready or self.hopeless or self.awaited or self.asked)
+        return not (
+            self.cold
+            or self.work
+            or self.ready
+            or self.hopeless
+            or self.sources
+            or self.awaited
+            or self.asked
+        )
 
     def limits_of(self, request_pks: Iterable[int]) -> dict[str, int]:
         """Drives at the same time, by policy, of the policies of these requests that limit them."""
@@ -90,6 +100,11 @@ def look(session: Session, pools: Pools, staging: Staging, reader: Reader, now: 
     ready: list[int] = []
     hopeless: list[tuple[int, str]] = []
     cold: list[tuple[int, CopyAt]] = []
+    sources: list[placement.PackageRef] = []
+    failed = queue.failed_recalls(
+        session, [order.package_pk or 0 for order in orders if order.kind is RequestKind.COPY]
+    )
+    draining = {each.pk for each in known if each.drain_to}
     for order in orders:
         if order.package_pk is None:
             continue
@@ -98,8 +113,14 @@ def look(session: Session, pools: Pools, staging: Staging, reader: Reader, now: 
         if order.kind is RequestKind.RECALL and (staging.complete(package.key) or reader.direct_copies(held)):
             ready.append(order.pk)
             continue
-        if order.kind is RequestKind.COPY and _enough(order, held):
+        if order.kind is RequestKind.COPY and _enough(order, held, draining):
             ready.append(order.pk)
+            continue
+        if order.kind is RequestKind.COPY and not _readable_now(order, package, held, staging, reader):
+            if (hopeless_since := _nowhere(order, failed.get(package.pk))) is not None:
+                hopeless.append((order.pk, hopeless_since))
+            else:
+                sources.append(package)
             continue
         if order.kind is RequestKind.COPY:
             # One at a time of a package and pool: where the second may go depends on where the first went.
@@ -134,6 +155,7 @@ def look(session: Session, pools: Pools, staging: Staging, reader: Reader, now: 
         tuple(volumes.values()),
         tuple(ready),
         tuple(hopeless),
+        tuple(sources),
         tuple(queue.awaited_volumes(session)),
         bool(media.open_mount_requests(session)),
         off,
@@ -275,9 +297,28 @@ def _not_in(order: Order) -> frozenset[tuple[str, int]]:
     return frozenset({(str(written_in[0]), int(written_in[1]))}) if written_in else frozenset()
 
 
-def _enough(order: Order, held: Sequence[CopyAt]) -> bool:
+def _readable_now(
+    order: Order, package: placement.PackageRef, held: Sequence[CopyAt], staging: Staging, reader: Reader
+) -> bool:
+    """Whether a copy can be made without a recall: it is begun and only to be read back, or the bytes are on
+    a disk or in the staging area."""
+    begun = bool(_begun(order, held, CopyState.WRITTEN))
+    return begun or bool(reader.direct_copies(held)) or staging.complete(package.key)
+
+
+def _nowhere(order: Order, failed: tuple[datetime, str] | None) -> str | None:
+    """Why a copy can never be made: its recall has failed since somebody last wanted it."""
+    if failed is None or order.not_before is None or failed[0] < order.not_before:
+        return None
+    return f"the package can nowhere be read: {failed[1]}"
+
+
+def _enough(order: Order, held: Sequence[CopyAt], draining: Collection[int] = ()) -> bool:
     """Whether the pool has as many verified copies as policy wanted when it asked: a request whose end
-    was lost in a crash must not make one more."""
+    was lost in a crash must not make one more. For a repack what lies on volumes that are emptied does not
+    count."""
+    if queue.FROM in order.detail:
+        held = [copy for copy in held if copy.volume_pk not in draining]
     good = [
         copy
         for copy in held

@@ -364,7 +364,7 @@ class Migrate:
                 self._blame_source(direct[0], pool, package, error)
             return
         if not self._staging.complete(package.key):
-            self._ask_recall(package)
+            self.ask_recall(package)
             raise SourceComing(f"{package.key} can be read from no disk just now; its recall is asked for")
         self._staging.pin(package.key)
         try:
@@ -399,7 +399,8 @@ class Migrate:
             raise SourceUnavailable(f"{package.key} was damaged in the staging area: {found}") from found
         raise error
 
-    def _ask_recall(self, package: PackageRef) -> None:
+    def ask_recall(self, package: PackageRef) -> None:
+        """Have a package brought to the staging area, to be copied from there."""
         attachment = self._recall.attach(package, f"copy of {package.key}", Priority.MIGRATION)
         self._recall.detach(package, attachment)
 

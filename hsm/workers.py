@@ -52,6 +52,8 @@ ACTOR = "dispatcher"
 IDLE_SECONDS = 1.0
 """The longest sleep without a ring: retries become due by the clock alone."""
 ERROR_PAUSE_SECONDS = 5.0
+FETCH_AGAIN_SECONDS = 600.0
+"""After so long the recall of what is to be copied is asked for again."""
 DISK_WORKERS = 2
 DELIVERY_WORKERS = 2
 POSTPONED_FIRST, POSTPONED_LAST = timedelta(seconds=10), timedelta(minutes=5)
@@ -106,6 +108,8 @@ class Workers:
         self._at_work: dict[tuple[str, int], tuple[str, ...]] = {}
         """Of each drive with a session the policies it works for, of those that limit their drives."""
         self._lacking: tuple[str, ...] = ()
+        self._fetched: dict[int, float] = {}
+        """Packages whose recall was asked for so that they can be copied, and when."""
         self._lock = threading.Lock()
         self._cold_round = threading.Lock()
         self._homes = {pool.name: pool.library for pool in joints.pools.tapes.values()}
@@ -294,6 +298,7 @@ class Workers:
             return False
         self._settle(picture)
         self._begin_cold(picture)
+        self._fetch(picture)
         drives = dispatch.drives(to.pools, to.drives, picture.off)
         used = [(drive.library, drive.address) for drive in drives if drive.in_service]
         allowed = dispatch.within_drives(picture, self._using())
@@ -363,6 +368,22 @@ class Workers:
                 if queue.take(session, pk, ACTOR, now) is not None:
                     queue.fail(session, pk, now, ACTOR, why)
         self._to.bell.ring()
+
+    def _fetch(self, picture: dispatch.Picture) -> None:
+        """Ask for the recall of what is to be copied from tape to tape: as much as half of the staging area
+        takes, so that nothing is pushed out again before it is copied."""
+        room, now = self._to.staging.size_max_bytes // 2, self._to.catalog.clock.monotonic()
+        asked: dict[int, float] = {}
+        for number, package in enumerate(picture.sources):
+            room -= package.size
+            if room < 0 and number:
+                break
+            since = self._fetched.get(package.pk)
+            if since is None or now - since > FETCH_AGAIN_SECONDS:
+                self._to.migrate.ask_recall(package)
+                since = now
+            asked[package.pk] = since
+        self._fetched = asked
 
     def _begin(self, plan: planner.Session, picture: dispatch.Picture) -> bool:
         """Claim the drive, take the requests, and start the session's thread."""

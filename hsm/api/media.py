@@ -13,6 +13,7 @@ from hsm.api.identity import actor
 from hsm.api.services import Services
 from hsm.api.wire import body, known, reply
 from hsm.errors import BadInput
+from hsm.repack import Wanted
 
 
 class MediaPaths:
@@ -33,6 +34,8 @@ class MediaPaths:
             f"{volume}/retire": self.retire,
             f"{volume}/recycle": self.recycle,
             f"{volume}/lost": self.lost,
+            f"{volume}/repack/stop": self.stop_repack,
+            "/v1/repacks": self.repack,
             "/v1/library/drive": self.drive,
         }
 
@@ -68,6 +71,34 @@ class MediaPaths:
         return await self._on_volume(
             request, given, lambda barcode, by: self._services.volumes.lost(barcode, by, given["reason"])
         )
+
+    async def repack(self, request: Request) -> Response:
+        """``{barcode}`` or ``{sparse}`` or ``{suspect}`` or ``{generation}``, with pool, then, dry_run."""
+        given = await body(
+            request,
+            {},
+            {
+                **dict.fromkeys(("barcode", "generation", "pool", "then", "by"), str),
+                "sparse": int,
+                "suspect": bool,
+                "dry_run": bool,
+            },
+        )
+        wanted = Wanted(
+            given.get("barcode", ""),
+            given.get("sparse"),
+            given.get("suspect", False),
+            given.get("generation", ""),
+            given.get("pool", ""),
+            given.get("then", ""),
+        )
+        who, dry_run = actor(request, given.get("by", "")), given.get("dry_run", False)
+        start = self._services.repack.start
+        return reply(await run_in_threadpool(lambda: start(wanted, who, dry_run=dry_run)))
+
+    async def stop_repack(self, request: Request) -> Response:
+        given = await body(request, {}, {"by": str})
+        return await self._on_volume(request, given, self._services.repack.stop)
 
     async def _end(self, request: Request, act: Callable[[str, str, str], Any]) -> Response:
         given = await body(request, {}, {"reason": str, "by": str})

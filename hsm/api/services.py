@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from hsm.catalog.engine import Catalog
 from hsm.catalog.views import PoolFact
 from hsm.model import Priority
+from hsm.repack import Wanted
 
 Record = dict[str, Any]
 
@@ -140,6 +141,17 @@ class Exports(Protocol):
     def cancel(self, pk: int, by: str) -> Record: ...
 
 
+class Repack(Protocol):
+    """Cartridges that are emptied."""
+
+    def start(self, wanted: Wanted, by: str, *, dry_run: bool = False) -> Record:
+        """dry_run, volumes: volume, state, pool, to_pool, then, packages, bytes, used; without dry_run also
+        left, queued, failed, refused (package, why)."""
+        ...
+
+    def stop(self, barcode: str, by: str) -> Record: ...
+
+
 class Drives(Protocol):
     """Drives of libraries, and what each did with each cartridge."""
 
@@ -195,6 +207,7 @@ class Services:
     queue: Queue
     volumes: Volumes
     drives: Drives
+    repack: Repack
     daemon: Daemon
     exports: Exports
     storage: Storage

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
+
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from hsm.catalog.tables import Copy, Request
+from hsm.catalog import placement, queue
+from hsm.catalog.queue import Order
+from hsm.catalog.tables import Copy, Package, Request
+from hsm.states import LIVE_REQUESTS, READABLE_COPIES, CopyState, RequestKind
 
 
 def prefix(barcode: str) -> str:
@@ -23,3 +29,45 @@ def repack_requests(session: Session, volume_pk: int, barcode: str) -> dict[str,
         .order_by(Request.state)
     )
     return {str(state): int(count) for state, count in rows}
+
+
+def live_requests(session: Session, volume_pk: int, barcode: str) -> list[Order]:
+    """Those of them that still stand for work."""
+    held = select(Copy.package_pk).where(Copy.volume_pk == volume_pk)
+    pks = session.scalars(
+        select(Request.pk).where(
+            Request.package_pk.in_(held),
+            Request.state.in_(LIVE_REQUESTS),
+            Request.key.startswith(prefix(barcode), autoescape=True),
+        )
+    ).all()
+    return [queue.get(session, pk) for pk in pks]
+
+
+def live_bytes(session: Session, volume_pk: int | None = None) -> dict[int, int]:
+    """Bytes of the packages with a copy that counts, by volume (or of one)."""
+    query = (
+        select(Copy.volume_pk, func.sum(Package.size))
+        .join(Package, Package.pk == Copy.package_pk)
+        .where(Copy.state.in_((*READABLE_COPIES, CopyState.SUSPECT)))
+        .group_by(Copy.volume_pk)
+    )
+    if volume_pk is not None:
+        query = query.where(Copy.volume_pk == volume_pk)
+    return {pk: int(size) for pk, size in session.execute(query)}
+
+
+def pending(session: Session, package_pks: Iterable[int]) -> Counter[tuple[int, str]]:
+    """How many repacks are making a copy of each of these packages in each pool."""
+    found: Counter[tuple[int, str]] = Counter()
+    for some in placement.chunks(package_pks):
+        rows = session.execute(
+            select(Request.package_pk, Request.pool).where(
+                Request.package_pk.in_(some),
+                Request.kind == RequestKind.COPY,
+                Request.state.in_(LIVE_REQUESTS),
+                Request.key.startswith("repack:"),
+            )
+        )
+        found.update((pk or 0, pool or "") for pk, pool in rows)
+    return found

@@ -6,7 +6,7 @@ in the same transaction.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -50,6 +50,8 @@ TRIED = "tried"
 """In a request's detail: copies that gave wrong bytes and are not read again for it."""
 TROUBLE = "trouble"
 """In a request's detail: how often reading each copy has failed otherwise."""
+FROM = "from"
+"""In a copy request's detail: the volume that is repacked, whose copy does not count for it."""
 FAILED_IN = "failed in"
 """In a request's detail: of each copy the drives in which reading it has failed."""
 WRITTEN_IN = "written in"
@@ -79,6 +81,7 @@ class Order:
     detail: dict[str, Any]
     attempts: int
     created_at: datetime
+    not_before: datetime | None = None
 
 
 def _order(row: Request) -> Order:
@@ -96,6 +99,7 @@ def _order(row: Request) -> Order:
         dict(row.detail),
         row.attempts,
         row.created_at,
+        row.not_before,
     )
 
 
@@ -437,6 +441,34 @@ def copies_under_way(session: Session) -> set[tuple[int, str]]:
         )
     )
     return {(package_pk, pool or "") for package_pk, pool in rows if package_pk is not None}
+
+
+def failed_recalls(session: Session, package_pks: Iterable[int]) -> dict[int, tuple[datetime, str]]:
+    """Of these packages those whose last recall has failed: when, and why."""
+    found: dict[int, tuple[datetime, str]] = {}
+    wanted = sorted(set(package_pks))
+    for start in range(0, len(wanted), 500):
+        rows = session.execute(
+            select(Request.package_pk, Request.state, Request.finished_at, Request.error)
+            .where(Request.package_pk.in_(wanted[start : start + 500]), Request.kind == RequestKind.RECALL)
+            .order_by(Request.pk)
+        )
+        for package_pk, state, finished_at, error in rows:
+            if package_pk is not None:
+                found.pop(package_pk, None)
+            if package_pk is not None and state == RequestState.FAILED and finished_at is not None:
+                found[package_pk] = (finished_at, error)
+    return found
+
+
+def latest(session: Session, keys: Iterable[str]) -> dict[str, Order]:
+    """The last request with each of these keys, where there is one."""
+    wanted, found = list(keys), dict[str, Order]()
+    for start in range(0, len(wanted), 500):
+        some = wanted[start : start + 500]
+        rows = session.scalars(select(Request).where(Request.key.in_(some)).order_by(Request.pk))
+        found.update((row.key, _order(row)) for row in rows)
+    return found
 
 
 def give_back_lost(session: Session, pk: int, now: datetime, actor: str) -> None:

@@ -28,6 +28,7 @@ from hsm.catalog.tables import (
 from hsm.catalog.views import PoolFact
 from hsm.errors import NotFound, Refused
 from hsm.model import Priority, Tier
+from hsm.repack import Wanted
 
 LONG_UID = "1.2.826.0.1.3680043.8.498.12345678901234567890123456789012345678"
 """64 characters: the longest a UID may be."""
@@ -209,6 +210,17 @@ class Storage:
         return self._note("drain", volume, by)
 
 
+class Repack:
+    def __init__(self, script: Script) -> None:
+        self._note = script.note
+
+    def start(self, wanted: Wanted, by: str, *, dry_run: bool = False) -> dict[str, Any]:
+        return self._note("repack", wanted, by, dry_run)
+
+    def stop(self, barcode: str, by: str) -> dict[str, Any]:
+        return self._note("stop repack", barcode, by)
+
+
 class Drives:
     def __init__(self, script: Script) -> None:
         self._note = script.note
@@ -241,6 +253,7 @@ def services(catalog: Catalog, script: Script) -> Services:
         queue=Queue(script),
         volumes=Volumes(script),
         drives=Drives(script),
+        repack=Repack(script),
         daemon=Daemon(script),
         exports=Exports(script),
         storage=Storage(script),

@@ -24,6 +24,7 @@ from hsm.errors import (
 )
 from hsm.errors import Refused as RefusedByPromise
 from hsm.model import Priority
+from hsm.repack import Wanted
 
 ME = pwd.getpwuid(os.getuid()).pw_name
 
@@ -52,6 +53,9 @@ def http(home: Path):
         ),
         (lambda c: c.set_drive("sim", 256, "on"), ("set_service", "sim", 256, True, ME, f"said {ME}")),
         (lambda c: c.library_report("sim"), ("report", "sim")),
+        (lambda c: c.repack(barcode="T1", pool="b"), ("repack", Wanted("T1", pool="b"), ME, False)),
+        (lambda c: c.repack(sparse=40, dry_run=True), ("repack", Wanted(sparse_percent=40), ME, True)),
+        (lambda c: c.stop_repack("T1"), ("stop repack", "T1", ME)),
         (lambda c: c.move("T1", "B 4/2"), ("move", "T1", "B 4/2", ME)),
         (lambda c: c.retire("T1"), ("retire", "T1", ME)),
         (lambda c: c.operator_done("T1", "was in B4"), ("operator_done", "T1", ME, "was in B4")),

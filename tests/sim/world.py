@@ -43,6 +43,7 @@ from hsm.policyrun import Policies
 from hsm.pools import Pools, open_pools
 from hsm.reader import Reader
 from hsm.recall import Postponed, Recall
+from hsm.repack import Repack
 from hsm.retrieval import Readable, Retrieval, Retrievals, Unobtainable
 from hsm.seal import Seal
 from hsm.sessions import DriveSession
@@ -261,6 +262,7 @@ class World:
         self.retrievals = Retrievals(self.catalog, self.reader, self.recall, self.staging, self.bell)
         self.deliveries = Deliveries(self.catalog, self.bell)
         self.volumes = Volumes(self.catalog, self.pools, self.custody, self.bell, self.policies.goals_of)
+        self.repack = Repack(self.catalog, self.pools, self.bell, self.policies.goals_of)
         self.use = DriveUse(self.catalog, self.pools)
         self.commitments = Commitments(
             self.catalog, self.reader, self.bell, self.policies.goals_of, is_storage_class
