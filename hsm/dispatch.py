@@ -48,6 +48,8 @@ class Picture:
     """Requests that nothing can serve, and why."""
     sources: tuple[placement.PackageRef, ...]
     """Packages that are to be copied and must be recalled first, the most urgent first."""
+    coming: frozenset[int]
+    """Packages whose recall is queued."""
     awaited: tuple[int, ...]
     """Volumes that waiting requests wait for."""
     asked: bool
@@ -156,6 +158,7 @@ def look(session: Session, pools: Pools, staging: Staging, reader: Reader, now: 
         tuple(ready),
         tuple(hopeless),
         tuple(sources),
+        frozenset(order.package_pk or 0 for order in orders if order.kind is RequestKind.RECALL),
         tuple(queue.awaited_volumes(session)),
         bool(media.open_mount_requests(session)),
         off,

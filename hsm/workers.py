@@ -378,7 +378,7 @@ class Workers:
             room -= package.size
             if room < 0 and number:
                 break
-            since = self._fetched.get(package.pk)
+            since = now if package.pk in picture.coming else self._fetched.get(package.pk)
             if since is None or now - since > FETCH_AGAIN_SECONDS:
                 self._to.migrate.ask_recall(package)
                 since = now

@@ -225,9 +225,10 @@ _MEDIA = (
     Check(
         "volume-without-pool",
         "volume",
-        """SELECT pk, name AS subject, state FROM volume
+        f"""SELECT pk, name AS subject, state FROM volume
             WHERE pool IS NULL AND (state IN ('labelled', 'active', 'full')
-                  OR EXISTS (SELECT 1 FROM copy WHERE copy.volume_pk = volume.pk))""",
+                  OR EXISTS (SELECT 1 FROM copy
+                              WHERE copy.volume_pk = volume.pk AND copy.state IN {_LIVE}))""",
         "it is {state} or holds copies, but belongs to no pool",
         by_hand("UPDATE volume SET pool = 'the pool on its label' WHERE pk = {pk}"),
     ),

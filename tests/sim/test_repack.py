@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from drivers.simulated.medium import flip_byte
-from hsm.catalog import media
+from hsm.catalog import marks, media
 from hsm.errors import BadInput, Refused
 from hsm.repack import Wanted
 from hsm.states import VolumeState
 from tests.sim.conftest import MakeWorld
 from tests.sim.taps import Crash
 from tests.sim.test_volume_life import TO_TAPE
-from tests.sim.world import NOTHING, TWO_TAPES, Shape, World
+from tests.sim.world import NOTHING, TWO_TAPES, Shape, World, study_uid
 
 ONLY_TAPE = """\
 policy: tape
@@ -132,10 +132,8 @@ def test_a_package_that_can_nowhere_be_read_is_told_and_stays(make_world: MakeWo
 
 def test_what_the_guard_keeps_on_a_cartridge_is_named_with_its_reason(make_world: MakeWorld) -> None:
     world = written(make_world)
-    from hsm.catalog import marks
-
     with world.catalog.write() as session:
-        marks.hold(session, world.instances(1)[0].study_uid, "alice", "court", world.now())
+        marks.place_hold(session, study_uid(1), "court", world.now(), "alice")
     world.repack.start(Wanted("HSM001L8"), "alice")
     finish(world)
     left = one(world.repack.start(Wanted("HSM001L8"), "alice"))
