@@ -6,6 +6,7 @@ and their links filled in afterwards: every link has four bytes, so placing does
 
 from __future__ import annotations
 
+import io
 import re
 import struct
 from collections.abc import Iterable, Sequence
@@ -37,6 +38,7 @@ PRIVATE_RECORD_UID = "2.25.302740418532981450611287734502186311071"
 
 _FILE_ID = re.compile(r"[A-Z0-9_]{1,8}")
 _COMPONENTS_MAX = 8
+_LEVELS = ("PATIENT", "STUDY", "SERIES")
 _LONG = frozenset({"OB", "SQ", "UC", "UN", "UR", "UT"})
 
 
@@ -95,6 +97,35 @@ def read_entry(path: Path, file_id: Sequence[str]) -> Entry:
     if not all(texts) or not _text(found, "StudyInstanceUID") or not _text(found, "SeriesInstanceUID"):
         raise Corrupt(f"{path}: a UID of the instance, its series or its study is missing")
     return Entry(tuple(file_id), found, *texts)
+
+
+def entries_of(directory: bytes) -> list[Entry]:
+    """The entries of a directory that :func:`build` wrote: their records have all that a new one needs.
+
+    :raises Corrupt: it cannot be read.
+    """
+    found: list[Entry] = []
+    above: dict[str, Dataset] = {}
+    try:
+        records = dcmread(io.BytesIO(directory)).DirectoryRecordSequence
+        for record in records:
+            kind = str(record.DirectoryRecordType)
+            if kind in _LEVELS:
+                above[kind] = record
+                continue
+            header = Dataset()
+            for level in (*(above[each] for each in _LEVELS), record):
+                header.update({tag: level[tag] for tag in level.keys() if tag.group != 4})  # noqa: SIM118
+            texts = (
+                str(record.ReferencedSOPClassUIDInFile),
+                str(record.ReferencedSOPInstanceUIDInFile),
+                str(record.ReferencedTransferSyntaxUIDInFile),
+            )
+            name = record.ReferencedFileID
+            found.append(Entry((name,) if isinstance(name, str) else tuple(name), header, *texts))
+    except (InvalidDicomError, ValueError, KeyError, AttributeError, EOFError, struct.error) as error:
+        raise Corrupt(f"{NAME} cannot be read: {error!r}") from error
+    return found
 
 
 @dataclass(slots=True)

@@ -35,7 +35,7 @@ def open_mtx(options: Mapping[str, Any], io: Io | None = None) -> TapeLibrary:
     if not wanted:
         raise Permanent("driver mtx: option changer is missing")
     limits = ChangerLimits(move=opt.factor(options, "move_seconds", ChangerLimits().move))
-    changer = _LateChanger(io, wanted, limits)
+    changer = LateChanger(io, wanted, limits)
     return TapeLibrary(
         opt.text(options, "name") or wanted.rsplit("/", 1)[-1],
         io,
@@ -65,7 +65,7 @@ def open_manual(options: Mapping[str, Any], io: Io | None = None) -> ManualLibra
     return ManualLibrary(opt.text(options, "name") or "manual", find)
 
 
-class _LateChanger(Changer):
+class LateChanger(Changer):
     """A changer that is looked for by its serial number before each use."""
 
     def __init__(self, io: Io, wanted: str, limits: ChangerLimits) -> None:

@@ -26,6 +26,7 @@ from drivers.errors import DriverError, Retryable
 from drivers.folder import FolderStore
 from drivers.nas import store as nas
 from drivers.nas.helpers import Helpers, Limits
+from drivers.optical.configure import open_optical
 from drivers.raid.store import RaidStore
 from drivers.sftp.store import SftpStore
 from drivers.simulated.library import SimulatedLibrary
@@ -160,6 +161,47 @@ class PlainTapeHarness:
         return self._open(fake_library((self.label.barcode,)), free * 50 // 49, label=True)
 
 
+class DiscHarness:
+    """A disc in a jukebox of image files: real burns by xorriso, without the device."""
+
+    label = VolumeLabel("DISC001", "5f0c0a3e-0000-4000-8000-000000000001", "discs")
+    labelled = b""
+
+    def __init__(self, folder: Path, wrap: Wrap) -> None:
+        needs_xorriso()
+        self._folder, self._wrap = folder, wrap
+        self.store = self._open("jukebox", 1 << 30, label=True)
+
+    def _open(self, name: str, capacity: int, *, label: bool) -> Store:
+        options = {
+            "images": str(self._folder / name),
+            "discs": [self.label.barcode],
+            "spool": str(self._folder / "spool" / name),
+            "capacity_bytes": capacity,
+        }
+        library = open_optical(options)
+        drive = library.inventory().drives()[0].address
+        image = self._folder / name / f"{self.label.barcode}.iso"
+        if label and not DiscHarness.labelled:
+            library.label(self.label, drive)
+            DiscHarness.labelled = image.read_bytes()
+        elif label:  # one burn less for each test: its bytes are always the same
+            image.write_bytes(DiscHarness.labelled)
+        return self._wrap(library.mount(self.label, drive))
+
+    def crash(self) -> Store:
+        self.store = self._open("jukebox", 1 << 30, label=False)
+        return self.store
+
+    def small(self, free: int) -> Store:
+        return self._open("small", free * 25 // 24, label=True)
+
+
+def needs_xorriso() -> None:
+    if shutil.which("xorriso") is None:
+        pytest.skip("xorriso is not installed")
+
+
 class S3Harness:
     """One prefix of a bucket on a real server, with its label."""
 
@@ -262,6 +304,7 @@ STORES: dict[str, OpenStore] = {
     "nas": NasHarness,
     "sftp": SftpHarness,
     "LTFS": lambda folder: LtfsHarness(folder, as_it_is, "emulated"),
+    "optical": lambda folder: DiscHarness(folder, as_it_is),
     "folder, retried": lambda folder: FolderHarness(folder, retried),
     "folder, limited": lambda folder: FolderHarness(folder, limited),
     "s3": lambda folder: S3Harness(as_it_is),
@@ -306,6 +349,34 @@ class SimulatedHarness:
         return self.library
 
 
+class JukeboxHarness:
+    """A jukebox of image files with two burners."""
+
+    def __init__(self, folder: Path) -> None:
+        needs_xorriso()
+        self._folder = folder
+        self.barcodes = ("DISC001", "DISC002", "DISC003")
+        self.absent = "DISC004"
+        self.library: Library = self._open()
+
+    def _open(self) -> Library:
+        return open_optical(
+            {
+                "images": str(self._folder / "jukebox"),
+                "discs": list(self.barcodes),
+                "drives": 2,
+                "slots": 5,
+                "mail_slots": 2,
+                "spool": str(self._folder / "spool"),
+                "capacity_bytes": 64 << 20,
+            }
+        )
+
+    def crash(self) -> Library:
+        self.library = self._open()
+        return self.library
+
+
 class FakeTapeHarness:
     """A robot and tape drives without the devices, cabled crosswise."""
 
@@ -334,6 +405,7 @@ OpenLibrary = Callable[[Path], LibraryHarness]
 LIBRARIES: dict[str, OpenLibrary] = {
     "simulated": SimulatedHarness,
     "mtx": FakeTapeHarness,
+    "optical": JukeboxHarness,
     "mtx, LTFS": lambda folder: LtfsLibraryHarness(folder, "emulated"),
 }
 
