@@ -142,9 +142,8 @@ class DiscBay:
             return Found(Content.FOREIGN, f"a written disc whose directory cannot be read ({error})")
         try:
             if LABEL not in contents:
-                return Found(
-                    Content.FOREIGN, f"a disc of somebody else's, {disc.volume_id or 'without a name'!r}"
-                )
+                name = xorriso.volume_id(self.drive.device())
+                return Found(Content.FOREIGN, f"a disc of somebody else's, {name or 'without a name'!r}")
             return _ours(parse_label(contents.whole(LABEL, LABEL_BYTES_MAX)))
         except Corrupt as error:
             return Found(Content.BROKEN, f"a disc of this archive whose label is damaged: {error}")
