@@ -133,7 +133,7 @@ class Daemon:
             self.catalog, pools, {each.name: each.drive_off_after for each in config.libraries}
         )
         self.media_watch = MediaWatch(self.catalog, pools)
-        self.seal = Seal(self.catalog, pools.ingest, config.seal.quiet_seconds)
+        self.seal = Seal(self.catalog, pools.ingest, config.seal.quiet_seconds, config.seal.package_bytes_max)
         self.ingest = Ingest(self.catalog, pools.ingest, config.dicom.same_uid)
         retrievals = Retrievals(self.catalog, reader, recall, staging, self.bell, self.history, pools.tiers)
         self.exports = Exports(
@@ -275,6 +275,7 @@ class Daemon:
             self.deliverer.reload(new.dicom)
             self.reporter.reload(new.dicom)
             self.seal.quiet_seconds = new.seal.quiet_seconds
+            self.seal.package_bytes_max = new.seal.package_bytes_max
             self.ingest.same_uid = new.dicom.same_uid
             logs.set_level(new.log.level)
             self._schedule(new)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from hsm import layout
@@ -10,7 +11,7 @@ from hsm.catalog.engine import Catalog
 from hsm.content import open_instance, put_manifest
 from hsm.log import get_logger
 from hsm.model import Priority
-from hsm.package import package_digest, plan_package
+from hsm.package import Member, package_digest, plan_package
 from hsm.pools import DiskPool
 from hsm.states import RequestKind
 
@@ -21,14 +22,30 @@ STUDIES_PER_ROUND_MAX = 200
 FAILED_PAUSE = timedelta(hours=1)
 """How long a study that could not be sealed is left alone; the failed request says why."""
 
+FRAME_BYTES = 64 << 10
+"""Of a package beside its members: the study's part of the manifest, the end of the tar."""
+MEMBER_BYTES = 2048
+"""Of a member beside its bytes: its header and padding, its line in the manifest."""
+
 
 class Seal:
     """Finds quiet studies and seals them into the pool they were received in."""
 
-    def __init__(self, catalog: Catalog, pool: DiskPool, quiet_seconds: float) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        pool: DiskPool,
+        quiet_seconds: float,
+        package_bytes_max: int | None = None,
+    ) -> None:
+        """
+        :param package_bytes_max: a study that makes more is sealed into several packages, none larger than
+            this unless one instance alone is (decision 11); None: one package, whatever its size.
+        """
         self._catalog = catalog
         self._pool = pool
         self.quiet_seconds = quiet_seconds
+        self.package_bytes_max = package_bytes_max
 
     def enqueue_quiet(self) -> int:
         """Queue a request for each study that has been quiet for long enough; how many are new."""
@@ -58,7 +75,20 @@ class Seal:
         return new
 
     def seal(self, study_pk: int) -> str | None:
-        """Seal what the study has unsealed; the new package's key, or None when there was nothing.
+        """Seal what the study has unsealed, in as many packages as it takes; the last one's key, or None
+        when there was nothing.
+
+        :raises Corrupt: an instance file is not what was received; packages sealed before it stay.
+        """
+        key = None
+        while (sealed := self._seal_one(study_pk)) is not None:
+            key = sealed
+            if self.package_bytes_max is None:
+                break
+        return key
+
+    def _seal_one(self, study_pk: int) -> str | None:
+        """One package, with the instances that fit, in viewing order.
 
         Every file is read from the medium and digested before the package is catalogued, so the
         online copy is verified from the start.
@@ -67,7 +97,7 @@ class Seal:
         """
         now = self._catalog.clock.now()
         with self._catalog.read() as session:
-            members = sealing.unsealed_members(session, study_pk)
+            members = fitting(sealing.unsealed_members(session, study_pk), self.package_bytes_max)
             if not members:
                 return None
             number = sealing.next_package_number(session, study_pk)
@@ -91,3 +121,16 @@ class Seal:
             sealing.insert_package(session, new, self._pool.volume_pk, locator, now, ACTOR)
         log.info("sealed %s: %d instances, %d bytes", key, len(members), plan.size)
         return key
+
+
+def fitting(members: Sequence[tuple[int, Member]], most: int | None) -> Sequence[tuple[int, Member]]:
+    """The first members that make a package of ``most`` bytes at most, the manifest's share included; at
+    least one, if there is one."""
+    if most is None:
+        return members
+    size = FRAME_BYTES
+    for count, (_, member) in enumerate(members):
+        size += member.size + MEMBER_BYTES
+        if size > most:
+            return members[: max(count, 1)]
+    return members

@@ -363,6 +363,11 @@ class SealConfig(Section):
     quiet_seconds: Seconds = Field(
         default=60.0, description="a duration: how long a study is quiet before it is sealed"
     )
+    package_bytes_max: Size | None = Field(
+        default=None,
+        ge=2**20,
+        description="a size of at least 1 MiB: a study that makes more is sealed into several packages",
+    )
 
 
 class StagingConfig(Section):

@@ -123,6 +123,15 @@ def test_the_s3_sample_is_valid_and_so_are_its_options(tmp_path: Path) -> None:
         registry.check_options(registry.family(pool.driver), pool.options)
 
 
+def test_the_optical_sample_is_valid_and_its_libraries_can_be_opened_without_the_devices(
+    tmp_path: Path,
+) -> None:
+    config = load(packaged_etc() / "hsm.optical.yaml", {"HSM_HOME": str(tmp_path)})
+    assert {library.driver for library in config.libraries} == {"optical"}
+    for library in config.libraries:
+        registry.open_library(library.driver, library.options)
+
+
 def test_relative_paths_are_relative_to_the_file_and_not_to_the_working_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
