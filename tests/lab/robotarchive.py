@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
+import shutil
 import sqlite3
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from instruments import DRIVES, MAIL, SLOTS, ask
+from instruments import DRIVES, MAIL, SLOTS, ask, run
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
@@ -49,7 +51,7 @@ pools:
 libraries:
   - name: robot
     driver: mtx
-    options: {{changer: {changer}, load_seconds: 60, move_seconds: 60, eject_seconds: 60}}
+    options: {{changer: {changer}, format: {form}, load_seconds: 60, move_seconds: 60, eject_seconds: 60}}
 seal: {{quiet_seconds: {quiet}}}
 staging: {{path: "{home}/staging", size_max_bytes: 256 MiB}}
 policies: {home}/policies
@@ -80,11 +82,21 @@ schedule: every 2 seconds
 """
 
 
-def robot_archive(home: Path, policy: str) -> Archive:
+def robot_archive(home: Path, policy: str, form: str = "plain") -> Archive:
     """An archive in ``home`` (gone on with, if it is there) whose tapes are in the laboratory's robot."""
-    return Archive(
-        home, f"sqlite:///{home / 'catalog.db'}", policy, CONFIG, changer=CHANGER_SERIAL, quiet=2, hold=300
-    )
+    settings = {"changer": CHANGER_SERIAL, "form": form, "quiet": 2, "hold": 300}
+    return Archive(home, f"sqlite:///{home / 'catalog.db'}", policy, CONFIG, **settings)
+
+
+def needs_ltfs() -> str:
+    """Why there can be no LTFS volumes; empty when there can: its commands are on the path then."""
+    folder = os.environ.get("HSM_LTFS_BIN", "")
+    if folder and folder not in os.environ["PATH"].split(":"):
+        os.environ["PATH"] += f":{folder}"
+    if shutil.which("mkltfs") is None:
+        return "no real LTFS: mkltfs is not on the path and HSM_LTFS_BIN does not name its folder"
+    done = run("modprobe", "fuse")
+    return f"no FUSE: {done.stderr}" if done.returncode else ""
 
 
 def study_uid(number: int) -> str:
@@ -176,7 +188,7 @@ def ask_catalog(home: Path, question: str, *values: object) -> list[tuple[object
         connection.close()
 
 
-def broken_promises(home: Path) -> list[str]:
+def broken_promises(home: Path, form: str = "plain") -> list[str]:
     """Copies on tape that the catalog calls verified and that are not on their cartridge, byte for byte.
 
     No daemon must run: the drives are used directly, by the driver alone.
@@ -187,7 +199,7 @@ def broken_promises(home: Path) -> list[str]:
         "JOIN package p ON p.pk = c.package_pk WHERE c.state = 'verified' AND v.library IS NOT NULL "
         "ORDER BY v.name, c.position",
     )
-    library, wrong = open_library(), []
+    library, wrong = open_library(format=form), []
     drive = library.inventory().drives()[0].address
     for name, uuid, pool in sorted({(str(row[0]), str(row[1]), str(row[2])) for row in rows}):
         mounted = library.mount(VolumeLabel(name, uuid, pool), drive)

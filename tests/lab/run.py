@@ -50,7 +50,7 @@ def parts(length: str) -> tuple[Part, ...]:
             Part(
                 "archive and power cut",
                 False,
-                ("tests/lab/power", "-k", "archive"),
+                ("tests/lab/power", "-k", "archive and plain"),
                 environment=SHORT_CAMPAIGN,
             ),
         )

@@ -1,7 +1,8 @@
 """Runs inside: what is left of an archive after a power cut, and its daemon at work until the next one.
 
-``python tests/lab/power/daemoncutter.py FOLDER SEED [--last]``; ``FOLDER`` outlives the machine and holds
-the archive's home, ``acknowledged``, the studies whose storescu ended well, and ``report``, what was found.
+``python tests/lab/power/daemoncutter.py FOLDER SEED [--last] [--ltfs]``; ``FOLDER`` outlives the machine and
+holds the archive's home, ``acknowledged``, the studies whose storescu ended well, and ``report``, what was
+found. With ``--ltfs`` a real LTFS writes the cartridges.
 
 Each time: the copies that the catalog calls verified are read with the driver alone; a daemon is started
 and must finish by itself what was begun; then more studies are sent and the power is cut while they are
@@ -25,6 +26,7 @@ from robotarchive import (
     ask_catalog,
     broken_promises,
     expected,
+    needs_ltfs,
     on_tape,
     retrieved,
     robot_archive,
@@ -87,12 +89,14 @@ def everything_back(archive: Archive, numbers: list[int]) -> list[str]:
 
 def main() -> None:
     folder, seed, last = Path(sys.argv[1]), int(sys.argv[2]), "--last" in sys.argv
+    form = "ltfs" if "--ltfs" in sys.argv else "plain"
+    assert form == "plain" or not needs_ltfs(), needs_ltfs()
     home, numbers = folder / "home", acknowledged(folder)
     found: dict[str, object] = {"acknowledged": len(numbers)}
     if (home / "catalog.db").exists():
-        found["broken"] = broken_promises(home)
+        found["broken"] = broken_promises(home, form)
         found["verified before"] = sum(on_tape(home).values())
-    archive = robot_archive(home, TAPE_ONLY)
+    archive = robot_archive(home, TAPE_ONLY, form)
     begun = time.monotonic()
     archive.start()
     until(lambda: settled(archive, len(numbers), 1), "it finishes by itself", PATIENCE_SECONDS)
@@ -100,7 +104,7 @@ def main() -> None:
     if last:
         found["changed"] = everything_back(archive, numbers)
         assert archive.stop() == 0, archive.log()
-        found["broken"] = broken_promises(home)
+        found["broken"] = broken_promises(home, form)
         report(folder, found)
         return
     report(folder, found)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -26,8 +27,8 @@ def library() -> None:
         pytest.skip(f"needs {machine.KERNEL}: run `make lab`")
 
 
-def boot(folder: Path, cutter: str, seed: int, *, last: bool) -> machine.Ended:
-    words = (sys.executable, str(HERE / cutter), str(folder), str(seed), *(["--last"] if last else []))
+def boot(folder: Path, cutter: str, seed: int, *more: str, last: bool) -> machine.Ended:
+    words = (sys.executable, str(HERE / cutter), str(folder), str(seed), *more, *(["--last"] if last else []))
     said: list[str] = []
     plan = machine.Plan(
         words, writable=(folder,), limit_seconds=BOOT_SECONDS, memory_mib=1024, media=folder / "media"
@@ -45,13 +46,28 @@ def seed_of_campaign() -> int:
     return seed
 
 
+def real_ltfs() -> str | None:
+    return shutil.which("mkltfs", path=f"{os.environ['PATH']}:{os.environ.get('HSM_LTFS_BIN', '')}")
+
+
+FORMS = [
+    pytest.param((), id="plain"),
+    pytest.param(
+        ("--ltfs",),
+        id="ltfs",
+        marks=pytest.mark.skipif(real_ltfs() is None, reason="no real LTFS (HSM_LTFS_BIN, or on the path)"),
+    ),
+]
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_an_archive_loses_nothing_and_finishes_by_itself_after_power_cuts_in_mid_write(
-    tmp_path: Path,
+    tmp_path: Path, form: tuple[str, ...]
 ) -> None:
     seed, verified, unfinished = seed_of_campaign(), 0, 0
     for cut in range(CUTS + 1):
         (tmp_path / "report").unlink(missing_ok=True)
-        boot(tmp_path, "daemoncutter.py", seed + cut, last=cut == CUTS)
+        boot(tmp_path, "daemoncutter.py", seed + cut, *form, last=cut == CUTS)
         report = json.loads((tmp_path / "report").read_text())
         print(report)
         assert report.get("broken", []) == [], f"seed {seed}, after cut {cut}: verified and not there"
