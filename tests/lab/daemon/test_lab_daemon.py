@@ -120,7 +120,8 @@ def test_every_study_comes_back_when_a_cartridge_is_exported_one_torn_out_and_on
         assert {exported, VAULT} & {*person.answered}, "a person was needed"
         judged = ask_catalog(
             archive.home,
-            "SELECT c.state FROM copy c JOIN volume v ON v.pk = c.volume_pk WHERE v.name = ? AND c.position = ?",
+            "SELECT c.state FROM copy c JOIN volume v ON v.pk = c.volume_pk "
+            "WHERE v.name = ? AND c.position = ?",
             spoilt,
             position,
         )
