@@ -106,6 +106,33 @@ def s3(
     _show(lambda work: [bench.run(plan, work, against=against or [], say=_say)], folder, json)
 
 
+@app.command("sftp")
+def sftp(
+    mib: Annotated[int, typer.Option(min=1, help="Of the object.")] = 1024,
+    rounds: Annotated[int, typer.Option(min=1, help="Runs of each.")] = 3,
+    cipher: Annotated[str, typer.Option(help="As `ssh -Q cipher` names it; else aes128-gcm.")] = "",
+    folder: Folder = None,
+    json: screen.Json = False,
+) -> None:
+    """The sftp driver against OpenSSH's own sftp, through a server started here."""
+    from hsm.bench import sftp as bench
+
+    _show(lambda work: [bench.run(mib << 20, rounds, cipher, work, _say)], folder, json)
+
+
+@app.command("nas")
+def nas(
+    mib: Annotated[int, typer.Option(min=1, help="Of the object.")] = 1024,
+    rounds: Annotated[int, typer.Option(min=1, help="Runs of each.")] = 3,
+    folder: Folder = None,
+    json: screen.Json = False,
+) -> None:
+    """The nas driver against the folder driver, in one folder (--folder: on a mount, that mount)."""
+    from hsm.bench import nas as bench
+
+    _show(lambda work: [bench.run(mib << 20, rounds, work, _say)], folder, json)
+
+
 @app.command("policy")
 def policy(
     studies: Annotated[

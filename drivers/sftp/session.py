@@ -218,8 +218,15 @@ class Session:
         self._send(wire.write_header(number, handle, offset, len(data)) + data)
         return number
 
+    def send_fsync(self, handle: bytes) -> int:
+        """Ask for a flush of what was sent before, without waiting for its reply; the request's number."""
+        number = self._fresh()
+        self._unwanted.add(number)
+        self._send(wire.packet(Op.EXTENDED, number, text(wire.FSYNC) + text(handle)))
+        return number
+
     def written(self, *, wait: bool) -> Iterator[int]:
-        """The numbers of writes that the server has done; one at least where ``wait`` is set.
+        """The numbers of writes and flushes that the server has done; one at least where ``wait`` is set.
 
         :raises Refused: it could not do one.
         """
@@ -312,13 +319,9 @@ class Upload:
     def __init__(self, session: Session, handle: bytes, offset: int = 0) -> None:
         self._session, self._handle = session, handle
         self._sent = offset
-        self._under_way: dict[int, tuple[int, int]] = {}
+        self._under_way: dict[int, int] = {}
+        self._flushes: dict[int, Callable[[], None]] = {}
         self._bytes = 0
-
-    @property
-    def done(self) -> int:
-        """Up to here the server has said that everything is written."""
-        return min((offset for offset, _ in self._under_way.values()), default=self._sent)
 
     def write(self, data: bytes) -> None:
         """Send; waits while more than ``PIPELINE_BYTES`` are under way."""
@@ -327,19 +330,25 @@ class Upload:
         for at in range(0, len(data), size or 1):
             piece = data[at : at + size]
             number = self._session.send_write(self._handle, self._sent, piece)
-            self._under_way[number] = (self._sent, len(piece))
+            self._under_way[number] = len(piece)
             self._sent += len(piece)
             self._bytes += len(piece)
             self._collect(wait=False)
             while self._bytes > PIPELINE_BYTES:
                 self._collect(wait=True)
 
+    def flush(self, flushed: Callable[[], None]) -> None:
+        """Ask for a flush; ``flushed`` is called once the server says that it is done."""
+        self._flushes[self._session.send_fsync(self._handle)] = flushed
+
     def finish(self) -> None:
-        """Wait until the server has said yes to every write."""
-        while self._under_way:
+        """Wait until the server has said yes to every write and flush."""
+        while self._under_way or self._flushes:
             self._collect(wait=True)
 
     def _collect(self, *, wait: bool) -> None:
         for number in self._session.written(wait=wait):
-            _, size = self._under_way.pop(number)
-            self._bytes -= size
+            if (flushed := self._flushes.pop(number, None)) is not None:
+                flushed()
+            else:
+                self._bytes -= self._under_way.pop(number)

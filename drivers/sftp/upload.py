@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 from drivers.base import Readable
 from drivers.errors import Corrupt, Retryable
@@ -75,9 +76,7 @@ def _stream(
             upload.write(data[before:])
         seen += len(data)
         if fsync and draft.digest is not None and seen >= mark:
-            upload.finish()
-            session.fsync(handle)
-            draft.safe, draft.prefix = seen, hasher.digest()
+            upload.flush(partial(_safe, draft, seen, hasher.digest()))
             mark = seen + resume_bytes
 
     try:
@@ -93,9 +92,13 @@ def _stream(
         raise Corrupt(
             f"put {draft.key}: the source's SHA-256 is {hasher.hexdigest()}, expected {draft.digest.hex()}"
         )
-    upload.finish()
+    upload.finish()  # first, because not every server does one thing after the other
     if fsync:
         session.fsync(handle)
+
+
+def _safe(draft: Draft, seen: int, prefix: bytes) -> None:
+    draft.safe, draft.prefix = seen, prefix
 
 
 def _other(draft: Draft, why: str) -> Retryable:

@@ -8,6 +8,7 @@ import io
 import os
 import random
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -173,7 +174,7 @@ def test_a_key_with_a_passphrase_is_opened_with_it_and_asked_for_without(own: Si
 
 
 def test_the_agents_keys_let_in(own: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    if sshserver.shutil.which("ssh-agent") is None:
+    if shutil.which("ssh-agent") is None:
         pytest.skip("ssh-agent is not installed")
     path = str(tmp_path / "agent")
     agent = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL)
@@ -281,16 +282,15 @@ def test_a_server_that_stops_in_mid_read_is_given_up_on_in_time(own: Site) -> No
 
 
 def test_a_server_that_takes_connections_and_says_nothing_is_given_up_on_in_time(own: Site) -> None:
-    assert own.server.process
     own.store = own.open(connect_seconds=0.5)
-    os.kill(own.server.process.pid, signal.SIGSTOP)
+    os.kill(own.server.pid, signal.SIGSTOP)
     try:
         began = time.monotonic()
         health = own.store.health()
         assert time.monotonic() - began < 0.5 + SLACK
         assert not health.ok
     finally:
-        os.kill(own.server.process.pid, signal.SIGCONT)
+        os.kill(own.server.pid, signal.SIGCONT)
     own.later()
     own.store._sessions._settings = replace(own.store._settings, connect_seconds=10.0)
     assert own.store.health().ok
