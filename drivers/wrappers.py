@@ -72,8 +72,10 @@ class RetryingStore(PassingStore):
     """Tries again after ``Retryable``, at most ``attempts`` times in all, then lets the error through.
 
     Before attempt n+1 it sleeps a random time of up to ``base_seconds * 2**(n-1)``, at most
-    ``cap_seconds``. ``NoSpace`` is not retried, because another volume is the answer to it, nor is
-    ``NotReadableNow``, which takes hours to change.
+    ``cap_seconds``. With a ``deadline_seconds`` (and a ``clock`` that never goes backwards) no attempt begins
+    later than that after the call did: where the sleep would last longer, the error is let through at once.
+    ``NoSpace`` is not retried, because another volume is the answer to it, nor is ``NotReadableNow``, which
+    takes hours to change.
 
     A ``put`` is retried only when its source has ``tell`` and ``seek``: the source is wound back to
     where it was. A source that cannot be wound back (a socket, another store's ``get``) is read
@@ -89,11 +91,17 @@ class RetryingStore(PassingStore):
         sleep: Callable[[float], None],
         base_seconds: float = 0.5,
         cap_seconds: float = 30.0,
+        deadline_seconds: float | None = None,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         if attempts < 1:
             raise ValueError(f"{attempts} attempts; expected at least 1")
+        if (deadline_seconds is None) != (clock is None):
+            raise ValueError("a deadline needs a clock, and a clock is for a deadline")
         super().__init__(inner)
         self._attempts = attempts
+        self._deadline = deadline_seconds
+        self._clock = clock or (lambda: 0.0)
         self._rng = rng
         self._sleep = sleep
         self._base = base_seconds
@@ -114,6 +122,7 @@ class RetryingStore(PassingStore):
 
     def get(self, key: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         failures = given = 0
+        begun = self._clock()
         while True:
             left = None if length is None else length - given
             try:
@@ -124,9 +133,8 @@ class RetryingStore(PassingStore):
                 raise
             except Retryable:
                 failures += 1
-                if failures >= self._attempts:
+                if failures >= self._attempts or not self._pause(failures, begun):
                     raise
-                self._pause(failures)
             else:
                 return
 
@@ -156,17 +164,24 @@ class RetryingStore(PassingStore):
         self._retry(self._inner.drop_caches)
 
     def _retry(self, attempt: Callable[[], T]) -> T:
+        begun = self._clock()
         for failures in range(1, self._attempts):
             try:
                 return attempt()
             except (NoSpace, NotReadableNow):
                 raise
             except Retryable:
-                self._pause(failures)
+                if not self._pause(failures, begun):
+                    raise
         return attempt()
 
-    def _pause(self, failures: int) -> None:
-        self._sleep(self._rng.uniform(0, min(self._cap, self._base * 2 ** (failures - 1))))
+    def _pause(self, failures: int, begun: float) -> bool:
+        """Sleep, unless that would last until after the deadline; whether to try again."""
+        wait = self._rng.uniform(0, min(self._cap, self._base * 2 ** (failures - 1)))
+        if self._deadline is not None and self._clock() - begun + wait > self._deadline:
+            return False
+        self._sleep(wait)
+        return True
 
 
 class Bucket:
@@ -213,7 +228,7 @@ class LimitedStore(PassingStore):
         self._sleep = sleep
 
     def put(self, key: str, source: Readable, size: int, digest: bytes | None) -> ObjectStat:
-        return self._inner.put(key, _Tapped(source, self._take), size, digest)
+        return self._inner.put(key, Tapped(source, self._take), size, digest)
 
     def get(self, key: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         for chunk in self._inner.get(key, offset, length):
@@ -226,12 +241,15 @@ class LimitedStore(PassingStore):
             self._sleep(wait)
 
 
-class _Tapped:
-    """A source that tells ``tap`` how many bytes were read of it."""
+class Tapped:
+    """A source that tells ``tap`` how many bytes were read of it; it can be wound back if it could before."""
 
     def __init__(self, source: Readable, tap: Callable[[int], None]) -> None:
         self._source = source
         self._tap = tap
+        for name in ("tell", "seek", "seekable"):
+            if hasattr(source, name):
+                setattr(self, name, getattr(source, name))
 
     def read(self, size: int, /) -> bytes:
         data = self._source.read(size)
@@ -257,7 +275,7 @@ class FaultyStore(PassingStore):
 
     def put(self, key: str, source: Readable, size: int, digest: bytes | None) -> ObjectStat:
         self._check("put", key)
-        return self._inner.put(key, _Tapped(source, lambda _: self._check("write", key)), size, digest)
+        return self._inner.put(key, Tapped(source, lambda _: self._check("write", key)), size, digest)
 
     def get(self, key: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         self._check("get", key)

@@ -24,6 +24,7 @@ from s3servers import new_prefix, open_at, server
 from drivers.base import Library, Store, StoreLabel, VolumeLabel
 from drivers.errors import DriverError, Retryable
 from drivers.folder import FolderStore
+from drivers.metered import MeteredStore
 from drivers.nas import store as nas
 from drivers.nas.helpers import Helpers, Limits
 from drivers.optical.configure import open_optical
@@ -36,6 +37,8 @@ from drivers.tape.fakelibrary import CHANGER, FakeIo, fake_library
 from drivers.wrappers import FaultyStore, LimitedStore, RetryingStore, fail_at_random
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "ltfs_emulator"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "sample_driver"))
+import hsm_memory
 from ltfs_hall import real_ltfs
 from ltfs_harness import LtfsHarness, LtfsLibraryHarness, close_halls, forget_labelled
 
@@ -247,6 +250,26 @@ class NasHarness:
         return self._open(max(0, system.f_bavail * system.f_frsize - free))
 
 
+class SampleHarness:
+    """The sample driver of docs/writing-a-driver.md, as if its package were installed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._shelf = str(folder)
+        self.store: Store = self._open(self._shelf, 8 << 30)
+
+    @staticmethod
+    def _open(shelf: str, size: int) -> Store:
+        assert hsm_memory.FAMILY.open_store
+        return hsm_memory.FAMILY.open_store({"shelf": shelf, "size_bytes": size})
+
+    def crash(self) -> Store:
+        self.store = self._open(self._shelf, 8 << 30)
+        return self.store
+
+    def small(self, free: int) -> Store:
+        return self._open(f"{self._shelf}/small", free)
+
+
 class SftpHarness:
     """A folder behind a real OpenSSH server, which serves all tests of this process."""
 
@@ -283,6 +306,10 @@ def retried(store: Store) -> Store:
     return RetryingStore(FaultyStore(store, fault), attempts=40, rng=random.Random(8), sleep=lambda _: None)
 
 
+def metered(store: Store) -> Store:
+    return MeteredStore(store, lambda _: None, lambda: 0.0)
+
+
 def limited(store: Store) -> Store:
     elapsed = 0.0
 
@@ -301,11 +328,13 @@ STORES: dict[str, OpenStore] = {
     "simulated cartridge": lambda folder: TapeHarness(folder, as_it_is),
     "plain tape": lambda folder: PlainTapeHarness(folder, as_it_is, 256 << 10, None),
     "plain tape, small blocks, a torn tail": lambda folder: PlainTapeHarness(folder, as_it_is, 4096, 1),
+    "sample of a third party": SampleHarness,
     "nas": NasHarness,
     "sftp": SftpHarness,
     "LTFS": lambda folder: LtfsHarness(folder, as_it_is, "emulated"),
     "optical": lambda folder: DiscHarness(folder, as_it_is),
     "folder, retried": lambda folder: FolderHarness(folder, retried),
+    "folder, metered": lambda folder: FolderHarness(folder, metered),
     "folder, limited": lambda folder: FolderHarness(folder, limited),
     "s3": lambda folder: S3Harness(as_it_is),
     "simulated cartridge, retried": lambda folder: TapeHarness(folder, retried),

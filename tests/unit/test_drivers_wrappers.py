@@ -10,6 +10,7 @@ import pytest
 from drivers.base import CHUNK_BYTES, ObjectStat, Readable, RecallState, Warmth
 from drivers.errors import Corrupt, DriverError, NoSpace, NotReadableNow, Permanent, Retryable
 from drivers.folder import FolderStore
+from drivers.metered import Call, MeteredStore
 from drivers.wrappers import (
     Fault,
     FaultyStore,
@@ -292,3 +293,91 @@ def test_cold_storage_is_found_in_whatever_wraps_it_and_a_warm_store_has_none(fo
     assert found is not None
     assert found.request_recall("k").warmth is Warmth.RECALLING
     assert recallable(retrying(PassingStore(folder), 3, Sleeps())) is None
+
+
+class Ticking:
+    """A clock that sleeping moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def clock(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.mark.parametrize("operation", ["stat", "get"])
+def test_no_attempt_begins_after_the_deadline_and_none_is_slept_for_in_vain(
+    folder: FolderStore, operation: str
+) -> None:
+    folder.put("k", io.BytesIO(b"abc"), 3, None)
+    time = Ticking()
+    tried: list[float] = []
+
+    def fault(happening: str, _key: str) -> DriverError | None:
+        if happening != operation:
+            return None
+        tried.append(time.now)
+        return BUSY
+
+    store = RetryingStore(
+        FaultyStore(folder, fault),
+        1000,
+        random.Random(3),
+        time.sleep,
+        base_seconds=1,
+        cap_seconds=4,
+        deadline_seconds=30,
+        clock=time.clock,
+    )
+    with pytest.raises(Retryable, match="busy"):
+        store.stat("k") if operation == "stat" else list(store.get("k"))
+    assert 8 < len(tried) < 1000
+    assert tried[-1] <= 30
+    assert time.now <= 30
+
+
+def test_a_deadline_without_a_clock_is_refused(folder: FolderStore) -> None:
+    with pytest.raises(ValueError, match="clock"):
+        RetryingStore(folder, 2, random.Random(3), lambda _: None, deadline_seconds=1)
+
+
+def test_a_put_is_wound_back_also_below_a_limit_and_a_meter(folder: FolderStore) -> None:
+    """Whatever the order of the wrappers."""
+    time = Ticking()
+    broken = FaultyStore(folder, fail_nth("write", 2, BUSY))
+    store = MeteredStore(
+        LimitedStore(retrying(broken, 3, Sleeps()), 1e9, time.clock, time.sleep), lambda _: None, time.clock
+    )
+    store.put("k", io.BytesIO(DATA), len(DATA), None)
+    assert b"".join(store.get("k")) == DATA
+
+
+def test_a_meter_tells_how_long_how_much_and_how_it_ended(folder: FolderStore) -> None:
+    time = Ticking()
+    calls: list[Call] = []
+    slow = LimitedStore(folder, 1_000_000, time.clock, time.sleep, burst_bytes=0)
+    store = MeteredStore(FaultyStore(slow, fail_nth("stat", 1, BUSY)), calls.append, time.clock)
+    store.put("k", io.BytesIO(DATA), len(DATA), None)
+    for piece in store.get("k"):
+        assert piece
+        time.now += 1000  # the reader's own time
+    abandoned = store.get("k")
+    first = len(next(abandoned))
+    abandoned.close()  # type: ignore[attr-defined]
+    with pytest.raises(Retryable):
+        store.stat("k")
+    with pytest.raises(Corrupt):
+        store.put("l", io.BytesIO(b"abc"), 4, None)
+    seconds = len(DATA) / 1_000_000
+    assert [(each.operation, each.bytes, each.error) for each in calls] == [
+        ("put", len(DATA), ""),
+        ("get", len(DATA), ""),
+        ("get", first, ""),
+        ("stat", 0, "Retryable"),
+        ("put", 3, "Corrupt"),
+    ]
+    assert calls[0].seconds == pytest.approx(seconds)
+    assert calls[1].seconds < 2 * seconds + 1
