@@ -116,6 +116,19 @@ def drive(
 
 
 @app.command()
+def clean(
+    context: typer.Context,
+    library: Annotated[str, typer.Argument(help="The library's name.")],
+    drive: Annotated[int, typer.Argument(help="The drive's element address.")],
+    json: Json = False,
+) -> None:
+    """Clean a drive with a cleaning cartridge of the library; minutes."""
+    with connect(context) as client:
+        done = client.clean(library, drive)
+    screen.say_json(done) if json else screen.say(f"drive {drive} of {library} is cleaned")
+
+
+@app.command()
 def report(
     context: typer.Context,
     library: Annotated[str, typer.Argument(help="The library's name.")],

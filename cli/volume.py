@@ -296,3 +296,40 @@ def _say_repack(done: dict[str, Any]) -> None:
     for each in done["volumes"]:
         for kept in each.get("refused", ()):
             screen.say(f"{text.clean(kept['package'])} stays: {text.clean(kept['why'])}", style="yellow")
+
+
+@app.command()
+def scan(
+    context: typer.Context,
+    barcode: Barcode,
+    adopt: Annotated[
+        bool,
+        typer.Option("--adopt", help="Register what the catalog does not have, once compared."),
+    ] = False,
+    pool: Annotated[str, typer.Option(help="Of a cartridge of another archive: its pool here.")] = "",
+    json: Json = False,
+) -> None:
+    """Read a cartridge's label and index and compare them with the catalog.
+
+    What the catalog expects on it and is not there becomes suspect. Ends with 1 when something is missing,
+    unknown or cannot be adopted.
+    """
+    with connect(context) as client:
+        found = client.scan(barcode, adopt=adopt, pool=pool)
+    if json:
+        screen.say_json(found)
+    else:
+        screen.say(f"{barcode} says: {text.clean(found['says'])}")
+        screen.say(
+            f"known {found['known']}, released {found['left_over']}, unknown {found['unknown']},"
+            f" adopted {found['adopted']}, missing {found['missing']}"
+        )
+        for word in ("missing", "unknown"):
+            for key in found["named"][word]:
+                screen.say(f"  {word}: {text.clean(key)}", style="red" if word == "missing" else "")
+        for each in found["named"]["refused"]:
+            screen.say(
+                f"  not adopted: {text.clean(each['package'])}: {text.clean(each['why'])}", style="red"
+            )
+    open_ends = found["missing"] or found["refused"] or found["unknown"] > found["adopted"]
+    raise typer.Exit(EXIT_PROBLEM if open_ends else EXIT_GOOD)

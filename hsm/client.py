@@ -234,6 +234,14 @@ class Client:
         """``barcode``, ``sparse`` (percent), ``suspect`` or ``generation``; with ``pool`` and ``then``."""
         return self._post("/v1/repacks", dry_run=dry_run, **wanted)
 
+    def scan(self, barcode: str, *, adopt: bool = False, pool: str = "") -> Record:
+        """Read a cartridge's label and index and compare them with the catalog."""
+        more = _given({"pool": pool})
+        return self._post(f"/v1/volumes/{_part(barcode)}/scan", adopt=adopt, **more)
+
+    def clean(self, library: str, drive: int) -> Record:
+        return self._post("/v1/library/clean", library=library, drive=drive)
+
     def stop_repack(self, barcode: str) -> Record:
         return self._post(f"/v1/volumes/{_part(barcode)}/repack/stop")
 

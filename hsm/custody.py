@@ -14,9 +14,9 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from drivers.base import Element, ElementKind, Inventory, Library, SimulatedHands, VolumeLabel
+from drivers.base import Cleaning, Element, ElementKind, Inventory, Library, SimulatedHands, VolumeLabel
 from hsm.barcodes import is_write_once
-from hsm.catalog import media, queue, usage, volumelife
+from hsm.catalog import journal, media, queue, usage, volumelife
 from hsm.catalog.engine import Catalog
 from hsm.catalog.media import VolumeRef
 from hsm.errors import DriverError, NotFound, OperatorNeeded, Refused, StaleMap
@@ -243,6 +243,23 @@ class Custody:
         """
         with self._drives.claimed(library, drive):
             self.library(library).unmount(drive)
+        self.inventory(library)
+        return {"library": library, "drive": drive, "by": by}
+
+    def clean(self, library: str, drive: int, by: str) -> dict[str, object]:
+        """Clean a drive with a cleaning cartridge of its library; minutes.
+
+        :raises Refused: the drive is in use, or the library cannot.
+        :raises OperatorNeeded: there is no cleaning cartridge, or it has expired.
+        """
+        changer = self.library(library)
+        if not isinstance(changer, Cleaning):
+            raise Refused(f"library {library} cannot clean drives; put a cleaning cartridge in by hand")
+        with self._drives.claimed(library, drive):
+            changer.clean(drive)
+        now = self._catalog.clock.now()
+        with self._catalog.write() as session:
+            journal.append(session, now, by, "cleaned", "drive", f"{library}/{drive}", {})
         self.inventory(library)
         return {"library": library, "drive": drive, "by": by}
 

@@ -58,6 +58,7 @@ from hsm.receivers import Receivers
 from hsm.recovery import missing_files, recover
 from hsm.repack import Repack
 from hsm.retrieval import Retrievals
+from hsm.scan import Scan
 from hsm.schedule import Scheduler
 from hsm.seal import Seal
 from hsm.sessions import DriveSession
@@ -128,6 +129,7 @@ class Daemon:
         self.drains = Drains(self.catalog, pools, self.policies.goals_of, self.bell)
         self.pool_desk = PoolDesk(config, self.catalog, pools, self.drains)
         self.volumes = Volumes(self.catalog, pools, self.custody, self.bell, self.policies.goals_of)
+        self.scan = Scan(self.catalog, pools, self.custody, migrate, self.bell)
         self.repack = Repack(self.catalog, pools, self.bell, self.policies.goals_of)
         self.drive_use = DriveUse(
             self.catalog, pools, {each.name: each.drive_off_after for each in config.libraries}
@@ -204,6 +206,7 @@ class Daemon:
             volumes=self.volumes,
             drives=self.drive_use,
             repack=self.repack,
+            scan=self.scan,
             daemon=self,
             exports=self.exports,
             storage=self.pool_desk,

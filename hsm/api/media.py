@@ -34,6 +34,8 @@ class MediaPaths:
             f"{volume}/retire": self.retire,
             f"{volume}/recycle": self.recycle,
             f"{volume}/lost": self.lost,
+            f"{volume}/scan": self.scan,
+            "/v1/library/clean": self.clean,
             f"{volume}/repack/stop": self.stop_repack,
             "/v1/repacks": self.repack,
             "/v1/library/drive": self.drive,
@@ -95,6 +97,21 @@ class MediaPaths:
         who, dry_run = actor(request, given.get("by", "")), given.get("dry_run", False)
         start = self._services.repack.start
         return reply(await run_in_threadpool(lambda: start(wanted, who, dry_run=dry_run)))
+
+    async def scan(self, request: Request) -> Response:
+        """``{adopt, pool}``: pool is where the cartridge of another archive belongs."""
+        given = await body(request, {}, {"adopt": bool, "pool": str, "by": str})
+        scan, adopt, pool = self._services.scan.scan, given.get("adopt", False), given.get("pool", "")
+        return await self._on_volume(
+            request, given, lambda barcode, by: scan(barcode, by, adopt=adopt, pool=pool)
+        )
+
+    async def clean(self, request: Request) -> Response:
+        """``{library, drive}``: minutes."""
+        given = await body(request, {"library": str, "drive": int}, {"by": str})
+        who = actor(request, given.get("by", ""))
+        clean = self._services.custody.clean
+        return reply(await run_in_threadpool(clean, given["library"], given["drive"], who))
 
     async def stop_repack(self, request: Request) -> Response:
         given = await body(request, {}, {"by": str})

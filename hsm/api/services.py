@@ -39,6 +39,8 @@ class Custody(Protocol):
 
     def unload(self, library: str, drive: int, by: str) -> Record: ...
 
+    def clean(self, library: str, drive: int, by: str) -> Record: ...
+
 
 class Recall(Protocol):
     """Bringing packages back to where they can be read."""
@@ -141,6 +143,14 @@ class Exports(Protocol):
     def cancel(self, pk: int, by: str) -> Record: ...
 
 
+class Scan(Protocol):
+    """Cartridges that are looked at."""
+
+    def scan(self, barcode: str, by: str, *, adopt: bool = False, pool: str = "") -> Record:
+        """barcode, says, known, left_over, unknown, missing, adopted, refused (numbers), named (lists)."""
+        ...
+
+
 class Repack(Protocol):
     """Cartridges that are emptied."""
 
@@ -208,6 +218,7 @@ class Services:
     volumes: Volumes
     drives: Drives
     repack: Repack
+    scan: Scan
     daemon: Daemon
     exports: Exports
     storage: Storage

@@ -130,7 +130,14 @@ def member(instance: InstanceRef, number: int | None) -> Member:
 
 
 def insert_package(
-    session: Session, new: NewPackage, volume_pk: int, locator: str, now: datetime, actor: str
+    session: Session,
+    new: NewPackage,
+    volume_pk: int,
+    locator: str,
+    now: datetime,
+    actor: str,
+    why: str = "read back while sealing",
+    position: int | None = None,
 ) -> int:
     """Seal: the package, its instances' places in it, and its first copy, already read back.
 
@@ -174,6 +181,6 @@ def insert_package(
     }
     journal.append(session, now, actor, "sealed", "study", study_uid, detail)
     copy_pk = begin_copy(session, row.pk, volume_pk, locator, now, actor)
-    move_copy(session, copy_pk, CopyState.WRITTEN, now, actor)
-    move_copy(session, copy_pk, CopyState.VERIFIED, now, actor, why="read back while sealing")
+    move_copy(session, copy_pk, CopyState.WRITTEN, now, actor, position=position)
+    move_copy(session, copy_pk, CopyState.VERIFIED, now, actor, why=why)
     return row.pk

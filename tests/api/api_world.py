@@ -97,6 +97,9 @@ class Custody:
     def unload(self, library: str, drive: int, by: str) -> dict[str, Any]:
         return self._note("unload", library, drive, by)
 
+    def clean(self, library: str, drive: int, by: str) -> dict[str, Any]:
+        return self._note("clean", library, drive, by)
+
 
 class Recall:
     def __init__(self, script: Script) -> None:
@@ -210,6 +213,14 @@ class Storage:
         return self._note("drain", volume, by)
 
 
+class Scan:
+    def __init__(self, script: Script) -> None:
+        self._note = script.note
+
+    def scan(self, barcode: str, by: str, *, adopt: bool = False, pool: str = "") -> dict[str, Any]:
+        return self._note("scan", barcode, by, adopt, pool)
+
+
 class Repack:
     def __init__(self, script: Script) -> None:
         self._note = script.note
@@ -254,6 +265,7 @@ def services(catalog: Catalog, script: Script) -> Services:
         volumes=Volumes(script),
         drives=Drives(script),
         repack=Repack(script),
+        scan=Scan(script),
         daemon=Daemon(script),
         exports=Exports(script),
         storage=Storage(script),

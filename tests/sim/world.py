@@ -45,6 +45,7 @@ from hsm.reader import Reader
 from hsm.recall import Postponed, Recall
 from hsm.repack import Repack
 from hsm.retrieval import Readable, Retrieval, Retrievals, Unobtainable
+from hsm.scan import Scan
 from hsm.seal import Seal
 from hsm.sessions import DriveSession
 from hsm.staging import Staging
@@ -262,6 +263,7 @@ class World:
         self.retrievals = Retrievals(self.catalog, self.reader, self.recall, self.staging, self.bell)
         self.deliveries = Deliveries(self.catalog, self.bell)
         self.volumes = Volumes(self.catalog, self.pools, self.custody, self.bell, self.policies.goals_of)
+        self.scan = Scan(self.catalog, self.pools, self.custody, self.migrate, self.bell)
         self.repack = Repack(self.catalog, self.pools, self.bell, self.policies.goals_of)
         self.use = DriveUse(self.catalog, self.pools)
         self.commitments = Commitments(
