@@ -149,7 +149,11 @@ class Bay:
             )
         if self.store is not None:
             raise Permanent(f"overwrite {label.barcode}: it is mounted; unmount it first")
-        found = self.identify()
+        try:
+            found = self.identify()
+        except Retryable as error:
+            # As the writing of a label that was cut off leaves it. The barcode was typed out: it may go.
+            found = Found(Content.BROKEN, f"a tape whose beginning cannot be read ({error})")
         if found.ltfs_serial and self._ltfs is None:
             raise Permanent(
                 f"{label.barcode} is {found.words}, a tape of two partitions; make it one again first "

@@ -84,6 +84,8 @@ class FakeDrive:
         self.polls_until_ready = 0
         self.lock = threading.RLock()
         self.position = 0
+        self.block_bytes = 0
+        """As it was set last; 0 for records of any size."""
         self.key: bytes | None = None
         """What it encrypts with; gone when the cartridge is."""
         self.log: list[str] = []
@@ -135,7 +137,6 @@ class FakeHandle:
         """Whether the next write past early warning is refused."""
         self._behind_mark = False
         self._ended = False
-        self._block_bytes = 0
 
     def read(self, size: int) -> bytes:
         tape, at = self._begin("read")
@@ -182,7 +183,7 @@ class FakeHandle:
             self._filemarks(tape, at, count, sync=operation is Op.WEOF)
             return
         if operation in (Op.SETBLK, Op.COMPRESSION):
-            self._block_bytes = count if operation is Op.SETBLK else self._block_bytes
+            self._drive.block_bytes = count if operation is Op.SETBLK else self._drive.block_bytes
             return
         self._settle(tape, mark=operation in (Op.REWIND, Op.SEEK))
         self._behind_mark = self._ended = self._warned = False
@@ -196,6 +197,8 @@ class FakeHandle:
             self._drive.position = min(count, len(tape.records))
             if count > len(tape.records):
                 raise OSError(errno.EIO, "Input/output error")
+        elif operation is Op.FSR:
+            self._space_records(tape, at, count)
         else:
             self._space(tape, at, count if operation is Op.FSF else -count)
 
@@ -208,7 +211,9 @@ class FakeHandle:
             if not self._ready or tape is None:
                 return DriveStatus(_EMPTY if tape is None else 0)
             flags = _ONLINE | (_PROTECTED if tape.protected else 0) | (_EOD if self._ended else 0)
-            return DriveStatus(flags | (0 if self._drive.position else _BOT), block_bytes=self._block_bytes)
+            return DriveStatus(
+                flags | (0 if self._drive.position else _BOT), block_bytes=self._drive.block_bytes
+            )
 
     def close(self) -> None:
         with self._drive.lock:
@@ -261,6 +266,15 @@ class FakeHandle:
             self._wrote = False
         if sync:
             tape.synced = len(tape.records)
+
+    def _space_records(self, tape: Tape, at: int, count: int) -> None:
+        for _ in range(count):
+            self._ended = at >= len(tape.records)
+            crossed = None if self._ended else tape.records[at]
+            at += not self._ended
+            self._drive.position = at
+            if crossed is _FILEMARK:
+                raise OSError(errno.EIO, "Input/output error")
 
     def _space(self, tape: Tape, at: int, count: int) -> None:
         left, step = abs(count), 1 if count > 0 else -1

@@ -37,6 +37,8 @@ class Op(enum.IntEnum):
     """Forward over filemarks, to behind the last of them."""
     BSF = 2
     """Backward over filemarks, to before the last of them."""
+    FSR = 3
+    """Forward over records; fails behind a filemark that is in the way."""
     WEOF = 5
     """Write filemarks, and return when all before them is on the medium. A count of 0 only flushes."""
     REWIND = 6
@@ -196,6 +198,22 @@ class LinuxHandle:
         if fd >= 0:
             with contextlib.suppress(OSError):
                 os.close(fd)
+
+
+class Restoring:
+    """A handle on a drive that somebody else uses with fixed blocks: their size is set again at the end."""
+
+    def __init__(self, handle: Handle, block_bytes: int) -> None:
+        self._handle = handle
+        self._block_bytes = block_bytes
+        self.read, self.write = handle.read, handle.write
+        self.op, self.tell, self.status = handle.op, handle.tell, handle.status
+
+    def close(self) -> None:
+        """Let go of the drive; never raises."""
+        with contextlib.suppress(OSError):  # an empty or failed drive has other worries
+            self._handle.op(Op.SETBLK, self._block_bytes)
+        self._handle.close()
 
 
 class LinuxIo:

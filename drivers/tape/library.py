@@ -10,6 +10,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 
 from drivers.base import Element, ElementKind, Inventory, Store, VolumeLabel
 from drivers.errors import DriverError, NotFound, OperatorNeeded, Permanent, Retryable, StaleMap
@@ -197,7 +198,7 @@ class TapeLibrary:
 
     def _known(self, place: Place) -> Place:
         if place.full and place.barcode is None and place.number in self._carried:
-            return Place(place.number, True, self._carried[place.number], place.home)
+            return replace(place, barcode=self._carried[place.number])
         return place
 
     def _load(self, barcode: str, number: int, bay: Bay) -> None:
@@ -210,6 +211,7 @@ class TapeLibrary:
         slot = now.slot_with(barcode)
         if (there is None and slot is None) or (slot is not None and not self._ours(slot)):
             raise OperatorNeeded(f"{barcode} is not in library {self._name}; put it into a mail slot")
+        _require_one_side(slot or there)
         if there is None or there.number != number:
             self._empty(number, bay)
             if bay.drive.seen.cleaning_asked and self._auto_clean and self._cleaner.slot() is not None:
@@ -319,11 +321,22 @@ class TapeLibrary:
         return ""
 
 
+def _require_one_side(place: Place | None) -> None:
+    """:raises Permanent: the medium can be turned over, so that it is no tape."""
+    if place is not None and place.other_side is not None:
+        raise Permanent(
+            f"{place.barcode} is one side of a medium with two (the other one is {place.other_side}); tape "
+            "drives take none, and this driver turns none over. Nothing was moved"
+        )
+
+
 def _element(kind: ElementKind, address: int, place: Place) -> Element:
     if not place.full:
         return Element(kind, address)
     if place.barcode is None:
         return Element(kind, address, None, "a cartridge whose label cannot be read")
+    if place.other_side is not None:
+        return Element(kind, address, place.barcode, f"has two sides; the other one is {place.other_side}")
     if is_cleaning(place.barcode):
         return Element(kind, address, None, f"cleaning cartridge {place.barcode}")
     return Element(kind, address, place.barcode)

@@ -17,6 +17,7 @@ _HEADER = re.compile(
 _DRIVE = re.compile(r"Data Transfer Element\s+(\d+)\s*:\s*(.*)", re.IGNORECASE)
 _SLOT = re.compile(r"Storage Element\s+(\d+)\s*(IMPORT/EXPORT)?\s*:\s*(.*)", re.IGNORECASE)
 _HOME = re.compile(r"Storage Element\s+(\d+)\s+Loaded", re.IGNORECASE)
+_OTHER = re.compile(r":AlternateVolumeTag ?= ?([^:]*)")
 _TAG = re.compile(r":VolumeTag ?= ?([^:]*)")
 
 
@@ -32,6 +33,8 @@ class Place:
     """Of a drive: the storage element that its cartridge came from, when the changer knows."""
     mail: bool = False
     """An import/export element."""
+    other_side: str | None = None
+    """Of a medium with two sides: the label of the side that is down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,13 @@ def parse_status(text: str, changer: str = "the changer") -> ChangerStatus:
         slot = _SLOT.search(line)
         if slot is not None:
             number = int(slot[1])
-            slots[number] = Place(number, _full(slot[3]), _barcode(slot[3]), mail=slot[2] is not None)
+            slots[number] = Place(
+                number,
+                _full(slot[3]),
+                _barcode(slot[3]),
+                mail=slot[2] is not None,
+                other_side=_barcode(slot[3], _OTHER),
+            )
     if not drives and not slots:
         raise Retryable(f"{changer}: mtx status listed no elements: {text.strip()[:200]!r}")
     if expected is not None and expected != (len(drives), len(slots)):
@@ -105,15 +114,21 @@ def is_cleaning(barcode: str) -> bool:
 
 def _drive(number: int, said: str) -> Place:
     home = _HOME.search(said)
-    return Place(number, _full(said), _barcode(said), int(home[1]) if home is not None else None)
+    return Place(
+        number,
+        _full(said),
+        _barcode(said),
+        int(home[1]) if home is not None else None,
+        other_side=_barcode(said, _OTHER),
+    )
 
 
 def _full(said: str) -> bool:
     return said.lstrip().lower().startswith("full")
 
 
-def _barcode(said: str) -> str | None:
-    tag = _TAG.search(said)
+def _barcode(said: str, which: re.Pattern[str] = _TAG) -> str | None:
+    tag = which.search(said)
     if not _full(said) or tag is None:
         return None
     return tag[1].strip() or None

@@ -14,6 +14,7 @@ from drivers.tape import index as indexes
 from drivers.tape.index import Entry, Index
 from drivers.tape.io import Handle, Op
 from drivers.tape.label import PlainLabel
+from drivers.tape.motion import Spot, locate
 from drivers.tape.plain import Recovered, identify, read_file, require_position, require_whole
 from drivers.tape.tapeerrors import translated_tape
 from drivers.transfer import check_put, check_range, safe_key, span
@@ -296,9 +297,11 @@ class PlainStore:
             self._handle.op(Op.WEOF, 1)
             require_position(self._handle, at + 1, f"close the torn tape file of {self.name}")
             self._head, self._end, self._end_file, self._stray = at + 1, at + 1, self._end_file + 1, False
+        what = f"find the append point of {self.name}"
         if self._head != self._end:
-            self._handle.op(Op.SEEK, self._end)
-        require_position(self._handle, self._end, f"find the append point of {self.name}")
+            locate(self._handle, self.label, Spot(self._end, self._end_file), what)
+        else:
+            require_position(self._handle, self._end, what)
         self._head, self._written = self._end, 0
 
     def _write_records(self, source: Readable, size: int, digest: bytes | None, key: str) -> str:
@@ -378,7 +381,8 @@ class PlainStore:
 
     def _read_back(self, start: int, data: bytes) -> None:
         self._head = None
-        self._handle.op(Op.SEEK, start)
+        spot = Spot(start, self._end_file - 1)
+        locate(self._handle, self.label, spot, f"find the index of {self.name}")
         if read_file(self._handle, self._block_bytes) != data:
             raise Corrupt(f"the index of {self.name} was written and reads back differently")
         require_position(self._handle, self._end, f"read the index of {self.name} back")
@@ -402,9 +406,10 @@ class PlainStore:
         self._head = None
         try:
             if not sought:
-                self._handle.op(Op.SEEK, block)
+                spot = Spot(block, entry.file, number)
+                locate(self._handle, self.label, spot, f"get {entry.key} from {self.name}")
             record = self._handle.read(self._block_bytes)
-        except OSError:
+        except (OSError, Retryable):
             self._doubtful = True
             raise
         self._head = block + 1

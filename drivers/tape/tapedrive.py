@@ -13,7 +13,7 @@ from drivers.errors import DriverError, OperatorNeeded, Permanent, Retryable
 from drivers.reports import CartridgeReport, DriveReport
 from drivers.tape import encryption, logpages, memory
 from drivers.tape.encryption import EncryptionState, PoolKey
-from drivers.tape.io import Completed, DriveStatus, Handle, Io, Op, ScsiDevice
+from drivers.tape.io import Completed, DriveStatus, Handle, Io, Op, Restoring, ScsiDevice
 from drivers.tape.logpages import Alerts
 from drivers.tape.tapeerrors import translated_tape
 
@@ -111,7 +111,8 @@ class TapeDrive:
         )
 
     def open(self) -> tuple[Handle, bool]:
-        """The loaded medium, its block size variable, and whether it can be written.
+        """The loaded medium, its block size variable, and whether it can be written. A fixed block size that
+        somebody had set is set again when it is closed.
 
         :raises OperatorNeeded: nothing is loaded.
         """
@@ -127,8 +128,11 @@ class TapeDrive:
                 handle = self.io.open(self.tape, write=False)
             try:
                 # Opened without waiting, the driver does not refuse a protected medium but its writes.
-                writable = writable and not handle.status().write_protected
+                status = handle.status()
+                writable = writable and not status.write_protected
                 handle.op(Op.SETBLK, 0)
+                if status.block_bytes:
+                    handle = Restoring(handle, status.block_bytes)
                 if self._compression is not None:
                     handle.op(Op.COMPRESSION, int(self._compression))
             except BaseException:

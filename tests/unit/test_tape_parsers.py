@@ -78,8 +78,8 @@ def test_a_dell_library_whose_header_has_no_counts_is_read() -> None:
 
 def test_the_other_side_of_a_disc_is_not_its_barcode() -> None:
     status = parse_status(TWO_SIDED)
-    assert status.drive(0) == Place(0, True, "MO0001A", home=1)
-    assert status.slot(2) == Place(2, True, None)
+    assert status.drive(0) == Place(0, True, "MO0001A", home=1, other_side="MO0001B")
+    assert status.slot(2) == Place(2, True, None, other_side="MO0002B")
 
 
 def test_a_device_path_with_colons_and_numbers_confuses_nothing() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 from pathlib import Path
 
@@ -148,14 +147,15 @@ def test_the_simulated_library_counts_what_its_drives_do(tmp_path: Path) -> None
     assert library.report(drive).cartridge is None
     library.label(ONE, drive)
     store = library.mount(ONE, drive)
+    store.put("key", io.BytesIO(b"x" * 100), 100, None)
     library.faults.add(Fault("write", "retryable"))
-    for _ in range(2):
-        with contextlib.suppress(Retryable):
-            store.put("key", io.BytesIO(b"x" * 100), 100, None)
+    with pytest.raises(Retryable):
+        store.put("other", io.BytesIO(b"x" * 100), 100, None)
     report = library.report(drive)
     assert report.cartridge is not None
     assert (report.cartridge.barcode, report.cartridge.loads) == (ONE.barcode, 1)
     assert report.write_errors == ErrorCounters(0, 1, 100)
+    library.mount(ONE, drive)
     library.clean(drive)
     report = library.report(drive)
     assert (report.loaded, report.life) == (False, DriveLife(loads=1, cleanings=1))

@@ -259,7 +259,7 @@ def test_a_failing_filemark_counts_nothing(drive: FakeDrive) -> None:
         store.stat("bad")
 
 
-@pytest.mark.parametrize("operation", ["write", "weof", "tell", "read", "seek"])
+@pytest.mark.parametrize("operation", ["write", "weof", "tell", "read"])
 def test_an_index_that_cannot_be_proved_is_reported_and_the_old_one_stays(
     drive: FakeDrive, operation: str
 ) -> None:
