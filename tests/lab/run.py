@@ -44,7 +44,10 @@ class Part:
 def parts(length: str) -> tuple[Part, ...]:
     """The contract suites run with ``HSM_LAB`` set: on the laboratory's devices, and only on them."""
     if length == "short":
-        slow = "not (take_turns or same_time or dictionary or exactly_these_bytes or never_anything_else)"
+        slow = (
+            "not (same_trouble or take_turns or same_time or dictionary or exactly_these_bytes"
+            " or never_anything_else)"
+        )
         return (
             Part("contracts", True, ("tests/lab/devices/test_lab_double.py", "tests/contract", "-k", slow)),
             Part(
