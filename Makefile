@@ -29,7 +29,7 @@ ifneq ($(shell cat $(VENV)/.venv-stamp 2>/dev/null && $(BIN)/python -c 'print("w
 $(shell rm -f $(VENV)/.venv-stamp $(VENV)/.run-stamp $(VENV)/.dev-stamp)
 endif
 
-.PHONY: run test sim crash large lab lab-short lint wheel-check clean
+.PHONY: run test sim story crash large lab lab-short lint wheel-check clean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.run-stamp
@@ -38,6 +38,10 @@ run: $(VENV)/.run-stamp
 # Every crash point, and long random lives of an archive: an hour or so. Hypothesis prints what fails.
 sim: $(VENV)/.dev-stamp
 	HSM_SIM=long $(BIN)/pytest -n 2 --timeout=7200 tests/sim
+
+# 500 studies go over a NAS and S3 and back while each server is killed, stopped, filled and slowed.
+story: $(VENV)/.dev-stamp
+	HSM_STORY=long $(BIN)/pytest tests/story/test_outages.py
 
 # A daemon killed again and again under load; HSM_CRASH_KILLS, HSM_CRASH_MINUTES and HSM_CRASH_SEED
 # change the campaign.
