@@ -107,11 +107,11 @@ class Helpers:
         self._lent = 0
         self._abandoned: list[Helper] = []
 
-    def stuck(self) -> int:
-        """How many that were given up on have not ended yet."""
+    def stuck(self) -> tuple[int, ...]:
+        """The process ids of those that were given up on and have not ended yet."""
         with self._condition:
             self._reap()
-            return len(self._abandoned)
+            return tuple(each.pid for each in self._abandoned)
 
     def take(self, seconds: float) -> Helper:
         """Borrow one, started if need be.

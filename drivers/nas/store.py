@@ -217,9 +217,10 @@ class NasStore:
             raise Died(f"{what} in {self._settings.path}: {error}") from error
 
     def _away(self, error: Stuck) -> Retryable:
+        pids = ", ".join(map(str, self._helpers.stuck()))
+        hanging = f"; hanging helper processes: {pids}" if pids else ""
         return Retryable(
-            f"{self._settings.path} hangs ({error}); is its server up and the network between? "
-            f"{self._helpers.stuck()} helper processes were given up on"
+            f"{self._settings.path} hangs ({error}); is its server up and the network between?{hanging}"
         )
 
     def _probe(self, helper: Helper) -> None:

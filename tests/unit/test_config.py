@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from drivers import registry
 from drivers.s3.settings import from_options
+from drivers.sftp.settings import settings as sftp_settings
 from hsm.config import (
     RIGHTS,
     Config,
@@ -121,6 +122,21 @@ def test_the_s3_sample_is_valid_and_so_are_its_options(tmp_path: Path) -> None:
     assert buckets["cloud"].quota_bytes == 40 * 10**12
     for pool in config.pools:
         registry.check_options(registry.family(pool.driver), pool.options)
+
+
+def test_the_remote_sample_is_valid_and_so_are_its_options(tmp_path: Path) -> None:
+    config = load(packaged_etc() / "hsm.remote.yaml", {"HSM_HOME": str(tmp_path)})
+    pools = {pool.name: pool for pool in config.pools}
+    assert {name: pool.driver for name, pool in pools.items()} == {
+        "online": "folder",
+        "nearline": "nas",
+        "bunker": "sftp",
+    }
+    for pool in pools.values():
+        registry.check_options(registry.family(pool.driver), pool.options)
+    found = sftp_settings(pools["bunker"].options, {})
+    assert (found.host, found.key_file) == ("backup.hospital.example", tmp_path / "ssh" / "id_ed25519")
+    registry.open_store("nas", pools["nearline"].options)
 
 
 def test_the_optical_sample_is_valid_and_its_libraries_can_be_opened_without_the_devices(
