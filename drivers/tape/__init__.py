@@ -6,10 +6,12 @@ A pool's volumes are plain (a label file, then one package a tape file, then an 
 
 How it fits together, from below: :mod:`~drivers.tape.io` touches the system and can be replaced;
 :mod:`~drivers.tape.plain` and :mod:`~drivers.tape.store` are the format on an open drive;
-:mod:`~drivers.tape.tapedrive` and :mod:`~drivers.tape.changer` the machines; :mod:`~drivers.tape.bay` a drive
+:mod:`~drivers.tape.motion` goes to places on it; :mod:`~drivers.tape.tapedrive`, :mod:`~drivers.tape.changer`
+and :mod:`~drivers.tape.cleaning` are the machines; :mod:`~drivers.tape.bay` a drive
 with a volume in it; :mod:`~drivers.tape.library` and :mod:`~drivers.tape.manual` the libraries. What is pure
 stands apart: :mod:`~drivers.tape.mtxstatus`, :mod:`~drivers.tape.sense`, :mod:`~drivers.tape.elements`,
-:mod:`~drivers.tape.logpages`, :mod:`~drivers.tape.label`, :mod:`~drivers.tape.index`.
+:mod:`~drivers.tape.logpages`, :mod:`~drivers.tape.memory`, :mod:`~drivers.tape.encryption`,
+:mod:`~drivers.tape.label`, :mod:`~drivers.tape.index`.
 """
 
 from __future__ import annotations
