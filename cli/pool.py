@@ -83,6 +83,10 @@ def show(context: typer.Context, name: Name, json: Json = False) -> None:
         ],
         empty="its volumes are in a library: see `hsm volume ls`",
     )
+    for each in row["volumes"]:
+        for notice in each["notices"]:
+            said = f"{each['name']}: {notice['subject']}: {notice['message']}"
+            screen.say(text.clean(said), style="" if notice["severity"] == "info" else "yellow")
 
 
 @app.command()

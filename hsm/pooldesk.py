@@ -97,6 +97,14 @@ def _volume(pool: DiskPool, row: media.VolumeRef | None, draining: bool) -> dict
         "used": row.used if row is not None else 0,
         "cold": pool.cold,
         "draining": draining,
+        "notices": [
+            {"severity": each.severity.value, "subject": each.subject, "message": each.message}
+            for each in (pool.service.notices if pool.service is not None else ())
+        ],
+        "figures": [
+            {"name": each.name, "value": each.value, "labels": dict(each.labels)}
+            for each in (pool.service.figures() if pool.service is not None else ())
+        ],
     }
 
 

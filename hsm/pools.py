@@ -370,7 +370,8 @@ def _disks(config: Config, pool: PoolConfig, catalog: Catalog, joins: bool = Fal
         volume_pk = row.pk
         root = Path(options[family.path_option]) if family.path_option else Path()
         one = _Volume(pool, name, options, family, config.home, catalog, volume_pk, joins)
-        service = Service(f"pool {name}", catalog.clock, one.open, local=family.path_option is not None)
+        local = family.path_option is not None
+        service = Service(f"pool {name}", catalog.clock, one.open, local=local, alone=joins)
         found.append(
             DiskPool(
                 pool.name,

@@ -44,6 +44,9 @@ class PoolWatch:
         self._wake.set()
         if self._thread.ident is not None:
             self._thread.join()
+        for pool in self._pools.disks.values():
+            if pool.service is not None:
+                pool.service.close()
 
     def round(self) -> list[threading.Thread]:
         """Begin the probes that are due, and tell what is news; the probes."""

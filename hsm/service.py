@@ -9,11 +9,23 @@ from __future__ import annotations
 
 import enum
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from drivers.base import Capacity, Health, ObjectStat, Readable, Store, Traits
+from drivers.base import (
+    Capacity,
+    Figure,
+    Health,
+    Notice,
+    ObjectStat,
+    Readable,
+    Severity,
+    Store,
+    Traits,
+    Watched,
+)
 from drivers.errors import NotReadableNow
 from drivers.wrappers import PassingStore
 from hsm.clock import Clock
@@ -24,10 +36,13 @@ log = get_logger(__name__)
 
 PROBE_SECONDS = 30.0
 """Between two probes of what is in service."""
+READING_SECONDS = 5.0
+"""The same of what takes no writes: somebody may wait for room."""
 LOOK_SECONDS = 1.0
 """How long it is believed that a folder of this machine is there, or away: asking costs some system calls."""
 BACK_FIRST_SECONDS, BACK_LAST_SECONDS = 1.0, 60.0
 """Between two probes of what is out of service: doubling."""
+NOTICES_MAX = 20
 LIMIT_SECONDS = 20.0
 """A probe that takes longer says that the storage does not answer."""
 
@@ -67,11 +82,16 @@ class Service:
         thread at a time.
     :param local: asking whether it is there costs little and does not hang: a folder of this machine. It is
         asked inline by whoever wants to read (:meth:`there`), without waiting for a probe.
+    :param alone: nobody else probes it: whoever wants to use it tries to open it.
     """
 
-    def __init__(self, name: str, clock: Clock, opener: Callable[[], Store], *, local: bool) -> None:
+    def __init__(
+        self, name: str, clock: Clock, opener: Callable[[], Store], *, local: bool, alone: bool = False
+    ) -> None:
         self.name = name
         self.local = local
+        self._alone = alone
+        self._notices: deque[Notice] = deque(maxlen=NOTICES_MAX)
         self._clock = clock
         self._opener = opener
         self._lock = threading.Lock()
@@ -124,6 +144,8 @@ class Service:
 
         :raises OutOfService: it is not to be used just now.
         """
+        if self._alone and not self.opened and self.due():
+            self.probe()
         with self._lock:
             store, condition = self._store, self._condition
         if store is None or (condition.state is State.AWAY and not self.local):
@@ -162,6 +184,33 @@ class Service:
             log.info("%s: %s; it is probed", self.name, error)
             self.on_trouble()
 
+    @property
+    def notices(self) -> list[Notice]:
+        """What its device told lately, the last one last."""
+        with self._lock:
+            return list(self._notices)
+
+    def figures(self) -> tuple[Figure, ...]:
+        """Readings of its device, of Stores whose device tells them."""
+        watched = _watched(self._store)
+        return watched.figures() if watched is not None else ()
+
+    def close(self) -> None:
+        """End the watching of its device."""
+        watched = _watched(self._store)
+        if watched is not None:
+            watched.close()
+
+    def _hear(self, notice: Notice) -> None:
+        tell = {Severity.INFO: log.info, Severity.WARNING: log.warning}.get(notice.severity, log.error)
+        tell("%s: %s: %s", self.name, notice.subject, notice.message)
+        with self._lock:
+            self._notices.append(notice)
+            if notice.severity is not Severity.INFO:
+                self._due = min(self._due, self._clock.monotonic())
+        if notice.severity is not Severity.INFO:
+            self.on_trouble()
+
     def due(self) -> bool:
         """Whether :meth:`probe` has something to do, and nobody does it."""
         with self._lock:
@@ -180,13 +229,17 @@ class Service:
             self._become(state, reason)
             with self._lock:
                 self._failures = self._failures + 1 if state is State.AWAY else 0
-                pause = PROBE_SECONDS if state is State.SERVING else self._pause()
+                pauses = {State.SERVING: PROBE_SECONDS, State.READING: READING_SECONDS}
+                pause = pauses.get(state) or self._pause()
                 self._due = self._clock.monotonic() + pause
         finally:
             with self._lock:
                 self._began = None
             self._probing.release()
         if first and self.opened:
+            watched = _watched(self._store)
+            if watched is not None and not self._alone:
+                watched.watch(self._hear)
             self.on_open()
         return self.condition
 
@@ -243,6 +296,11 @@ class Service:
         """What was taken could not be written down."""
         with self._lock:
             self._news = True
+
+
+def _watched(store: object) -> Watched | None:
+    """The Store whose device tells what happens to it, or None."""
+    return store if isinstance(store, Watched) else None
 
 
 class ServicedStore(PassingStore):

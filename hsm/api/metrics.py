@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from hsm.catalog.views.overview import Sample
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+DEVICE = "A reading of the device below a volume that needs no drive."
 HELP = {
     "hsm_up": "1 while the daemon answers.",
     "hsm_start_time_seconds": "When the daemon started, in seconds since the epoch.",
@@ -38,7 +39,7 @@ def render(samples: Iterable[Sample]) -> str:
         groups.setdefault(sample.name, []).append(sample)
     lines = []
     for name, group in groups.items():
-        lines += [f"# HELP {name} {HELP[name]}", f"# TYPE {name} gauge"]
+        lines += [f"# HELP {name} {HELP.get(name, DEVICE)}", f"# TYPE {name} gauge"]
         lines += [f"{name}{_labels(sample)} {sample.value!r}" for sample in group]
     return "\n".join(lines) + "\n"
 

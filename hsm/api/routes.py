@@ -160,6 +160,12 @@ def _volume_samples(pools: list[Record]) -> Iterator[Sample]:
     for pool, each in every:
         label = (("pool", pool), ("volume", each["name"]))
         yield Sample("hsm_volume_in_service", label, worth.get(each["state"], 0.0))
+    readings = [(pool, each["name"], figure) for pool, each in every for figure in each.get("figures", ())]
+    for name in sorted({figure["name"] for _, _, figure in readings}):
+        for pool, volume, figure in readings:
+            if figure["name"] == name:
+                label = (("pool", pool), ("volume", volume), *figure["labels"].items())
+                yield Sample(f"hsm_volume_device_{name}", label, figure["value"])
     for pool, each in every:
         if each["free"] is not None:
             yield Sample("hsm_volume_free_bytes", (("pool", pool), ("volume", each["name"])), each["free"])
