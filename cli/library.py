@@ -150,12 +150,13 @@ def report(
 
 def _say_report(shown: dict[str, Any]) -> None:
     screen.say_table(
-        [">drive", "service", "fails with", "why"],
+        [">drive", "service", "fails with", "it says", "why"],
         [
             (
                 each["drive"],
                 "in" if each["in_service"] else "out",
                 ", ".join(each["fails_with"]) or "-",
+                _says(each),
                 each["reason"] if not each["in_service"] else "",
             )
             for each in shown["drives"]
@@ -181,3 +182,11 @@ def _say_report(shown: dict[str, Any]) -> None:
         ],
         empty="no drive has been used",
     )
+
+
+def _says(drive: dict[str, Any]) -> str:
+    """A drive's own words, where it could be asked."""
+    if "says" in drive:
+        return str(drive["says"])
+    clean = ["asks to be cleaned"] if drive.get("cleaning_asked") else []
+    return ", ".join([*clean, *drive.get("alerts", ())])

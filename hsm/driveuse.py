@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from drivers.base import Reporting
 from hsm.blame import DRIVE_OFF_AFTER, TRIES_IN_ONE_DRIVE, Blame, Consequence, blame, consequence
 from hsm.catalog import media, usage
 from hsm.catalog.engine import Catalog
@@ -28,6 +29,30 @@ class DriveUse:
         self._catalog = catalog
         self._pools = pools
         self._off_after = off_after or {}
+        self._last: dict[tuple[str, int, str], tuple[int, frozenset[int]]] = {}
+        """Of a drive and the cartridge in it what the drive had told before: corrected errors, alerts."""
+
+    def observe(self, library: str, drive: int, barcode: str, tally: Tally) -> None:
+        """Add what a drive that can be asked says of a session: errors it corrected, alerts it raised."""
+        changer: object = self._pools.libraries.get(library)
+        if not isinstance(changer, Reporting):
+            return
+        try:
+            told = changer.report(drive)
+        except DriverError as error:
+            log.debug("drive %d of %s cannot be asked now: %s", drive, library, error)
+            return
+        sums = (told.write_errors, told.read_errors)
+        corrected = sum(each.corrected for each in sums if each is not None)
+        alerts = frozenset(each.code for each in told.alerts)
+        before, known = self._last.get((library, drive, barcode), (0, frozenset()))
+        # Drives start anew when a cartridge is loaded.
+        tally.soft_errors += corrected - before if corrected >= before else corrected
+        tally.alerts += len(alerts - known)
+        self._last[library, drive, barcode] = (corrected, alerts)
+        for alert in told.alerts:
+            if alert.code not in known:
+                log.warning("drive %d of %s with %s: %s", drive, library, barcode, alert.words)
 
     def count(self, library: str, drive: int, barcode: str, tally: Tally) -> None:
         """Add what a session came to; a session that did nothing counts for nothing."""
@@ -124,6 +149,7 @@ class DriveUse:
                     "reason": drive.reason if drive is not None else "",
                     "since": drive.changed_at if drive is not None else None,
                     "fails_with": bad,
+                    **self._told(*place),
                 }
             )
         judged = []
@@ -132,6 +158,23 @@ class DriveUse:
             to_blame = verdict.blame.value if verdict.blame is not Blame.NOBODY else ""
             judged.append(each | {"blame": to_blame, "why": verdict.why if to_blame else ""})
         return {"library": library, "drives": shown, "uses": judged}
+
+    def _told(self, library: str, drive: int) -> dict[str, object]:
+        """What the drive says of itself now; nothing where it cannot be asked."""
+        changer: object = self._pools.libraries.get(library)
+        if not isinstance(changer, Reporting):
+            return {}
+        try:
+            told = changer.report(drive)
+        except DriverError as error:
+            return {"says": str(error)}
+        return {
+            "product": told.product,
+            "serial": told.serial,
+            "cleaning_asked": told.cleaning_asked,
+            "alerts": [each.words for each in told.alerts],
+            "encryption": told.encryption,
+        }
 
     def _drives(self, library: str) -> list[tuple[str, int]]:
         """The drives that the changer shows; none when it does not answer.

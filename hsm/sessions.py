@@ -115,6 +115,8 @@ class DriveSession:
             log.exception("%s: %s: unexpected", actor, work.barcode)
             self._ends.retry(pending, actor, f"unexpected: {error!r}")
         finally:
+            if tally.reads or tally.writes or tally.failed:
+                self._use.observe(work.library, work.drive, work.barcode, tally)
             self._use.count(work.library, work.drive, work.barcode, tally)
             self._bell.ring()
 

@@ -23,6 +23,7 @@ from drivers.base import (
     Traits,
     VolumeLabel,
 )
+from drivers.reports import DriveReport
 from drivers.simulated.library import SimulatedLibrary
 from drivers.wrappers import PassingStore
 from hsm.catalog.engine import Catalog
@@ -152,6 +153,13 @@ class TappedLibrary:
     def overwrite(self, label: VolumeLabel, drive: int, typed: str) -> str:
         with self._fuse.around():
             return self.inner.overwrite(label, drive, typed)
+
+    def report(self, drive: int) -> DriveReport:
+        return self.inner.report(drive)
+
+    def clean(self, drive: int) -> None:
+        with self._fuse.around():
+            self.inner.clean(drive)
 
     def mount(self, label: VolumeLabel, drive: int) -> Store:
         with self._fuse.around():

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from drivers.simulated.faults import dead_drive
+from drivers.simulated.faults import dead_drive, door_open
+from hsm.errors import OperatorNeeded, Refused
 from hsm.mediawatch import MediaWatch
 from tests.sim.conftest import MakeWorld
 from tests.sim.test_volume_life import TO_TAPE
@@ -171,4 +172,30 @@ def test_of_a_sample_the_rest_is_written_and_counts_for_nothing_until_it_is_read
     assert any(states.count("written") == 3 for states in seen), "three wait for their reading back"
     assert all(world.on_tape(study) == ["HSM001L8"] for study in (1, 2, 3, 4))
     assert use(world, FIRST, "HSM001L8")["sessions"] == 2
+    world.check()
+
+
+def test_a_drive_is_cleaned_when_it_is_asked_for_and_says_what_it_is(make_world: MakeWorld) -> None:
+    world = sealed(make_world, shape=Shape(cartridges=2))
+    world.run_policies()
+    report: Any = world.use.report("library")
+    assert {"product", "serial", "cleaning_asked", "alerts"} <= report["drives"][0].keys()
+    with pytest.raises(OperatorNeeded, match="no cleaning cartridge"):
+        world.custody.clean("library", FIRST, "alice")
+    with world.drives.claimed("library", FIRST), pytest.raises(Refused, match="in use"):
+        world.custody.clean("library", FIRST, "alice")
+    assert world.history(f"library/{FIRST}") == [], "nothing was cleaned"
+
+
+def test_a_robot_that_does_not_answer_makes_the_work_wait_and_says_so(make_world: MakeWorld) -> None:
+    world = sealed(make_world)
+    world.library.faults.add(door_open())
+    world.run_policies()
+    for _ in range(3):
+        world.later()
+    assert world.on_tape(1) == []
+    assert world.use.out_of_service() == {}, "an open door is no drive's fault"
+    world.heal()
+    world.later(4000)
+    assert len(world.on_tape(1)) == 1
     world.check()
