@@ -58,8 +58,8 @@ class Proxy:
     """Running; ``choose`` may be replaced at any time."""
 
     url: str
-    choose: Choose
-    seen: list[Request] = field(default_factory=list)
+    choose: Choose = field(repr=False)
+    seen: list[Request] = field(default_factory=list, repr=False)
     stopping: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
 

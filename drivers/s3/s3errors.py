@@ -51,8 +51,10 @@ _AGAIN = frozenset(
     | {"ConditionalRequestConflict", "NoSuchUpload", "XMinioServerNotInitialized"}
     | {"GlacierExpeditedRetrievalNotAvailable", "IncompleteBody"}
 )
+# The last three are answers to a list of parts: the SDK writes a good one, so it was changed on the way.
 _DAMAGED_ON_THE_WAY = frozenset(
     {"BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "InvalidDigest"}
+    | {"MalformedXML", "InvalidPart", "InvalidPartOrder"}
 )
 _FULL = frozenset({"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "StorageFull"})
 _REGION = frozenset(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -80,7 +81,7 @@ def test_a_put_gets_over_what_passes(bad: Proxy, fault: Fault, data: bytes) -> N
 
 
 @pytest.mark.parametrize("data", [SMALL, LARGE], ids=["one request", "parts"])
-@pytest.mark.parametrize("fault", PASSING, ids=lambda fault: f"{fault.kind} {fault.code}")
+@pytest.mark.parametrize("fault", [*PASSING[:2], *PASSING[-3:]], ids=lambda fault: fault.kind + fault.code)
 def test_a_put_that_never_gets_through_leaves_nothing_and_says_why(
     bad: Proxy, fault: Fault, data: bytes
 ) -> None:
@@ -120,6 +121,16 @@ def test_a_put_whose_answer_and_whose_look_are_lost_is_undone_before_the_key_is_
     assert list(store.list()) == []
     put(store, "k", LARGE)
     assert read(store, "k") == LARGE
+
+
+def test_a_list_of_parts_that_is_damaged_on_the_way_is_sent_again(bad: Proxy) -> None:
+    store = store_at(bad)
+    for at in (5, 60, 200, 330):
+        bad.once(
+            Fault("flip request", at=at), lambda request: "uploadId" in request.query and not request.is_part
+        )
+        put(store, f"k{at}", LARGE[: 100_000 + at])
+        assert read(store, f"k{at}") == LARGE[: 100_000 + at]
 
 
 def test_somebody_elses_object_is_never_taken_for_ones_own(bad: Proxy) -> None:
@@ -224,7 +235,7 @@ faults = st.one_of(
 )
 
 
-@settings(max_examples=25, deadline=None, database=None)
+@settings(max_examples=int(os.environ.get("HSM_S3_EXAMPLES", "10")), deadline=None, database=None)
 @given(
     script=st.lists(faults, max_size=40),
     sizes=st.lists(st.sampled_from([0, 1, 60_000, 200_000, 1_500_000]), min_size=1, max_size=3),

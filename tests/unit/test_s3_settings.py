@@ -105,6 +105,7 @@ def refusal(code: str, status: int, **headers: str) -> boto.ClientError:
         (refusal("InvalidObjectState", 403), NotReadableNow, "restored first"),
         (refusal("QuotaExceeded", 403), NoSpace, "full"),
         (refusal("BadDigest", 400), Retryable, "damaged"),
+        (refusal("MalformedXML", 400), Retryable, "damaged"),
         (refusal("InvalidArgument", 400), Permanent, "InvalidArgument"),
         (boto.EndpointConnectionError(endpoint_url="u"), Retryable, "cannot be reached"),
         (boto.ConnectTimeoutError(endpoint_url="u"), Retryable, "cannot be reached"),
