@@ -182,6 +182,40 @@ def test_writing_begins_with_a_full_ring_and_begins_again_with_a_full_one_when_i
     assert given[-1] == len(DATA)
 
 
+@pytest.mark.parametrize(("seconds", "waits"), [(0.005, False), (1.0, True)])
+def test_a_source_that_is_known_to_be_quick_is_written_while_it_is_read(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, waits: bool
+) -> None:
+    """Its first object shows how quick it is; seconds are those of a read of 4 KiB."""
+    monkeypatch.setattr("drivers.ring.TRUSTED_BYTES", 8192)
+    now = [0.0]
+
+    def tick(_: int) -> None:
+        now[0] += seconds * 4096 / 250e4
+
+    ring = Ring(8 * 4096, slot_bytes=4096, clock=lambda: now[0])
+    with ring.feed(Source(DATA, 4096, tick), len(DATA), None, "first") as feed:
+        drained(feed)
+    allowed = threading.Semaphore(1)
+
+    def one(at: int) -> None:
+        tick(at)
+        allowed.acquire(timeout=10)
+
+    first: list[int] = []
+    with ring.feed(Source(DATA, 4096, one), len(DATA), None, "second") as feed:
+        pieces = feed.pieces()
+        thread = threading.Thread(target=lambda: first.append(len(next(pieces))))
+        thread.start()
+        thread.join(0.1 if waits else 10)
+        assert bool(first) is not waits
+        for _ in range(len(DATA)):
+            allowed.release()
+        thread.join(10)
+        for _ in pieces:
+            pass
+
+
 def test_the_next_object_is_read_while_the_present_one_is_written_and_never_before_it() -> None:
     ring = Ring(8 * 4096, slot_bytes=4096)
     order: list[str] = []

@@ -78,6 +78,10 @@ def test_a_fixed_block_size_that_an_admin_had_set_is_set_again(library: TapeLibr
     assert isinstance(store, PlainStore)
     assert store._handle.status().block_bytes == 0
     put(store, "a")
+    library.unmount(DRIVE)
+    library.read_label(VOLUME.barcode, DRIVE)
+    assert "Tape block size 512 bytes" in mt(0, "status").stdout
+    assert mt(0, "setblk", 0).returncode == 0  # as other tests expect it
 
 
 def test_a_report_tells_of_drive_and_cartridge_while_a_volume_is_mounted(library: TapeLibrary) -> None:
