@@ -186,12 +186,12 @@ class Pools:
         """What is out of service or takes no writes, in an admin's words."""
         found = []
         for pool in self.disks.values():
-            if pool.service is None or pool.service.condition.state is State.SERVING:
+            if pool.service is None or not pool.service.condition.reason:
                 continue
             condition = pool.service.condition
             volume = f", volume {pool.label}," if pool.label != pool.name else ""
             since = f"since {condition.since:%Y-%m-%d %H:%M} UTC"
-            found.append(f"pool {pool.name}{volume} {_is(condition.state)} {since}: {condition.reason}")
+            found.append(f"pool {pool.name}{volume} {condition.state.said} {since}: {condition.reason}")
         return found
 
     def tell(self, catalog: Catalog) -> int:
@@ -209,10 +209,6 @@ class Pools:
                 raise
             told += 1
         return told
-
-
-def _is(state: State) -> str:
-    return state.value if state is State.READING else f"is {state.value}"
 
 
 def configured(config: Config) -> tuple[PoolInfo, ...]:

@@ -64,6 +64,11 @@ class State(enum.StrEnum):
     READING = "takes no writes"  # full, read-only: what is there can be read
     AWAY = "out of service"
 
+    @property
+    def said(self) -> str:
+        """As a sentence goes on after the volume's name."""
+        return self.value if self is State.READING else f"is {self.value}"
+
 
 @dataclass(frozen=True, slots=True)
 class Condition:
@@ -71,7 +76,7 @@ class Condition:
 
     state: State
     reason: str
-    """In an admin's words; empty in service."""
+    """In an admin's words; in service empty, or what is not as it should be."""
     since: datetime
 
 
@@ -206,10 +211,8 @@ class Service:
         tell("%s: %s: %s", self.name, notice.subject, notice.message)
         with self._lock:
             self._notices.append(notice)
-            if notice.severity is not Severity.INFO:
-                self._due = min(self._due, self._clock.monotonic())
-        if notice.severity is not Severity.INFO:
-            self.on_trouble()
+            self._due = min(self._due, self._clock.monotonic())  # for the better or the worse: look
+        self.on_trouble()
 
     def due(self) -> bool:
         """Whether :meth:`probe` has something to do, and nobody does it."""
@@ -260,7 +263,7 @@ class Service:
             log.exception("%s: unexpected", self.name)
             return State.AWAY, f"unexpected: {error!r}"
         if health.ok and room.free > 0:
-            return State.SERVING, ""
+            return State.SERVING, health.message  # a path less, and still in service
         if health.ok:
             return State.READING, f"full: nothing is free of {room.total} bytes, its reserve left out"
         try:
@@ -280,11 +283,12 @@ class Service:
         with self._lock:
             old = self._condition
             same = old.state is state
+            worse = same and state is State.SERVING and reason not in ("", old.reason)
             self._condition = Condition(state, reason, old.since if same else self._clock.now())
             self._news = self._news or not same or old.reason != reason
-        if not same:
-            tell = log.info if state is State.SERVING else log.warning
-            tell("%s is %s%s", self.name, state.value, f": {reason}" if reason else "")
+        if not same or worse:
+            tell = log.info if state is State.SERVING and not reason else log.warning
+            tell("%s %s%s", self.name, state.said, f": {reason}" if reason else "")
 
     def take_news(self) -> Condition | None:
         """What it has become since the last call, None where nothing changed."""

@@ -36,7 +36,7 @@ class LoopMount:
         self.point.mkdir()
         with self.image.open("wb") as file:
             file.truncate(mebibytes << 20)
-        named = ("-m", f"uuid={self.uuid}") if kind == "xfs" else ("-U", self.uuid)
+        named = ("-m", f"uuid={self.uuid}") if kind == "xfs" else ("-U", self.uuid, "-e", "remount-ro")
         run(f"mkfs.{kind}", "-q", *named, str(self.image))
         self.device = run("losetup", "--find", "--show", str(self.image))
         self.mount()
@@ -50,6 +50,10 @@ class LoopMount:
 
     def remount(self, option: str) -> None:
         run("mount", "-o", f"remount,{option}", str(self.point))
+
+    def break_down(self) -> None:
+        """Make ext4 find an error: it becomes read-only under all who write."""
+        Path(f"/sys/fs/ext4/{Path(self.device).name}/trigger_fs_error").write_text("by a test")
 
     def grow(self, mebibytes: int) -> None:
         with self.image.open("r+b") as file:

@@ -21,12 +21,16 @@ def _open(options: Mapping[str, Any]) -> Store:
         raise Permanent(
             "driver raid: options path and fs_uuid (`lsblk -o NAME,UUID,MOUNTPOINT` shows it) are needed"
         )
-    return RaidStore(path, fs_uuid, opt.size(options, "reserve_bytes") or 0, opt.text(options, "expect_uuid"))
+    clean = options.get("clean", True)
+    if not isinstance(clean, bool):
+        raise Permanent(f"driver raid: option clean: expected true or false, found {clean!r}")
+    reserve, identity = opt.size(options, "reserve_bytes") or 0, opt.text(options, "expect_uuid")
+    return RaidStore(path, fs_uuid, reserve, identity, clean)
 
 
 FAMILY = Family(
     name="raid",
-    options=frozenset({"path", "fs_uuid", "reserve_bytes", "expect_uuid"}),
+    options=frozenset({"path", "fs_uuid", "reserve_bytes", "expect_uuid", "clean"}),
     open_store=_open,
     required=frozenset({"path", "fs_uuid"}),
     path_option="path",

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MOUNTINFO = Path("/proc/self/mountinfo")
+_NO_WRITES = frozenset({"ro", "emergency_ro", "shutdown"})
+"""The second and third say what ext4 has done by itself, of a mount that is still called ``rw``."""
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
@@ -35,7 +37,7 @@ def parse(text: str) -> Iterator[Mount]:
         if not found or len(fields) < 6 or len(tail) < 3:
             continue
         flags = {*fields[5].split(","), *tail[2].split(",")}
-        yield Mount(fields[2], _plain(fields[4]), tail[0], _plain(tail[1]), "ro" in flags)
+        yield Mount(fields[2], _plain(fields[4]), tail[0], _plain(tail[1]), bool(flags & _NO_WRITES))
 
 
 def mount_of(path: str | os.PathLike[str], text: str | None = None) -> Mount | None:

@@ -58,7 +58,7 @@ class RaidStore(FolderStore):
 
     def figures(self) -> tuple[Figure, ...]:
         """See :meth:`drivers.base.Watched.figures`."""
-        return figures(self._look())
+        return figures(self._look() if self._watch is None else self._watch.seen)
 
     def close(self) -> None:
         """See :meth:`drivers.base.Watched.close`."""

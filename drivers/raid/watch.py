@@ -1,8 +1,10 @@
-"""Looks at a RAID path whenever the kernel tells of a device, and every so often in any case: a message may
-be lost, and error counters send none."""
+"""Looks at a RAID path whenever the kernel tells of a device or of a mount, and every so often in any case: a
+message may be lost, and error counters send none."""
 
 from __future__ import annotations
 
+import os
+import select
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,6 +12,7 @@ from contextlib import suppress
 import pyudev
 
 from drivers.base import Notice
+from drivers.raid.mountinfo import MOUNTINFO
 from drivers.raid.state import Snapshot, changes
 
 SUBSYSTEMS = ("block", "scsi", "fc_host", "fc_remote_ports", "bdi")
@@ -35,8 +38,8 @@ class Watch:
     ) -> None:
         self._look, self._wanted, self._tell, self._poll = look, wanted, tell, poll
         self._seen = look()
-        self._stop, self._rung = threading.Event(), threading.Event()
-        self._observer: pyudev.MonitorObserver | None = None
+        self._stop = threading.Event()
+        self._woken, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._thread = threading.Thread(target=self._run, name="raid-watch", daemon=True)
 
     def start(self) -> None:
@@ -44,22 +47,27 @@ class Watch:
 
         :raises OSError: the kernel's messages cannot be had; then nothing was started.
         """
-        monitor = pyudev.Monitor.from_netlink(pyudev.Context(), source="kernel")
+        self._monitor = pyudev.Monitor.from_netlink(pyudev.Context(), source="kernel")
         for subsystem in SUBSYSTEMS:
-            monitor.filter_by(subsystem)
-        self._observer = pyudev.MonitorObserver(monitor, callback=lambda _: self._rung.set())
-        self._observer.start()
+            self._monitor.filter_by(subsystem)
+        self._monitor.start()
         self._thread.start()
 
     def close(self) -> None:
-        """End it; returns when both threads have ended or after a few seconds."""
+        """End it; returns when its thread has ended or after a few seconds."""
         self._stop.set()
-        self._rung.set()
-        if self._observer is not None:
-            self._observer.send_stop()
-            self._observer.join(5)
-        if self._thread.is_alive():
+        with suppress(OSError):
+            os.write(self._wake, b"x")
+        if self._thread.ident is not None:
             self._thread.join(5)
+        if not self._thread.is_alive():
+            os.close(self._wake)
+            os.close(self._woken)
+
+    @property
+    def seen(self) -> Snapshot:
+        """As of the last look."""
+        return self._seen
 
     def once(self) -> None:
         """Look now and tell what changed."""
@@ -68,10 +76,17 @@ class Watch:
             self._tell(notice)
 
     def _run(self) -> None:
-        while not self._stop.is_set():
-            if self._rung.wait(self._poll):
-                self._stop.wait(SETTLE_SECONDS)
-            self._rung.clear()
-            if not self._stop.is_set():
-                with suppress(OSError):  # out of descriptors, say: the next look tells what this one would
-                    self.once()
+        # proc_pid_mountinfo(5): a change of mounts is an error and priority event of the open file.
+        with MOUNTINFO.open("rb") as mounts:
+            waiting = select.poll()
+            waiting.register(self._monitor.fileno(), select.POLLIN)
+            waiting.register(mounts.fileno(), select.POLLPRI | select.POLLERR)
+            waiting.register(self._woken, select.POLLIN)
+            while not self._stop.is_set():
+                if waiting.poll(self._poll * 1000):
+                    self._stop.wait(SETTLE_SECONDS)
+                    while self._monitor.poll(0) is not None:
+                        pass  # what it says does not matter: the look does
+                if not self._stop.is_set():
+                    with suppress(OSError):  # out of descriptors, say: the next look tells what this would
+                        self.once()

@@ -12,7 +12,7 @@ from hsm.dicom.header import read_header
 from hsm.dicom.rights import NOT_AUTHORIZED
 from hsm.dicom.scan import Scan
 from hsm.dicom.upperlayer import CappedBuffer
-from hsm.errors import BadInput, Conflict, DriverError, HsmError, NoSpace
+from hsm.errors import BadInput, Conflict, DriverError, HsmError, NoSpace, OperatorNeeded
 from hsm.ingest import StoreOutcome
 from hsm.log import get_logger
 from hsm.model import Header
@@ -203,7 +203,7 @@ def status_of(error: Exception) -> int:
             return CANNOT_UNDERSTAND
         case Conflict():
             return DUPLICATE_INSTANCE
-        case NoSpace() | OutOfService():
+        case NoSpace() | OutOfService() | OperatorNeeded():  # come again, when somebody has seen to it
             return OUT_OF_RESOURCES
         case _:
             return PROCESSING_FAILURE

@@ -267,6 +267,8 @@ def test_mountinfo_gives_the_innermost_mount_and_its_read_only_state(tmp_path: P
     outer = mountinfo.mount_of("/archive/online", MOUNTS)
     assert outer is not None and (outer.device, outer.read_only) == ("254:1", True)
     assert mountinfo.mount_of("/archives", MOUNTS) == next(mountinfo.parse(MOUNTS))
+    (broken,) = mountinfo.parse("44 27 7:0 / /a rw,relatime - ext4 /dev/loop0 rw,emergency_ro\n")
+    assert broken.read_only, "after an error, as Linux 6.15 and later say it"
     over = mountinfo.mount_of("/archive", MOUNTS + "40 31 0:50 / /archive rw - tmpfs none rw\n")
     assert over is not None and over.kind == "tmpfs", "what was mounted later covers the earlier"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -211,6 +212,8 @@ def test_what_a_device_tells_is_kept_and_looked_into(clock: ManualClock, tmp_pat
     found = service(clock, lambda: array, local=True)
     found.probe()
     array.tell(Notice(Severity.INFO, "sdb", "path came back"))
+    assert found.due(), "for the better or the worse"
+    found.probe()
     assert not found.due()
     array.tell(Notice(Severity.ERROR, "sdb", "path lost"))
     assert found.due()
@@ -218,3 +221,27 @@ def test_what_a_device_tells_is_kept_and_looked_into(clock: ManualClock, tmp_pat
     assert found.figures()[0].name == "paths_up"
     found.close()
     assert array.closed
+
+
+def test_a_volume_with_a_path_less_stays_in_service_and_says_so_once(
+    clock: ManualClock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Degraded(FolderStore):
+        says = Health(True)
+
+        def health(self) -> Health:
+            return self.says
+
+    store = Degraded(tmp_path)
+    found = service(clock, lambda: store, local=True)
+    found.probe()
+    store.says = Health(True, "1 of 2 paths are up (sdc: host4 is Linkdown)")
+    with caplog.at_level(logging.INFO, "hsm.service"):
+        for _ in range(3):
+            found.probe()
+    assert found.condition.state is State.SERVING and found.writable
+    assert found.condition.reason == store.says.message
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    store.says = Health(True)
+    found.probe()
+    assert found.condition.reason == ""
