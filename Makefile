@@ -41,7 +41,7 @@ sim: $(VENV)/.dev-stamp
 
 # 500 studies go over a NAS and S3 and back while each server is killed, stopped, filled and slowed.
 story: $(VENV)/.dev-stamp
-	HSM_STORY=long $(BIN)/pytest tests/story/test_outages.py
+	HSM_STORY=long $(BIN)/pytest tests/story/test_outages.py tests/story/test_sftp_road.py
 
 # A daemon killed again and again under load; HSM_CRASH_KILLS, HSM_CRASH_MINUTES and HSM_CRASH_SEED
 # change the campaign.

@@ -1,0 +1,68 @@
+"""A migration online -> SFTP -> online while the server is killed and its sessions are stopped."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+import sshserver
+from sshserver import SshServer
+
+from tests.story import test_outages
+from tests.story.archive import CONFIG, Archive, running
+from tests.story.test_outages import LONG, SECONDS, STEP, Road, online_files, send
+
+STUDIES = test_outages.STUDIES if LONG else 12
+
+REMOTE = CONFIG.replace(
+    "  - {{name: tape, tier",
+    """  - {{name: bunker, tier: nearline, driver: sftp,
+     options: {{host: 127.0.0.1, port: {sshd_port}, user: {user}, path: "{folder}",
+                known_hosts: "{known_hosts}", key_file: "{key}", timeout_seconds: 2, connect_seconds: 5}}}}
+  - {{name: tape, tier""",
+)
+
+
+@pytest.mark.timeout(int(SECONDS) * 3)
+def test_studies_go_to_an_sftp_server_and_come_back_whole_though_it_dies_and_hangs(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(test_outages, "STUDIES", STUDIES)
+    if sshserver.MISSING:
+        pytest.skip(sshserver.MISSING)
+    server = SshServer(tmp_path / "server")
+    folder = tmp_path / "remote"
+    folder.mkdir()
+    where = {
+        "sshd_port": server.port,
+        "user": server.user,
+        "folder": folder,
+        "known_hosts": server.known_hosts,
+        "key": server.folder / "id",
+    }
+    archive = Archive(tmp_path / "home", sqlite_url, STEP.format(to="online", left="bunker"), REMOTE, **where)
+    try:
+        with running(archive):
+            send(archive, STUDIES)
+            sent = online_files(archive)
+            assert len(sent) == STUDIES
+            road = Road(archive)
+            road.step("bunker", "online", (server.kill, server.start))
+            assert online_files(archive) == {}
+            assert len(list(folder.rglob("*.tar"))) == STUDIES
+            road.step(
+                "online",
+                "bunker",
+                (
+                    lambda: server.signal_sessions(signal.SIGSTOP),
+                    lambda: server.signal_sessions(signal.SIGCONT),
+                ),
+            )
+            assert online_files(archive) == sent, "the same bytes"
+            left = {path.name for path in folder.rglob("*") if path.is_file()}
+            assert left == {".hsm-pool"}, "nothing stays there, half-done or released"
+            done = archive.command("catalog", "check")
+            assert done.returncode == 0, done.stdout + done.stderr
+    finally:
+        server.kill()
