@@ -13,7 +13,7 @@ from botocore.config import Config
 
 from drivers.errors import OperatorNeeded, Retryable
 from drivers.s3.again import Patience
-from drivers.s3.s3errors import translated
+from drivers.s3.s3errors import NotKnown, translated
 from drivers.s3.settings import Settings
 
 _SDK_LOGGERS = ("boto3", "botocore", "urllib3")
@@ -96,6 +96,7 @@ class Endpoint:
         self._common: dict[str, Any] = {"Bucket": settings.bucket}
         if settings.bucket_owner is not None:
             self._common["ExpectedBucketOwner"] = settings.bucket_owner
+        self._conditional = True
         self.settings = settings
         self.patience = patience
 
@@ -124,6 +125,19 @@ class Endpoint:
             if operation.startswith("head_"):
                 self._explain(what)
             raise
+
+    def create(self, operation: str, what: str, **parameters: Any) -> dict[str, Any]:
+        """:meth:`ask` that succeeds only where the key is free. A server that refuses to know such a
+        condition is asked without it from then on: callers look first.
+
+        :raises Exists: the key is taken.
+        """
+        if self._conditional:
+            try:
+                return self.ask(operation, what, IfNoneMatch="*", **parameters)
+            except NotKnown:
+                self._conditional = False
+        return self.ask(operation, what, **parameters)
 
     def _explain(self, what: str) -> None:
         """Ask something small that is refused for the same reason: the answer to a HEAD has no room for it.

@@ -52,13 +52,12 @@ def write_label(endpoint: Endpoint, label: StoreLabel) -> None:
         _require_unowned(endpoint)
         body = {"pool": label.pool, "uuid": label.uuid, "about": _ABOUT}
         with suppress(Exists):  # somebody was quicker, or an answer was lost: the next look tells which
-            endpoint.ask(
+            endpoint.create(
                 "put_object",
                 f"write {LABEL}",
                 Key=settings.root + LABEL,
                 Body=(json.dumps(body) + "\n").encode(),
                 ContentType="application/json",
-                IfNoneMatch="*",
                 **protection(endpoint, locked=False),
             )
         present = read_label(endpoint)

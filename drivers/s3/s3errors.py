@@ -38,6 +38,10 @@ class OutOfRange(Permanent):
     """The range begins where the object ends, or later (416)."""
 
 
+class NotKnown(Permanent):
+    """The server does not know this request, or a header of it (501)."""
+
+
 class NotCold(Permanent):
     """A restore is not needed, or under way already."""
 
@@ -127,7 +131,7 @@ def _of_response(error: boto.ClientError, what: str) -> DriverError:
     if status >= 500 and status != 501:
         return Retryable(f"{what}: the server failed ({code or status})")
     if status == 501:
-        return Permanent(f"{what}: the server does not know this request ({_detail(error)})")
+        return NotKnown(f"{what}: the server does not know this request{_detail(error)}")
     return Permanent(f"{what}: refused: {code or status}{_detail(error)}")
 
 

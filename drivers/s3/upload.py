@@ -51,14 +51,13 @@ def put_single(endpoint: Endpoint, put: Put, source: Readable) -> None:
     """Read all of ``source``, then send it in one request."""
     data = bytearray()
     copy_exactly(source, put.size, put.digest, data.extend, put.key)
-    endpoint.ask(
+    endpoint.create(
         "put_object",
         f"put {put.key}",
         Key=put.name,
         Body=bytes(data),
         ChecksumSHA256=_checksum(data),
         Metadata=put.metadata,
-        IfNoneMatch="*",
         **put.headers,
     )
 
@@ -84,11 +83,10 @@ def put_parts(endpoint: Endpoint, put: Put, source: Readable, crew: Crew) -> Non
     try:
         copy_exactly(source, put.size, put.digest, parts.add, put.key)
         done = parts.finish()
-        endpoint.ask(
+        endpoint.create(
             "complete_multipart_upload",
             what,
             MultipartUpload={"Parts": done},
-            IfNoneMatch="*",
             **upload,
         )
     except BaseException:

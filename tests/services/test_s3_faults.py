@@ -6,7 +6,9 @@ import hashlib
 import io
 import os
 import random
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -131,6 +133,27 @@ def test_a_list_of_parts_that_is_damaged_on_the_way_is_sent_again(bad: Proxy) ->
         )
         put(store, f"k{at}", LARGE[: 100_000 + at])
         assert read(store, f"k{at}") == LARGE[: 100_000 + at]
+
+
+def test_a_server_that_knows_no_conditional_writes_keeps_objects_immutable_all_the_same(bad: Proxy) -> None:
+    unknown = Fault("answer", status=501, code="NotImplemented")
+    bad.choose = lambda request: unknown if "if-none-match" in request.headers else None
+    for data in (SMALL, LARGE):
+        store = store_at(bad)
+        start = threading.Barrier(3)
+
+        def contend(number: int, store: S3Store = store, data: bytes = data, start: Any = start) -> bool:
+            start.wait()
+            try:
+                put(store, "k", data[number:])
+            except Permanent:
+                return False
+            return True
+
+        with ThreadPoolExecutor(3) as pool:
+            won = list(pool.map(contend, range(3)))
+        assert won.count(True) == 1
+        assert read(store, "k") == data[won.index(True) :]
 
 
 def test_somebody_elses_object_is_never_taken_for_ones_own(bad: Proxy) -> None:

@@ -20,7 +20,7 @@ from drivers.errors import (
 )
 from drivers.s3 import FAMILY
 from drivers.s3.again import Patience
-from drivers.s3.s3errors import Throttled, translate
+from drivers.s3.s3errors import NotKnown, Throttled, translate
 from drivers.s3.settings import OBJECT_BYTES_MAX, PARTS_MAX, Settings, from_options
 
 
@@ -94,7 +94,7 @@ def refusal(code: str, status: int, **headers: str) -> boto.ClientError:
         (refusal("SlowDown", 503), Throttled, "fewer requests"),
         (refusal("InternalError", 500), Retryable, "InternalError"),
         (refusal("", 504), Retryable, "504"),
-        (refusal("NotImplemented", 501), Permanent, "does not know"),
+        (refusal("NotImplemented", 501), NotKnown, "does not know"),
         (refusal("RequestTimeTooSkewed", 403, date="Mon, 01 Jan 2024"), OperatorNeeded, "Mon, 01 Jan"),
         (refusal("AccessDenied", 403), OperatorNeeded, "ListBucketMultipartUploads"),
         (refusal("ExpiredToken", 400), OperatorNeeded, "expired"),
