@@ -36,6 +36,22 @@ IMPLEMENTATION_CLASS_UID = "2.25.134185439514785218828120043257712535084"
 PRIVATE_RECORD_UID = "2.25.302740418532981450611287734502186311071"
 """Names our PRIVATE records: an instance of a SOP class that has no record type of its own."""
 
+UNREADABLE = (
+    InvalidDicomError,
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    NotImplementedError,
+    RecursionError,
+    EOFError,
+    struct.error,
+    UserWarning,
+)
+"""What pydicom raises (or warns of, where warnings are errors) over bytes that are no DICOM object."""
+
 _FILE_ID = re.compile(r"[A-Z0-9_]{1,8}")
 _COMPONENTS_MAX = 8
 _LEVELS = ("PATIENT", "STUDY", "SERIES")
@@ -78,22 +94,17 @@ def read_entry(path: Path, file_id: Sequence[str]) -> Entry:
     """
     try:
         found = dcmread(path, stop_before_pixels=True, specific_tags=list(HEADER_KEYWORDS))
-    except (
-        InvalidDicomError,
-        OSError,
-        ValueError,
-        EOFError,
-        struct.error,
-        KeyError,
-        AttributeError,
-    ) as error:
+        meta = found.file_meta
+        texts = (
+            str(meta.get("MediaStorageSOPClassUID", "")) or _text(found, "SOPClassUID"),
+            str(meta.get("MediaStorageSOPInstanceUID", "")) or _text(found, "SOPInstanceUID"),
+            str(meta.get("TransferSyntaxUID", "")),
+        )
+        for kind in (*_LEVELS, record_type(texts[0])):  # all that a directory needs of it, now and not later
+            for element in record_elements(kind, found):
+                _encoded(element)
+    except UNREADABLE as error:
         raise Corrupt(f"{path}: cannot be read as DICOM: {error}") from error
-    meta = found.file_meta
-    texts = (
-        str(meta.get("MediaStorageSOPClassUID", "")) or _text(found, "SOPClassUID"),
-        str(meta.get("MediaStorageSOPInstanceUID", "")) or _text(found, "SOPInstanceUID"),
-        str(meta.get("TransferSyntaxUID", "")),
-    )
     if not all(texts) or not _text(found, "StudyInstanceUID") or not _text(found, "SeriesInstanceUID"):
         raise Corrupt(f"{path}: a UID of the instance, its series or its study is missing")
     return Entry(tuple(file_id), found, *texts)
@@ -123,7 +134,7 @@ def entries_of(directory: bytes) -> list[Entry]:
             )
             name = record.ReferencedFileID
             found.append(Entry((name,) if isinstance(name, str) else tuple(name), header, *texts))
-    except (InvalidDicomError, ValueError, KeyError, AttributeError, EOFError, struct.error) as error:
+    except UNREADABLE as error:
         raise Corrupt(f"{NAME} cannot be read: {error!r}") from error
     return found
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -55,10 +56,20 @@ def label_files(label: DiscLabel, recorded: Recorded, closed: bool) -> dict[str,
     volume = label.volume
     text = _README.format(barcode=volume.barcode, uuid=volume.uuid, pool=volume.pool)
     readme = text.replace("\n", "\r\n").encode("latin-1", "replace")
-    identity = int(hashlib.sha256(volume.uuid.encode()).hexdigest()[:32], 16)
-    directory = build(recorded.entries, file_set_id(volume.barcode), f"2.25.{identity}", (README,))
+    set_id, set_uid = file_set_id(volume.barcode), file_set_uid(volume.uuid)
+    directory = build(recorded.entries, set_id, set_uid, (README,))
     index = index_text(volume.uuid, recorded.objects.values(), closed=closed)
     return {LABEL: label_text(label), INDEX: index, README: readme, NAME: directory}
+
+
+def file_set_uid(identity: str) -> str:
+    """The volume's UUID as a UID (PS3.5 B.2), so that what a query answers as Storage Media File-Set UID
+    (0088,0140) is what stands on the disc; of a label whose identity is no UUID, one made of it."""
+    try:
+        number = uuid.UUID(identity).int
+    except ValueError:
+        number = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:16], "big")
+    return f"2.25.{number}"
 
 
 class DiscStore:

@@ -66,8 +66,13 @@ def look(device: str) -> Disc:
 
     :raises Retryable: the drive does not answer.
     """
-    done = _run(("-outdev", device, "-toc"), LOOK_SECONDS, f"look at {device}")
-    return parse_toc(done)
+    # A disc that is closed, or none at all, is a failure to xorriso and an answer to us: its words count.
+    what = f"look at {device}"
+    command = ["xorriso", "-no_rc", "-abort_on", "NEVER", "-return_with", "FATAL", "32"]
+    text = _finish([*command, "-outdev", device, "-toc"], LOOK_SECONDS, what)
+    if "Media status" not in text:
+        raise Retryable(f"{what}: {_last_words(text)}")
+    return parse_toc(text)
 
 
 def parse_toc(text: str) -> Disc:

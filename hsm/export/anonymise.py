@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import struct
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -17,11 +16,11 @@ from pathlib import Path
 from pydicom import dcmread, dcmwrite
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.errors import InvalidDicomError
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
+from drivers.optical.dicomdir import UNREADABLE
 from hsm.errors import Permanent
 from hsm.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
@@ -81,10 +80,8 @@ class Anonymiser:
         try:
             found = dcmread(io.BytesIO(part10))
             return self._applied(found)
-        except (InvalidDicomError, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
+        except UNREADABLE as error:
             raise Permanent(f"cannot be anonymised: {type(error).__name__}: {error}") from error
-        except (struct.error, NotImplementedError, RecursionError) as error:
-            raise Permanent(f"cannot be anonymised: {error}") from error
 
     def _applied(self, found: Dataset) -> tuple[bytes, bool]:
         suspicious = burned_in(found)

@@ -114,6 +114,8 @@ class Shape:
     same_uid: str = "keep both"
     pools: tuple[Any, ...] = ()
     """More pools, as the configuration has them."""
+    library: Callable[[Path], dict[str, Any]] | None = None
+    """Driver and options, from the home folder, of a library that is not the simulated one."""
 
 
 @dataclass
@@ -572,6 +574,7 @@ def _config(home: Path, url: str, shape: Shape) -> Config:
                         "capacity_bytes": shape.capacity_bytes,
                         "time_factor": 0,
                     },
+                    **(shape.library(home) if shape.library else {}),
                 }
             ],
             "staging": {"path": str(home / "staging"), "size_max_bytes": shape.staging_bytes},

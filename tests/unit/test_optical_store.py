@@ -17,7 +17,7 @@ import pydicom
 import pytest
 
 from drivers.base import ElementKind, VolumeLabel
-from drivers.errors import Corrupt, NoSpace, OperatorNeeded, Permanent, WrongVolume
+from drivers.errors import Corrupt, NoSpace, OperatorNeeded, Permanent, Retryable, WrongVolume
 from drivers.optical import media, xorriso
 from drivers.optical.bay import DiscBay, DiscDrive, Writing
 from drivers.optical.configure import open_optical
@@ -27,6 +27,7 @@ from drivers.optical.media import Medium
 from drivers.optical.store import DiscStore
 from drivers.tape.library import DRIVE_ADDRESS
 from drivers.tape.manual import ManualLibrary
+from hsm.dicom.answer import uuid_uid
 
 pytestmark = pytest.mark.skipif(shutil.which("xorriso") is None, reason="xorriso is not installed")
 FILES = Path(pydicom.__file__).parent / "data" / "test_files"
@@ -116,7 +117,9 @@ def test_the_disc_explains_itself_and_its_directory_grows_with_each_session(tmp_
     assert ["/".join(entry.file_id) for entry in entries_of(directory)] == [
         f"DICOM/P000000{number}/F0000002" for number in (1, 2, 3)
     ]
-    assert pydicom.dcmread(disc / "DICOMDIR").FileSetID == "DISC001"
+    found = pydicom.dcmread(disc / "DICOMDIR")
+    assert found.FileSetID == "DISC001"
+    assert found.file_meta.MediaStorageSOPInstanceUID == uuid_uid(LABEL.uuid), "as queries answer it"
     assert "DISC001" in (disc / "README").read_text()
     if shutil.which("dcmdump"):
         dumped = subprocess.run(["dcmdump", disc / "DICOMDIR"], capture_output=True, text=True)
@@ -338,6 +341,11 @@ Media summary: 0 sessions, 0 data blocks, 0 data, 22.6g free
     }
     for words, state in states.items():
         assert xorriso.parse_toc(f"Media status : {words}\n").state is state
+
+
+def test_a_drive_that_is_not_there_says_so() -> None:
+    with pytest.raises(Retryable, match="/dev/sr99"):
+        xorriso.look("/dev/sr99")
 
 
 def test_a_file_of_several_extents_is_read_in_one_piece() -> None:
