@@ -293,12 +293,7 @@ class Feed:
     def _ready(self) -> bool:
         if self._failure is not None or self._closed or self._ended:
             return True
-        return bool(self._to_write) and (self._primed or self._full or self._quick())
-
-    def _quick(self) -> bool:
-        if self._got >= TRUSTED_BYTES:
-            self.ring.speed = self._got / max(self._spent, 1e-6)
-        return self.ring.speed >= QUICK
+        return bool(self._to_write) and (self._primed or self._full or self.ring.speed >= QUICK)
 
     def _require_digest(self) -> None:
         with self.ring.changed:
@@ -365,6 +360,8 @@ class Feed:
             if self._closed:
                 return None
         with self.ring.changed:
+            if self._got >= TRUSTED_BYTES:
+                self.ring.speed = self._got / max(self._spent, 1e-6)
             self._to_write.append(piece)
             self._to_hash.append(piece)
             self.ring.changed.notify_all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -270,7 +271,9 @@ class Bay:
             self.forget()
             self.ring.shrink()
             if self._form.keys:
-                self.drive.set_key(None)
+                # It forgets the key with the cartridge in any case, and each mount sets what it needs.
+                with contextlib.suppress(DriverError):
+                    self.drive.set_key(None)
         elif self._ltfs is not None:
             self._ltfs.leave()
         self.drive.eject()
