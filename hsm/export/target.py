@@ -17,8 +17,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from drivers.errors import OperatorNeeded
+from drivers.errors import Corrupt, OperatorNeeded
 from drivers.optical import xorriso
+from drivers.optical.burner import XorrisoBurner
+from drivers.optical.fileset import file_digest
 from hsm.errors import BadInput, Refused
 
 IMAGE_SUFFIXES = (".iso", ".img")
@@ -144,12 +146,14 @@ def deliver(target: Target, tree: Path, name: str, *, udf: bool) -> None:
         if found.state is not xorriso.State.BLANK:
             raise OperatorNeeded(f"put a blank disc into {device}: the one in it is {found.state}")
         xorriso.burn(device, tree, name, close=True)
+        read_back(device, tree)
         return
     large = any(path.stat().st_size > LARGE_BYTES for path in tree.rglob("*") if path.is_file())
     image = tree.parent / f"{tree.name}.iso"
     beside = target.path.parent / f".{tree.name}.part"
     try:
         xorriso.make_image(tree, image, name, level=3 if large else 1, udf=udf)
+        read_back(f"stdio:{image}", tree)
         shutil.copyfile(image, beside)
         _sync(beside)
         hand_over(beside, target.caller)
@@ -158,6 +162,22 @@ def deliver(target: Target, tree: Path, name: str, *, udf: bool) -> None:
     finally:
         image.unlink(missing_ok=True)
         beside.unlink(missing_ok=True)
+
+
+def read_back(device: str, tree: Path) -> None:
+    """Compare every file of a burnt disc, or of an image, with those of ``tree``.
+
+    :raises Corrupt: one is missing or has other bytes.
+    """
+    contents = XorrisoBurner(device).contents()
+    try:
+        contents.drop_caches()
+        for path in sorted(each for each in tree.rglob("*") if each.is_file()):
+            name = path.relative_to(tree).as_posix()
+            if name not in contents or contents.digest(name) != file_digest(path):
+                raise Corrupt(f"{device}: {name} was read back other than it was written; take another disc")
+    finally:
+        contents.close()
 
 
 def hand_over(path: Path, caller: Caller) -> None:

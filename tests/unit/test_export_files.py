@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pydicom
 import pytest
@@ -16,7 +17,7 @@ from pydicom.uid import generate_uid
 from drivers.optical import xorriso
 from drivers.optical.dicomdir import check_file_id, file_set_id
 from drivers.optical.records import record_type
-from hsm.errors import BadInput, Permanent, Refused
+from hsm.errors import BadInput, Corrupt, Permanent, Refused
 from hsm.export.anonymise import Anonymiser, profile
 from hsm.export.compose import Composer, Wish
 from hsm.export.target import Caller, Kind, deliver, look_at, may_write, workshop
@@ -259,6 +260,27 @@ def test_an_image_holds_the_file_set_and_its_name(tmp_path: Path, udf: bool) -> 
     (extent,) = found["/DICOM/ST000001/SE000001/IM000001"]
     assert data[extent.position : extent.position + extent.size] == bundled()[0].read_bytes()
     assert (b"NSR02" in data) == udf
+
+
+def test_an_image_that_reads_back_otherwise_is_not_delivered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs("xorriso")
+    make = xorriso.make_image
+
+    def spoilt(tree: Path, image: Path, name: str, **options: Any) -> None:
+        make(tree, image, name, **options)
+        data = bytearray(image.read_bytes())
+        data[data.index(b"CompressedSamples^CT1")] ^= 1
+        image.write_bytes(data)
+
+    monkeypatch.setattr(xorriso, "make_image", spoilt)
+    target = look_at(tmp_path / "disc.iso", ME)
+    with workshop(target, tmp_path / "spool") as work:
+        composer = composed(work / "tree", bundled()[:1])
+        with pytest.raises(Corrupt, match="read back other"):
+            deliver(target, work / "tree", composer.set_id, udf=False)
+    assert os.listdir(tmp_path) == ["spool"]
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
