@@ -279,12 +279,10 @@ def _say_repack(done: dict[str, Any]) -> None:
         [
             (
                 each["volume"],
-                screen.state(each["state"]),
                 each["to_pool"],
                 each["then"],
                 each["packages"],
                 text.size(each["bytes"]),
-                text.size(each["used"]),
                 each.get("queued", ""),
                 each.get("failed", ""),
                 each.get("left", ""),

@@ -285,9 +285,11 @@ class Custody:
                 pk = self._newcomer(session, element.barcode, library, now)
             else:
                 pk = volume.pk
-                if volume.state in (VolumeState.SUSPECT, VolumeState.LOST):
+                # One that was given up while it lay here is no news: it has to come back first.
+                back = volume.place not in (Place.SLOT, Place.MAIL, Place.DRIVE)
+                if volume.state is VolumeState.SUSPECT or (volume.state is VolumeState.LOST and back):
                     media.found_again(session, pk, now, ACTOR)
-                if volume.state is VolumeState.LOST:
+                if volume.state is VolumeState.LOST and back:
                     volumelife.lost_again_found(session, pk, now, ACTOR)
             shelf = volume.shelf if volume is not None and element.kind is ElementKind.MAIL else ""
             media.place_volume(

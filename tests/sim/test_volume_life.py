@@ -133,6 +133,20 @@ def test_a_lost_volume_takes_its_copies_with_it_and_policy_makes_up_for_them(mak
     world.check()
 
 
+def test_a_volume_that_is_given_up_while_it_lies_in_the_library_stays_given_up(
+    make_world: MakeWorld,
+) -> None:
+    world = make_world(policies=TWO_TAPES)
+    world.store(1, 2)
+    world.follow()
+    world.volumes.lost("HSM001L8", "alice", "its leader is torn off")
+    world.custody.inventory()
+    world.later()
+    assert world.volume("HSM001L8").state == "lost"
+    assert world.on_tape(1) == ["HSM002L8", "HSM003L8"]
+    world.check()
+
+
 def test_packages_whose_last_copy_is_lost_are_told(make_world: MakeWorld) -> None:
     world = make_world()
     world.store(1, 2)
