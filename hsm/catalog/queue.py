@@ -1,23 +1,34 @@
 """The queue of requests: durable work, each with one live row a key.
 
 A state changes only through :func:`_move`, which checks the transition table and writes the journal
-in the same transaction.
+in the same transaction. What only looks is in :mod:`hsm.catalog.queuelooks`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, exists, func, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
 from hsm import states
 from hsm.catalog import journal
-from hsm.catalog.tables import Copy, Request, Volume, Waiter
+from hsm.catalog.orders import Order as Order
+from hsm.catalog.orders import order_of
+from hsm.catalog.queuelooks import awaited_volumes as awaited_volumes
+from hsm.catalog.queuelooks import copies_under_way as copies_under_way
+from hsm.catalog.queuelooks import failed_recalls as failed_recalls
+from hsm.catalog.queuelooks import failed_total as failed_total
+from hsm.catalog.queuelooks import has_work as has_work
+from hsm.catalog.queuelooks import latest as latest
+from hsm.catalog.queuelooks import outcome as outcome
+from hsm.catalog.queuelooks import queued_work as queued_work
+from hsm.catalog.queuelooks import waiting_for as waiting_for
+from hsm.catalog.tables import Copy, Request, Waiter
 from hsm.errors import NotFound, Refused
 from hsm.states import RequestKind, RequestState
 
@@ -62,45 +73,6 @@ ROWS_MAX = 100
 """Inserted in one statement."""
 RETRY_FIRST_SECONDS = 2.0
 RETRY_LAST_SECONDS = 600.0
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """A request as a worker sees it."""
-
-    pk: int
-    kind: RequestKind
-    key: str
-    state: RequestState
-    priority: int
-    study_pk: int | None
-    package_pk: int | None
-    volume_pk: int | None
-    pool: str | None
-    reason: str
-    detail: dict[str, Any]
-    attempts: int
-    created_at: datetime
-    not_before: datetime | None = None
-
-
-def _order(row: Request) -> Order:
-    return Order(
-        row.pk,
-        RequestKind(row.kind),
-        row.key,
-        RequestState(row.state),
-        row.priority,
-        row.study_pk,
-        row.package_pk,
-        row.volume_pk,
-        row.pool,
-        row.reason,
-        dict(row.detail),
-        row.attempts,
-        row.created_at,
-        row.not_before,
-    )
 
 
 def enqueue(
@@ -220,35 +192,6 @@ def enqueue_many(session: Session, now: datetime, actor: str, wanted: Sequence[N
     return made
 
 
-def queued_work(
-    session: Session, now: datetime, kind: RequestKind, not_in: Collection[str], limit: int
-) -> list[Order]:
-    """Queued requests of this kind that may be worked on now, the most urgent ``limit`` of them.
-
-    :param not_in: pools whose requests others take.
-    """
-    rows = session.scalars(
-        select(Request)
-        .where(
-            Request.state == RequestState.QUEUED,
-            Request.kind == kind,
-            Request.not_before <= now,
-            Request.pool.is_(None) | Request.pool.not_in(not_in),
-        )
-        .order_by(Request.priority, Request.pk)
-        .limit(limit)
-    )
-    return [_order(row) for row in rows]
-
-
-def awaited_volumes(session: Session) -> list[int]:
-    """Volumes that requests wait for a person to bring."""
-    query = select(Request.volume_pk).where(
-        Request.state == RequestState.WAITING, Request.volume_pk.is_not(None)
-    )
-    return [pk for pk in session.scalars(query.distinct()) if pk is not None]
-
-
 def take(session: Session, pk: int, worker: str, now: datetime) -> Order | None:
     """Make one queued request ours; None when somebody else was quicker."""
     row = session.scalars(
@@ -262,7 +205,7 @@ def take(session: Session, pk: int, worker: str, now: datetime) -> Order | None:
     row.worker = worker
     row.started_at = now
     _move(session, row, RequestState.ACTIVE, now, worker)
-    return _order(row)
+    return order_of(row)
 
 
 def take_next(
@@ -277,18 +220,6 @@ def take_next(
     query = query.order_by(Request.priority, Request.pk).limit(1).with_for_update(skip_locked=True)
     pk = session.scalar(query)
     return take(session, pk, worker, now) if pk is not None else None
-
-
-def has_work(
-    session: Session, kinds: Sequence[RequestKind], now: datetime, pools: Sequence[str] | None
-) -> bool:
-    """Whether :func:`take_next` would find something: a look that takes no lock."""
-    query = select(Request.pk).where(
-        Request.state == RequestState.QUEUED, Request.kind.in_(kinds), Request.not_before <= now
-    )
-    if pools is not None:
-        query = query.where(Request.pool.in_(pools))
-    return session.scalar(query.limit(1)) is not None
 
 
 def done(session: Session, pk: int, now: datetime, actor: str) -> None:
@@ -430,45 +361,7 @@ def give_back_all_active(session: Session, now: datetime, actor: str) -> int:
 
 def get(session: Session, pk: int) -> Order:
     """:raises NotFound: there is no such request."""
-    return _order(_found(session.get(Request, pk), pk))
-
-
-def copies_under_way(session: Session) -> set[tuple[int, str]]:
-    """(package, pool) of every copy request that a worker has."""
-    rows = session.execute(
-        select(Request.package_pk, Request.pool).where(
-            Request.kind == RequestKind.COPY, Request.state == RequestState.ACTIVE
-        )
-    )
-    return {(package_pk, pool or "") for package_pk, pool in rows if package_pk is not None}
-
-
-def failed_recalls(session: Session, package_pks: Iterable[int]) -> dict[int, tuple[datetime, str]]:
-    """Of these packages those whose last recall has failed: when, and why."""
-    found: dict[int, tuple[datetime, str]] = {}
-    wanted = sorted(set(package_pks))
-    for start in range(0, len(wanted), 500):
-        rows = session.execute(
-            select(Request.package_pk, Request.state, Request.finished_at, Request.error)
-            .where(Request.package_pk.in_(wanted[start : start + 500]), Request.kind == RequestKind.RECALL)
-            .order_by(Request.pk)
-        )
-        for package_pk, state, finished_at, error in rows:
-            if package_pk is not None:
-                found.pop(package_pk, None)
-            if package_pk is not None and state == RequestState.FAILED and finished_at is not None:
-                found[package_pk] = (finished_at, error)
-    return found
-
-
-def latest(session: Session, keys: Iterable[str]) -> dict[str, Order]:
-    """The last request with each of these keys, where there is one."""
-    wanted, found = list(keys), dict[str, Order]()
-    for start in range(0, len(wanted), 500):
-        some = wanted[start : start + 500]
-        rows = session.scalars(select(Request).where(Request.key.in_(some)).order_by(Request.pk))
-        found.update((row.key, _order(row)) for row in rows)
-    return found
+    return order_of(_found(session.get(Request, pk), pk))
 
 
 def give_back_lost(session: Session, pk: int, now: datetime, actor: str) -> None:
@@ -478,47 +371,13 @@ def give_back_lost(session: Session, pk: int, now: datetime, actor: str) -> None
         _move(session, row, RequestState.QUEUED, now, actor, "its end could not be recorded")
 
 
-def outcome(session: Session, pks: Sequence[int]) -> dict[int, tuple[RequestState, str]]:
-    """State and error of each of these requests."""
-    rows = session.execute(select(Request.pk, Request.state, Request.error).where(Request.pk.in_(pks)))
-    return {pk: (RequestState(state), error) for pk, state, error in rows}
-
-
 def set_detail(session: Session, pk: int, detail: dict[str, Any]) -> None:
     session.execute(update(Request).where(Request.pk == pk).values(detail=detail))
-
-
-def failed_total(session: Session) -> int:
-    """Requests that gave up, and that neither a person nor later work for the same thing made good."""
-    later = aliased(Request)
-    newer = exists().where(later.key == Request.key, later.pk > Request.pk)
-    query = select(func.count()).select_from(Request).where(Request.state == RequestState.FAILED, ~newer)
-    return session.scalar(query) or 0
 
 
 def explain(session: Session, pk: int, why: str) -> None:
     """Say why a queued request does not go on; no change of state."""
     session.execute(update(Request).where(Request.pk == pk, Request.error != why).values(error=why))
-
-
-def waiting_for(session: Session, pks: Sequence[int]) -> str:
-    """In words for a human: what the first unfinished one of these requests waits for; empty when none
-    is left."""
-    row = session.execute(
-        select(Request.state, Request.error, Volume.name, Volume.shelf, Volume.place)
-        .outerjoin(Volume, Volume.pk == Request.volume_pk)
-        .where(Request.pk.in_(pks), Request.state.in_(states.LIVE_REQUESTS))
-        .order_by(Request.pk)
-        .limit(1)
-    ).one_or_none()
-    if row is None:
-        return ""
-    state, error, volume, shelf, place = row
-    if state == RequestState.WAITING and volume is not None:
-        return f"{volume} is on the shelf {shelf}".rstrip() + ", an operator has been asked for it"
-    if state == RequestState.ACTIVE:
-        return "being read" + (f" from {volume} ({place})" if volume else "")
-    return f"queued{': ' + error if error else ''}"
 
 
 def add_waiter(session: Session, request_pk: int, who: str, now: datetime) -> int:

@@ -1,0 +1,127 @@
+"""Looks at the queue that change nothing and take no lock."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
+
+from sqlalchemy import exists, func, select
+from sqlalchemy.orm import Session, aliased
+
+from hsm import states
+from hsm.catalog.orders import Order, order_of
+from hsm.catalog.tables import Request, Volume
+from hsm.states import RequestKind, RequestState
+
+
+def queued_work(
+    session: Session, now: datetime, kind: RequestKind, not_in: Collection[str], limit: int
+) -> list[Order]:
+    """Queued requests of this kind that may be worked on now, the most urgent ``limit`` of them.
+
+    :param not_in: pools whose requests others take.
+    """
+    rows = session.scalars(
+        select(Request)
+        .where(
+            Request.state == RequestState.QUEUED,
+            Request.kind == kind,
+            Request.not_before <= now,
+            Request.pool.is_(None) | Request.pool.not_in(not_in),
+        )
+        .order_by(Request.priority, Request.pk)
+        .limit(limit)
+    )
+    return [order_of(row) for row in rows]
+
+
+def awaited_volumes(session: Session) -> list[int]:
+    """Volumes that requests wait for a person to bring."""
+    query = select(Request.volume_pk).where(
+        Request.state == RequestState.WAITING, Request.volume_pk.is_not(None)
+    )
+    return [pk for pk in session.scalars(query.distinct()) if pk is not None]
+
+
+def has_work(
+    session: Session, kinds: Sequence[RequestKind], now: datetime, pools: Sequence[str] | None
+) -> bool:
+    """Whether :func:`take_next` would find something: a look that takes no lock."""
+    query = select(Request.pk).where(
+        Request.state == RequestState.QUEUED, Request.kind.in_(kinds), Request.not_before <= now
+    )
+    if pools is not None:
+        query = query.where(Request.pool.in_(pools))
+    return session.scalar(query.limit(1)) is not None
+
+
+def copies_under_way(session: Session) -> set[tuple[int, str]]:
+    """(package, pool) of every copy request that a worker has."""
+    rows = session.execute(
+        select(Request.package_pk, Request.pool).where(
+            Request.kind == RequestKind.COPY, Request.state == RequestState.ACTIVE
+        )
+    )
+    return {(package_pk, pool or "") for package_pk, pool in rows if package_pk is not None}
+
+
+def failed_recalls(session: Session, package_pks: Iterable[int]) -> dict[int, tuple[datetime, str]]:
+    """Of these packages those whose last recall has failed: when, and why."""
+    found: dict[int, tuple[datetime, str]] = {}
+    wanted = sorted(set(package_pks))
+    for start in range(0, len(wanted), 500):
+        rows = session.execute(
+            select(Request.package_pk, Request.state, Request.finished_at, Request.error)
+            .where(Request.package_pk.in_(wanted[start : start + 500]), Request.kind == RequestKind.RECALL)
+            .order_by(Request.pk)
+        )
+        for package_pk, state, finished_at, error in rows:
+            if package_pk is not None:
+                found.pop(package_pk, None)
+            if package_pk is not None and state == RequestState.FAILED and finished_at is not None:
+                found[package_pk] = (finished_at, error)
+    return found
+
+
+def latest(session: Session, keys: Iterable[str]) -> dict[str, Order]:
+    """The last request with each of these keys, where there is one."""
+    wanted, found = list(keys), dict[str, Order]()
+    for start in range(0, len(wanted), 500):
+        some = wanted[start : start + 500]
+        rows = session.scalars(select(Request).where(Request.key.in_(some)).order_by(Request.pk))
+        found.update((row.key, order_of(row)) for row in rows)
+    return found
+
+
+def outcome(session: Session, pks: Sequence[int]) -> dict[int, tuple[RequestState, str]]:
+    """State and error of each of these requests."""
+    rows = session.execute(select(Request.pk, Request.state, Request.error).where(Request.pk.in_(pks)))
+    return {pk: (RequestState(state), error) for pk, state, error in rows}
+
+
+def failed_total(session: Session) -> int:
+    """Requests that gave up, and that neither a person nor later work for the same thing made good."""
+    later = aliased(Request)
+    newer = exists().where(later.key == Request.key, later.pk > Request.pk)
+    query = select(func.count()).select_from(Request).where(Request.state == RequestState.FAILED, ~newer)
+    return session.scalar(query) or 0
+
+
+def waiting_for(session: Session, pks: Sequence[int]) -> str:
+    """In words for a human: what the first unfinished one of these requests waits for; empty when none
+    is left."""
+    row = session.execute(
+        select(Request.state, Request.error, Volume.name, Volume.shelf, Volume.place)
+        .outerjoin(Volume, Volume.pk == Request.volume_pk)
+        .where(Request.pk.in_(pks), Request.state.in_(states.LIVE_REQUESTS))
+        .order_by(Request.pk)
+        .limit(1)
+    ).one_or_none()
+    if row is None:
+        return ""
+    state, error, volume, shelf, place = row
+    if state == RequestState.WAITING and volume is not None:
+        return f"{volume} is on the shelf {shelf}".rstrip() + ", an operator has been asked for it"
+    if state == RequestState.ACTIVE:
+        return "being read" + (f" from {volume} ({place})" if volume else "")
+    return f"queued{': ' + error if error else ''}"
