@@ -23,19 +23,19 @@ from drivers.base import CHUNK_BYTES, Capacity, Health, ObjectStat, Readable, St
 from drivers.errors import DriverError, NoSpace, NotFound, OperatorNeeded, Permanent, Retryable
 from drivers.keyturns import KeyTurns
 from drivers.sentinel import SENTINEL, parse_sentinel, sentinel_text
-from drivers.sftp import upload
+from drivers.sftp import files, upload
+from drivers.sftp.leavings import Leavings
 from drivers.sftp.pool import Dial, Sessions, dial
 from drivers.sftp.session import Lost, Refused, Session, Upload
 from drivers.sftp.settings import Settings
 from drivers.sftp.upload import RESUME_BYTES, Draft
-from drivers.sftp.wire import FSYNC, HARDLINK, POSIX_RENAME, STATVFS, Attributes, Code, Flag
+from drivers.sftp.wire import FSYNC, STATVFS, Code, Flag
 from drivers.transfer import check_put, check_range, safe_key, span
 
 INCOMING = ".incoming"
 # Compared in lower case: the file system there may not tell the cases apart.
 _RESERVED = (INCOMING, SENTINEL)
 _STALE_SECONDS = 3600
-_DRAFTS_MAX = 16
 _PUBLISH_ATTEMPTS = 8
 _LABEL_BYTES_MAX = 4096
 
@@ -68,10 +68,8 @@ class SftpStore:
         self._numbers = itertools.count()
         self._prefix = f"{socket.gethostname()}-{os.getpid()}-{self._rng.getrandbits(48):012x}"
         self._lock = threading.Lock()
-        self._settling = threading.Lock()
         self._unsynced: set[tuple[str, ...]] = set()
-        self._drafts: dict[str, Draft] = {}
-        self._owed: list[str] = []
+        self._left = Leavings(self._at(INCOMING))
         self._cleaned = False
         self._used: int | None = None
 
@@ -90,7 +88,7 @@ class SftpStore:
         parts = self._parts(key)
         check_put(size, digest, key)
         with self._turns.turn(key, self._settings.timeout_seconds):
-            draft = self._draft(key, size, digest)
+            draft = self._left.draft(key, size, digest) or Draft(self._new_path(), key, size, digest)
             try:
                 with self._session(f"put {key}") as session:
                     self._require_label(session)
@@ -130,10 +128,10 @@ class SftpStore:
         parts = self._parts(key)
         with self._session(f"delete {key}") as session:
             self._require_label(session)
-            attributes = _lstat(session, self._at(*parts))
+            attributes = files.lstat(session, self._at(*parts))
             if attributes is None or not attributes.is_file:
                 return
-            _remove(session, self._at(*parts))
+            files.remove(session, self._at(*parts))
             with self._lock:
                 self._unsynced.add(parts[:-1])
                 self._used = None if self._used is None else self._used - (attributes.size or 0)
@@ -151,7 +149,7 @@ class SftpStore:
             with self._session(f"list {self._at(*parts)}") as session:
                 if not parts:
                     self._require_label(session)
-                entries = _listdir(session, self._at(*parts))
+                entries = files.listdir(session, self._at(*parts))
             if entries is None:
                 if not parts:
                     raise self._no_folder()
@@ -163,7 +161,7 @@ class SftpStore:
                     continue
                 if attributes.is_folder:
                     deeper.append((*parts, name))
-                elif attributes.is_file and attributes.size is not None and self._at(key) not in self._owed:
+                elif attributes.is_file and attributes.size is not None and self._at(key) not in self._left:
                     yield ObjectStat(key, attributes.size)
             folders += reversed(deeper)
 
@@ -192,7 +190,7 @@ class SftpStore:
                 self._require_label(session)
                 if FSYNC in session.extensions:
                     for each in {parts[:depth] for parts in folders for depth in range(len(parts) + 1)}:
-                        _sync_folder(session, self._at(*each))
+                        files.sync_folder(session, self._at(*each))
         except BaseException:
             with self._lock:
                 self._unsynced |= folders
@@ -238,8 +236,8 @@ class SftpStore:
             if FSYNC in session.extensions:
                 session.fsync(handle)
             session.close_handle(handle)
-            _name(session, path, self._at(SENTINEL))
-            _sync_folder(session, self._base)
+            files.name(session, path, self._at(SENTINEL))
+            files.sync_folder(session, self._base)
 
     # Sessions
 
@@ -250,7 +248,7 @@ class SftpStore:
                 f"{self._where()}: the server has no {FSYNC}, so nothing says when a file is on its disks. "
                 "Use one that has it (OpenSSH 6.5 or later), or set without_fsync: true to do without"
             )
-        attributes = _lstat(session, self._base + "/.")
+        attributes = files.lstat(session, self._base + "/.")
         if attributes is None or not attributes.is_folder:
             raise self._no_folder()
         if not self._cleaned:
@@ -261,8 +259,7 @@ class SftpStore:
     @contextmanager
     def _session(self, what: str) -> Iterator[Session]:
         with self._translated(what), self._sessions.session() as session:
-            if self._owed:
-                self._settle(session)
+            self._left.settle(session)
             yield session
 
     @contextmanager
@@ -279,22 +276,9 @@ class SftpStore:
                 raise NotFound(message) from refused
             raise Retryable(message) from refused
 
-    def _settle(self, session: Session) -> None:
-        """Remove what failed puts may have left: the files of ``.incoming`` first, so that a request that
-        is still on its way to the server finds nothing to give a name to."""
-        with self._settling:
-            owed = sorted(self._owed, key=lambda path: not path.startswith(self._at(INCOMING) + "/"))
-            paid = []
-            for path in owed:
-                with suppress(Refused):  # a read-only file system: later, and nobody else is kept waiting
-                    _remove(session, path)
-                    paid.append(path)
-            with self._lock:
-                self._owed = [path for path in self._owed if path not in paid]
-
     def _remove_stale(self, session: Session) -> None:
         """Remove what puts of the past left in ``.incoming``; the server's clock tells what is past."""
-        entries = _listdir(session, self._at(INCOMING)) or []
+        entries = files.listdir(session, self._at(INCOMING)) or []
         if not entries:
             return
         probe = self._fresh_name(session)
@@ -303,19 +287,9 @@ class SftpStore:
         session.remove(probe)
         for name, attributes in entries:
             if attributes.is_file and now - (attributes.modified or now) > _STALE_SECONDS:
-                _remove(session, self._at(INCOMING, name))
+                files.remove(session, self._at(INCOMING, name))
 
     # Puts
-
-    def _draft(self, key: str, size: int, digest: bytes | None) -> Draft:
-        with self._lock:
-            kept = self._drafts.pop(key, None)
-            if kept is not None and kept.same(size, digest):
-                return kept
-            if kept is not None:
-                self._owed.append(kept.path)
-        name = f"{self._prefix}-{next(self._numbers)}"
-        return Draft(self._at(INCOMING, name), key, size, digest)
 
     def _send(self, session: Session, draft: Draft, source: Readable) -> None:
         if not draft.safe:
@@ -329,13 +303,14 @@ class SftpStore:
         target = self._at(*parts)
         for _ in range(_PUBLISH_ATTEMPTS):
             # A folder may go between making it and linking into it: delete prunes empty ones.
-            self._make_folders(session, parts[:-1], draft.key)
+            if not files.make_folders(session, self._base, parts[:-1]):
+                raise Permanent(f"put {draft.key} into {self._where()}: a part of the key is no folder")
             draft.publishing = True
             try:
-                _name(session, draft.path, target)
+                files.name(session, draft.path, target)
             except Refused as refused:
                 draft.publishing = False
-                if _lstat(session, target) is not None:
+                if files.lstat(session, target) is not None:
                     raise Permanent(
                         f"{draft.key} is in {self._where()} already; objects are immutable"
                     ) from refused
@@ -346,15 +321,9 @@ class SftpStore:
         raise Retryable(f"put {draft.key}: its folder was removed {_PUBLISH_ATTEMPTS} times meanwhile")
 
     def _put_failed(self, draft: Draft, parts: tuple[str, ...], error: BaseException) -> None:
-        with self._lock:
-            if isinstance(error, Lost) and draft.safe and not draft.publishing:
-                self._drafts[draft.key] = draft
-                while len(self._drafts) > _DRAFTS_MAX:
-                    self._owed.append(self._drafts.pop(next(iter(self._drafts))).path)
-                return
-            self._owed.append(draft.path)
-            if draft.publishing:
-                self._owed.append(self._at(*parts))
+        target = self._at(*parts) if draft.publishing else None
+        if self._left.failed(draft, target, lost=isinstance(error, Lost)):
+            return
         if not isinstance(error, Retryable | OperatorNeeded):
             # The server is well: leave nothing lying there. Else the next call removes it.
             with suppress(DriverError), self._session("remove what a failed put left"):
@@ -381,23 +350,6 @@ class SftpStore:
             with suppress(Refused):  # another may have been quicker; else opening in it says what is wrong
                 session.mkdir(self._at(INCOMING))
 
-    def _make_folders(self, session: Session, parts: tuple[str, ...], key: str) -> None:
-        """Make the folders of a key, from the deepest that is there."""
-        for depth in range(len(parts), 0, -1):
-            attributes = _lstat(session, self._at(*parts[:depth]))
-            if attributes is not None:
-                break
-        else:
-            depth, attributes = 0, None
-        if attributes is not None and not attributes.is_folder:
-            raise Permanent(f"put {key} into {self._where()}: a part of the key is an object or a link")
-        for deeper in range(depth + 1, len(parts) + 1):
-            try:
-                session.mkdir(self._at(*parts[:deeper]))
-            except Refused:
-                if _lstat(session, self._at(*parts[:deeper])) is None:
-                    raise
-
     # Checks
 
     def _require_label(self, session: Session) -> None:
@@ -414,7 +366,7 @@ class SftpStore:
 
     def _read_label(self, session: Session) -> StoreLabel | None:
         path = self._at(SENTINEL)
-        attributes = _lstat(session, path)
+        attributes = files.lstat(session, path)
         if attributes is None or not attributes.is_file:
             return None
         handle = session.open(path, Flag.READ)
@@ -425,7 +377,7 @@ class SftpStore:
     def _object(self, session: Session, parts: tuple[str, ...], key: str) -> int:
         """The size of an object. Absent from the pool, or is the pool itself absent?"""
         self._require_settled(parts, key)
-        attributes = _lstat(session, self._at(*parts))
+        attributes = files.lstat(session, self._at(*parts))
         if attributes is not None and attributes.is_file and attributes.size is not None:
             return attributes.size
         self._require_label(session)
@@ -433,11 +385,11 @@ class SftpStore:
 
     def _refuse_existing(self, session: Session, parts: tuple[str, ...], key: str) -> None:
         self._require_settled(parts, key)
-        if _lstat(session, self._at(*parts)) is not None:
+        if files.lstat(session, self._at(*parts)) is not None:
             raise Permanent(f"{key} is in {self._where()} already; objects are immutable")
 
     def _require_settled(self, parts: tuple[str, ...], key: str) -> None:
-        if self._at(*parts) in self._owed:
+        if self._at(*parts) in self._left:
             raise Retryable(f"{key}: an earlier put of it failed and cannot be undone in {self._where()} yet")
 
     def _require_space(self, session: Session, size: int, key: str) -> None:
@@ -478,6 +430,9 @@ class SftpStore:
 
     def _fresh_name(self, session: Session) -> str:
         self._make_incoming(session)
+        return self._new_path()
+
+    def _new_path(self) -> str:
         return self._at(INCOMING, f"{self._prefix}-{next(self._numbers)}")
 
     @staticmethod
@@ -494,67 +449,3 @@ class SftpStore:
         except Permanent:
             return False
         return True
-
-
-def _lstat(session: Session, path: str) -> Attributes | None:
-    """None where nothing has that name."""
-    try:
-        return session.lstat(path)
-    except Refused as refused:
-        if refused.code == Code.NO_SUCH_FILE:
-            return None
-        raise
-
-
-def _listdir(session: Session, path: str) -> list[tuple[str, Attributes]] | None:
-    """None where there is no such folder."""
-    try:
-        return session.listdir(path)
-    except Refused as refused:
-        if refused.code == Code.NO_SUCH_FILE:
-            return None
-        raise
-
-
-def _remove(session: Session, path: str) -> None:
-    """Remove a file; absent is fine."""
-    try:
-        session.remove(path)
-    except Refused as refused:
-        if refused.code != Code.NO_SUCH_FILE:
-            raise
-
-
-def _name(session: Session, path: str, target: str) -> None:
-    """Give the file ``path`` the name ``target``, which must be free, and take its old one away.
-
-    A hard link, where the server has the extension and its file system has them; else the draft's rename,
-    which must fail where the name is taken; else rename(2), once it is known to be free.
-
-    :raises Refused: taken, or it cannot be done.
-    """
-    if HARDLINK in session.extensions:
-        try:
-            session.hardlink(path, target)
-        except Refused as refused:
-            if refused.code == Code.NO_SUCH_FILE or _lstat(session, target) is not None:
-                raise
-        else:
-            _remove(session, path)
-            return
-    try:
-        session.rename(path, target)
-    except Refused:
-        if POSIX_RENAME not in session.extensions or _lstat(session, target) is not None:
-            raise
-        session.posix_rename(path, target)
-
-
-def _sync_folder(session: Session, path: str) -> None:
-    """Have the names in a folder flushed, where the server opens folders (OpenSSH does)."""
-    with suppress(Refused):
-        handle = session.open(path, Flag.READ)
-        try:
-            session.fsync(handle)
-        finally:
-            session.close_handle(handle)
