@@ -53,11 +53,16 @@ def _pool(pool: PoolConfig) -> Pool:
 
 
 def _capacity(pool: PoolConfig) -> int:
-    """Bytes of the pool's file system, or as its options say."""
-    given = _size(pool.options.get("capacity_bytes"))
+    """Bytes of all its volumes."""
+    return sum(_volume_capacity(pool, options) for _, options in pool.option_sets())
+
+
+def _volume_capacity(pool: PoolConfig, options: dict[str, Any]) -> int:
+    """Bytes of one volume's file system, or as its options say."""
+    given = _size(options.get("capacity_bytes")) or _size(options.get("quota_bytes"))
     if given:
         return given
-    path = pool.options.get("path")
+    path = options.get("path") if pool.driver != "sftp" else None
     try:
         folder = Path(str(path)) if path else None
         while folder is not None and not folder.exists() and folder != folder.parent:
