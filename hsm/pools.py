@@ -32,7 +32,7 @@ from hsm.config import Config, PoolConfig
 from hsm.errors import ConfigError, DriverError
 from hsm.log import get_logger
 from hsm.model import Layout, ReadBack, Tier
-from hsm.service import LIMIT_SECONDS, Service, ServicedStore, State
+from hsm.service import LIMIT_SECONDS, Service, ServicedStore, State, close_store
 from hsm.states import VolumeState
 from policies import PoolInfo
 
@@ -407,10 +407,22 @@ class _Volume:
         if identity is None:
             if root is not None:
                 _require_folder(root, self.home)
-            identity = _adopt(self._open(None), self.pool.name, self.family.name, root)
+            unknown = self._open(None)
+            try:
+                identity = _adopt(unknown, self.pool.name, self.family.name, root)
+            finally:
+                close_store(unknown)
         if root is not None and self.pool.layout is Layout.FILES and not self.joins:
             keep_interrupted(root)
         store = self._open(identity)
+        try:
+            return self._known(store, identity)
+        except BaseException:
+            close_store(store)
+            raise
+
+    def _known(self, store: Store, identity: str) -> Store:
+        """The Store, once it has shown that it is the right one."""
         present = _labelled(store, self.family.name).read_label()
         if present is None or present.uuid != identity:
             carries = f"carries {present.uuid}, of pool {present.pool}" if present else "carries no label"

@@ -14,6 +14,7 @@ from typing import Any
 from drivers.base import Labelled, Store
 from drivers.wrappers import PassingStore
 from hsm.errors import Corrupt, DriverError, HsmError, NoSpace, NotFound, OperatorNeeded, Permanent, Retryable
+from hsm.service import close_store
 
 PROBE_BYTES = 8 << 20
 SLOW_BYTES_PER_SECOND = 2e6
@@ -112,11 +113,18 @@ class Tester:
     def _all(self, found: PoolTest, opener: Callable[[], Store], identity: str | None) -> None:
         with self._step(found, "open"):
             store = opener()
-        with self._step(found, "label"):
-            _check_label(store, found.pool, identity)
-        with self._step(found, "room"):
-            room = store.capacity()
-        found.steps[-1]["free"] = room.free
+        try:
+            with self._step(found, "label"):
+                _check_label(store, found.pool, identity)
+            with self._step(found, "room"):
+                room = store.capacity()
+            found.steps[-1]["free"] = room.free
+            self._bytes(found, store)
+        finally:
+            close_store(store)
+
+    def _bytes(self, found: PoolTest, store: Store) -> None:
+        """What goes there must come back."""
         data = self._rng.randbytes(self._size)
         digest = sha256(data).digest()
         key = f"hsm-probe/{self._rng.getrandbits(64):016x}.bin"

@@ -201,10 +201,8 @@ class Service:
         return watched.figures() if watched is not None else ()
 
     def close(self) -> None:
-        """End the watching of its device."""
-        watched = _watched(self._store)
-        if watched is not None:
-            watched.close()
+        """Let go of its connections, helpers and watches; nothing may use it any more."""
+        close_store(self._store)
 
     def _hear(self, notice: Notice) -> None:
         tell = {Severity.INFO: log.info, Severity.WARNING: log.warning}.get(notice.severity, log.error)
@@ -300,6 +298,16 @@ class Service:
         """What was taken could not be written down."""
         with self._lock:
             self._news = True
+
+
+def close_store(store: object) -> None:
+    """End what a Store keeps running (connections, helper processes, watches), if it keeps anything."""
+    end = getattr(store, "close", None)
+    if callable(end):
+        try:
+            end()
+        except DriverError as error:
+            log.warning("a store does not close: %s", error)
 
 
 def _watched(store: object) -> Watched | None:
