@@ -255,6 +255,8 @@ def _tool(name: str) -> str | None:
 
 
 def _timed(command: list[str]) -> float:
+    environment = os.environ | _ENVIRONMENT
+    environment.pop("AWS_CA_BUNDLE", None)  # rclone of Debian 12 ends over it, also where there is no TLS
     begun = time.perf_counter()
     done = subprocess.run(
         command,
@@ -262,7 +264,7 @@ def _timed(command: list[str]) -> float:
         text=True,
         timeout=_COMMAND_SECONDS_MAX,
         check=False,
-        env=os.environ | _ENVIRONMENT,
+        env=environment,
     )
     taken = time.perf_counter() - begun
     if done.returncode != 0:
