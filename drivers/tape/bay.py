@@ -237,7 +237,7 @@ class Bay:
             raise Permanent(f"{label.barcode} is an LTFS volume; name the format ltfs to mount it")
         # ltfsck writes: only onto what should be ours by its barcode and by the format of its pool.
         checks = self._form.form_of(label.pool) == LTFS
-        return self._ltfs.open(label, self._form.capacity_bytes, checks=checks)
+        return self._ltfs.open(label, self._form.capacity_bytes, self.ring, checks=checks)
 
     def report(self, barcode: str | None) -> DriveReport:
         """What an admin wants to know of the drive and of what is in it (``barcode``, if that is known)."""

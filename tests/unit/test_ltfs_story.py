@@ -110,7 +110,7 @@ def test_an_ltfs_that_dies_at_any_moment_leaves_what_was_flushed(machine: tuple[
     library = _open(io, kind)
     label, flushed = LABELS[0], dict[str, bytes]()
     library.label(label, DRIVE)
-    for turn in range(10):
+    for turn in range(6):
         store = library.mount(label, DRIVE)
         present = {stat.key: read_back(store, stat.key) for stat in store.list()}
         assert present.items() >= flushed.items()

@@ -126,6 +126,30 @@ def test_a_package_has_its_digest_where_the_format_keeps_it_and_the_index_says_h
     assert (entry.key, entry.size, entry.sha256) == ("k", len(DATA), hashlib.sha256(DATA).hexdigest())
 
 
+class FromHere:
+    """A source that reads the volume onto which it is put, and may write to it on the way."""
+
+    def __init__(self, store: Store, *, writes: bool) -> None:
+        self._store, self._writes, self._pieces = store, writes, store.get("k")
+
+    def read(self, size: int, /) -> bytes:
+        if self._writes:
+            put(self._store, "nested")
+        return next(self._pieces, b"")
+
+
+def test_a_package_may_be_copied_from_the_volume_onto_itself_but_its_source_may_not_write_there(
+    world: World,
+) -> None:
+    store = world.mounted()
+    put(store, "k", DATA[: 1 << 20])
+    store.put("copy", FromHere(store, writes=False), 1 << 20, None)
+    assert read(store, "copy") == DATA[: 1 << 20]
+    with pytest.raises(Permanent, match="written from this very volume"):
+        store.put("other", FromHere(store, writes=True), 1 << 20, None)
+    assert keys(store) == ["copy", "k"]
+
+
 # What FUSE and the mountpoint do.
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from drivers.base import Capacity, VolumeLabel
 from drivers.errors import Corrupt, DriverError, Retryable, WrongVolume
 from drivers.oserrors import translated
+from drivers.ring import Ring
 from drivers.tape.io import Io
 from drivers.tape.label import Content, Found
 from drivers.tape.ltfs import messages, mounting, xattrs
@@ -112,7 +113,7 @@ class LtfsDrive:
         )
         messages.wiped(status, said, what)
 
-    def open(self, label: VolumeLabel, capacity_bytes: int | None, *, checks: bool) -> LtfsStore:
+    def open(self, label: VolumeLabel, capacity_bytes: int | None, ring: Ring, *, checks: bool) -> LtfsStore:
         """The loaded LTFS volume as a Store. With ``checks`` one that was not unmounted cleanly is checked as
         thoroughly as it needs.
 
@@ -130,7 +131,7 @@ class LtfsDrive:
             require_label(label, found.label.volume, self._drive.name)
             with translated(f"ask {label.barcode} for its capacity"):
                 capacity = _capacity(mount.root, capacity_bytes)
-            return LtfsStore(mount, self._drive.name, found.label, capacity, self._sync)
+            return LtfsStore(mount, self._drive.name, found.label, capacity, self._sync, ring)
         except BaseException:
             self.leave(quietly=True)
             raise

@@ -13,34 +13,47 @@ from contextlib import contextmanager
 from drivers.base import CHUNK_BYTES, Capacity, Health, ObjectStat, Readable, Traits
 from drivers.errors import Corrupt, DriverError, NoSpace, NotFound, OperatorNeeded, Permanent, Retryable
 from drivers.oserrors import translate
+from drivers.ring import PATIENCE_SECONDS, Feed, Ring
 from drivers.tape.index import Entry
 from drivers.tape.ltfs import xattrs
 from drivers.tape.ltfs.contents import POSITION, SIZE, contents, make_folder, prune
 from drivers.tape.ltfs.mounting import Mount
 from drivers.tape.ltfs.volume import INCOMING, PACKAGES, LtfsLabel
-from drivers.transfer import check_put, check_range, copy_exactly, safe_key, span
+from drivers.transfer import check_put, check_range, safe_key, span
 from drivers.walk import below, exists
 
 # A robot's move, load and thread, ltfs's reading of the index, and a locate to the middle.
 _LATENCY_SECONDS = 150.0
+_WAIT_SECONDS = 0.05
 _GONE = frozenset({errno.ENOTCONN, errno.ECONNABORTED, errno.EBADF, errno.EIO, errno.ENODEV})
 
 
 class LtfsStore:
     """A mounted LTFS volume. Good until it is closed; after that every call is refused.
 
-    Everything goes through the open descriptor of the mounted root, never through its path. Thread-safe: a
-    put or flush has the volume to itself, the pieces of gets come between. What the volume holds is known
-    from when it was mounted; what was put since counts after :meth:`flush`, which proves that the index was
-    written.
+    Everything goes through the open descriptor of the mounted root, never through its path. What the volume
+    holds is known from when it was mounted; what was put since counts after :meth:`flush`, which proves that
+    the index was written.
+
+    Thread-safe: puts, deletes and flushes come one after the other, gets between them, for ltfs orders what
+    it is asked for itself. A put reads its source ahead, in a thread, through the ring; the source may read
+    this volume, but not write to it.
 
     ``sync`` writes the index; it is called with an open descriptor of the root.
     """
 
     def __init__(
-        self, mount: Mount, drive: str, label: LtfsLabel, capacity: Capacity, sync: Callable[[int], None]
+        self,
+        mount: Mount,
+        drive: str,
+        label: LtfsLabel,
+        capacity: Capacity,
+        sync: Callable[[int], None],
+        ring: Ring,
     ) -> None:
         self.label = label
+        self._ring = ring
+        self._feed: Feed | None = None
         self._mount = mount
         self._drive = drive
         self._sync = sync
@@ -53,6 +66,9 @@ class LtfsStore:
         self._active = 0
         self._mounted = True
         self._lock = threading.RLock()
+        """Of whoever writes."""
+        self._state = threading.RLock()
+        """Of what is known, for a moment at a time; taken behind the other one."""
         self._counting = threading.Lock()
         with self._translated("read the index of"):
             self._entries = {entry.key: entry for entry in contents(mount.root)}
@@ -89,7 +105,7 @@ class LtfsStore:
         """
         safe_key(key)
         check_put(size, digest, key)
-        with self._operation("put"), self._lock, self._translated(f"put {key} on"):
+        with self._operation("put"), self._turn("put"), self._translated(f"put {key} on"):
             self._require_writable(key)
             self._require_new(key)
             if size > self._free:
@@ -97,7 +113,8 @@ class LtfsStore:
             with self._incoming(key) as (folder, name):
                 entry = self._write(folder, name, key, source, size, digest)
                 self._publish(folder, name, key)
-            self._entries[key] = entry
+            with self._state:
+                self._entries[key] = entry
             self._last, self._dirty = entry.block, True
         return _stat(entry)
 
@@ -106,14 +123,13 @@ class LtfsStore:
         safe_key(key)
         check_range(offset, length, key)
         with self._operation("get"), self._translated(f"get {key} from"):
-            with self._lock:
+            with self._state:
                 wanted = span(key, self._entry(key).size, offset, length)
                 fd = self._open(key)
             try:
                 while wanted:
-                    with self._lock:
-                        self._require_mounted("get")
-                        piece = os.pread(fd, min(wanted, CHUNK_BYTES), offset)
+                    self._require_mounted("get")
+                    piece = os.pread(fd, min(wanted, CHUNK_BYTES), offset)
                     if not piece:
                         raise Corrupt(f"get {key} from {self.name}: it ended at byte {offset}")
                     offset += len(piece)
@@ -125,12 +141,13 @@ class LtfsStore:
     def delete(self, key: str) -> None:
         """See :meth:`drivers.base.Store.delete`; frees nothing, and durable after :meth:`flush`."""
         parts = safe_key(key).split("/")
-        with self._operation("delete"), self._lock, self._translated(f"delete {key} from"):
+        with self._operation("delete"), self._turn("delete"), self._translated(f"delete {key} from"):
             if key in self._entries:
                 self._require_writable(key)
                 with below(self._mount.root, (PACKAGES, *parts[:-1])) as folder:
                     os.unlink(parts[-1], dir_fd=folder)
-                del self._entries[key]
+                with self._state:
+                    del self._entries[key]
                 self._dirty = True
                 prune(self._mount.root, (PACKAGES, *parts[:-1]))
 
@@ -142,17 +159,17 @@ class LtfsStore:
     def stat(self, key: str) -> ObjectStat:
         """See :meth:`drivers.base.Store.stat`; the position is the block of the data partition."""
         safe_key(key)
-        with self._operation("stat"), self._lock:
+        with self._operation("stat"), self._state:
             return _stat(self._entry(key))
 
     def entries(self) -> tuple[Entry, ...]:
         """What the index says or will say, digests included, in the order of the tape; no file numbers."""
-        with self._operation("list"), self._lock:
+        with self._operation("list"), self._state:
             return tuple(sorted(self._entries.values(), key=lambda entry: entry.block))
 
     def capacity(self) -> Capacity:
         """Of the data partition, uncompressed; the room for the index is taken off what is free."""
-        with self._operation("capacity"), self._lock:
+        with self._operation("capacity"), self._state:
             return Capacity(self._total, min(self._free, self._total))
 
     def flush(self) -> None:
@@ -160,7 +177,7 @@ class LtfsStore:
 
         :raises Retryable: it did not; what was put since the last flush does not count.
         """
-        with self._operation("flush"), self._lock, self._translated("write the index of"):
+        with self._operation("flush"), self._turn("flush"), self._translated("write the index of"):
             if not self._dirty:
                 return
             self._require_writable("the index")
@@ -193,7 +210,7 @@ class LtfsStore:
 
     def close(self) -> None:
         """Refuse everything from now on; the volume stays mounted until its mount is undone."""
-        with self._lock:
+        with self._lock, self._state:
             self._mounted = False
 
     def _write(
@@ -203,16 +220,16 @@ class LtfsStore:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(name, flags, 0o640, dir_fd=folder)
         try:
-            hasher = hashlib.sha256()
-
-            def write(data: bytes) -> None:
-                if digest is None:
-                    hasher.update(data)
-                self._write_whole(fd, data, key)
-
-            copy_exactly(source, size, digest, write, key)
+            with self._ring.feed(source, size, digest, key) as feed:
+                self._feed = feed
+                try:
+                    for piece in feed.pieces():
+                        self._write_whole(fd, piece, key)
+                    sha256 = feed.sha256.hex()
+                finally:
+                    feed.close()
+                    self._feed = None
             os.fsync(fd)
-            sha256 = hasher.hexdigest() if digest is None else digest.hex()
             xattrs.put(fd, xattrs.DIGEST, sha256)
             # An empty file has no block, and a small one may be told to share its: positions only grow.
             block = max(self._last + 1, xattrs.number(fd, "startblock") or 0)
@@ -228,7 +245,7 @@ class LtfsStore:
         self._require_unlocked(f"put {key} on")
         return Entry(key, size, sha256, block, 0)
 
-    def _write_whole(self, fd: int, data: bytes, key: str) -> None:
+    def _write_whole(self, fd: int, data: memoryview, key: str) -> None:
         """:raises NoSpace: the volume took less: the end of the tape, of which nothing else tells."""
         written = os.write(fd, data)
         self._free = max(0, self._free - written)
@@ -316,12 +333,35 @@ class LtfsStore:
         with self._counting:
             self._active += 1
         try:
-            with self._lock:
+            with self._state:
                 self._require_mounted(operation)
             yield
         finally:
             with self._counting:
                 self._active -= 1
+
+    @contextmanager
+    def _turn(self, operation: str) -> Iterator[None]:
+        """The volume, to write to it.
+
+        :raises Permanent: the source of what is being put wants to write here itself.
+        :raises Retryable: that source has given nothing for so long that it may wait for this very call.
+        """
+        while not self._lock.acquire(timeout=_WAIT_SECONDS):
+            feed = self._feed
+            if feed is None:
+                continue
+            if feed.reads_here():
+                raise Permanent(f"{operation}: {self.name} is being written from this very volume")
+            if feed.stalled() >= PATIENCE_SECONDS:
+                raise Retryable(
+                    f"{operation}: {self.name} is being written, and the source of {feed.key} gives nothing; "
+                    "does it wait for this volume?"
+                )
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     @contextmanager
     def _translated(self, what: str) -> Iterator[None]:
