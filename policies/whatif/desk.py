@@ -86,7 +86,7 @@ class Desk:
             study.recalls += 1
             pool = self._stock.rooms[cold.pool].pool
             took = pool.latency_seconds + study.size / pool.read_bytes_per_second
-            self._tally.read_bytes[pool.name] = self._tally.read_bytes.get(pool.name, 0) + study.size
+            self._tally.count_read(pool.name, study.size)
             self._timeline.at(self._timeline.now + seconds(took), self._thawed, study)
         else:
             raise AssertionError(f"{study.uid} has no copy")  # Stock refuses that
@@ -99,7 +99,7 @@ class Desk:
             place = "online" if pool.tier == "online" else "nearline"
             tally.latency[place].append(pool.latency_seconds + study.size / pool.read_bytes_per_second)
             if pool.kind.value == "s3":
-                tally.read_bytes[pool.name] = tally.read_bytes.get(pool.name, 0) + study.size
+                tally.count_read(pool.name, study.size)
             return place
         if study.number in self._staged:
             self._staged.move_to_end(study.number)

@@ -17,9 +17,13 @@ class PoolPrice:
     """For each TB (10^12 bytes) kept for a month; of removable pools for what lies on volumes."""
     tb_read: float = 0.0
     """For each TB read back, as object storage charges."""
+    thousand_writes: float = 0.0
+    """For a thousand studies written, as object storage charges requests."""
+    thousand_reads: float = 0.0
+    """For a thousand studies read back."""
 
     def __post_init__(self) -> None:
-        if self.tb_month < 0 or self.tb_read < 0:
+        if min(self.tb_month, self.tb_read, self.thousand_writes, self.thousand_reads) < 0:
             raise ValueError("a price is not negative")
 
 

@@ -249,6 +249,9 @@ def _bill(
             Item(f"{name}: kept", room.byte_seconds / MONTH_SECONDS / TB, "TB-month", price.tb_month)
         )
         items.append(Item(f"{name}: read", tally.read_bytes.get(name, 0) / TB, "TB", price.tb_read))
+        writes, reads = tally.studies_copied.get(name, 0), tally.reads.get(name, 0)
+        items.append(Item(f"{name}: written", writes / 1000, "thousand studies", price.thousand_writes))
+        items.append(Item(f"{name}: asked for", reads / 1000, "thousand studies", price.thousand_reads))
         if room.pool.kind.removable:
             new = len(room.volumes) - begun[name][1]
             items.append(Item(f"{name}: new volumes", new, "volume", prices.cartridge.get(kind, 0.0)))
@@ -259,7 +262,7 @@ def _bill(
         items.append(Item(f"{robot.library.name}: drives", drive_years, "drive-year", price_of_drive))
     items.append(Item("mounts", sum(day.mounts for day in tally.days), "mount", prices.mount))
     items.append(Item("operator", tally.operator_seconds / 3600, "hour", prices.operator_hour))
-    return [item for item in items if item.quantity]
+    return [item for item in items if item.quantity and (item.price or "thousand" not in item.unit)]
 
 
 def _problems(stock: Stock, tally: Tally) -> list[str]:

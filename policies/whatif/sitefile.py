@@ -26,7 +26,7 @@ _POOL = ("name", "kind", "tier", "site", "capacity", "read", "write", "latency",
 _LIBRARY = ("name", "drive", "drives", "slots", "robot", "cartridges", "volume", "rate", "load", "unload")
 _OPERATOR = ("walk", "handling", "cartridges a trip", "between", "weekdays", "time zone")
 _PRICES = ("currency", "pools", "kinds", "mount", "operator hour")
-_PRICE = ("TB and month", "TB read", "volume", "drive and year")
+_PRICE = ("TB and month", "TB read", "thousand writes", "thousand reads", "volume", "drive and year")
 
 
 def read_site(path: str | Path) -> Site:
@@ -288,4 +288,5 @@ def _quantity(text: str, example: str) -> tuple[Decimal, str]:
 
 
 def _pool_price(prices: Mapping[str, float]) -> PoolPrice:
-    return PoolPrice(prices.get("TB and month", 0.0), prices.get("TB read", 0.0))
+    words = ("TB and month", "TB read", "thousand writes", "thousand reads")
+    return PoolPrice(*(prices.get(word, 0.0) for word in words))

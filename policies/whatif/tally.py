@@ -64,6 +64,8 @@ class Tally:
         self.runs = 0
         self.read_bytes: dict[str, int] = {}
         """Bytes read back from each pool that is charged for reading."""
+        self.reads: dict[str, int] = {}
+        """How often that was."""
 
     def day(self, now: Micros) -> Day:
         return self.days[min(len(self.days) - 1, max(0, (now - self.begin) // DAY))]
@@ -76,6 +78,10 @@ class Tally:
         copied = self.day(now).copied_bytes
         copied[pool] = copied.get(pool, 0) + size
         self.studies_copied[pool] = self.studies_copied.get(pool, 0) + 1
+
+    def count_read(self, pool: str, size: int) -> None:
+        self.read_bytes[pool] = self.read_bytes.get(pool, 0) + size
+        self.reads[pool] = self.reads.get(pool, 0) + 1
 
     def released(self, pool: str, size: int, now: Micros) -> None:
         released = self.day(now).released_bytes

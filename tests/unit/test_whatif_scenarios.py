@@ -382,11 +382,14 @@ def test_a_cold_object_is_thawed_and_charged_for() -> None:
         read_bytes_per_second=1e8, write_bytes_per_second=1e8, latency_seconds=4 * 3600,
     )  # fmt: skip
     policy = TO_TAPE.replace("tape", "cloud")
-    prices = PriceList(kinds={"s3": PoolPrice(tb_read=50)})
+    prices = PriceList(kinds={"s3": PoolPrice(tb_read=50, thousand_writes=2000, thousand_reads=700)})
     events = [arrival("1", OLD, 100 * GB), access("1", BEGIN + HOUR)]
     report, done = play(policy, events, hardware=site(more=(cold,)), prices=prices)
     assert list(done.tally.latency["cold"]) == seconds([4 * 3600 + 1000])
-    assert report.cost == pytest.approx(5)
+    assert report.cost == pytest.approx(5 + 0.7)  # it was written before the span
+    events = [arrival("1", BEGIN, 100 * GB)]
+    report, _ = play(policy, events, hardware=site(more=(cold,)), prices=prices)
+    assert report.cost == pytest.approx(2)
 
 
 def test_verification_reads_every_copy_again_when_its_time_has_come() -> None:
