@@ -19,7 +19,7 @@ from hsm.barcodes import is_write_once
 from hsm.catalog import journal, media, queue, usage, volumelife
 from hsm.catalog.engine import Catalog
 from hsm.catalog.media import VolumeRef
-from hsm.errors import DriverError, NotFound, OperatorNeeded, Refused, StaleMap
+from hsm.errors import DriverError, NotFound, OperatorNeeded, Refused, Retryable, StaleMap
 from hsm.log import get_logger
 from hsm.model import Place
 from hsm.pools import Pools
@@ -208,11 +208,20 @@ class Custody:
             return
         with self._drives.claimed(library, other):
             try:
-                self.library(library).unmount(other)
+                self._unmount(library, other)
             except StaleMap:
                 raise
             except OperatorNeeded as error:
                 raise StuckInDrive(other, str(error)) from error
+
+    def _unmount(self, library: str, drive: int) -> None:
+        """A volume with something that was never flushed says so once, and is given free then: the session
+        that put it there has ended, and counted nothing of it."""
+        try:
+            self.library(library).unmount(drive)
+        except Retryable as error:
+            log.warning("drive %d of %s: %s; it is unloaded all the same", drive, library, error)
+            self.library(library).unmount(drive)
 
     def import_(self, barcode: str, by: str) -> dict[str, object]:
         """Take a volume (back) into the library; the same as answering its mount request.

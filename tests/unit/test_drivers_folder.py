@@ -230,7 +230,7 @@ def test_a_put_that_fails_half_way_leaves_no_file_behind(root: Path) -> None:
 
 @pytest.mark.parametrize(
     ("number", "kind"),
-    [(errno.ENOSPC, NoSpace), (errno.EDQUOT, NoSpace), (errno.EIO, Retryable), (errno.EROFS, Permanent)],
+    [(errno.ENOSPC, NoSpace), (errno.EDQUOT, NoSpace), (errno.EIO, Retryable), (errno.EROFS, OperatorNeeded)],
 )
 @pytest.mark.parametrize("call", ["write", "fsync", "link"])
 def test_an_error_at_any_step_of_a_put_is_translated_and_leaves_nothing(
@@ -545,7 +545,7 @@ def test_the_family_opens_a_store_from_plain_values(root: Path) -> None:
         (errno.ESTALE, Retryable),
         (errno.ETIMEDOUT, Retryable),
         (errno.EMFILE, Retryable),
-        (errno.EROFS, Permanent),
+        (errno.EROFS, OperatorNeeded),
         (errno.ENAMETOOLONG, Permanent),
         (errno.ELOOP, Permanent),
         (None, Permanent),

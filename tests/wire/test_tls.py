@@ -377,7 +377,7 @@ def test_a_tls_port_that_is_taken_is_told_and_leaves_nothing_behind(
         again = type(server)(
             quick_config(tls=tls.settings(port=taken)),
             "HSM",
-            *[None] * 5,
+            *[None] * 6,
             server._clock,  # type: ignore[arg-type]
         )
         with pytest.raises(OSError, match="in use"):
