@@ -59,8 +59,9 @@ lab: $(VENV)/.dev-stamp
 lab-short: $(VENV)/.dev-stamp
 	$(BIN)/python tests/lab/run.py --short
 
+# More workers than cores: a good part of the suite waits for disks, servers and clocks.
 test: lint
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 3 --dist worksteal
 
 lint: $(VENV)/.dev-stamp
 	$(BIN)/ruff format --check $(SOURCES)

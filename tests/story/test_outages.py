@@ -27,7 +27,7 @@ from hsm.bench.seaweed import ACCESS_KEY, SECRET_KEY, Seaweed
 from tests.story.archive import CONFIG, Archive, bundled, running, until
 
 LONG = os.environ.get("HSM_STORY") == "long"
-STUDIES = 500 if LONG else 30
+STUDIES = 500 if LONG else 16
 SECONDS = 900.0 if STUDIES > 100 else 100.0
 
 POOLS = CONFIG.replace(
