@@ -13,7 +13,7 @@ from hsm.model import Priority
 from tests.sim import cloud
 from tests.sim.cloud import Switch
 from tests.sim.conftest import MakeWorld
-from tests.sim.test_outages import CLOUD, CLOUD_AND_TAPE, probe, shape_of
+from tests.sim.test_pools_away import CLOUD, CLOUD_AND_TAPE, probe, shape_of
 from tests.sim.world import World
 
 HOUR = 3600.0
