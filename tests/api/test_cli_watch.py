@@ -83,7 +83,14 @@ def test_on_a_terminal_a_scanned_barcode_answers_and_ctrl_c_ends(home: Path, scr
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
     process = subprocess.Popen(
-        _command(home), stdin=theirs, stdout=theirs, stderr=theirs, env=environment, start_new_session=True
+        _command(home),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=environment,
+        start_new_session=True,
+        # A suite that was started in the background ignores it, and so would what it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     os.close(theirs)
     try:
