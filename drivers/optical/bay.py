@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from drivers.base import VolumeLabel
 from drivers.errors import Corrupt, OperatorNeeded, Permanent, Retryable, WrongVolume
+from drivers.labels import require_typed, require_volume
 from drivers.optical import xorriso
 from drivers.optical.burner import Burner, Contents, XorrisoBurner, require_disc
 from drivers.optical.dicomdir import NAME, entries_of, file_set_id
@@ -33,7 +34,7 @@ from drivers.optical.media import Medium
 from drivers.optical.spool import Spool
 from drivers.optical.store import DIRECTORY_BYTES_MAX, DiscStore, Recorded, label_files
 from drivers.optical.xorriso import State
-from drivers.tape.label import Content, Found
+from drivers.tape.label import Content, Found, require_blank, volume_of
 
 LOAD_SECONDS = 120.0
 _POLL_SECONDS = 2.0
@@ -161,14 +162,7 @@ class DiscBay:
 
         :raises WrongVolume: it is somebody else's; the message says whose.
         """
-        found = self.identify()
-        if found.content is Content.BLANK:
-            return None
-        if found.label is None:
-            raise WrongVolume(
-                f"{barcode} in drive {self.drive.name} is not ours: it is {found.words}; left alone"
-            )
-        return found.label.volume
+        return volume_of(self.identify(), barcode, self.drive.name)
 
     def label(self, label: VolumeLabel) -> None:
         """Burn the label onto a blank disc, as its first session, and read it back.
@@ -176,10 +170,7 @@ class DiscBay:
         :raises WrongVolume: it is not blank; the message says what it is.
         """
         found = self.identify()
-        if found.content is not Content.BLANK:
-            raise WrongVolume(
-                f"{label.barcode} in drive {self.drive.name} is not blank: it is {found.words}; left alone"
-            )
+        require_blank(found, label.barcode, self.drive.name)
         burner = self._burner()
         files = label_files(DiscLabel(label), Recorded(), False)
         self._writing.spool.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -201,10 +192,7 @@ class DiscBay:
 
         :raises Permanent: always, but for a blank one.
         """
-        if typed != label.barcode:
-            raise Permanent(
-                f"overwrite {label.barcode}: {typed!r} was typed; type its barcode to overwrite it"
-            )
+        require_typed(label, typed)
         found = self.identify()
         if found.content is not Content.BLANK:
             raise Permanent(f"{label.barcode} is {found.words}, and a disc is written once; take a blank one")
@@ -217,7 +205,7 @@ class DiscBay:
         :raises WrongVolume: it is blank, somebody else's, or another volume than ``label``.
         """
         if self.store is not None:
-            self._compare(label, self.store.label.volume)
+            require_volume(label, self.store.label.volume, self.drive.name)
             if not self.store.failed:
                 return self.store
             if self.store.busy:
@@ -229,7 +217,7 @@ class DiscBay:
                 f"{label.barcode} in drive {self.drive.name} is {found.words}; expected volume "
                 f"{label.uuid} of pool {label.pool!r}: nothing was written"
             )
-        self._compare(label, found.label.volume)
+        require_volume(label, found.label.volume, self.drive.name)
         burner = self._burner()
         contents = burner.contents()
         try:
@@ -279,14 +267,6 @@ class DiscBay:
 
     def _burner(self) -> Burner:
         return XorrisoBurner(self.drive.device(), self._writing.speed)
-
-    def _compare(self, wanted: VolumeLabel, found: VolumeLabel) -> None:
-        if (found.barcode, found.uuid) != (wanted.barcode, wanted.uuid):
-            raise WrongVolume(
-                f"what carries the barcode {wanted.barcode} in drive {self.drive.name} says it is "
-                f"{found.barcode} ({found.uuid}) of pool {found.pool!r}, expected {wanted.uuid}: "
-                "nothing was written"
-            )
 
 
 def _ours(label: DiscLabel) -> Found:

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from drivers.base import Family
+from drivers.s3.settings import OPTIONS
 
 if TYPE_CHECKING:
     from drivers.s3.store import S3Store
@@ -28,40 +29,7 @@ def _open(options: Mapping[str, Any]) -> S3Store:
 
 FAMILY = Family(
     name="s3",
-    options=frozenset(
-        {
-            "bucket",
-            "prefix",
-            "endpoint_url",
-            "region",
-            "profile",
-            "credentials_file",
-            "ca_file",
-            "addressing",
-            "bucket_owner",
-            "storage_class",
-            "landing_class",
-            "restore_tier",
-            "restore_days",
-            "restore_poll_seconds",
-            "encryption",
-            "kms_key_id",
-            "lock_mode",
-            "retention_days",
-            "legal_hold",
-            "delete_versions",
-            "quota_bytes",
-            "part_bytes",
-            "read_bytes",
-            "memory_bytes",
-            "threads",
-            "attempts",
-            "connect_timeout_seconds",
-            "read_timeout_seconds",
-            "stale_upload_seconds",
-            "expect_uuid",
-        }
-    ),
+    options=OPTIONS,
     open_store=_open,
     required=frozenset({"bucket"}),
     kind="s3",

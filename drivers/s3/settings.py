@@ -162,11 +162,11 @@ def from_options(options: Mapping[str, Any]) -> Settings:
         given[name] = opt.text(options, name)
     for name in _SIZES:
         given[name] = opt.size(options, name)
-    for name in ("threads", "attempts", "restore_days", "retention_days"):
+    for name in _COUNTS:
         given[name] = opt.count(options, name, least=1)
     for name in _TIMES:
         given[name] = opt.factor(options, name, 0.0) if options.get(name) is not None else None
-    for name in ("legal_hold", "delete_versions"):
+    for name in _FLAGS:
         given[name] = _flag(options, name)
     if given["part_bytes"] is not None and given["part_bytes"] < PART_BYTES_LEAST:
         raise Permanent(f"option part_bytes: {given['part_bytes']}; S3 wants at least 5 MiB a part")
@@ -201,6 +201,10 @@ _TIMES = (
     "read_timeout_seconds",
     "stale_upload_seconds",
 )
+_COUNTS = ("threads", "attempts", "restore_days", "retention_days")
+_FLAGS = ("legal_hold", "delete_versions")
+OPTIONS = frozenset({*_TEXTS, *_SIZES, *_TIMES, *_COUNTS, *_FLAGS})
+"""Every option of the family, as :func:`from_options` reads it."""
 
 
 def _flag(options: Mapping[str, Any], name: str) -> bool:

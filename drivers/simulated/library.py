@@ -25,6 +25,7 @@ from drivers.errors import (
     Retryable,
     WrongVolume,
 )
+from drivers.labels import require_typed
 from drivers.oserrors import translated
 from drivers.reports import DriveReport
 from drivers.simulated.drive import CartridgeStore, Drive, Timekeeper
@@ -123,10 +124,7 @@ class SimulatedLibrary:
 
         :raises Permanent: it is mounted.
         """
-        if typed != label.barcode:
-            raise Permanent(
-                f"overwrite {label.barcode}: {typed!r} was typed; type its barcode to overwrite it"
-            )
+        require_typed(label, typed)
         with self._drive(drive) as bay:
             self._load(label.barcode, bay)
             if bay.store is not None:

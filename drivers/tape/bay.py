@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 
 from drivers.base import Capacity, VolumeLabel
 from drivers.errors import DriverError, OperatorNeeded, Permanent, Retryable, WrongVolume
+from drivers.labels import require_typed, require_volume
 from drivers.reports import DriveReport
 from drivers.ring import RING_BYTES, Ring
 from drivers.tape.encryption import PoolKey, read_key, unsuitable
-from drivers.tape.label import Content, Found, PlainLabel
-from drivers.tape.ltfs.bay import LtfsDrive, require_label
+from drivers.tape.label import Content, Found, PlainLabel, require_blank, volume_of
+from drivers.tape.ltfs.bay import LtfsDrive
 from drivers.tape.ltfs.commands import Commands
 from drivers.tape.ltfs.store import LtfsStore
 from drivers.tape.plain import identify, recover, write_label
@@ -117,14 +118,7 @@ class Bay:
 
         :raises WrongVolume: it is somebody else's; the message says whose.
         """
-        found = self.identify()
-        if found.content is Content.BLANK:
-            return None
-        if found.label is None:
-            raise WrongVolume(
-                f"{barcode} in drive {self.drive.name} is not ours: it is {found.words}; left alone"
-            )
-        return found.label.volume
+        return volume_of(self.identify(), barcode, self.drive.name)
 
     def label(self, label: VolumeLabel) -> None:
         """Label a blank cartridge.
@@ -132,10 +126,7 @@ class Bay:
         :raises WrongVolume: it is not blank; the message says what it is.
         """
         found = self.identify()
-        if found.content is not Content.BLANK:
-            raise WrongVolume(
-                f"{label.barcode} in drive {self.drive.name} is not blank: it is {found.words}; left alone"
-            )
+        require_blank(found, label.barcode, self.drive.name)
         self._write_label(label, found)
 
     def overwrite(self, label: VolumeLabel, typed: str) -> str:
@@ -144,10 +135,7 @@ class Bay:
         :raises Permanent: ``typed`` is not its barcode, it can be written only once, or it must be made
             unpartitioned first.
         """
-        if typed != label.barcode:
-            raise Permanent(
-                f"overwrite {label.barcode}: {typed!r} was typed; type its barcode to overwrite it"
-            )
+        require_typed(label, typed)
         if self.store is not None:
             raise Permanent(f"overwrite {label.barcode}: it is mounted; unmount it first")
         try:
@@ -173,7 +161,7 @@ class Bay:
         :raises WrongVolume: it is blank, somebody else's, or another volume than ``label``.
         """
         if self.store is not None:
-            self._compare(label, self.store.label.volume)
+            require_volume(label, self.store.label.volume, self.drive.name)
             if not self.store.failed:
                 return self.store
             if self.store.busy:
@@ -197,7 +185,7 @@ class Bay:
                         f"{label.barcode} in drive {self.drive.name} is {found.words}; expected volume "
                         f"{label.uuid} of pool {label.pool!r}: nothing was written"
                     )
-                self._compare(label, found.label.volume)
+                require_volume(label, found.label.volume, self.drive.name)
                 unkeyed = self._set_key(found.label)
                 recovered = recover(handle, found.label)
             protected = unkeyed if writable else "its write-protect tab is set"
@@ -296,9 +284,6 @@ class Bay:
                 write_label(handle, made)
         finally:
             handle.close()
-
-    def _compare(self, wanted: VolumeLabel, found: VolumeLabel) -> None:
-        require_label(wanted, found, self.drive.name)
 
     def _capacity(self, barcode: str, used: int) -> Capacity:
         told = None if self._form.capacity_bytes is not None else self.drive.capacity()

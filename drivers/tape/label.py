@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass
 
 from drivers.base import VolumeLabel
+from drivers.errors import WrongVolume
 from drivers.tape.ltfs.volume import LtfsLabel
 
 FORMAT = "hsm-plain-tape"
@@ -70,6 +71,24 @@ class Found:
     label: PlainLabel | LtfsLabel | None = None
     ltfs_serial: str = ""
     """Of an LTFS volume, whose own label is inside."""
+
+
+def volume_of(found: Found, barcode: str, drive: str) -> VolumeLabel | None:
+    """Which of our volumes was found; None of a blank one.
+
+    :raises WrongVolume: it is somebody else's; the message says whose.
+    """
+    if found.content is Content.BLANK:
+        return None
+    if found.label is None:
+        raise WrongVolume(f"{barcode} in drive {drive} is not ours: it is {found.words}; left alone")
+    return found.label.volume
+
+
+def require_blank(found: Found, barcode: str, drive: str) -> None:
+    """:raises WrongVolume: it is not blank; the message says what it is."""
+    if found.content is not Content.BLANK:
+        raise WrongVolume(f"{barcode} in drive {drive} is not blank: it is {found.words}; left alone")
 
 
 def label_records(label: PlainLabel) -> tuple[bytes, bytes]:

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from drivers.base import Element, ElementKind, Inventory, Store, VolumeLabel
 from drivers.errors import DriverError, NotFound, OperatorNeeded, Permanent, Retryable, StaleMap
+from drivers.labels import require_typed
 from drivers.reports import DriveReport
 from drivers.tape.bay import Bay
 from drivers.tape.changer import Changer
@@ -94,10 +95,7 @@ class TapeLibrary:
 
     def overwrite(self, label: VolumeLabel, drive: int, typed: str) -> str:
         """See :meth:`drivers.base.Overwriting.overwrite`."""
-        if typed != label.barcode:
-            raise Permanent(
-                f"overwrite {label.barcode}: {typed!r} was typed; type its barcode to overwrite it"
-            )
+        require_typed(label, typed)
         with self._drive(drive) as (number, bay):
             self._load(label.barcode, number, bay)
             return bay.overwrite(label, typed)

@@ -17,7 +17,7 @@ from typing import Any
 from hsm import planner
 from hsm.bench.frame import Report, Spread, Table, machine
 from hsm.planner import Extent, LocateCost
-from hsm.planner.locate import exact_order
+from hsm.planner.locate import exact_order, nearest_order
 from policies.whatif.tape import LTO8, LTO9, Coefficients, DriveModel
 
 MODELS = (LTO8, LTO9)
@@ -39,13 +39,7 @@ def by_block(extents: Sequence[Extent], _cost: LocateCost) -> Sequence[int]:
 
 
 def nearest(extents: Sequence[Extent], cost: LocateCost) -> Sequence[int]:
-    left, order, at = list(range(len(extents))), list[int](), 0
-    while left:
-        chosen = min(left, key=lambda index: cost(at, extents[index].start))
-        left.remove(chosen)
-        order.append(chosen)
-        at = extents[chosen].end
-    return order
+    return nearest_order(extents, 0, cost)
 
 
 def ours(extents: Sequence[Extent], cost: LocateCost) -> Sequence[int]:

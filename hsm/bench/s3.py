@@ -20,6 +20,7 @@ from drivers.s3.client import make_client
 from drivers.s3.settings import Settings
 from drivers.s3.store import S3Store
 from hsm.bench.frame import Cell, Report, Spread, Table, interleaved, machine
+from hsm.bench.moving import made_up
 from hsm.bench.seaweed import ACCESS_KEY, SECRET_KEY, seaweed
 from hsm.errors import ConfigError
 
@@ -88,7 +89,7 @@ def run(plan: Plan, folder: Path, *, against: list[str], say: Callable[[str], No
     peers = _installed(against)
     with _environment(), seaweed(folder / "server", volume_megabytes=1024) as server:
         data = folder / "data"
-        bench = _Bench(server.url, folder, data, _random_file(data, plan.size), plan)
+        bench = _Bench(server.url, folder, data, made_up(data, plan.size).digest, plan)
         make_client(Settings(BUCKET, endpoint_url=server.url)).create_bucket(Bucket=BUCKET)
         say(f"one object of {plan.size >> 20} MiB, {plan.rounds} rounds, against {', '.join(peers)}")
         trials: dict[str, Callable[[int], tuple[float, float]]] = {"hsm": lambda n: _ours(bench, n)}
@@ -278,17 +279,6 @@ def _check_and_drop(bench: _Bench) -> None:
     bench.back.unlink()
     if not same:
         raise ConfigError("what came back is not what was put")
-
-
-def _random_file(path: Path, size: int) -> bytes:
-    """Bytes that cannot be compressed; their SHA-256."""
-    rng, hasher = random.Random(1), hashlib.sha256()
-    with path.open("wb") as file:
-        for start in range(0, size, 1 << 20):
-            piece = rng.randbytes(min(1 << 20, size - start))
-            hasher.update(piece)
-            file.write(piece)
-    return hasher.digest()
 
 
 @contextmanager

@@ -48,6 +48,11 @@ def best_order(extents: Sequence[Extent], at: int, cost: LocateCost) -> tuple[in
     return tuple(found if costs.of(found) < costs.of(given) else given)
 
 
+def nearest_order(extents: Sequence[Extent], at: int, cost: LocateCost) -> tuple[int, ...]:
+    """Always the nearest next: where :func:`best_order` begins, and for measuring it."""
+    return tuple(_nearest(_Costs(extents, at, cost), len(extents)))
+
+
 def exact_order(extents: Sequence[Extent], at: int, cost: LocateCost) -> tuple[int, ...]:
     """The cheapest order there is, by Held and Karp. Memory and time double with every package: for the few
     of :data:`EXACT_MAX`, and for measuring others by it."""

@@ -11,25 +11,30 @@ from dataclasses import replace
 from functools import cache
 from types import MappingProxyType
 
+from hsm.barcodes import generation
 from hsm.planner.locate import LocateCost
 from policies.whatif.tape import LTO8, LTO9, DriveModel
 
-_BY_MEDIUM = MappingProxyType(
+_BY_GENERATION = MappingProxyType(
     {
-        "L6": replace(LTO8, name="LTO-6", volume_bytes=2_500_000_000_000, wraps=136, bytes_per_second=160e6),
-        "L7": replace(LTO8, name="LTO-7", volume_bytes=6_000_000_000_000, wraps=112, bytes_per_second=300e6),
-        "M8": replace(LTO8, name="LTO-8 M8", volume_bytes=9_000_000_000_000, wraps=168),
-        "L8": LTO8,
-        "L9": LTO9,
+        "LTO6": replace(
+            LTO8, name="LTO-6", volume_bytes=2_500_000_000_000, wraps=136, bytes_per_second=160e6
+        ),
+        "LTO7": replace(
+            LTO8, name="LTO-7", volume_bytes=6_000_000_000_000, wraps=112, bytes_per_second=300e6
+        ),
+        "LTO8": LTO8,
+        "LTO9": LTO9,
     }
 )
-"""By the medium identifier that ends a barcode (Ultrium cartridge label specification)."""
+_M8 = replace(LTO8, name="LTO-8 M8", volume_bytes=9_000_000_000_000, wraps=168)
+"""A cartridge of LTO-7 that LTO-8 drives write more densely."""
 
 
 def model_of(barcode: str, capacity: int | None = None) -> DriveModel:
     """The drive that is made for a cartridge; LTO-8 where the barcode does not tell. ``capacity`` in bytes
     replaces the cartridge's nominal one."""
-    model = _BY_MEDIUM.get(barcode[-2:], LTO8)
+    model = _M8 if barcode.endswith("M8") else _BY_GENERATION.get(generation(barcode), LTO8)
     return replace(model, volume_bytes=capacity) if capacity else model
 
 

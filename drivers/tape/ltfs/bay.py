@@ -14,6 +14,7 @@ from pathlib import Path
 
 from drivers.base import Capacity, VolumeLabel
 from drivers.errors import Corrupt, DriverError, Retryable, WrongVolume
+from drivers.labels import require_volume
 from drivers.oserrors import translated
 from drivers.ring import Ring
 from drivers.tape.io import Io
@@ -128,7 +129,7 @@ class LtfsDrive:
                     f"{label.barcode} in drive {self._drive.name} is {found.words}; expected volume "
                     f"{label.uuid} of pool {label.pool!r}: nothing was written"
                 )
-            require_label(label, found.label.volume, self._drive.name)
+            require_volume(label, found.label.volume, self._drive.name)
             with translated(f"ask {label.barcode} for its capacity"):
                 capacity = _capacity(mount.root, capacity_bytes)
             return LtfsStore(mount, self._drive.name, found.label, capacity, self._sync, ring)
@@ -255,15 +256,6 @@ class LtfsDrive:
                 raise Retryable(f"{what}: {argv[0]} ended with status {status}: {said.strip()[:200]}")
         else:
             xattrs.put(root, "sync", "1")
-
-
-def require_label(wanted: VolumeLabel, found: VolumeLabel, drive: str) -> None:
-    """:raises WrongVolume: what is in the drive is another volume."""
-    if (found.barcode, found.uuid) != (wanted.barcode, wanted.uuid):
-        raise WrongVolume(
-            f"what carries the barcode {wanted.barcode} in drive {drive} says it is {found.barcode} "
-            f"({found.uuid}) of pool {found.pool!r}, expected {wanted.uuid}: nothing was written"
-        )
 
 
 def _capacity(root: int, capacity_bytes: int | None) -> Capacity:
