@@ -21,8 +21,8 @@ def serve(
     ] = None,
 ) -> None:
     """Run the daemon in the foreground until SIGTERM or Ctrl-C."""
-    from hsm.daemon import run  # heavy: only for the command that needs it
     from hsm.errors import DriverError, HsmError
+    from hsm.serve import run  # heavy: only for the command that needs it
 
     try:
         run(config, os.environ, announce)

@@ -5,14 +5,11 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import os
-import select
-import signal
 import socket
 import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -22,10 +19,9 @@ from hsm.api.app import build_app
 from hsm.api.server import ApiServer
 from hsm.api.services import Services
 from hsm.catalog import history, queue
-from hsm.catalog.engine import Catalog
 from hsm.catalog.history import Recorder
 from hsm.catalog.views import PoolFact
-from hsm.clock import Clock, SystemClock
+from hsm.clock import Clock
 from hsm.coldrecall import ColdRecalls
 from hsm.commitment import Commitments
 from hsm.config import Config, accepting, differences_needing_restart, kept_dicom, load
@@ -42,16 +38,15 @@ from hsm.drain import Drains
 from hsm.driveuse import DriveUse
 from hsm.errors import ConfigError, DriverError, HsmError
 from hsm.export.jobs import Exports
-from hsm.garbage import calm_collector
 from hsm.ingest import Ingest
 from hsm.mediawatch import MediaWatch
 from hsm.migrate import Migrate
 from hsm.model import Layout
-from hsm.notify import Notifier
+from hsm.opening import open_pools
 from hsm.policyrun import Policies
 from hsm.pooldesk import PoolDesk
-from hsm.pools import open_pools
 from hsm.poolwatch import PoolWatch
+from hsm.queueacts import QueueActs
 from hsm.reader import Reader
 from hsm.recall import Recall
 from hsm.receivers import Receivers
@@ -120,71 +115,79 @@ class Daemon:
         )
         self._begin_policies(config)
         self.history = Recorder(self.catalog)
+        self._build_verbs()
+        self._build_dicom()
+        self.scheduler = Scheduler()
+        self.policies.on_change = lambda: self._schedule(self.config)
+        self.api = ApiServer(build_app(self._services()), config.api.socket)
+
+    def _build_verbs(self) -> None:
+        """What is done with instances, copies and volumes, and who does it."""
+        config, catalog, pools, bell = self.config, self.catalog, self.pools, self.bell
+        goals_of = self.policies.goals_of
         staging = Staging(config.staging.path, config.staging.size_max_bytes)
-        reader = Reader(self.catalog, pools, staging)
-        recall = self.recall = Recall(self.catalog, staging, reader, self.bell)
+        reader = Reader(catalog, pools, staging)
+        recall = self.recall = Recall(catalog, staging, reader, bell)
         drives = Drives()
-        self.custody = Custody(self.catalog, pools, drives, self.bell)
-        migrate = Migrate(self.catalog, pools, staging, reader, recall, self.policies.goals_of)
-        self.drains = Drains(self.catalog, pools, self.policies.goals_of, self.bell)
-        self.pool_desk = PoolDesk(config, self.catalog, pools, self.drains)
-        self.volumes = Volumes(self.catalog, pools, self.custody, self.bell, self.policies.goals_of)
-        self.scan = Scan(self.catalog, pools, self.custody, migrate, self.bell)
-        self.repack = Repack(self.catalog, pools, self.bell, self.policies.goals_of)
-        self.drive_use = DriveUse(
-            self.catalog, pools, {each.name: each.drive_off_after for each in config.libraries}
-        )
-        self.media_watch = MediaWatch(self.catalog, pools)
-        self.seal = Seal(self.catalog, pools.ingest, config.seal.quiet_seconds, config.seal.package_bytes_max)
-        self.ingest = Ingest(self.catalog, pools.ingest, config.dicom.same_uid)
-        retrievals = Retrievals(self.catalog, reader, recall, staging, self.bell, self.history, pools.tiers)
-        self.exports = Exports(
-            self.catalog, retrievals, config.archive.ae_title, config.staging.path.parent / "exports"
-        )
-        deliveries = self.deliveries = Deliveries(self.catalog, self.bell)
-        self.deliverer = Deliverer(config.dicom, config.archive.ae_title, clock, retrievals, deliveries)
-        commitments = Commitments(self.catalog, reader, self.bell, self.policies.goals_of, is_storage_class)
-        self.reporter = Reporter(config.dicom, config.archive.ae_title, clock, commitments)
-        session = DriveSession(
-            self.catalog, pools, self.custody, self.volumes, self.drive_use, recall, migrate, self.bell
-        )
+        self.custody = Custody(catalog, pools, drives, bell)
+        migrate = Migrate(catalog, pools, staging, reader, recall, goals_of)
+        self.drains = Drains(catalog, pools, goals_of, bell)
+        self.pool_desk = PoolDesk(config, catalog, pools, self.drains)
+        self.volumes = Volumes(catalog, pools, self.custody, bell, goals_of)
+        self.scan = Scan(catalog, pools, self.custody, migrate, bell)
+        self.repack = Repack(catalog, pools, bell, goals_of)
+        off_after = {each.name: each.drive_off_after for each in config.libraries}
+        self.drive_use = DriveUse(catalog, pools, off_after)
+        self.media_watch = MediaWatch(catalog, pools)
+        self.seal = Seal(catalog, pools.ingest, config.seal.quiet_seconds, config.seal.package_bytes_max)
+        self.ingest = Ingest(catalog, pools.ingest, config.dicom.same_uid)
+        self.retrievals = Retrievals(catalog, reader, recall, staging, bell, self.history, pools.tiers)
+        title, folder = config.archive.ae_title, config.staging.path.parent / "exports"
+        self.exports = Exports(catalog, self.retrievals, title, folder)
+        self.deliveries = Deliveries(catalog, bell)
+        self.deliverer = Deliverer(config.dicom, title, self._clock, self.retrievals, self.deliveries)
+        self.commitments = Commitments(catalog, reader, bell, goals_of, is_storage_class)
+        self.reporter = Reporter(config.dicom, title, self._clock, self.commitments)
         self.workers = Workers(
             Joints(
-                self.catalog,
+                catalog,
                 pools,
                 staging,
                 reader,
                 drives,
                 self.seal,
                 migrate,
-                session,
+                DriveSession(
+                    catalog, pools, self.custody, self.volumes, self.drive_use, recall, migrate, bell
+                ),
                 self.deliverer,
                 self.reporter,
-                self.bell,
-                ColdRecalls(self.catalog, pools, recall, self.bell),
+                bell,
+                ColdRecalls(catalog, pools, recall, bell),
             )
+        )
+
+    def _build_dicom(self) -> None:
+        config = self.config
+        find = partial(
+            handle_find,
+            catalog=self.catalog,
+            ae_title=config.archive.ae_title,
+            tiers=self.pools.tiers,
+            found=self.history.found,
         )
         self.dicom = DicomServer(
             config.dicom,
             config.archive.ae_title,
             self.ingest,
             CatalogSelect(self.catalog),
-            partial(
-                handle_find,
-                catalog=self.catalog,
-                ae_title=config.archive.ae_title,
-                tiers=pools.tiers,
-                found=self.history.found,
-            ),
-            retrievals,
-            deliveries,
-            commitments,
-            clock,
+            find,
+            self.retrievals,
+            self.deliveries,
+            self.commitments,
+            self._clock,
         )
-        self.receivers = Receivers(config, self.dicom, self._environ, clock)
-        self.scheduler = Scheduler()
-        self.policies.on_change = lambda: self._schedule(self.config)
-        self.api = ApiServer(build_app(self._services()), config.api.socket)
+        self.receivers = Receivers(config, self.dicom, self._environ, self._clock)
 
     def _begin_policies(self, config: Config) -> None:
         """What was in force goes on to be; on a new archive the folder's policies come into force."""
@@ -412,14 +415,7 @@ class Daemon:
         for policy in self.policies.set.policies:
             name = policy.name
             wanted[f"policy {name}"] = (policy.schedule, partial(self._policy_round, name))
-        for routine in self.scheduler.routines():
-            if routine.name not in wanted:
-                self.scheduler.remove(routine.name)
-        for name, (schedule, function) in wanted.items():
-            if schedule.cron is not None:
-                self.scheduler.cron(name, schedule.cron, function, schedule.zone)
-            else:
-                self.scheduler.every(name, schedule.every_seconds or 60.0, function)
+        self.scheduler.replace(wanted)
 
     def _seal_round(self) -> None:
         if self.seal.enqueue_quiet():
@@ -456,93 +452,3 @@ class Daemon:
 
 
 _FIXED = ("archive", "catalog", "pools", "libraries", "staging", "api", "home")
-
-
-class QueueActs:
-    """What an operator may do to single requests."""
-
-    def __init__(self, catalog: Catalog, bell: Bell) -> None:
-        self._catalog = catalog
-        self._bell = bell
-
-    def cancel(self, pk: int, by: str) -> None:
-        """:raises Refused: there is no such request, or it is not queued or waiting."""
-        with self._catalog.write() as session:
-            queue.cancel(session, pk, self._catalog.clock.now(), by)
-        self._bell.ring()
-
-    def retry(self, pk: int, by: str) -> None:
-        """:raises Refused: there is no such request, or it has not failed."""
-        with self._catalog.write() as session:
-            queue.retry(session, pk, self._catalog.clock.now(), by)
-        self._bell.ring()
-
-
-def run(
-    config_path: Path | None,
-    environ: Mapping[str, str],
-    on_ready: Callable[[dict[str, Any]], None],
-) -> None:
-    """Run the daemon in the foreground until SIGTERM or SIGINT; SIGHUP reloads.
-
-    :raises ConfigError: the configuration, the machine or another daemon forbids the start.
-    """
-    clock = SystemClock()
-    asked = _Asked()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, asked.note)
-    config = load(config_path, environ)
-    logs.set_up(config.log.level, config.log.format)
-    notifier = Notifier(environ, clock)
-    daemon = Daemon(config, environ, clock)
-    try:
-        daemon.start()
-        calm_collector()
-        notifier.ready(f"listening on {daemon.status()['listen']['dicom']}")
-        on_ready(daemon.status())
-        while not asked.stop:
-            asked.wait((notifier.watchdog_seconds or 20.0) / 2)
-            notifier.watchdog()
-            if asked.take_reload():
-                notifier.reloading()
-                try:
-                    daemon.reload()
-                except (ConfigError, HsmError) as error:
-                    log.error("reload refused, the old configuration stays in force:\n%s", error)
-                notifier.ready()
-    finally:
-        notifier.stopping()
-        log.info("stopping")
-        daemon.stop()
-        log.info("stopped")
-
-
-class _Asked:
-    """What signals have asked for; set in handlers, read in the main loop.
-
-    Handlers run between any two steps of the main thread, also while it holds a lock: they only set
-    flags and write a byte into a pipe, never take a lock as :class:`threading.Event` does.
-    """
-
-    def __init__(self) -> None:
-        self.stop = False
-        self._reload = False
-        self._seen, self._rung = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-
-    def note(self, number: int, _frame: object) -> None:
-        if number == signal.SIGHUP:
-            self._reload = True
-        else:
-            self.stop = True
-        with contextlib.suppress(BlockingIOError):  # full: it will be seen anyway
-            os.write(self._rung, b"!")
-
-    def wait(self, seconds: float) -> None:
-        """Until a signal comes or the time is over."""
-        select.select([self._seen], [], [], seconds)
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._seen, 4096)
-
-    def take_reload(self) -> bool:
-        asked, self._reload = self._reload, False
-        return asked

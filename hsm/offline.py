@@ -20,10 +20,10 @@ from hsm.catalog.engine import Catalog, open_engine
 from hsm.catalog.tables import Journal
 from hsm.clock import SystemClock
 from hsm.errors import ConfigError, NotFound, Refused
+from hsm.opening import configured
 from hsm.policyrun import burden
 from hsm.policyrun.frozen import frozen
 from hsm.pooldesk import attempt, chosen
-from hsm.pools import configured
 from policies import PolicyError, PolicyErrors, PolicySet, PoolInfo, load_folder, load_texts
 
 PROBLEMS_SHOWN_MAX = 20

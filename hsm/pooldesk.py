@@ -12,7 +12,8 @@ from hsm.config import Config, PoolConfig
 from hsm.drain import Drains
 from hsm.errors import NotFound, Refused
 from hsm.model import Layout, Tier
-from hsm.pools import DiskPool, Pools, Trial, configured, trials
+from hsm.opening import Trial, configured, trials
+from hsm.pools import DiskPool, Pools
 from hsm.pooltest import Tester
 from hsm.service import State
 

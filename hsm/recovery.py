@@ -23,10 +23,11 @@ from hsm.catalog.engine import Catalog
 from hsm.content import instance_file
 from hsm.errors import BadInput, Conflict, Corrupt, Retryable
 from hsm.ingest import Ingest, StoreOutcome
+from hsm.interrupted import INTERRUPTED
 from hsm.log import get_logger
 from hsm.model import Header
 from hsm.part10 import read_head
-from hsm.pools import INTERRUPTED, DiskPool
+from hsm.pools import DiskPool
 
 log = get_logger(__name__)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 
@@ -22,11 +22,14 @@ from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from hsm.log import context, get_logger
+from policies import Schedule
 
 log = get_logger(__name__)
 
 WORKERS = 10
 """Routines that may run at the same time; further ones wait."""
+DEFAULT_SECONDS = 60.0
+"""The interval of a schedule that names none."""
 
 _WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _WEEKDAY_RANGE = re.compile(r"([0-7])(?:-([0-7]))?(/[0-9]+)?")
@@ -72,6 +75,17 @@ class Scheduler:
         :raises ValueError: see :func:`check_cron`.
         """
         self._add(name, _cron_trigger(expression, zone), function)
+
+    def replace(self, wanted: Mapping[str, tuple[Schedule, Callable[[], object]]]) -> None:
+        """From now on exactly these routines; one that stays as it is begins its interval anew."""
+        for routine in self.routines():
+            if routine.name not in wanted:
+                self.remove(routine.name)
+        for name, (schedule, function) in wanted.items():
+            if schedule.cron is not None:
+                self.cron(name, schedule.cron, function, schedule.zone)
+            else:
+                self.every(name, schedule.every_seconds or DEFAULT_SECONDS, function)
 
     def remove(self, name: str) -> None:
         """Forget a routine; a run that is under way goes on. Unknown names are not an error."""

@@ -30,7 +30,7 @@ from hsm.errors import ConfigError, DriverError, HsmError, Permanent
 from hsm.garbage import calm_collector
 from hsm.ingest import Ingest
 from hsm.model import InstanceRef, Priority
-from hsm.pools import open_ingest
+from hsm.opening import open_ingest
 from hsm.receivers.channel import Channel, Message, take_from_file
 from hsm.receivers.desk import CONNECTION, Desk, taken
 from hsm.receivers.tally import Tally

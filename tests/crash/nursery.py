@@ -25,8 +25,8 @@ sys.path.insert(0, str(Path(__file__).parent / "hook"))
 import crash_hook
 import crash_sqlite  # noqa: F401  used by the hook, and not to be looked for after the fork
 
-import hsm.daemon
 import hsm.dicom.lane.wire
+import hsm.serve
 
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -46,7 +46,7 @@ def start(wanted: dict[str, Any]) -> int:
     status = 1
     try:
         crash_hook.install(os.environ["HSM_CRASH_PLAN"])
-        hsm.daemon.run(Path(wanted["config"]), os.environ, lambda _: None)
+        hsm.serve.run(Path(wanted["config"]), os.environ, lambda _: None)
         status = 0
     except BaseException:
         sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]

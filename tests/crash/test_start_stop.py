@@ -13,8 +13,9 @@ import pytest
 
 from hsm.clock import SystemClock
 from hsm.config import load
-from hsm.daemon import Daemon, _Asked
+from hsm.daemon import Daemon
 from hsm.errors import ConfigError
+from hsm.serve import _Asked
 from tests.story.archive import KEEP, Archive, running, until
 
 

@@ -20,8 +20,9 @@ from hsm.bench.seaweed import ACCESS_KEY, SECRET_KEY
 from hsm.catalog.engine import Catalog
 from hsm.config import Config
 from hsm.drain import Drains
+from hsm.opening import open_pools
 from hsm.pooldesk import PoolDesk
-from hsm.pools import Pools, open_pools
+from hsm.pools import Pools
 from hsm.wake import Bell
 
 

@@ -16,7 +16,7 @@ from hsm.errors import Retryable
 from hsm.ingest import incoming, settle, shelf
 from hsm.ingest.incoming import Incoming
 from hsm.ingest.shelf import Shelf
-from hsm.pools import INTERRUPTED, keep_interrupted
+from hsm.interrupted import INTERRUPTED, keep_interrupted
 from hsm.recovery import recover
 from tests.sim.test_recovery import acknowledge, left_behind, stored_file
 from tests.sim.world import World

@@ -14,9 +14,9 @@ from drivers.folder import INCOMING
 from hsm.catalog.instances import every_unsealed
 from hsm.dicom.header import read_header
 from hsm.ingest import shelf
+from hsm.interrupted import INTERRUPTED, keep_interrupted
 from hsm.model import Header
 from hsm.part10 import file_head, read_head
-from hsm.pools import INTERRUPTED, keep_interrupted
 from hsm.recovery import Recovered, missing_files, recover
 from tests.sim.world import World
 from tests.story.archive import bundled

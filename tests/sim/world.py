@@ -39,8 +39,9 @@ from hsm.ingest import Ingest, StoreOutcome
 from hsm.layout import instance_path
 from hsm.migrate import Migrate
 from hsm.model import Header, InstanceRef, Priority, Selection
+from hsm.opening import open_pools
 from hsm.policyrun import Policies
-from hsm.pools import Pools, open_pools
+from hsm.pools import Pools
 from hsm.reader import Reader
 from hsm.recall import Postponed, Recall
 from hsm.repack import Repack

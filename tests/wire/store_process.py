@@ -17,7 +17,7 @@ from hsm.clock import SystemClock
 from hsm.config import Config
 from hsm.errors import Retryable
 from hsm.ingest import Ingest
-from hsm.pools import open_ingest
+from hsm.opening import open_ingest
 from tests.sim.world import EXPLICIT_LITTLE, dataset, header
 
 TRIES = 20

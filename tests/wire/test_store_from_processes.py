@@ -23,7 +23,7 @@ from hsm.clock import SystemClock
 from hsm.errors import Retryable
 from hsm.ingest import Ingest, StoreOutcome
 from hsm.ingest import shelf as ingest_shelf
-from hsm.pools import open_ingest
+from hsm.opening import open_ingest
 from tests.sim.world import EXPLICIT_LITTLE, dataset, header
 from tests.wire.store_process import archive_config
 
