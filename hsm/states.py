@@ -63,6 +63,37 @@ class MountState(enum.StrEnum):
     OBSOLETE = "obsolete"  # nobody waits for it any more
 
 
+class Outcome(enum.StrEnum):
+    """How a mount request was answered."""
+
+    DONE = "done"
+    REFUSED = "refused"  # the operator will not load it, and says why
+    CANNOT_FIND = "cannot find"
+    DAMAGED = "damaged"
+    WRONG_SITE = "wrong site"
+    SUBSTITUTED = "substituted"  # the operator brings another copy
+    UNANSWERED = "unanswered"  # nobody answered in time, and there is another copy
+    NOT_NEEDED = "not needed"  # nobody waits for it any more
+
+
+class NoticeState(enum.StrEnum):
+    PENDING = "pending"  # due at its time, or being sent
+    SENT = "sent"  # delivered; sent again at its time where it repeats
+    FAILED = "failed"  # given up; hsm status says so until the prompt is answered
+
+
+class MovementKind(enum.StrEnum):
+    EXPORT = "export"
+    RETURN = "return"
+
+
+class MovementState(enum.StrEnum):
+    PLANNED = "planned"  # it stands where it stood
+    LEFT = "left"  # somebody has taken it away
+    ARRIVED = "arrived"  # somebody has seen it there
+    UNDONE = "undone"  # it is not to move after all, or came back
+
+
 class RunState(enum.StrEnum):
     RUNNING = "running"  # somebody moves it on, or it waits for its next window
     SUSPENDED = "suspended"  # too many errors; a person looks first
@@ -135,6 +166,27 @@ MOUNT = Machine(
         _M.DONE: frozenset(),
         _M.REFUSED: frozenset({_M.OPEN}),
         _M.OBSOLETE: frozenset(),
+    },
+)
+
+_T = MovementState
+
+MOVEMENT = Machine(
+    "movement",
+    {
+        _T.PLANNED: frozenset({_T.LEFT, _T.ARRIVED, _T.UNDONE}),
+        _T.LEFT: frozenset({_T.ARRIVED, _T.PLANNED, _T.UNDONE}),
+        _T.ARRIVED: frozenset({_T.LEFT}),
+        _T.UNDONE: frozenset({_T.PLANNED}),
+    },
+)
+
+NOTICE = Machine(
+    "notice",
+    {
+        NoticeState.PENDING: frozenset({NoticeState.PENDING, NoticeState.SENT, NoticeState.FAILED}),
+        NoticeState.SENT: frozenset({NoticeState.SENT, NoticeState.PENDING, NoticeState.FAILED}),
+        NoticeState.FAILED: frozenset({NoticeState.PENDING}),
     },
 )
 

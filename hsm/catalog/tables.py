@@ -27,6 +27,9 @@ from hsm import states
 from hsm.catalog.base import Base as Base
 from hsm.catalog.base import one_of, values, where, where_known
 from hsm.catalog.columns import Key, PackedUid, SmallKey
+from hsm.catalog.operatortables import MountRequest as MountRequest
+from hsm.catalog.operatortables import Movement as Movement
+from hsm.catalog.operatortables import Notice as Notice
 from hsm.catalog.policytables import Access as Access
 from hsm.catalog.policytables import Activation as Activation
 from hsm.catalog.policytables import Decision as Decision
@@ -219,6 +222,10 @@ class Volume(Base):
     content: Mapped[str] = mapped_column(server_default="")
     """What it said it is when it was last looked at; empty when nobody has looked."""
     looked_at: Mapped[datetime | None]
+    site: Mapped[str] = mapped_column(server_default="")
+    """The building that its shelf is in; empty for the library's own."""
+    home: Mapped[str] = mapped_column(server_default="")
+    """The shelf where it stands when no library has it, in the operator's words; empty when it never did."""
 
     __table_args__ = (
         one_of("state", states.VOLUME.names()),
@@ -291,24 +298,6 @@ class Waiter(Base):
     who: Mapped[str]
     """In words for the operator: ``C-MOVE from WS1 to WS1``."""
     since: Mapped[datetime]
-
-
-class MountRequest(Base):
-    __tablename__ = "mount_request"
-
-    pk: Mapped[int] = mapped_column(Key, primary_key=True)
-    volume_pk: Mapped[int] = mapped_column(ForeignKey("volume.pk"))
-    state: Mapped[str]
-    priority: Mapped[int] = mapped_column(SmallInteger)
-    created_at: Mapped[datetime]
-    answered_at: Mapped[datetime | None]
-    answered_by: Mapped[str]
-    comment: Mapped[str]
-
-    __table_args__ = (
-        one_of("state", states.MOUNT.names()),
-        where("uq_mount_request_open", "state = 'open'", "volume_pk", unique=True),
-    )
 
 
 class Journal(Base):

@@ -1,0 +1,113 @@
+"""Operators: how mount requests are answered, what is sent about them, and cartridges on their way."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+KEY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+TIME = sa.DateTime(timezone=True)
+TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+
+_OUTCOMES = (
+    "'', 'done', 'refused', 'cannot find', 'damaged', 'wrong site', 'substituted', 'unanswered', 'not needed'"
+)
+
+
+def upgrade() -> None:
+    _volume()
+    _mount_request()
+    _notice()
+    _movement()
+
+
+def _volume() -> None:
+    op.add_column("volume", sa.Column("site", TEXT, nullable=False, server_default=""))
+    op.add_column("volume", sa.Column("home", TEXT, nullable=False, server_default=""))
+    op.execute("UPDATE volume SET home = shelf WHERE shelf <> ''")
+
+
+def _mount_request() -> None:
+    text = 'TEXT COLLATE "C"' if op.get_bind().dialect.name == "postgresql" else "TEXT"
+    op.add_column("mount_request", sa.Column("acked_at", TIME, nullable=True))
+    op.add_column("mount_request", sa.Column("acked_by", TEXT, nullable=False, server_default=""))
+    op.add_column("mount_request", sa.Column("acked_until", TIME, nullable=True))
+    # Each named in one statement with its column: SQLite adds constraints only so.
+    op.execute(
+        f"ALTER TABLE mount_request ADD COLUMN outcome {text} DEFAULT '' NOT NULL"
+        f" CONSTRAINT ck_mount_request_outcome CHECK (outcome IN ({_OUTCOMES}))"
+    )
+    key = "BIGINT" if op.get_bind().dialect.name == "postgresql" else "INTEGER"
+    op.execute(
+        f"ALTER TABLE mount_request ADD COLUMN instead_pk {key}"
+        " CONSTRAINT fk_mount_request_instead_pk REFERENCES volume (pk)"
+    )
+    op.add_column("mount_request", sa.Column("note", TEXT, nullable=False, server_default=""))
+
+
+def _notice() -> None:
+    op.create_table(
+        "notice",
+        sa.Column("pk", KEY, nullable=False),
+        sa.Column("mount_pk", KEY, nullable=False),
+        sa.Column("step", TEXT, nullable=False),
+        sa.Column("channel", TEXT, nullable=False),
+        sa.Column("state", TEXT, nullable=False),
+        sa.Column("sent", sa.Integer(), nullable=False),
+        sa.Column("attempts", sa.SmallInteger(), nullable=False),
+        sa.Column("last_at", TIME, nullable=True),
+        sa.Column("next_at", TIME, nullable=False),
+        sa.Column("error", TEXT, nullable=False),
+        sa.CheckConstraint("state IN ('pending', 'sent', 'failed')", name=op.f("ck_notice_state")),
+        sa.ForeignKeyConstraint(
+            ["mount_pk"], ["mount_request.pk"], name=op.f("fk_notice_mount_pk"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("pk", name=op.f("pk_notice")),
+        sa.UniqueConstraint("mount_pk", "step", name=op.f("uq_notice_mount_pk_step")),
+    )
+
+
+def _movement() -> None:
+    op.create_table(
+        "movement",
+        sa.Column("pk", KEY, nullable=False),
+        sa.Column("list_number", sa.Integer(), nullable=False),
+        sa.Column("volume_pk", KEY, nullable=False),
+        sa.Column("kind", TEXT, nullable=False),
+        sa.Column("state", TEXT, nullable=False),
+        sa.Column("origin", TEXT, nullable=False),
+        sa.Column("library", TEXT, nullable=False),
+        sa.Column("site", TEXT, nullable=False),
+        sa.Column("shelf", TEXT, nullable=False),
+        sa.Column("planned_at", TIME, nullable=False),
+        sa.Column("planned_by", TEXT, nullable=False),
+        sa.Column("left_at", TIME, nullable=True),
+        sa.Column("left_by", TEXT, nullable=False),
+        sa.Column("ended_at", TIME, nullable=True),
+        sa.Column("ended_by", TEXT, nullable=False),
+        sa.Column("comment", TEXT, nullable=False),
+        sa.CheckConstraint("kind IN ('export', 'return')", name=op.f("ck_movement_kind")),
+        sa.CheckConstraint(
+            "state IN ('planned', 'left', 'arrived', 'undone')", name=op.f("ck_movement_state")
+        ),
+        sa.CheckConstraint(
+            "(state IN ('arrived', 'undone')) = (ended_at IS NOT NULL)", name=op.f("ck_movement_ended")
+        ),
+        sa.CheckConstraint(
+            "state IN ('planned', 'undone') OR left_at IS NOT NULL", name=op.f("ck_movement_left")
+        ),
+        sa.ForeignKeyConstraint(["volume_pk"], ["volume.pk"], name=op.f("fk_movement_volume_pk")),
+        sa.PrimaryKeyConstraint("pk", name=op.f("pk_movement")),
+    )
+    op.create_index(op.f("ix_movement_volume_pk"), "movement", ["volume_pk"])
+    op.create_index(
+        "uq_movement_open",
+        "movement",
+        ["volume_pk"],
+        unique=True,
+        postgresql_where=sa.text("state IN ('planned', 'left')"),
+        sqlite_where=sa.text("state IN ('planned', 'left')"),
+    )
