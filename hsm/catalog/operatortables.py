@@ -1,4 +1,4 @@
-"""What a person is asked to do and did: mount requests, what was sent about them, and cartridges on their way."""
+"""What a person is asked to do and did: mount requests, notices about them, cartridges on their way."""
 
 from __future__ import annotations
 
