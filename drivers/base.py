@@ -424,6 +424,9 @@ class Family:
     path_option: str | None = None
     """The option that names a folder of this machine below which the object ``key`` is the file
     ``path/key``, if the Stores are such: only these can hold the layout ``files``."""
+    any_clock: bool = False
+    """Nothing in it waits for hardware or a network, so that a daemon in a simulation whose clock is
+    sped up may use it."""
 
 
 _KEY_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")

@@ -422,4 +422,5 @@ FAMILY = Family(
     open_store=_open,
     required=frozenset({"path"}),
     path_option="path",
+    any_clock=True,
 )

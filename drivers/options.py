@@ -40,6 +40,14 @@ def factor(options: Mapping[str, Any], name: str, default: float) -> float:
     return float(value)
 
 
+def flag(options: Mapping[str, Any], name: str, default: bool) -> bool:
+    """True or false."""
+    value = options.get(name, default)
+    if not isinstance(value, bool):
+        raise Permanent(f"option {name}: {value!r}; expected true or false")
+    return value
+
+
 def size(options: Mapping[str, Any], name: str) -> int | None:
     """Bytes: a whole number, or text such as ``"10 GiB"`` or ``"12 TB"``."""
     value = options.get(name)

@@ -21,7 +21,7 @@ from hsm.api.services import Services
 from hsm.catalog import history, queue
 from hsm.catalog.history import Recorder
 from hsm.catalog.views import PoolFact
-from hsm.clock import Clock
+from hsm.clock import Clock, FastClock, unhurried
 from hsm.coldrecall import ColdRecalls
 from hsm.commitment import Commitments
 from hsm.config import Config, accepting, differences_needing_restart, kept_dicom, load
@@ -101,7 +101,8 @@ class Daemon:
 
     def _build(self) -> None:
         config, clock = self.config, self._clock
-        self.bell = Bell()
+        clock = self._clock
+        self.bell = Bell(clock.machine_seconds) if isinstance(clock, FastClock) else Bell()
         self.catalog = open_catalog(config, clock)
         pools = self.pools = open_pools(config, self.catalog)
         self.poolwatch = PoolWatch(self.catalog, pools, self.bell)
@@ -117,7 +118,7 @@ class Daemon:
         self.history = Recorder(self.catalog)
         self._build_verbs()
         self._build_dicom()
-        self.scheduler = Scheduler()
+        self.scheduler = Scheduler(self._clock)
         self.policies.on_change = lambda: self._schedule(self.config)
         self.api = ApiServer(build_app(self._services()), config.api.socket)
 
@@ -187,7 +188,7 @@ class Daemon:
             self.commitments,
             self._clock,
         )
-        self.receivers = Receivers(config, self.dicom, self._environ, self._clock)
+        self.receivers = Receivers(config, self.dicom, self._environ, unhurried(self._clock))
 
     def _begin_policies(self, config: Config) -> None:
         """What was in force goes on to be; on a new archive the folder's policies come into force."""
@@ -451,4 +452,4 @@ class Daemon:
         self.media_watch.look()
 
 
-_FIXED = ("archive", "catalog", "pools", "libraries", "staging", "api", "home")
+_FIXED = ("archive", "catalog", "pools", "libraries", "staging", "api", "clock", "home")

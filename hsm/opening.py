@@ -23,6 +23,7 @@ from drivers.errors import OperatorNeeded, Permanent, WrongVolume
 from drivers.wrappers import PassingStore
 from hsm.catalog import storage
 from hsm.catalog.engine import Catalog
+from hsm.clock import unhurried
 from hsm.config import Config, PoolConfig
 from hsm.errors import ConfigError, DriverError
 from hsm.interrupted import keep_interrupted
@@ -195,7 +196,7 @@ def _disks(config: Config, pool: PoolConfig, catalog: Catalog, joins: bool = Fal
         root = Path(options[family.path_option]) if family.path_option else Path()
         one = _Volume(pool, name, options, family, config.home, catalog, volume_pk, joins)
         local = family.path_option is not None
-        service = Service(f"pool {name}", catalog.clock, one.open, local=local, alone=joins)
+        service = Service(f"pool {name}", unhurried(catalog.clock), one.open, local=local, alone=joins)
         found.append(
             DiskPool(
                 pool.name,

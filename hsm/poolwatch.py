@@ -12,6 +12,7 @@ from collections.abc import Callable
 from sqlalchemy.exc import SQLAlchemyError
 
 from hsm.catalog.engine import Catalog
+from hsm.clock import unhurried
 from hsm.log import get_logger
 from hsm.pools import Pools
 from hsm.wake import Bell
@@ -81,4 +82,4 @@ class PoolWatch:
                 self.round()
             except Exception:  # a fault of ours: the thread must live, the log has the trace
                 log.exception("pool watch: unexpected")
-            self._catalog.clock.wait(self._wake, LOOK_SECONDS)
+            unhurried(self._catalog.clock).wait(self._wake, LOOK_SECONDS)

@@ -11,7 +11,7 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.jobstores.base import JobLookupError
@@ -21,6 +21,7 @@ from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
+from hsm.clock import Clock, FastClock
 from hsm.log import context, get_logger
 from policies import Schedule
 
@@ -31,6 +32,8 @@ WORKERS = 10
 DEFAULT_SECONDS = 60.0
 """The interval of a schedule that names none."""
 
+_HURRIED_PAUSE = timedelta(milliseconds=50)
+"""The shortest interval of the machine's between two runs by a fast clock."""
 _WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _WEEKDAY_RANGE = re.compile(r"([0-7])(?:-([0-7]))?(/[0-9]+)?")
 
@@ -47,7 +50,11 @@ class Routine:
 class Scheduler:
     """Runs named functions at intervals or at times of a calendar, each in a thread of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock | None = None) -> None:
+        """
+        :param clock: by which routines are due; the machine's by default.
+        """
+        self._fast = clock if isinstance(clock, FastClock) else None
         # Its notes about every run, and about one that is still running when due, are noise here.
         logging.getLogger("apscheduler").setLevel(logging.CRITICAL)
         executor = ThreadPoolExecutor(WORKERS, pool_kwargs={"thread_name_prefix": "routine"})
@@ -66,7 +73,8 @@ class Scheduler:
         """
         if not seconds > 0:
             raise ValueError(f"routine {name}: an interval of {seconds} s; expected more than 0")
-        self._add(name, IntervalTrigger(seconds=seconds, timezone=UTC), function)
+        first = None if self._fast is None else self._fast.now() + timedelta(seconds=seconds)
+        self._add(name, IntervalTrigger(seconds=seconds, timezone=UTC, start_date=first), function)
 
     def cron(self, name: str, expression: str, function: Callable[[], object], zone: tzinfo = UTC) -> None:
         """Run ``function`` at the times of a cron ``expression``, local times of ``zone``. Replaces a
@@ -132,12 +140,30 @@ class Scheduler:
         with self._lock:
             task = self._tasks.setdefault(name, _Task(name))
             task.function = function
+            if self._fast is not None:
+                trigger = _Hurried(trigger, self._fast)
             self._engine.add_job(task.run, trigger, id=name, name=name, replace_existing=True)
 
     def _next_run(self, name: str) -> datetime | None:
         job = self._engine.get_job(name)
         found = getattr(job, "next_run_time", None)  # absent until the scheduler has started
-        return found.astimezone(UTC) if isinstance(found, datetime) else None
+        if not isinstance(found, datetime):
+            return None
+        return found.astimezone(UTC) if self._fast is None else self._fast.shown_at(found)
+
+
+class _Hurried(BaseTrigger):
+    """A trigger whose times are those of a fast clock, told to the scheduler in the machine's."""
+
+    def __init__(self, trigger: BaseTrigger, clock: FastClock) -> None:
+        self._trigger = trigger
+        self._clock = clock
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
+        before = None if previous_fire_time is None else self._clock.shown_at(previous_fire_time)
+        due = self._trigger.get_next_fire_time(before, self._clock.shown_at(now))
+        # Never again in the same instant: the conversion rounds.
+        return None if due is None else max(self._clock.machine_at(due), now + _HURRIED_PAUSE)
 
 
 class _Task:

@@ -17,6 +17,7 @@ from hsm.daemon import Daemon
 from hsm.errors import ConfigError, HsmError
 from hsm.garbage import calm_collector
 from hsm.notify import Notifier
+from hsm.startup import open_clock
 
 log = logs.get_logger(__name__)
 
@@ -30,14 +31,13 @@ def run(
 
     :raises ConfigError: the configuration, the machine or another daemon forbids the start.
     """
-    clock = SystemClock()
     asked = _Asked()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, asked.note)
     config = load(config_path, environ)
     logs.set_up(config.log.level, config.log.format)
-    notifier = Notifier(environ, clock)
-    daemon = Daemon(config, environ, clock)
+    notifier = Notifier(environ, SystemClock())
+    daemon = Daemon(config, environ, open_clock(config))
     try:
         daemon.start()
         calm_collector()

@@ -10,9 +10,17 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from hsm.catalog import upgrade
 from hsm.catalog.engine import Catalog, open_engine
-from hsm.clock import Clock
+from hsm.clock import Clock, FastClock, SystemClock
 from hsm.config import Config
 from hsm.errors import ConfigError
+
+
+def open_clock(config: Config) -> Clock:
+    """The machine's clock, or the faster one that a simulation is configured for."""
+    settings = config.clock
+    if settings.speed == 1 or settings.since is None:
+        return SystemClock()
+    return FastClock(settings.speed, settings.since, settings.shows)
 
 
 def lock_home(home: Path) -> int:

@@ -8,12 +8,17 @@ caller saw before it looked.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 
 class Bell:
-    """A counter of rings with a condition on it."""
+    """A counter of rings with a condition on it.
 
-    def __init__(self) -> None:
+    :param pace: how long the machine waits for so many seconds, where the clock is not the machine's.
+    """
+
+    def __init__(self, pace: Callable[[float], float] = float) -> None:
+        self._pace = pace
         self._condition = threading.Condition()
         self._rings = 0
 
@@ -30,5 +35,5 @@ class Bell:
     def wait(self, seen: int, timeout_seconds: float) -> int:
         """Return the count as soon as it differs from ``seen``, or when the time is over."""
         with self._condition:
-            self._condition.wait_for(lambda: self._rings != seen, timeout_seconds)
+            self._condition.wait_for(lambda: self._rings != seen, self._pace(timeout_seconds))
             return self._rings

@@ -52,8 +52,10 @@ FAMILY = Family(
             "on_shelf",
             "capacity_bytes",
             "time_factor",
+            "hands",
         }
     ),
     open_library=_open,
     required=frozenset({"folder"}),
+    any_clock=True,
 )

@@ -37,7 +37,7 @@ from drivers.simulated.places import Places, PlacesFile, Shape, is_cleaning
 _BARCODE = re.compile(r"[A-Z0-9]{1,32}")
 
 
-class SimulatedLibrary:
+class SimulatedRobot:
     """A :class:`drivers.base.Library` in ``folder``, which is made when it is not there.
 
     ``None`` for a number means "as it is", or the default in a new library. ``cartridges`` and
@@ -223,16 +223,6 @@ class SimulatedLibrary:
             bay.clean()
             self._move(found, bay.address, lambda _: home)
 
-    def hand_insert(self, barcode: str) -> None:
-        """See :meth:`drivers.base.SimulatedHands.hand_insert`, and :meth:`Places.inserted`."""
-        with self._places.changing() as box:
-            box[0] = box[0].inserted(barcode)
-
-    def hand_remove(self, barcode: str) -> None:
-        """See :meth:`drivers.base.SimulatedHands.hand_remove`, and :meth:`Places.removed`."""
-        with self._places.changing() as box:
-            box[0] = box[0].removed(barcode)
-
     def shelf(self) -> tuple[str, ...]:
         """The cartridges that are not in the library, for tests and demonstrations."""
         return tuple(barcode for barcode, place in self._places.read().where.items() if place is None)
@@ -321,6 +311,21 @@ class SimulatedLibrary:
             return address
 
 
+class SimulatedLibrary(SimulatedRobot):
+    """With the hands that carry cartridges between the shelf and its mail slots
+    (:class:`drivers.base.SimulatedHands`)."""
+
+    def hand_insert(self, barcode: str) -> None:
+        """See :meth:`drivers.base.SimulatedHands.hand_insert`, and :meth:`Places.inserted`."""
+        with self._places.changing() as box:
+            box[0] = box[0].inserted(barcode)
+
+    def hand_remove(self, barcode: str) -> None:
+        """See :meth:`drivers.base.SimulatedHands.hand_remove`, and :meth:`Places.removed`."""
+        with self._places.changing() as box:
+            box[0] = box[0].removed(barcode)
+
+
 def _reshape(places: Places, wanted: Mapping[str, int | None]) -> Places:
     now = places.shape
     given = {name: number for name, number in wanted.items() if number is not None}
@@ -334,12 +339,14 @@ def _reshape(places: Places, wanted: Mapping[str, int | None]) -> Places:
     )
 
 
-def open_library(options: Mapping[str, Any]) -> SimulatedLibrary:
-    """A library of the options of the family ``simulated``; see :class:`SimulatedLibrary`.
+def open_library(options: Mapping[str, Any]) -> SimulatedRobot:
+    """A library of the options of the family ``simulated``; see :class:`SimulatedRobot`.
 
     ``cartridges`` is a list of barcodes, or a number: HSM001L8 and so on (8 in a new library).
     ``on_shelf`` is a list of barcodes, or how many of the numbered cartridges, the last ones, begin
-    on the shelf. Where neither is given, a library that is there already stays as it is.
+    on the shelf. Where neither is given, a library that is there already stays as it is. Without
+    ``hands`` it is as a real robot: somebody else carries the cartridges, as with a second
+    :class:`SimulatedLibrary` of the same folder, and who answers a prompt has not thereby loaded it.
     """
     folder = opt.text(options, "folder")
     if folder is None:
@@ -356,7 +363,7 @@ def open_library(options: Mapping[str, Any]) -> SimulatedLibrary:
         if on_shelf > len(cartridges):
             raise Permanent(f"option on_shelf: {on_shelf} of {len(cartridges)} cartridges")
         on_shelf = cartridges[len(cartridges) - on_shelf :]
-    return SimulatedLibrary(
+    return (SimulatedLibrary if opt.flag(options, "hands", True) else SimulatedRobot)(
         folder,
         slots=opt.count(options, "slots", 1),
         mail_slots=opt.count(options, "mail_slots", 1),

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
@@ -403,6 +403,20 @@ class LogConfig(Section):
     format: Literal["auto", "human", "json"] = Field(default="auto", description="auto, human or json")
 
 
+class ClockConfig(Section):
+    """A clock that goes faster than the machine's: a day in minutes, for simulations."""
+
+    speed: float = Field(
+        default=1.0, ge=1, le=1000, strict=True, description="a number from 1 (the machine's clock) to 1000"
+    )
+    since: AwareDatetime | None = Field(
+        default=None, description="a time with its zone: the machine's, when this clock shows `shows`"
+    )
+    shows: AwareDatetime | None = Field(
+        default=None, description="a time with its zone: what this clock shows at `since`; `since` itself"
+    )
+
+
 class ApiConfig(Section):
     socket: Socket = Field(description="the path of a unix socket")
 
@@ -432,6 +446,9 @@ class Config(Section):
     )
     log: LogConfig = Field(default=LogConfig(), description="a mapping: level, format")
     api: ApiConfig = Field(description="a mapping: socket")
+    clock: ClockConfig = Field(
+        default=ClockConfig(), description="a mapping: speed, since, shows; for simulations only"
+    )
 
     @model_validator(mode="before")
     @classmethod

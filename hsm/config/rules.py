@@ -80,6 +80,7 @@ def cross_errors(data: Any) -> list[Finding]:
     findings += _twice(data, ("libraries",), "name", "library")
     findings += _twice(data, ("dicom", "aes"), "ae_title", "AE title")
     findings += _twice(data, ("dicom", "users"), "name", "user")
+    findings += _clock_errors(data)
     findings += _tls_errors(data)
     findings += _user_errors(data)
     libraries = [entry.get("name") for _, entry in _entries(data, "libraries")]
@@ -97,6 +98,31 @@ def cross_errors(data: Any) -> list[Finding]:
         if "online" not in tiers and len(tiers) == len(pools) and all(tier in list(Tier) for tier in tiers):
             findings.append((("pools",), "expected a pool with tier: online; what arrives is stored there"))
     return findings
+
+
+def _clock_errors(data: Mapping[str, Any]) -> Iterator[Finding]:
+    """A clock that goes faster is for simulations: time-outs of hardware and of servers are true seconds."""
+    clock = data.get("clock")
+    if not isinstance(clock, Mapping) or clock.get("speed", 1) == 1:
+        return
+    if clock.get("since") is None:
+        yield ("clock", "since"), "a clock with a speed needs since: from when on it goes faster"
+    for kind in ("pools", "libraries"):
+        for place, entry in _entries(data, kind):
+            driver = _driver(kind, entry)
+            if driver is not None and not _any_clock(driver):
+                yield (
+                    (*place, "driver"),
+                    f"{driver} waits for hardware or a network, which no clock.speed makes faster; a daemon "
+                    "with one uses the drivers folder and simulated",
+                )
+
+
+def _any_clock(driver: str) -> bool:
+    try:
+        return registry.family(driver).any_clock
+    except DriverError:  # reported where the driver is looked at
+        return True
 
 
 def _tls_sections(data: Mapping[str, Any]) -> Iterator[tuple[Place, Any]]:

@@ -20,7 +20,6 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from hsm import log as logs
 from hsm.catalog.engine import Catalog, open_engine
-from hsm.clock import SystemClock
 from hsm.commitment import Item
 from hsm.config import Config
 from hsm.dicom.retrieve import Retrieval
@@ -34,6 +33,7 @@ from hsm.opening import open_ingest
 from hsm.receivers.channel import Channel, Message, take_from_file
 from hsm.receivers.desk import CONNECTION, Desk, taken
 from hsm.receivers.tally import Tally
+from hsm.startup import open_clock
 
 log = logs.get_logger(__name__)
 
@@ -85,7 +85,7 @@ class Receiver:
 
     def __init__(self, config: Config, channel: Channel, tally: Tally, slot: int, ports: Ports) -> None:
         """:raises ConfigError, DriverError, SQLAlchemyError: something cannot be opened."""
-        clock = SystemClock()
+        clock = open_clock(config)
         self._channel = channel
         self._catalog = Catalog(open_engine(config.catalog.url), clock)
         self._ingest = Ingest(self._catalog, open_ingest(config, self._catalog), config.dicom.same_uid)
