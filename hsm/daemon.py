@@ -101,7 +101,6 @@ class Daemon:
 
     def _build(self) -> None:
         config, clock = self.config, self._clock
-        clock = self._clock
         self.bell = Bell(clock.machine_seconds) if isinstance(clock, FastClock) else Bell()
         self.catalog = open_catalog(config, clock)
         pools = self.pools = open_pools(config, self.catalog)

@@ -81,6 +81,7 @@ def test_every_option_is_taken(folder: Path) -> None:
         "on_shelf": ["C3"],
         "capacity_bytes": "1 MiB",
         "time_factor": 0,
+        "hands": False,
     }
     assert set(options) == FAMILY.options
     library = open_library(options)
@@ -91,6 +92,9 @@ def test_every_option_is_taken(folder: Path) -> None:
         4,
     ]
     assert library.shelf() == ("C3",)
+    assert not isinstance(library, SimulatedLibrary), "somebody else carries its cartridges"
+    with pytest.raises(Permanent, match="option hands: 0; expected true or false"):
+        open_library({**options, "hands": 0})
     label = VolumeLabel("A1", "u", "p")
     assert ready(library, label).capacity().total == 1 << 20
 
