@@ -54,6 +54,7 @@ class RequestKind(enum.StrEnum):
     DELIVER = "deliver"
     EXPORT = "export"  # a volume goes to the shelf
     COMMIT = "commit"  # a peer is told which instances are kept
+    NOTIFY = "notify"  # a peer is told how available a study has become
 
 
 class MountState(enum.StrEnum):

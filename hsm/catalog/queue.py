@@ -42,6 +42,7 @@ ATTEMPTS_MAX: dict[RequestKind, int | None] = {
     # With the longest pause between attempts: a destination may be away for a day and a half.
     RequestKind.DELIVER: 220,
     RequestKind.COMMIT: 220,
+    RequestKind.NOTIFY: 220,
 }
 COPIES = "copies"
 """In a copy request's detail: how many verified copies its pool is to have."""

@@ -1,4 +1,5 @@
-"""Operators: how mount requests are answered, what is sent about them, and cartridges on their way."""
+"""Operators: how mount requests are answered, what is sent about them, and cartridges on their way.
+What peers were told of how available studies are."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -16,12 +17,18 @@ _OUTCOMES = (
     "'', 'done', 'refused', 'cannot find', 'damaged', 'wrong site', 'substituted', 'unanswered', 'not needed'"
 )
 
+_KINDS = "kind IN ('seal', 'copy', 'verify', 'recall', 'release', 'deliver', 'export', 'commit')"
+_KINDS_NOW = (
+    "kind IN ('seal', 'copy', 'verify', 'recall', 'release', 'deliver', 'export', 'commit', 'notify')"
+)
+
 
 def upgrade() -> None:
     _volume()
     _mount_request()
     _notice()
     _movement()
+    _announced()
 
 
 def _volume() -> None:
@@ -111,3 +118,49 @@ def _movement() -> None:
         postgresql_where=sa.text("state IN ('planned', 'left')"),
         sqlite_where=sa.text("state IN ('planned', 'left')"),
     )
+
+
+def _announced() -> None:
+    bind = op.get_bind()
+    if bind.dialect.name == "postgresql":
+        op.execute("ALTER TABLE request DROP CONSTRAINT ck_request_kind")
+        op.execute(f"ALTER TABLE request ADD CONSTRAINT ck_request_kind CHECK ({_KINDS_NOW})")
+    else:
+        _widen(bind)
+    op.create_table(
+        "announced",
+        sa.Column("study_pk", KEY, nullable=False),
+        sa.Column("picture", TEXT, nullable=False),
+        sa.Column("staged", sa.Boolean(), nullable=False),
+        sa.Column("at", TIME, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["study_pk"], ["study.pk"], name=op.f("fk_announced_study_pk"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("study_pk", name=op.f("pk_announced")),
+    )
+    op.create_index(
+        "ix_announced_staged",
+        "announced",
+        ["study_pk"],
+        postgresql_where=sa.text("staged"),
+        sqlite_where=sa.text("staged"),
+    )
+    op.create_table(
+        "followed",
+        sa.Column("name", TEXT, nullable=False),
+        sa.Column("seq", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_followed")),
+    )
+
+
+def _widen(bind: sa.Connection) -> None:
+    """As :mod:`0003_media` widened the states of volumes."""
+    bind.exec_driver_sql("PRAGMA writable_schema = ON")
+    changed = bind.exec_driver_sql(
+        "UPDATE sqlite_master SET sql = replace(sql, ?, ?) WHERE type = 'table' AND name = 'request'"
+        " AND instr(sql, ?) > 0",
+        (_KINDS, _KINDS_NOW, _KINDS),
+    ).rowcount
+    bind.exec_driver_sql("PRAGMA writable_schema = RESET")
+    if changed != 1:
+        raise RuntimeError(f"the table request has no CHECK ({_KINDS}): it is not of the fourth schema")
