@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from hsm.planner.assign import plan
 from hsm.planner.locate import Extent, LocateCost, best_order, path_cost
-from hsm.planner.order import SECONDS_PER_POINT, due, locate_order
+from hsm.planner.order import PATIENCE, SECONDS_PER_POINT, due, locate_order
 from hsm.planner.tape import model_of, tape_cost
 from hsm.planner.values import DriveAt, Plan, Prompt, Session, VolumeAt, Work
+from hsm.planner.yields import Yield, may_matter, yields_to
 
 __all__ = [
+    "PATIENCE",
     "SECONDS_PER_POINT",
     "DriveAt",
     "Extent",
@@ -18,11 +20,14 @@ __all__ = [
     "Session",
     "VolumeAt",
     "Work",
+    "Yield",
     "best_order",
     "due",
     "locate_order",
+    "may_matter",
     "model_of",
     "path_cost",
     "plan",
     "tape_cost",
+    "yields_to",
 ]

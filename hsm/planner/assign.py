@@ -15,6 +15,7 @@ from hsm.barcodes import belongs
 from hsm.model import Place
 from hsm.planner.locate import LocateCost
 from hsm.planner.order import distance, session_order, urgency
+from hsm.planner.turns import background_drives, is_background, its_turn
 from hsm.planner.values import DriveAt, Plan, Prompt, Session, VolumeAt, Work
 
 MOUNTED_HEAD_START_SECONDS = 300.0
@@ -34,6 +35,7 @@ def plan(
     costs: Mapping[str, LocateCost] | None = None,
     scratch: Mapping[str, Sequence[str]] | None = None,
     avoid: Collection[tuple[str, int, str]] = (),
+    reserved: Mapping[str, int] | None = None,
 ) -> Plan:
     """The next session of every idle drive. Equal arguments in any order give the same plan.
 
@@ -41,12 +43,16 @@ def plan(
     :param costs: by barcode, what moving the head costs; by the distance where nothing is said.
     :param scratch: patterns of the barcodes that each pool may begin; one that is not listed may begin any.
     :param avoid: library, drive and volume that are not to be tried together.
+    :param reserved: by library, how many drives work that nobody waits for leaves free.
     """
-    desk = _Desk(work, volumes, drives, now, homes or {}, costs or {}, scratch or {}, frozenset(avoid))
+    desk = _Desk(
+        work, volumes, drives, now, homes or {}, costs or {}, scratch or {}, frozenset(avoid), reserved or {}
+    )
     queue = desk.batches(work)
     while queue:
         queue.sort(key=lambda batch: batch.rank)
         batch = queue.pop(0)
+        desk.alone = batch.alone
         if batch.volume is not None:
             desk.place_bound(batch.volume, batch.work)
         elif rest := desk.place_writes(batch.pool, batch.work):
@@ -61,7 +67,9 @@ class _Batch:
     volume: str | None
     pool: str
     work: tuple[Work, ...]
-    rank: tuple[datetime, int]
+    rank: tuple[int, datetime, int]
+    alone: bool = False
+    """It goes before stat recalls, for this one package: nothing joins its session."""
 
 
 @dataclass(slots=True)
@@ -73,6 +81,8 @@ class _Draft:
     room: int
     scratch_for: str | None
     work: list[Work] = field(default_factory=list)
+    alone: bool = False
+    background: bool = False
 
     @property
     def pool(self) -> str | None:
@@ -112,6 +122,7 @@ class _Desk:
         costs: Mapping[str, LocateCost],
         scratch: Mapping[str, Sequence[str]],
         avoid: frozenset[tuple[str, int, str]],
+        reserved: Mapping[str, int],
     ) -> None:
         self._volumes = {volume.barcode: volume for volume in sorted(volumes, key=lambda v: v.barcode)}
         self._drives = sorted(drives, key=lambda drive: (drive.library, drive.address))
@@ -120,6 +131,10 @@ class _Desk:
         self._costs = costs
         self._scratch = scratch
         self._avoid = avoid
+        self._reserved = reserved
+        self.alone = False
+        """What is placed now has its turn for one package: nothing else joins its session."""
+        self._turns = its_turn(work, self._volumes, self._drives, homes, now)
         pools = {each.pool for each in work if each.volume is None}
         self._asked_for = {each.volume for each in work} | {
             volume.barcode for pool in pools for volume in self._volumes_of(pool)
@@ -132,6 +147,9 @@ class _Desk:
     def batches(self, work: Iterable[Work]) -> list[_Batch]:
         groups: dict[Any, list[Work]] = {}
         for each in work:
+            if each.request_pk in self._turns:
+                groups[each.volume, each.request_pk] = [each]
+                continue
             bound = (each.volume,)
             free = (None, each.pool, each.not_on, each.near, each.apart, each.group)
             groups.setdefault(bound if each.volume is not None else free, []).append(each)
@@ -139,13 +157,14 @@ class _Desk:
 
     def batch(self, volume: str | None, work: Iterable[Work]) -> _Batch:
         ordered = tuple(sorted(work, key=urgency))
-        date, pk = urgency(ordered[0])
+        lane, date, pk = urgency(ordered[0])
+        alone = pk in self._turns
         pool = ordered[0].pool
         free = self._writable(pool, ordered[0].not_on)
         candidates = [volume] if volume else [each.barcode for each in free]
         if any(drive.holds in candidates for drive in self._drives if not drive.busy):
             date -= timedelta(seconds=MOUNTED_HEAD_START_SECONDS)
-        return _Batch(volume, pool, ordered, (date, pk))
+        return _Batch(volume, pool, ordered, (-1 if alone else lane, date, pk), alone)
 
     def place_bound(self, barcode: str, work: Sequence[Work]) -> None:
         """Place work for one volume: a session, a prompt, or a reason why neither."""
@@ -171,8 +190,10 @@ class _Desk:
         if not volume.in_library:
             self._prompts.append(self._prompt(volume, possible))
             return None
-        draft = self._drafts.get(barcode) or self._open(volume, not_in=self._not_in(possible[0], volume))
-        if draft is not None:
+        draft = self._drafts.get(barcode)
+        if draft is None:
+            draft = self._open(volume, possible, not_in=self._not_in(possible[0], volume))
+        if draft is not None and (self.alone or not draft.alone):
             place = (draft.drive.library, draft.drive.address)
             # What does not fit now, or belongs into another drive, waits for the next plan.
             draft.take([each for each in possible if place not in self._not_in(each, volume)])
@@ -205,7 +226,8 @@ class _Desk:
             return self._write_to(mounted, work)
         for draft in self._drafts.values():
             fits = draft.volume.writable and smallest <= draft.room
-            if draft.pool == pool and fits and draft.volume.barcode not in not_on and draft.suits(work[0]):
+            open_to = draft.volume.barcode not in not_on and not draft.alone
+            if draft.pool == pool and fits and open_to and draft.suits(work[0]):
                 return draft.take(work)
         if usable:
             return self._write_to(usable, work)
@@ -247,7 +269,7 @@ class _Desk:
     ) -> list[Work]:
         """Write to one that takes the most urgent work, rather the fullest."""
         for volume in sorted(usable, key=lambda v: (work[0].size > v.room, v.room, v.barcode)):
-            draft = self._open(volume, scratch_for)
+            draft = self._open(volume, work, scratch_for)
             if draft is not None:
                 return draft.take(work)
         return []
@@ -255,15 +277,25 @@ class _Desk:
     def _open(
         self,
         volume: VolumeAt,
+        work: Sequence[Work],
         scratch_for: str | None = None,
         not_in: frozenset[tuple[str, int]] = frozenset(),
     ) -> _Draft | None:
         """Begin a session for the volume; None while no drive can have it."""
+        background = is_background(work)
+        if background and volume.library is not None and self._is_full(volume.library):
+            return None
         drive = self._drive_for(volume, not_in)
         if drive is None:
             return None
-        self._drafts[volume.barcode] = draft = _Draft(drive, volume, volume.room, scratch_for)
+        draft = _Draft(drive, volume, volume.room, scratch_for, alone=self.alone, background=background)
+        self._drafts[volume.barcode] = draft
         return draft
+
+    def _is_full(self, library: str) -> bool:
+        """Whether no more drives may do work that nobody waits for."""
+        begun = sum(draft.background and draft.drive.library == library for draft in self._drafts.values())
+        return begun >= background_drives(self._drives, library, self._reserved.get(library, 0))
 
     def _drive_for(self, volume: VolumeAt, not_in: frozenset[tuple[str, int]]) -> DriveAt | None:
         """The drive that holds the volume, or else an idle one.

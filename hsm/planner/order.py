@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from types import MappingProxyType
 
 from hsm.model import Priority
 from hsm.planner.locate import Extent, LocateCost, best_order
@@ -12,19 +13,33 @@ from hsm.planner.values import Work
 SECONDS_PER_POINT = 1800.0
 """What a point of priority is worth: a migration (30) goes before what was asked for at once (0) only
 when it has waited 15 hours longer, a scrub (40) 20 hours."""
+DEADLINE_LEAD = timedelta(minutes=30)
+"""So long before its deadline work counts as due: a mount, a locate and a few packages ahead of it."""
+
+
+def patience(priority: int) -> timedelta:
+    """How long work of a priority lets later and more urgent work go first: see :data:`PATIENCE`."""
+    return timedelta(seconds=priority * SECONDS_PER_POINT)
+
+
+PATIENCE: Mapping[Priority, timedelta] = MappingProxyType({each: patience(each) for each in Priority})
+"""In an admin's words: stat 0 h, routine 5 h, prefetch 10 h, bulk 12.5 h, migration 15 h, scrub 20 h. After
+that, only what has waited longer still, or is stat, goes before it; and stat takes turns with it."""
 
 
 def due(work: Work) -> datetime:
-    """Urgency as a date, the earlier the sooner.
+    """Urgency as a date, the earlier the sooner: asked for, plus its patience, or its deadline if that comes
+    first.
 
     It never changes while the work waits, so newcomers cannot overtake for ever: nothing starves.
     """
-    return work.created + timedelta(seconds=work.priority * SECONDS_PER_POINT)
+    aged = work.created + patience(work.priority)
+    return aged if work.deadline is None else min(aged, max(work.deadline - DEADLINE_LEAD, work.created))
 
 
-def urgency(work: Work) -> tuple[datetime, int]:
-    """A sort key: :func:`due`, then the older request."""
-    return due(work), work.request_pk
+def urgency(work: Work) -> tuple[int, datetime, int]:
+    """A sort key: stat, then everything else; each by :func:`due`, then the older request."""
+    return int(work.priority > Priority.STAT), due(work), work.request_pk
 
 
 def distance(start: int, end: int) -> float:
@@ -49,7 +64,8 @@ def after(read: Work) -> int | None:
 
 
 def session_order(work: Sequence[Work], cost: LocateCost) -> list[Work]:
-    """Urgent reads, then the others, each in locate order; then writes, which go to the end anyway.
+    """Stat reads, then clinical ones, then the others, each in locate order; then writes, which go to the end
+    anyway.
 
     Nobody who waits at a workstation waits for a bulk recall of the same volume.
     """
@@ -57,8 +73,12 @@ def session_order(work: Sequence[Work], cost: LocateCost) -> list[Work]:
     reads = [each for each in by_urgency if each.kind != "write"]
     ordered: list[Work] = []
     at = 0  # a volume is at its load point when a session begins
-    for urgent in (True, False):
-        part = [each for each in reads if (each.priority < Priority.ROUTINE) is urgent]
-        ordered += locate_order(part, at, cost)
+    for group in range(3):
+        ordered += locate_order([each for each in reads if _class(each) == group], at, cost)
         at = next((end for each in reversed(ordered) if (end := after(each)) is not None), at)
     return ordered + [each for each in by_urgency if each.kind == "write"]
+
+
+def _class(work: Work) -> int:
+    """0: stat; 1: somebody waits at a workstation; 2: nobody does."""
+    return (work.priority > Priority.STAT) + (work.priority > Priority.ROUTINE)

@@ -42,6 +42,8 @@ class Work:
 
     not_in: frozenset[tuple[str, int]] = frozenset()
     """Library and address of drives that must not do it: what they wrote is read back in another one."""
+    deadline: datetime | None = None
+    """When it is wanted (a scheduled examination's priors), where that is known."""
 
     def __post_init__(self) -> None:
         if self.volume is None and self.kind != "write":
@@ -83,6 +85,9 @@ class DriveAt:
     busy: bool
     """A session runs on it."""
     in_service: bool = True
+    priority: int | None = None
+    """The most urgent of what the session that runs on it still has to do; of an idle drive, the most urgent
+    of what its last session was begun for. None: not known, or for nothing in the queue."""
 
 
 @dataclass(frozen=True, slots=True)

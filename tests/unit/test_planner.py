@@ -61,8 +61,15 @@ def shelved(barcode: str, place: Place = Place.SHELF) -> VolumeAt:
     return volume(barcode, place=place, library=None)
 
 
-def drive(address: int = 0, holds: str | None = None, *, busy: bool = False, library: str = "lib") -> DriveAt:
-    return DriveAt(library, address, holds, busy)
+def drive(
+    address: int = 0,
+    holds: str | None = None,
+    *,
+    busy: bool = False,
+    library: str = "lib",
+    last: int | None = None,
+) -> DriveAt:
+    return DriveAt(library, address, holds, busy, priority=last)
 
 
 def did(answer: Plan) -> list[tuple[int, str, tuple[int, ...]]]:
@@ -195,14 +202,14 @@ def test_urgent_work_goes_first_and_older_work_before_newer() -> None:
 
 
 def test_nothing_starves_behind_a_stream_of_urgent_work_that_keeps_the_only_drive_busy() -> None:
-    """Every ten minutes an urgent recall comes, always for the volume in the drive; a scrub waits."""
+    """Whenever the drive is idle an urgent recall waits, always for the volume in it; a scrub waits too."""
     volumes = [volume("A"), volume("B")]
     scrub = Work(0, "verify", "B", "tape-a", Priority.SCRUB, NOW, 10, 0)
     holds = "A"
     for step in range(1000):
         now = NOW + timedelta(minutes=10 * step)
         urgent = Work(step + 1, "read", "A", "tape-a", Priority.STAT, now, 10, 0)
-        (session,) = plan([scrub, urgent], volumes, [drive(holds=holds)], now).sessions
+        (session,) = plan([scrub, urgent], volumes, [drive(holds=holds, last=Priority.STAT)], now).sessions
         holds = session.barcode
         if 0 in session.work:
             break
@@ -217,7 +224,7 @@ def test_whoever_is_ahead_stays_ahead_while_both_wait(arrivals: list[tuple[int, 
     first = plan(works, volumes, [drive()], NOW).sessions[0].work[0]
     later = plan(works, volumes, [drive()], NOW + timedelta(days=3)).sessions[0].work[0]
     assert first == later
-    assert due(works[first]) == min(due(each) for each in works)
+    assert first == min(works, key=lambda each: (each.priority > Priority.STAT, due(each))).request_pk
 
 
 def test_a_volume_in_the_drive_has_a_head_start_of_minutes_and_no_more() -> None:
