@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from hsm.planner.assign import plan
+from hsm.planner.course import Course, Running, Served
+from hsm.planner.forecast import Ahead, Forecast, Outlook, forecast
 from hsm.planner.locate import Extent, LocateCost, best_order, path_cost
 from hsm.planner.order import PATIENCE, SECONDS_PER_POINT, due, locate_order
+from hsm.planner.pace import Pace
 from hsm.planner.tape import model_of, tape_cost
 from hsm.planner.values import DriveAt, Plan, Prompt, Session, VolumeAt, Work
 from hsm.planner.yields import Yield, may_matter, yields_to
@@ -12,17 +15,25 @@ from hsm.planner.yields import Yield, may_matter, yields_to
 __all__ = [
     "PATIENCE",
     "SECONDS_PER_POINT",
+    "Ahead",
+    "Course",
     "DriveAt",
     "Extent",
+    "Forecast",
     "LocateCost",
+    "Outlook",
+    "Pace",
     "Plan",
     "Prompt",
+    "Running",
+    "Served",
     "Session",
     "VolumeAt",
     "Work",
     "Yield",
     "best_order",
     "due",
+    "forecast",
     "locate_order",
     "may_matter",
     "model_of",

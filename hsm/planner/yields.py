@@ -1,4 +1,4 @@
-"""Whether a session stops between two packages, because its drive is needed for something more urgent. Pure."""
+"""Whether a session stops between two packages: its drive is needed for something more urgent. Pure."""
 
 from __future__ import annotations
 
@@ -57,9 +57,7 @@ def yields_to(
         for each in drives
     ]
     plan = decide([*waiting, *bound], volumes, free, now)
-    session = next(
-        (each for each in plan.sessions if (each.drive.library, each.drive.address) == here), None
-    )
+    session = next((each for each in plan.sessions if (each.drive.library, each.drive.address) == here), None)
     first = tuple(pk for pk in session.work if pk in urgent) if session is not None else ()
     if session is None or not first:
         return None

@@ -150,8 +150,7 @@ def test_every_request_is_served_within_a_bound_whatever_arrives(
     """
     volumes = [volume(name) for name in ("A", "B", "C")]
     queue = [
-        Work(pk, "read", name, "tape-a", priority, NOW, 10, pk)
-        for pk, (name, priority) in enumerate(waiting)
+        Work(pk, "read", name, "tape-a", priority, NOW, 10, pk) for pk, (name, priority) in enumerate(waiting)
     ]
     left = {each.request_pk: each for each in queue}
     latest: dict[int, int] = {}
