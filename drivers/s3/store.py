@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from drivers.base import Capacity, Health, ObjectStat, Readable, RecallState, StoreLabel, Traits, Warmth
-from drivers.errors import DriverError, NoSpace, NotFound, OperatorNeeded, Permanent
+from drivers.errors import DriverError, NoSpace, NotFound, OperatorNeeded, Permanent, Retryable
 from drivers.s3 import cold, owner, versions
 from drivers.s3.again import Patience
 from drivers.s3.client import Endpoint, make_client
@@ -20,12 +20,15 @@ from drivers.s3.room import Room
 from drivers.s3.s3errors import Exists, OutOfRange
 from drivers.s3.settings import OBJECT_BYTES_MAX, Settings, from_options
 from drivers.s3.threads import Crew, Turns
-from drivers.s3.upload import Put, is_ours, put_parts, put_single
+from drivers.s3.upload import Put, is_ours, put_parts, put_single, try_room
 from drivers.transfer import check_put, check_range, safe_key, span
 
 LABEL_SECONDS = 60.0
 """How long it is believed that the bucket is still this pool's, before a put or a delete asks again."""
 PROBE = ".hsm-probe"
+TRIAL_BYTES, TRIAL_BYTES_MAX = 8 << 10, 4 << 20
+"""What a look at the health uploads and gives up: more than a full file system finds room for, and little
+enough for a thin line."""
 _LATENCY_SECONDS = 0.1
 _COLD_LATENCY_SECONDS = 4 * 3600.0
 
@@ -63,6 +66,7 @@ class S3Store:
         self._doubtful: dict[str, str] = {}
         """Keys of puts that failed so that nobody knows whether they arrived, and their marks."""
         self._labelled_at: float | None = None
+        self._trial_bytes = TRIAL_BYTES
         self._require_owned()
         self._versioned = versions.are_kept(self._endpoint)
         self._room = Room(settings.total_bytes, self._count, settings.quota_bytes is not None)
@@ -167,14 +171,17 @@ class S3Store:
         """Nothing is kept here: every ``get`` is answered by the server."""
 
     def health(self) -> Health:
-        """Whether the expected prefix is there and may be written: an upload is begun and given up."""
-        what, name = "begin an upload", self._settings.root + PROBE
+        """Whether the expected prefix is there and may be written: an upload is begun and given up.
+
+        S3 has no word for how much room there is, and many servers answer 500 when they are full. So the
+        look after a put that failed uploads as much as that one did, or 4 MiB of it.
+        """
         try:
             self._require_owned(attempts=1)
-            begun = self._endpoint.ask("create_multipart_upload", what, 1, Key=name, **self._headers())
-            self._endpoint.ask("abort_multipart_upload", what, 1, Key=name, UploadId=begun["UploadId"])
+            try_room(self._endpoint, self._settings.root + PROBE, self._trial_bytes, self._headers())
         except DriverError as error:
             return Health(False, str(error))
+        self._trial_bytes = TRIAL_BYTES
         return Health(True)
 
     def read_label(self) -> StoreLabel | None:
@@ -265,14 +272,16 @@ class S3Store:
             raise Permanent(f"{key} is in {self._settings.where} already; objects are immutable")
 
     def _put_once(self, put: Put, source: Readable) -> None:
+        settings = self._settings
         try:
-            settings = self._settings
             single = settings.part_bytes if settings.single_bytes is None else settings.single_bytes
             if put.size <= single:
                 put_single(self._endpoint, put, source)
             else:
                 put_parts(self._endpoint, put, source, self._crew)
         except DriverError as error:
+            if isinstance(error, Retryable):
+                self._trial_bytes = max(TRIAL_BYTES, min(put.size, TRIAL_BYTES_MAX))
             if not self._arrived(put, error):
                 raise
 

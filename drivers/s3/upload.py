@@ -96,6 +96,24 @@ def put_parts(endpoint: Endpoint, put: Put, source: Readable, crew: Crew) -> Non
         raise
 
 
+def try_room(endpoint: Endpoint, name: str, size: int, headers: dict[str, Any]) -> None:
+    """Begin an upload, send ``size`` bytes and give it up: a server that is full, or may be read only,
+    refuses. Nothing is ever seen under ``name``.
+
+    :raises DriverError: what the server answers; each request is sent once.
+    """
+    what = "begin an upload"
+    begun = endpoint.ask("create_multipart_upload", what, 1, Key=name, **headers)
+    upload = {"Key": name, "UploadId": begun["UploadId"]}
+    try:
+        endpoint.ask("upload_part", f"upload {size} bytes", 1, PartNumber=1, Body=bytes(size), **upload)
+    except DriverError:
+        with suppress(DriverError):
+            endpoint.ask("abort_multipart_upload", what, 1, **upload)
+        raise
+    endpoint.ask("abort_multipart_upload", what, 1, **upload)
+
+
 def is_ours(endpoint: Endpoint, name: str, mark: str, attempts: int | None = None) -> bool:
     """Whether the object is there and this put's own.
 

