@@ -15,6 +15,7 @@ from hsm.client import Unreachable
 
 Record = dict[str, Any]
 Name = Annotated[str, typer.Argument(help="The pool's name.")]
+Stop = Annotated[bool, typer.Option("--stop", help="Give it up: what has moved stays moved.")]
 
 app = typer.Typer(help="Pools: folders, shares, buckets and libraries.", no_args_is_help=True)
 
@@ -121,6 +122,7 @@ def drain(
     context: typer.Context,
     name: Name,
     volume: Annotated[str, typer.Argument(help="The volume of it that is to be emptied.")],
+    stop: Stop = False,
     json: Json = False,
 ) -> None:
     """Empty one of a pool's volumes: the same as `hsm volume drain`."""
@@ -129,14 +131,17 @@ def drain(
         if volume not in known:
             screen.complain(f"pool {name} has no volume {volume}", f"it has {', '.join(known) or 'none'}")
             raise typer.Exit(EXIT_REFUSED)
-        done = client.drain(volume)
+        done = client.stop_drain(volume) if stop else client.drain(volume)
     say_drain(done, json)
 
 
 def say_drain(done: Record, json: bool) -> None:
-    """What a drain that was begun has before it."""
+    """What a drain that was begun has before it, or what came of giving it up."""
     if json:
         screen.say_json(done)
+    elif "cancelled" in done:
+        withdrawn = text.plural(done["cancelled"], "request is", "requests are")
+        screen.say(f"{done['volume']} is drained no more; {withdrawn} withdrawn, what has moved stays moved")
     elif done["left"]:
         left = text.plural(done["left"], "package")
         screen.say(f"{done['volume']} is drained: {left} to go; `hsm pool show` tells how it goes on")

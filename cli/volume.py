@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from cli import screen, text
-from cli.pool import say_drain
+from cli.pool import Stop, say_drain
 from cli.screen import Json, Limit, Offset
 from cli.session import EXIT_GOOD, EXIT_PROBLEM, connect
 
@@ -173,10 +173,10 @@ def verify(context: typer.Context, barcode: Barcode, json: Json = False) -> None
 
 
 @app.command()
-def drain(context: typer.Context, barcode: Barcode, json: Json = False) -> None:
+def drain(context: typer.Context, barcode: Barcode, stop: Stop = False, json: Json = False) -> None:
     """Empty a file system, share or bucket: new copies elsewhere in its pool, verified, then released."""
     with connect(context) as client:
-        done = client.drain(barcode)
+        done = client.stop_drain(barcode) if stop else client.drain(barcode)
     say_drain(done, json)
 
 

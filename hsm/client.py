@@ -164,6 +164,10 @@ class Client:
         """Begin to empty a volume that needs no drive."""
         return _object(self._act(f"/v1/volumes/{_part(volume)}/drain", {}))
 
+    def stop_drain(self, volume: str) -> Record:
+        """Give a drain up: what has moved stays moved."""
+        return _object(self._act(f"/v1/volumes/{_part(volume)}/drain/stop", {}))
+
     def mounts(self, *, every: bool = False, limit: int = 50) -> list[Record]:
         """Mount requests: the open ones, or every one."""
         return self._list("/v1/mounts", all="true" if every else "", limit=limit)

@@ -10,15 +10,15 @@ from collections.abc import Callable, Sequence
 
 from sqlalchemy.orm import Session
 
-from hsm.catalog import media, placement, queue, storage
+from hsm.catalog import draining, media, placement, queue, storage
 from hsm.catalog.engine import Catalog
 from hsm.catalog.queue import NewRequest
 from hsm.errors import Refused
-from hsm.guard import GOOD_VOLUMES
+from hsm.guard import good_copies
 from hsm.log import get_logger
 from hsm.model import Goal, Layout, Priority
 from hsm.pools import DiskPool, Pools
-from hsm.states import CopyState, RequestKind, VolumeState
+from hsm.states import RequestKind, VolumeState
 from hsm.wake import Bell
 
 log = get_logger(__name__)
@@ -52,13 +52,7 @@ class Drains:
         :raises NotFound: no such volume.
         :raises Refused: it needs a drive, or its pool has no other volume that takes its place.
         """
-        pool = self._pools.disks.get(name)
-        if pool is None:
-            with self._catalog.read() as session:
-                media.volume(session, name)
-            raise Refused(
-                f"{name} is no volume of a pool of disks, shares or buckets; see `hsm volume repack`"
-            )
+        pool = self._volume(name)
         if pool.layout is Layout.FILES:
             raise Refused(f"{name} is the one volume of pool {pool.name}, where received instances go")
         now = self._catalog.clock.now()
@@ -73,6 +67,34 @@ class Drains:
             storage.begin_drain(session, pool.volume_pk, now, by)
         log.info("%s is drained, as %s asked", name, by)
         return {"volume": name, "left": self.round()}
+
+    def stop(self, name: str, by: str) -> dict[str, object]:
+        """Give a drain up: what has moved stays where it is, the rest too, and the volume takes writes again.
+        A copy or release that is under way is finished.
+
+        :raises NotFound: no such volume.
+        :raises Refused: it needs a drive, or is not being drained.
+        """
+        pool = self._volume(name)
+        now = self._catalog.clock.now()
+        with self._catalog.write() as session:
+            if pool.volume_pk not in storage.draining(session):
+                raise Refused(f"{name} is not being drained")
+            media.drain(session, pool.volume_pk, None, now, by, "given up")
+            orders = draining.drain_requests(session, pool.volume_pk, _reason(pool))
+            cancelled = draining.withdraw(session, orders, now, by)
+        log.info("%s is drained no more, as %s asked", name, by)
+        return {"volume": name, "cancelled": cancelled}
+
+    def _volume(self, name: str) -> DiskPool:
+        pool = self._pools.disks.get(name)
+        if pool is None:
+            with self._catalog.read() as session:
+                media.volume(session, name)
+            raise Refused(
+                f"{name} is no volume of a pool of disks, shares or buckets; see `hsm volume repack`"
+            )
+        return pool
 
     def round(self) -> int:
         """Ask for what is still to be done; how many packages are left on all draining volumes."""
@@ -120,13 +142,7 @@ class Drains:
     ) -> NewRequest:
         """The copy that is still missing elsewhere, or the release."""
         closed = storage.closed(session)
-        staying = sum(
-            fact.pool == pool.name
-            and fact.state is CopyState.VERIFIED
-            and fact.volume_state in GOOD_VOLUMES
-            and fact.volume_pk not in closed
-            for fact in placement.copy_facts(session, package_pk)
-        )
+        staying = good_copies(placement.copy_facts(session, package_pk), pool.name, closed)
         wanted = max((goal.copies for goal in goals if goal.counted == (pool.name,)), default=1)
         wanted = min(
             wanted, len([each for each in self._pools.volumes_of(pool.name) if each.volume_pk not in closed])
@@ -137,7 +153,7 @@ class Drains:
             kind=RequestKind.RELEASE if release else RequestKind.COPY,
             key=f"release:{key}:{pool.name}:{pool.label}" if release else f"copy:{key}:{pool.name}:{staying}",
             priority=Priority.MIGRATION,
-            reason=f"volume {pool.label} is drained",
+            reason=_reason(pool),
             study_pk=study_pk,
             package_pk=package_pk,
             pool=pool.name,
@@ -148,5 +164,9 @@ class Drains:
     def _end(self, session: Session, pool: DiskPool) -> None:
         now = self._catalog.clock.now()
         media.move_volume(session, pool.volume_pk, VolumeState.RETIRED, now, ACTOR, "it is empty")
-        storage.end_drain(session, pool.volume_pk)
         log.info("%s is empty and retired; take it out of the configuration", pool.label)
+
+
+def _reason(pool: DiskPool) -> str:
+    """What the requests of its drain say, and are found by."""
+    return f"volume {pool.label} is drained"

@@ -6,7 +6,7 @@ transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from hsm.model import Goal
@@ -26,6 +26,17 @@ class CopyFact:
     pool: str
     state: CopyState
     volume_state: VolumeState
+
+    @property
+    def good(self) -> bool:
+        """Whether it counts: verified, on a volume that is well."""
+        return self.state is CopyState.VERIFIED and self.volume_state in GOOD_VOLUMES
+
+
+def good_copies(facts: Iterable[CopyFact], pool: str, closed: Collection[int]) -> int:
+    """A package's copies that count in a pool and stay there: those on ``closed`` volumes are on their way
+    out."""
+    return sum(fact.good and fact.pool == pool and fact.volume_pk not in closed for fact in facts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +87,7 @@ def _good_volumes(copy: CopyFact, others: Iterable[CopyFact]) -> dict[int, str]:
     return {
         other.volume_pk: other.pool
         for other in others
-        if other.copy_pk != copy.copy_pk
-        and other.volume_pk != copy.volume_pk
-        and other.state is CopyState.VERIFIED
-        and other.volume_state in GOOD_VOLUMES
+        if other.copy_pk != copy.copy_pk and other.volume_pk != copy.volume_pk and other.good
     }
 
 

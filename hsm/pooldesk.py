@@ -82,6 +82,10 @@ class PoolDesk:
         """See :meth:`hsm.drain.Drains.drain`."""
         return self._drains.drain(volume, by)
 
+    def stop_drain(self, volume: str, by: str) -> dict[str, object]:
+        """See :meth:`hsm.drain.Drains.stop`."""
+        return self._drains.stop(volume, by)
+
 
 def _volume(pool: DiskPool, row: media.VolumeRef | None, draining: bool) -> dict[str, Any]:
     condition = pool.service.condition if pool.service is not None else None

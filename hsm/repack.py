@@ -7,7 +7,7 @@ failed, and is told at every look.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from hsm.catalog.engine import Catalog
 from hsm.catalog.media import VolumeRef
 from hsm.catalog.queue import NewRequest
 from hsm.errors import BadInput, Refused
-from hsm.guard import GOOD_VOLUMES, CopyFact
+from hsm.guard import CopyFact, good_copies
 from hsm.log import get_logger
 from hsm.model import Goal, Priority
 from hsm.pools import Pools
@@ -118,11 +118,8 @@ class Repack:
             volume = media.volume(session, barcode)
             now = self._catalog.clock.now()
             media.drain(session, volume.pk, None, now, by, "given up")
-            cancelled = 0
-            for order in draining.live_requests(session, volume.pk, barcode):
-                if order.state is not RequestState.ACTIVE:
-                    queue.cancel(session, order.pk, now, by)
-                    cancelled += 1
+            orders = draining.live_requests(session, volume.pk, barcode)
+            cancelled = draining.withdraw(session, orders, now, by)
         return {"barcode": barcode, "cancelled": cancelled}
 
     def round(self) -> int:
@@ -218,7 +215,7 @@ class Repack:
                 order = latest.get(keys[pk])
                 pool = to_pool or (order.pool if order is not None else None) or volume.pool or ""
                 mine = next(fact for fact in facts[pk] if fact.volume_pk == volume.pk)
-                others = _good(facts[pk], pool, closed)
+                others = good_copies(facts[pk], pool, closed)
                 need = (
                     int(order.detail[queue.COPIES])
                     if order is not None and order.pool == pool
@@ -261,31 +258,14 @@ def _afterwards(volume: VolumeRef, wanted: Wanted) -> VolumeState:
     return asked or (VolumeState.RETIRED if worn else VolumeState.RECYCLED)
 
 
-def _good(facts: Iterable[CopyFact], pool: str, closed: set[int]) -> int:
-    """Verified copies in a pool on good cartridges that stay."""
-    return sum(
-        fact.pool == pool
-        and fact.state is CopyState.VERIFIED
-        and fact.volume_state in GOOD_VOLUMES
-        and fact.volume_pk not in closed
-        for fact in facts
-    )
-
-
 def _needed(
     mine: CopyFact, facts: Sequence[CopyFact], others: int, pool: str, goals: Sequence[Goal], pending: int
 ) -> int:
     """How many good copies the pool must have before the old one may go: one more where the old one counts,
     and never fewer than the goals in force say, or than one in all."""
-    counts = mine.state is CopyState.VERIFIED and mine.volume_state in GOOD_VOLUMES
     goal = max((each.copies for each in goals if each.counted == (pool,)), default=0)
-    elsewhere = any(
-        fact.state is CopyState.VERIFIED
-        and fact.volume_state in GOOD_VOLUMES
-        and fact.copy_pk != mine.copy_pk
-        for fact in facts
-    )
-    return max(others + pending + 1 if counts else 0, goal, 0 if elsewhere else 1)
+    elsewhere = any(fact.good and fact.copy_pk != mine.copy_pk for fact in facts)
+    return max(others + pending + 1 if mine.good else 0, goal, 0 if elsewhere else 1)
 
 
 def _request(

@@ -106,6 +106,7 @@ class Helpers:
         self._idle: list[Helper] = []
         self._lent = 0
         self._abandoned: list[Helper] = []
+        self._ended_late = False
 
     def stuck(self) -> tuple[int, ...]:
         """The process ids of those that were given up on and have not ended yet."""
@@ -156,6 +157,13 @@ class Helpers:
                 self._idle.append(helper)
         self._returned()
 
+    def ended_late(self) -> bool:
+        """Whether one that was given up on has ended since this was asked last."""
+        with self._condition:
+            self._reap()
+            ended, self._ended_late = self._ended_late, False
+            return ended
+
     def close(self) -> None:
         """End those at rest, and wait a moment for those that were given up on."""
         with self._condition:
@@ -172,7 +180,9 @@ class Helpers:
             self._condition.notify()
 
     def _reap(self) -> None:
-        self._abandoned = [helper for helper in self._abandoned if not helper.gone()]
+        left = [helper for helper in self._abandoned if not helper.gone()]
+        self._ended_late = self._ended_late or len(left) < len(self._abandoned)
+        self._abandoned = left
 
 
 def _error(name: str, message: str) -> DriverError:

@@ -189,6 +189,8 @@ class NasStore:
         """
         with self._told(what), self._breaker.passage() as trial:
             helper = self._helpers.take(seconds or self._settings.timeout_seconds)
+            if self._helpers.ended_late():
+                self._cleaned = False  # what it held open until now is removed by the next command
             try:
                 if trial:
                     self._probe(helper)
@@ -200,8 +202,10 @@ class NasStore:
                         f"(pid {self._unsettled[key].helper.pid})"
                     )
                 yield helper
-            except Stuck as error:
-                self._breaker.failed(self._away(error))
+            except Retryable as error:
+                self._cleaned = False  # of what it began a part may be left in .incoming
+                if isinstance(error, Stuck):
+                    self._breaker.failed(self._away(error))
                 raise
             finally:
                 self._helpers.give_back(helper)
@@ -233,7 +237,6 @@ class NasStore:
             self._breaker.succeeded()
             raise
         self._breaker.succeeded()
-        self._cleaned = False  # what was given up on has left its file in .incoming
 
     def _settle(self, helper: Helper) -> None:
         """Remove what puts that were given up on published after all, once their helpers have ended."""

@@ -210,6 +210,7 @@ def routes(services: Services) -> list[BaseRoute]:
         "/v1/queue/{pk}/retry": does.retry,
         "/v1/pools/{name}/test": storage.test,
         "/v1/volumes/{barcode}/drain": storage.drain,
+        "/v1/volumes/{barcode}/drain/stop": storage.stop_drain,
         "/v1/library/inventory": does.inventory,
         "/v1/mounts/{barcode}/done": does.done,
         "/v1/mounts/{barcode}/refuse": does.refuse,

@@ -203,6 +203,10 @@ class Storage(Protocol):
         """Begin to empty a volume: volume, left (packages)."""
         ...
 
+    def stop_drain(self, volume: str, by: str) -> Record:
+        """Give that up: volume, cancelled (requests)."""
+        ...
+
 
 @dataclass(frozen=True)
 class Services:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
 from hsm.api.identity import actor
-from hsm.api.services import Services
+from hsm.api.services import Record, Services
 from hsm.api.wire import body, known, reply
 
 
@@ -32,7 +34,12 @@ class StoragePaths:
         return reply(await run_in_threadpool(self._services.storage.test, name, volume))
 
     async def drain(self, request: Request) -> Response:
+        return await self._on_volume(request, self._services.storage.drain, 202)
+
+    async def stop_drain(self, request: Request) -> Response:
+        return await self._on_volume(request, self._services.storage.stop_drain, 200)
+
+    async def _on_volume(self, request: Request, act: Callable[[str, str], Record], status: int) -> Response:
         given = await body(request, {}, {"by": str})
         who = actor(request, given.get("by", ""))
-        drain = self._services.storage.drain
-        return reply(await run_in_threadpool(drain, request.path_params["barcode"], who), 202)
+        return reply(await run_in_threadpool(act, request.path_params["barcode"], who), status)

@@ -1,9 +1,10 @@
-"""Volumes that are emptied by a repack: what is left on them, and how far it is."""
+"""Volumes that are emptied: what is left on them, and how far it is."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from datetime import datetime
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -11,7 +12,7 @@ from sqlalchemy.orm import Session
 from hsm.catalog import placement, queue
 from hsm.catalog.queue import Order
 from hsm.catalog.tables import Copy, Package, Request
-from hsm.states import LIVE_REQUESTS, READABLE_COPIES, CopyState, RequestKind
+from hsm.states import LIVE_REQUESTS, READABLE_COPIES, CopyState, RequestKind, RequestState
 
 
 def prefix(barcode: str) -> str:
@@ -42,6 +43,30 @@ def live_requests(session: Session, volume_pk: int, barcode: str) -> list[Order]
         )
     ).all()
     return [queue.get(session, pk) for pk in pks]
+
+
+def drain_requests(session: Session, volume_pk: int, reason: str) -> list[Order]:
+    """Live requests of a drain, which say why they are made. A release that has begun is not among them: a
+    copy whose bytes may be half gone is not kept."""
+    begun = (
+        select(Copy.pk)
+        .where(Copy.package_pk == Request.package_pk, Copy.volume_pk == volume_pk)
+        .where(Copy.state == CopyState.RELEASING)
+        .exists()
+    )
+    mine = (Request.state.in_(LIVE_REQUESTS), Request.reason == reason)
+    pks = session.scalars(
+        select(Request.pk).where(*mine, (Request.kind != RequestKind.RELEASE) | ~begun)
+    ).all()
+    return [queue.get(session, pk) for pk in pks]
+
+
+def withdraw(session: Session, orders: Iterable[Order], now: datetime, actor: str) -> int:
+    """Cancel those that nobody works on; how many."""
+    idle = [order for order in orders if order.state is not RequestState.ACTIVE]
+    for order in idle:
+        queue.cancel(session, order.pk, now, actor)
+    return len(idle)
 
 
 def live_bytes(session: Session, volume_pk: int | None = None) -> dict[int, int]:

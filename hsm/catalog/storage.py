@@ -114,16 +114,7 @@ def begin_drain(session: Session, pk: int, now: datetime, actor: str) -> None:
 
     :raises Refused: it is retired.
     """
-    row = session.scalars(select(Volume).where(Volume.pk == pk).with_for_update()).one()
-    if row.state == VolumeState.RETIRED:
-        raise Refused(f"{row.name} is retired: nothing counts on it")
-    if row.drain_to:
-        return
-    row.drain_to = VolumeState.RETIRED.value
-    session.flush()
-    journal.append(session, now, actor, "draining", "volume", row.name, {})
-
-
-def end_drain(session: Session, pk: int) -> None:
-    """It is empty; what became of it is its state."""
-    session.execute(update(Volume).where(Volume.pk == pk).values(drain_to=""))
+    volume = media.volume_by_key(session, pk)
+    if volume.state is VolumeState.RETIRED:
+        raise Refused(f"{volume.name} is retired: nothing counts on it")
+    media.drain(session, pk, VolumeState.RETIRED, now, actor, "")

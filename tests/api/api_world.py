@@ -212,6 +212,9 @@ class Storage:
     def drain(self, volume: str, by: str) -> dict[str, Any]:
         return self._note("drain", volume, by)
 
+    def stop_drain(self, volume: str, by: str) -> dict[str, Any]:
+        return self._note("stop drain", volume, by)
+
 
 class Scan:
     def __init__(self, script: Script) -> None:

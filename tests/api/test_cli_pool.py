@@ -111,6 +111,9 @@ def test_a_volume_is_drained_under_either_name_of_the_command(home: Path, script
     assert "3 packages to go" in run(home, "pool", "drain", "cloud", "east").stdout
     assert "3 packages to go" in run(home, "volume", "drain", "east").stdout
     assert [asked[:2] for asked in script.asked if asked[0] == "drain"] == [("drain", "east")] * 2
+    script.answers["stop drain"] = {"volume": "east", "cancelled": 1}
+    assert "1 request is withdrawn" in run(home, "pool", "drain", "cloud", "east", "--stop").stdout
+    assert "1 request is withdrawn" in run(home, "volume", "drain", "east", "--stop").stdout
     assert run(home, "pool", "drain", "cloud", "west").exit_code == 4
     script.answers["drain"] = Refused("pool cloud has no other volume")
     assert run(home, "volume", "drain", "east").exit_code == 4

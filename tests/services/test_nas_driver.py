@@ -206,6 +206,22 @@ def test_a_mount_whose_server_died_is_unavailable_and_not_empty(site: Site) -> N
     assert site.read() == DATA
 
 
+def test_a_server_that_dies_in_mid_write_leaves_nothing_once_it_is_back(site: Site) -> None:
+    site.put("a/before")
+    with pytest.raises(Retryable, match="not connected"):
+        site.put("a/k", Acting(4 * CHUNK_BYTES, site.server.kill))
+    assert any(name.startswith(".incoming") for name in site.files()), "nobody could remove it"
+    for _ in range(3):
+        with pytest.raises(Retryable):
+            site.store.capacity()
+    site.server.unmount()
+    site.server.start()
+    site.comes_back()
+    assert site.files() == {"a/before"}
+    site.put("a/k")
+    assert site.read("a/k") == DATA
+
+
 def test_a_server_that_is_slow_is_waited_for_as_long_as_it_makes_progress(site: Site) -> None:
     site.server.slow(0.001)
     site.store = site.open(timeout_seconds=1.5)

@@ -18,7 +18,7 @@ from s3proxy import Fault, Proxy, Request, proxy
 from s3servers import BUCKET, admin, new_prefix, open_at, server
 
 from drivers.errors import Corrupt, DriverError, NotFound, OperatorNeeded, Permanent, Retryable
-from drivers.s3.store import S3Store
+from drivers.s3.store import TRIAL_BYTES, S3Store
 
 LARGE = random.Random(3).randbytes((5 << 20) + 300_000)  # two parts
 SMALL = LARGE[:50_000]
@@ -233,6 +233,37 @@ def test_throttling_slows_the_whole_store_down_and_passes_again(bad: Proxy) -> N
     sleeps.clear()
     store.stat("k")
     assert sleeps == []
+
+
+@pytest.mark.parametrize("left", [0, 100_000])
+def test_a_full_server_that_answers_500_takes_no_writes_until_it_takes_as_much_as_it_refused(
+    bad: Proxy, left: int
+) -> None:
+    store = store_at(bad)
+    put(store, "before", SMALL)
+
+    def full(request: Request) -> Fault | None:
+        refused = request.method == "PUT" and int(request.headers.get("content-length", 0)) > left
+        return Fault("answer", status=500, code="InternalError") if refused else None
+
+    bad.choose = full
+    with pytest.raises(Retryable):
+        put(store, "k", LARGE)
+    health = store.health()
+    assert not health.ok and "InternalError" in health.message
+    assert store.capacity().free > 0, "it answers"
+    assert read(store, "before") == SMALL
+    bad.harmless()
+    assert store.health().ok
+    bad.seen.clear()
+    assert store.health().ok
+    sent = [int(each.headers.get("content-length", 0)) for each in bad.seen if each.is_part]
+    assert sent == [TRIAL_BYTES], "only the first look after a failed put is a large one"
+    assert (
+        not admin(server().url)
+        .list_multipart_uploads(Bucket=BUCKET, Prefix=store._settings.prefix)
+        .get("Uploads")
+    )
 
 
 def test_looks_are_not_tried_again_so_that_they_answer_soon(bad: Proxy) -> None:

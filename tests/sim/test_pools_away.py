@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from hsm.availability import standing
 from hsm.catalog import placement
@@ -16,6 +17,7 @@ from hsm.errors import Corrupt, NoSpace, NotFound, OperatorNeeded, Permanent, Re
 from hsm.model import Availability
 from hsm.pooldesk import PoolDesk
 from hsm.pooltest import in_words
+from hsm.states import CopyState
 from tests.sim import cloud
 from tests.sim.conftest import MakeWorld
 from tests.sim.world import Shape, World
@@ -332,6 +334,51 @@ def test_a_drained_volume_is_emptied_onto_the_others_and_retired(
     again = world.rebuild()
     assert "east" not in again.pools.disks
     again.close()
+
+
+def test_a_drain_that_is_given_up_leaves_what_has_moved_where_it_is(
+    make_world: MakeWorld, tmp_path: Path
+) -> None:
+    world = make_world(policies=CLOUD, shape=shape_of(tmp_path, "east", "west"))
+    cloud.switch(tmp_path / "west").free = 10_000
+    probe(world)
+    for study in (1, 2, 3):
+        world.store(study, 2)
+    world.follow()
+    cloud.switch(tmp_path / "west").free = 1 << 40
+    probe(world)
+    with pytest.raises(Refused, match="not being drained"):
+        drains(world).stop("east", "alice")
+    drains(world).drain("east", "alice")
+    drains(world).stop("east", "alice")
+    world.settle()
+    assert not any((f"{each}.p0001", "west") in world.copies(each) for each in (1, 2, 3)), "all withdrawn"
+    drains(world).drain("east", "alice")
+    world.settle()  # the copies are made
+    drains(world).round()  # releases are asked for
+    with world.catalog.write() as session:
+        (mine,) = (
+            fact
+            for fact in placement.copy_facts(session, package_pk(session, "2.p0001"))
+            if fact.volume_pk == world.pools.disks["east"].volume_pk
+        )
+        placement.move_copy(session, mine.copy_pk, CopyState.RELEASING, world.clock.now(), "a test")
+    assert drains(world).stop("east", "alice") == {"volume": "east", "cancelled": 2}
+    world.settle()
+    assert world.copies(2)["2.p0001", "east"] == "released", "one that had begun is finished"
+    for study in (1, 3):
+        assert world.copies(study)[f"{study}.p0001", "east"] == "verified"
+    assert all(world.copies(each)[f"{each}.p0001", "west"] == "verified" for each in (1, 2, 3))
+    cloud.switch(tmp_path / "west").free = 0
+    probe(world)
+    world.store(4, 2)
+    world.follow()
+    assert world.copies(4)["4.p0001", "east"] == "verified", "it takes writes again"
+    world.check()
+
+
+def package_pk(session: Session, key: str) -> int:
+    return session.scalars(select(Package.pk).where(Package.key.contains(key))).one()
 
 
 def test_a_pool_is_not_drained_of_its_only_volume(make_world: MakeWorld, tmp_path: Path) -> None:
