@@ -21,7 +21,7 @@ from hsm.errors import Corrupt, DriverError, HsmError, NoSpace, NotFound
 from hsm.log import get_logger
 from hsm.model import CopyAt
 from hsm.pools import Pools
-from hsm.recall import Recall, Stopped
+from hsm.recall import ReadAgain, Recall, Stopped
 from hsm.service import NotYet
 from hsm.staging import TooLarge
 from hsm.wake import Bell
@@ -65,6 +65,8 @@ class ColdRecalls:
             self._recall.fetch(package, copy, pool.store, stop)
         except Stopped:
             self._later(order, "the daemon stops", 0.0)
+        except ReadAgain as again:
+            self._later(order, str(again), 0.0)
         except NotYet as wait:
             self._wait(order, package, wait)
         except (Corrupt, NotFound) as error:

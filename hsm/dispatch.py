@@ -32,6 +32,10 @@ REQUESTS_MAX = 2000
 the others' turn comes. Each has its own: what waits for a blank volume of one pool is in nobody's way."""
 FAILING_FOR = timedelta(hours=24)
 """How long an error keeps a drive and a cartridge apart."""
+_TOO_LARGE = (
+    "{0.key} of {0.size} bytes is larger than the whole staging area of {1}: it passes through to those who "
+    "retrieve it, and nobody does; or raise staging.size_max_bytes"
+)
 TROUBLE_MAX = 3
 """How often a copy may fail to be read for one recall before another one is tried."""
 
@@ -107,6 +111,7 @@ def look(session: Session, pools: Pools, staging: Staging, reader: Reader, now: 
         session, [order.package_pk or 0 for order in orders if order.kind is RequestKind.COPY]
     )
     draining = {each.pk for each in known if each.drain_to}
+    room = staging.room_ever()
     for order in orders:
         if order.package_pk is None:
             continue
@@ -115,6 +120,14 @@ def look(session: Session, pools: Pools, staging: Staging, reader: Reader, now: 
         if order.kind is RequestKind.RECALL and (staging.complete(package.key) or reader.direct_copies(held)):
             ready.append(order.pk)
             continue
+        if order.kind is RequestKind.RECALL and package.size > room:
+            # It passes through to those who wait, as they take it.
+            hungry = staging.streams.hungry(package.key)
+            if hungry is None and package.size > staging.size_max_bytes:
+                hopeless.append((order.pk, _TOO_LARGE.format(package, staging.size_max_bytes)))
+                continue
+            if hungry is False:
+                continue
         if order.kind is RequestKind.COPY and _enough(order, held, draining):
             ready.append(order.pk)
             continue

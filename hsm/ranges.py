@@ -182,6 +182,30 @@ class FileRange:
         self.close()
 
 
+class Closing:
+    """A range that says when it is closed for the first time."""
+
+    def __init__(self, inner: Range, on_close: Callable[[], None]) -> None:
+        self._inner = inner
+        self._on_close: Callable[[], None] | None = on_close
+
+    @property
+    def size(self) -> int:
+        return self._inner.size
+
+    def pieces(self) -> Iterator[Piece]:
+        return self._inner.pieces()
+
+    def whole(self) -> bytes:
+        return self._inner.whole()
+
+    def close(self) -> None:
+        self._inner.close()
+        on_close, self._on_close = self._on_close, None
+        if on_close is not None:
+            on_close()
+
+
 class StoreRange:
     """``size`` bytes from ``offset`` of an object, asked of its store each time."""
 

@@ -164,7 +164,7 @@ class Reader:
 
     def _from_staging(self, package_key: str, instance: InstanceRef) -> Range | None:
         offset = instance.offset or 0
-        if self._staging.available(package_key) < offset + instance.size:
+        if not self._staging.has(package_key, offset, instance.size):
             return None
 
         def damaged() -> None:

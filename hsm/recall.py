@@ -18,20 +18,31 @@ from hsm.catalog.engine import Catalog
 from hsm.catalog.placement import PackageRef
 from hsm.errors import Corrupt, NotFound, Refused
 from hsm.log import get_logger
-from hsm.model import CopyAt, Place, Priority, Selection
+from hsm.model import CopyAt, InstanceRef, Place, Priority, Selection
 from hsm.reader import Reader
 from hsm.staging import Staging
 from hsm.states import READABLE_COPIES, CopyState, RequestKind, RequestState, VolumeState
+from hsm.streaming import Follower, Span
 from hsm.wake import Bell
 
 log = get_logger(__name__)
 
 RING_SECONDS = 0.1
+BACK_PRESSURE_SECONDS = 60.0
+"""How long one read of a package that passes through waits, all in all, for those who take it. Then it goes
+on without the slow ones where others wait for it, or else it ends. What they missed is read again: no drive
+is kept for them."""
+LOOK_SECONDS = 0.25
 NEAREST_FIRST = (Place.DRIVE, Place.SLOT, Place.MAIL, Place.SHELF)
 
 
 class Stopped(Exception):
     """The daemon stops; what is in flight is handed back."""
+
+
+class ReadAgain(Exception):
+    """A package that passes through the staging area was read as far as its waiters take it just now: the
+    rest is read when they want it."""
 
 
 class Postponed(Exception):
@@ -44,6 +55,8 @@ class Attachment:
 
     request_pk: int
     waiter_pk: int
+    follower: Follower
+    """What the waiter wants of the package and has not had yet."""
 
 
 def quickest(copies: Sequence[CopyAt]) -> CopyAt | None:
@@ -68,6 +81,15 @@ def quickest(copies: Sequence[CopyAt]) -> CopyAt | None:
         )
 
     return min(reachable, key=cost, default=None)
+
+
+def back_seconds(place: Place | None, size: int) -> float:
+    """What bringing a package back takes, in round figures: only comparisons are made with it. Pure.
+
+    :param place: of its quickest copy; None for cold storage.
+    """
+    fetch = {Place.DRIVE: 60.0, Place.SLOT: 150.0, Place.MAIL: 150.0, Place.SHELF: 1800.0}
+    return (fetch.get(place, 14400.0) if place is not None else 14400.0) + size / 300e6
 
 
 def why_none(copies: Sequence[CopyAt], tried: Collection[int] = ()) -> str:
@@ -96,20 +118,28 @@ class Recall:
         self._reader = reader
         self._bell = bell
 
-    def attach(self, package: PackageRef, who: str, priority: Priority) -> Attachment:
+    def attach(
+        self, package: PackageRef, who: str, priority: Priority, instances: Sequence[InstanceRef] = ()
+    ) -> Attachment:
         """Join the package's recall, begun if there is none; the staged package stays pinned until
-        :meth:`detach`."""
+        :meth:`detach`.
+
+        :param instances: what is wanted of it, for a package that is too large to be staged as a whole.
+        """
         self._staging.pin(package.key)
+        spans = [Span(each.offset or 0, each.size, each.digest) for each in instances]
+        follower = self._staging.streams.follow(package.key, who, spans)
         now = self._catalog.clock.now()
         try:
             with self._catalog.write() as session:
                 request_pk = self._join(session, package, who, priority)
                 waiter_pk = queue.add_waiter(session, request_pk, who, now)
         except BaseException:
+            self._staging.streams.unfollow(follower)
             self._staging.unpin(package.key)
             raise
         self._bell.ring()
-        return Attachment(request_pk, waiter_pk)
+        return Attachment(request_pk, waiter_pk, follower)
 
     def _join(self, session: Session, package: PackageRef, who: str, priority: Priority) -> int:
         """The package's one live recall, begun if there is none."""
@@ -128,8 +158,12 @@ class Recall:
         )
         return request_pk
 
-    def detach(self, package: PackageRef, attachment: Attachment) -> None:
-        """Leave; the recall goes on for others and for the next one who asks."""
+    def detach(self, package: PackageRef, attachment: Attachment, *, comes_back: bool = False) -> None:
+        """Leave; the recall goes on for others and for the next one who asks.
+
+        :param comes_back: what it wants of a package that passes through is kept for it.
+        """
+        self._staging.streams.unfollow(attachment.follower, lingers=comes_back)
         self._staging.unpin(package.key)
         with self._catalog.write() as session:
             queue.remove_waiters(session, [attachment.waiter_pk])
@@ -151,18 +185,24 @@ class Recall:
             packages = [placement.package(session, pk) for pk in pks]
             copies = placement.copies(session, pks)
         requests: list[int] = []
-        here = 0
+        too_large: list[str] = []
+        here, room = 0, self._staging.size_max_bytes
         now = self._catalog.clock.now()
         for package in packages:
             if self._reader.direct_copies(copies[package.pk]) or self._staging.complete(package.key):
                 here += 1
+                continue
+            if package.size > room:
+                too_large.append(package.key)
                 continue
             with self._catalog.write() as session:
                 request_pk = self._join(session, package, who, priority)
                 queue.add_waiter(session, request_pk, who, now)
             requests.append(request_pk)
         self._bell.ring()
-        return {"uid": uid, "packages": len(packages), "readable_now": here, "requests": requests}
+        return {"uid": uid, "packages": len(packages), "readable_now": here, "requests": requests} | (
+            {"too_large": too_large} if too_large else {}
+        )
 
     def progress(self, request_pks: Sequence[int]) -> list[dict[str, object]]:
         """State, error and bytes staged of each of these recalls."""
@@ -174,7 +214,7 @@ class Recall:
                     raise Refused(f"request {pk} is no recall")
                 package = placement.package(session, order.package_pk)
                 state, error = queue.outcome(session, [pk])[pk]
-                staged = package.size if state is RequestState.DONE else self._staging.available(package.key)
+                staged = package.size if state is RequestState.DONE else self._staging.arrived(package.key)
                 found.append(
                     {
                         "id": pk,
@@ -194,11 +234,17 @@ class Recall:
 
         :raises Corrupt: the volume gave other bytes; nothing stays in the staging area.
         :raises NoSpace: pins leave no room in the staging area.
+        :raises ReadAgain: it passes through, and somebody has missed something or is not ready for more.
         :raises Stopped: the daemon stops.
         """
         if self._staging.complete(package.key):
             return
-        writer = self._staging.admit(package.key, package.size)
+        streams = self._staging.streams
+        if package.size > self._staging.room_ever() and streams.hungry(package.key) is not None:
+            self._pass_through(package, copy, store, stop)
+            return
+        back = self._back_seconds(self._staging.lacks(package.size))
+        writer = self._staging.admit(package.key, package.size, back)
         clock = self._catalog.clock
         rung = clock.monotonic()
         try:
@@ -215,6 +261,54 @@ class Recall:
             writer.abort()
             raise
         log.info("recalled %s from %s", package.key, copy.volume_name)
+
+    def _pass_through(self, package: PackageRef, copy: CopyAt, store: Store, stop: threading.Event) -> None:
+        """Read what is wanted of a package that does not fit, at the speed of those who take it."""
+        read = self._staging.streams.begin(package.key)
+        blocked = 0.0
+        try:
+            for chunk in store.get(copy.locator, read.start, package.size - read.start):
+                rest = memoryview(chunk)
+                while rest and not read.over:
+                    if stop.is_set():
+                        raise Stopped
+                    taken = read.write(rest)
+                    rest = rest[taken:]
+                    if taken:
+                        self._bell.ring()
+                    elif blocked < BACK_PRESSURE_SECONDS:
+                        self._catalog.clock.wait(read.moved, LOOK_SECONDS)
+                        blocked += LOOK_SECONDS
+                    elif read.leave_behind():
+                        blocked = 0.0
+                    else:
+                        raise ReadAgain(f"{package.key} waits for those who take it: the rest is read then")
+                if read.over:
+                    break
+        finally:
+            read.close()
+            self._bell.ring()
+        if missed := read.wanted_again:
+            raise ReadAgain(f"{package.key} is read again for {missed}")
+        log.info("%s passed through the staging area from %s", package.key, copy.volume_name)
+
+    def _back_seconds(self, keys: Sequence[str]) -> dict[str, float]:
+        """What it would take to bring staged packages back, if they are evicted."""
+        if not keys:
+            return {}
+        with self._catalog.read() as session:
+            packages = placement.packages_named(session, keys)
+            copies = placement.copies(session, [each.pk for each in packages])
+        found = {}
+        for package in packages:
+            held = copies[package.pk]
+            if self._reader.direct_copies(held):
+                found[package.key] = 0.0
+            elif (copy := quickest(held)) is not None:
+                found[package.key] = back_seconds(copy.place, package.size)
+            elif self._reader.cold_copies(held):
+                found[package.key] = back_seconds(None, package.size)
+        return found
 
     def suspect(self, copy: CopyAt, error: Corrupt | NotFound) -> None:
         """The medium gave other bytes than were written to it: take the copy out of use."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -21,7 +22,7 @@ from hsm.catalog.placement import PackageRef
 from hsm.errors import DriverError, HsmError
 from hsm.log import get_logger
 from hsm.model import CopyAt, InstanceRef, Place, Priority, Tier
-from hsm.ranges import Range
+from hsm.ranges import Closing, Range
 from hsm.reader import Reader
 from hsm.recall import Attachment, Recall, quickest, why_none
 from hsm.staging import Staging
@@ -31,6 +32,7 @@ from hsm.wake import Bell
 log = get_logger(__name__)
 
 RECALLS_PER_PACKAGE_MAX = 3
+DAMAGES_MAX = 20
 STAGED = "staging"
 """For the history: read from the staging area, to which somebody had recalled it before."""
 LOOK_SECONDS = 1.0
@@ -63,6 +65,8 @@ class _Part:
     attachment: Attachment | None = None
     recalls: int = 0
     failure: str = ""
+    damaged: int = 0
+    """How often what had come was not what is stored."""
     staged: bool = False
     """When it was asked for, it lay in the staging area already."""
     tier: str = ""
@@ -98,17 +102,27 @@ class Retrievals:
         self.history = history
         self.tiers = tiers or {}
 
-    def open(self, instances: Sequence[InstanceRef], who: str, priority: Priority, ae: str = "") -> Retrieval:
+    def open(
+        self,
+        instances: Sequence[InstanceRef],
+        who: str,
+        priority: Priority,
+        ae: str = "",
+        *,
+        comes_back: bool = False,
+    ) -> Retrieval:
         """Begin to retrieve these instances; joins the recalls that are needed at once.
 
         :param ae: the calling AE title, for the history.
+        :param comes_back: it is closed and opened again until everything was had: what comes for it
+            meanwhile is kept.
         """
         with self.catalog.read() as session:
             parts = _parts(session, instances)
         with self.catalog.write() as session:
             studies = {instance.study_uid for instance in instances}
             placement.touch_studies(session, studies, self.catalog.clock.now())
-        retrieval = Retrieval(self, parts, who, priority, ae)
+        retrieval = Retrieval(self, parts, who, priority, ae, comes_back=comes_back)
         try:
             retrieval.begin()
         except BaseException:
@@ -146,13 +160,21 @@ class Retrieval:
     """An open retrieval. Not thread-safe: one association owns it."""
 
     def __init__(
-        self, owner: Retrievals, parts: list[_Part], who: str, priority: Priority, ae: str = ""
+        self,
+        owner: Retrievals,
+        parts: list[_Part],
+        who: str,
+        priority: Priority,
+        ae: str = "",
+        *,
+        comes_back: bool = False,
     ) -> None:
         self._owner = owner
         self._parts = parts
         self._who = who
         self._priority = priority
         self._ae = ae
+        self._comes_back = comes_back
         self._opened = owner.catalog.clock.monotonic()
         self._told: dict[str, _Told] = {}
 
@@ -200,7 +222,7 @@ class Retrieval:
         parts, self._parts = self._parts, []
         for part in parts:
             try:
-                self._leave(part)
+                self._leave(part, comes_back=self._comes_back)
             except (SQLAlchemyError, DriverError, HsmError) as error:
                 log.warning("a waiter stays noted until the next start: %s", error)
 
@@ -214,6 +236,7 @@ class Retrieval:
                 part.instances.popleft()
                 if isinstance(found, Readable):
                     self._note(part, found.instance)
+                    found = self._taken(part, found)
             if part.instances:
                 at += 1
             else:
@@ -256,8 +279,27 @@ class Retrieval:
             for uid, each in told.items():
                 history.retrieved(Retrieved(uid, now, self._ae, each.bytes, each.tier, each.waited_seconds))
 
+    def _taken(self, part: _Part, found: Readable) -> Readable:
+        """What passes through is taken when the content is closed: until then its bytes are in use."""
+        if part.attachment is None or found.instance.offset is None:
+            return found
+        streams, follower = self._owner.staging.streams, part.attachment.follower
+        took = partial(streams.took, follower, found.instance.offset)
+        return Readable(found.instance, Closing(found.content, took))
+
+    def _passing_by(self, part: _Part) -> InstanceRef:
+        """The next instance; of a package that passes through, the one that is there."""
+        if part.attachment is not None:
+            ready = self._owner.staging.streams.ready(part.attachment.follower)
+            if ready is not None and part.instances[0].offset != ready.offset:
+                there = next((each for each in part.instances if each.offset == ready.offset), None)
+                if there is not None:
+                    part.instances.remove(there)
+                    part.instances.appendleft(there)
+        return part.instances[0]
+
     def _from_part(self, part: _Part) -> Readable | Unobtainable | None:
-        instance = part.instances[0]
+        instance = self._passing_by(part)
         if part.failed:
             return self._last_resort(part, instance)
         key = part.package.key if part.package is not None else None
@@ -267,6 +309,8 @@ class Retrieval:
                 return Readable(instance, content)
             if part.package is None:
                 return self._look_up_again(part, instance)
+            if self._owner.staging.streams.passes(part.package.key) and self._spoilt(part):
+                return Unobtainable(instance, part.failure)
             self._refresh(part)
         if part.attachment is not None:
             self._check_recall(part)
@@ -295,7 +339,14 @@ class Retrieval:
 
     def _arrived(self, part: _Part, instance: InstanceRef) -> bool:
         assert part.package is not None  # only packages are recalled
-        return self._owner.staging.available(part.package.key) >= (instance.offset or 0) + instance.size
+        return self._owner.staging.has(part.package.key, instance.offset or 0, instance.size)
+
+    def _spoilt(self, part: _Part) -> bool:
+        """It had come and was not what is stored; whether that happened too often."""
+        part.damaged += 1
+        if part.damaged >= DAMAGES_MAX:
+            part.failure = f"{part.damaged} times what came to the staging area was damaged there"
+        return part.failed
 
     def _is_back(self, part: _Part) -> bool:
         """A file system that was away when the recall began, which may wait for a person, is there."""
@@ -321,7 +372,9 @@ class Retrieval:
             return
         part.recalls += 1
         part.staged = self._owner.staging.complete(part.package.key)
-        part.attachment = self._owner.recall.attach(part.package, self._who, self._priority)
+        # They come in the order of the package.
+        part.instances = deque(sorted(part.instances, key=lambda each: each.offset or 0))
+        part.attachment = self._owner.recall.attach(part.package, self._who, self._priority, part.instances)
 
     def _check_recall(self, part: _Part) -> None:
         """Has the recall ended without what we wait for?"""
@@ -339,7 +392,7 @@ class Retrieval:
             self._leave(part)
             self._refresh(part)
 
-    def _leave(self, part: _Part) -> None:
+    def _leave(self, part: _Part, *, comes_back: bool = False) -> None:
         attachment, part.attachment = part.attachment, None
         if attachment is not None and part.package is not None:
-            self._owner.recall.detach(part.package, attachment)
+            self._owner.recall.detach(part.package, attachment, comes_back=comes_back)

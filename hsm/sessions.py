@@ -34,7 +34,7 @@ from hsm.log import get_logger
 from hsm.migrate import Migrate
 from hsm.model import CopyAt, Place
 from hsm.pools import Pools
-from hsm.recall import Recall, Stopped
+from hsm.recall import ReadAgain, Recall, Stopped
 from hsm.sessionends import Assignment, SessionEnds
 from hsm.staging import TooLarge
 from hsm.states import BLANK_VOLUMES, CopyState, RequestKind
@@ -223,6 +223,9 @@ class DriveSession:
                 self._recall.suspect(copy, error)
                 self._note_read(order, copy, bad=True)
             self._ends.retry({order.pk: order}, actor, f"{volume.name}: {error}")
+        except ReadAgain as again:
+            tally.read(package.size)
+            self._ends.give_back({order.pk: order}, actor, str(again))
         except TooLarge as error:  # for the whole staging area: only the configuration can mend that
             with self._catalog.write() as session:
                 queue.fail(session, order.pk, self._catalog.clock.now(), actor, str(error))

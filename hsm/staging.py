@@ -5,29 +5,36 @@ while the rest comes in. What a reader gets is not checked here: whoever sends a
 own digest. A package counts as complete only when the digest of the whole matched.
 
 Files are ``<folder>/<package key>``, and ``<package key>.part`` while written. Nothing else in the
-folder is touched.
+folder is touched. What is larger than the whole area passes through it: :mod:`hsm.passing`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import hashlib
 import os
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from hsm.clock import Clock, SystemClock
 from hsm.errors import ConfigError, Corrupt, DriverError, NoSpace, NotFound, Retryable
+from hsm.eviction import Staged, likelihood, victims
 from hsm.log import get_logger
-from hsm.ranges import FileRange
+from hsm.passing import Streams
+from hsm.passing import TooLarge as TooLarge
+from hsm.ranges import FileRange, Range
+from hsm.stagingwriter import StagingWriter as StagingWriter
+from hsm.stagingwriter import sync_folder, translated
 
 log = get_logger(__name__)
 
 PART_SUFFIX = ".part"
+BACK_SECONDS, BACK_BYTES_PER_SECOND = 120.0, 300e6
+"""What it takes to bring back a package of which nobody says it: a change of cartridges, and the read."""
+_SEGMENT = re.compile(r"\.[0-9]{6}\Z")
 _KEY = re.compile(r"[0-9][0-9.]{0,63}\.p[0-9]{4,9}\.tar")
 
 
@@ -39,12 +46,12 @@ class _Entry:
     written: int
     """Bytes that can be read from the file."""
     complete: bool
+    used_at: float
+    """When somebody read it or it came, by the wall clock (seconds)."""
     condemned: bool = False
     """Removed while it was being written: readable for nobody, gone when its writer is done."""
-
-
-class TooLarge(NoSpace):
-    """A package that is larger than the whole area."""
+    expected_until: float = 0.0
+    """Somebody will read it by then; 0 when it was read, or nobody said so."""
 
 
 class Staging:
@@ -52,15 +59,28 @@ class Staging:
 
     :param folder: made if it is not there.
     :param size_max_bytes: packages being written count with their full size from the start.
+    :param free_min_bytes: of its file system, left to others.
     :raises ConfigError: the folder cannot be made or read.
     """
 
-    def __init__(self, folder: Path, size_max_bytes: int) -> None:
+    def __init__(
+        self, folder: Path, size_max_bytes: int, free_min_bytes: int = 0, clock: Clock | None = None
+    ) -> None:
         self._folder = folder
         self.size_max_bytes = size_max_bytes
+        self._free_min = free_min_bytes
+        self._clock = clock or SystemClock()
         self._changed = threading.Condition()
         self._entries: OrderedDict[str, _Entry] = OrderedDict()  # least recently used first
         self._pins: dict[str, int] = {}
+        self.streams = Streams(
+            folder,
+            size_max_bytes,
+            self._changed,
+            self._clock.monotonic,
+            self.room_ever,
+            self._make_room,
+        )
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._adopt()
@@ -73,12 +93,31 @@ class Staging:
         with self._changed:
             return self._used()
 
-    def admit(self, key: str, size: int) -> StagingWriter:
+    def room_ever(self) -> int:
+        """Bytes of the largest package that fits when everything else is evicted."""
+        with self._changed:
+            return min(self.size_max_bytes, self._on_disk() + self._held())
+
+    def lacks(self, size: int) -> list[str]:
+        """The packages of which some must go so that ``size`` bytes fit; empty while there is room."""
+        with self._changed:
+            room = min(self.size_max_bytes - self._used(), self._on_disk())
+            return [each.key for each in self._evictable({})] if room < size else []
+
+    def admit(
+        self,
+        key: str,
+        size: int,
+        back_seconds: Mapping[str, float] | None = None,
+        expected_until: float = 0.0,
+    ) -> StagingWriter:
         """Reserve room for a package and begin to write it.
 
-        Unpinned packages are evicted, least recently used first, but none when that would not be
-        enough.
+        Unpinned packages are evicted, those first that cost the least to bring back and are the least likely
+        to be wanted (:mod:`hsm.eviction`), but none when that would not be enough.
 
+        :param back_seconds: what it takes to bring each of those back that are staged.
+        :param expected_until: somebody will read it by then (seconds of the wall clock): a prefetch.
         :raises NoSpace: the package is larger than the area, or pins or the disk leave no room.
         :raises Retryable: it is there already or being written, or the disk failed.
         :raises ValueError: not the key of a package.
@@ -88,12 +127,21 @@ class Staging:
         with self._changed:
             if key in self._entries:
                 raise Retryable(f"staging: {key} is there already or on its way")
-            with _translated(key):
-                self._make_room(key, size)
+            with translated(key):
+                self._make_room(key, size, back_seconds)
                 flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
                 descriptor = os.open(self._part(key), flags, 0o600)
-            self._entries[key] = entry = _Entry(size, 0, complete=False)
-        return StagingWriter(self, key, entry, descriptor)
+            now = self._clock.now().timestamp()
+            entry = _Entry(size, 0, False, now, expected_until=expected_until)
+            self._entries[key] = entry
+        return StagingWriter(
+            key,
+            size,
+            descriptor,
+            partial(self._progress, entry),
+            partial(self._finish, key, entry),
+            partial(self._forget, key, entry),
+        )
 
     def pin(self, key: str) -> None:
         """Keep ``key`` from eviction, now or once it is there. Counted: each needs its :meth:`unpin`."""
@@ -128,7 +176,17 @@ class Staging:
         with self._changed:
             return self._available(key)
 
-    def open(self, key: str, offset: int, length: int) -> FileRange:
+    def has(self, key: str, offset: int, length: int) -> bool:
+        """Whether these bytes can be read now, also of a package that passes through."""
+        with self._changed:
+            return self._available(key) >= offset + length or self.streams.holds(key, offset, length)
+
+    def arrived(self, key: str) -> int:
+        """Bytes that have come so far, whether they are still here or have passed through."""
+        with self._changed:
+            return self._available(key) or self.streams.written(key)
+
+    def open(self, key: str, offset: int, length: int) -> Range:
         """``length`` bytes from ``offset``, which can be read even when the package is evicted meanwhile.
 
         :raises NotFound: not there.
@@ -137,6 +195,9 @@ class Staging:
         """
         with self._changed:
             entry = self._entries.get(key)
+            if (entry is None or entry.condemned) and self.streams.holds(key, offset, length):
+                with translated(key):
+                    return self.streams.open(key, offset, length)
             if entry is None or entry.condemned:
                 raise NotFound(f"staging: {key} is not there")
             if offset < 0 or length < 0 or offset + length > entry.size:
@@ -144,9 +205,10 @@ class Staging:
             if offset + length > entry.written:
                 raise Retryable(f"staging: {key}: {entry.written} of {entry.size} bytes are there so far")
             self._entries.move_to_end(key)
+            entry.used_at, entry.expected_until = self._clock.now().timestamp(), 0.0
             path = self._path(key, entry)
             try:
-                with _translated(key):
+                with translated(key):
                     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             except NotFound:
                 self._drop(key, entry)
@@ -189,6 +251,7 @@ class Staging:
             entry = self._entries.get(key)
             if entry is not None:
                 self._drop(key, entry)
+            self.streams.spoil(key)
 
     # What the writer calls.
 
@@ -203,16 +266,16 @@ class Staging:
             if entry.condemned:
                 raise Retryable(f"staging: {key} was damaged on the way to {self._folder}; recall it again")
             os.rename(self._part(key), self._folder / key)
-            entry.complete = True
+            entry.complete, entry.used_at = True, self._clock.now().timestamp()
             self._entries.move_to_end(key)
             self._changed.notify_all()
-        _sync_folder(self._folder)
+        sync_folder(self._folder)
 
     def _forget(self, key: str, entry: _Entry) -> None:
         """Take away a package whose writer gave up."""
         with self._changed:
             if self._entries.get(key) is entry:
-                with _translated(key):
+                with translated(key):
                     self._path(key, entry).unlink(missing_ok=True)
                 del self._entries[key]
                 self._changed.notify_all()
@@ -224,20 +287,42 @@ class Staging:
         return 0 if entry is None or entry.condemned else entry.written
 
     def _used(self) -> int:
-        return sum(entry.size for entry in self._entries.values())
+        return sum(entry.size for entry in self._entries.values()) + self.streams.reserved
+
+    def _held(self) -> int:
+        return sum(entry.written for entry in self._entries.values()) + self.streams.on_disk
+
+    def _on_disk(self) -> int:
+        """Bytes of the disk that nobody was promised."""
+        status = os.statvfs(self._folder)
+        promised = self._used() - self._held()
+        return status.f_bavail * status.f_frsize - promised - self._free_min
+
+    def _evictable(self, back_seconds: Mapping[str, float]) -> list[Staged]:
+        now = self._clock.now().timestamp()
+        return [
+            Staged(
+                key,
+                entry.size,
+                back_seconds.get(key, BACK_SECONDS + entry.size / BACK_BYTES_PER_SECOND),
+                likelihood(now - entry.used_at, expected=entry.expected_until > now),
+            )
+            for key, entry in self._entries.items()
+            if entry.complete and key not in self._pins
+        ]
 
     def _drop(self, key: str, entry: _Entry) -> None:
         """Drop ``entry``, unless another one has taken its key since."""
         if self._entries.get(key) is not entry:
             return
         if entry.complete:
-            with _translated(key):
+            with translated(key):
                 (self._folder / key).unlink(missing_ok=True)
             del self._entries[key]
         else:
             entry.condemned = True
 
-    def _make_room(self, key: str, size: int) -> None:
+    def _make_room(self, key: str, size: int, back_seconds: Mapping[str, float] | None = None) -> None:
         """Evict until ``size`` bytes fit the area and the disk.
 
         :raises TooLarge: it could never fit.
@@ -248,25 +333,20 @@ class Staging:
                 f"staging: {key} of {size} bytes is larger than the whole area of {self.size_max_bytes} "
                 "bytes; raise staging.size_max_bytes"
             )
-        status = os.statvfs(self._folder)
-        promised = sum(entry.size - entry.written for entry in self._entries.values())
-        on_disk = status.f_bavail * status.f_frsize - promised
+        self.streams.expire()
+        on_disk = self._on_disk()
         room = min(self.size_max_bytes - self._used(), on_disk)
-        victims = []
-        for other, entry in self._entries.items():
-            if room >= size:
-                break
-            if entry.complete and other not in self._pins:
-                victims.append(other)
-                room += entry.size
-        if room < size:
+        evictable = self._evictable(back_seconds or {})
+        chosen = victims(evictable, size - room)
+        if chosen is None:
+            room += sum(each.size for each in evictable)
             raise NoSpace(
                 f"staging: {key} needs {size} bytes and {max(room, 0)} can be had: the rest is in use "
                 f"(area {self.size_max_bytes}, disk {max(on_disk, 0)} free)"
             )
-        for other in victims:
-            log.info("staging: evicted %s for %s", other, key)
-            self._drop(other, self._entries[other])
+        for each in chosen:
+            log.info("staging: evicted %s for %s", each.key, key)
+            self._drop(each.key, self._entries[each.key])
 
     def _adopt(self) -> None:
         """Take over what an earlier process completed; delete what it did not."""
@@ -275,99 +355,15 @@ class Staging:
             if _KEY.fullmatch(path.name) and path.is_file():
                 status = path.stat()
                 found.append((status.st_mtime_ns, path.name, status.st_size))
-            elif path.name.endswith(PART_SUFFIX) and _KEY.fullmatch(path.name.removesuffix(PART_SUFFIX)):
+            elif path.name.endswith(PART_SUFFIX) and _KEY.fullmatch(
+                _SEGMENT.sub("", path.name.removesuffix(PART_SUFFIX))
+            ):
                 path.unlink()
-        for _, key, size in sorted(found):
-            self._entries[key] = _Entry(size, size, complete=True)
+        for used_ns, key, size in sorted(found):
+            self._entries[key] = _Entry(size, size, True, used_ns / 1e9)
 
     def _path(self, key: str, entry: _Entry) -> Path:
         return self._folder / key if entry.complete else self._part(key)
 
     def _part(self, key: str) -> Path:
         return self._folder / f"{key}{PART_SUFFIX}"
-
-
-class StagingWriter:
-    """Writes one package. It ends with :meth:`commit` or :meth:`abort`; an error aborts by itself."""
-
-    def __init__(self, staging: Staging, key: str, entry: _Entry, descriptor: int) -> None:
-        self._staging = staging
-        self._key = key
-        self._entry = entry
-        self._descriptor: int | None = descriptor
-        self._hash = hashlib.sha256()
-        self._length = 0
-
-    def write(self, chunk: bytes) -> None:
-        """Append; readers may have it as soon as this returns.
-
-        :raises Corrupt: more bytes than were announced.
-        :raises NoSpace: the disk is full.
-        :raises Retryable: the disk failed.
-        """
-        with self._aborting() as descriptor:
-            if self._length + len(chunk) > self._entry.size:
-                raise Corrupt(f"{self._key}: more than the expected {self._entry.size} bytes")
-            rest = memoryview(chunk)
-            while rest:
-                rest = rest[os.write(descriptor, rest) :]
-            self._hash.update(chunk)
-            self._length += len(chunk)
-            self._staging._progress(self._entry, len(chunk))
-
-    def commit(self, digest: bytes) -> None:
-        """Make the package complete and lasting.
-
-        :raises Corrupt: too few bytes, or their SHA-256 is not ``digest``; nothing is left.
-        :raises Retryable: the disk failed, or a reader found the bytes damaged on it; nothing is left.
-        """
-        with self._aborting() as descriptor:
-            if self._length != self._entry.size:
-                raise Corrupt(f"{self._key}: {self._length} bytes; expected {self._entry.size}")
-            if self._hash.digest() != digest:
-                raise Corrupt(f"{self._key}: SHA-256 is {self._hash.hexdigest()}; expected {digest.hex()}")
-            os.fsync(descriptor)
-            self._staging._finish(self._key, self._entry)
-            self._close()
-
-    def abort(self) -> None:
-        """Leave nothing. After the end (commit, abort or an error) it does nothing."""
-        if self._descriptor is not None:
-            self._close()
-            self._staging._forget(self._key, self._entry)
-
-    @contextlib.contextmanager
-    def _aborting(self) -> Iterator[int]:
-        if self._descriptor is None:
-            raise ValueError(f"staging: the writer of {self._key} has ended")
-        try:
-            with _translated(self._key):
-                yield self._descriptor
-        except BaseException:
-            self.abort()
-            raise
-
-    def _close(self) -> None:
-        assert self._descriptor is not None  # both callers look
-        descriptor, self._descriptor = self._descriptor, None
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _translated(key: str) -> Iterator[None]:
-    """The staging disk's errors as the kinds that say what to do."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise NotFound(f"staging: {key}: {error.filename} is gone") from error
-    except OSError as error:
-        kind = NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else Retryable
-        raise kind(f"staging: {key}: {error.strerror}") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -63,6 +63,15 @@ def packages_of_studies(session: Session, study_pks: Sequence[int]) -> list[Pack
     return [_package_ref(row) for row in session.execute(query)]
 
 
+def packages_named(session: Session, keys: Iterable[str]) -> list[PackageRef]:
+    """The packages of these names."""
+    return [
+        _package_ref(row)
+        for some in chunks(keys)
+        for row in session.execute(_packages().where(Package.key.in_(some)))
+    ]
+
+
 def _packages() -> Select[int, str, int, str, int, bytes]:
     return select(Package.pk, Package.key, Package.study_pk, Study.uid, Package.size, Package.digest).join(
         Study, Study.pk == Package.study_pk

@@ -82,7 +82,7 @@ class Deliverer:
         originator = Originator(left.calling, left.message_id)
         target = Destination(peer, self._ae_title, self._config, self._clock, left.instances, originator)
         who = f"delivery to {left.destination} for {left.calling}"
-        source = self._retrievals.open(left.instances, who, Priority.ROUTINE, left.calling)
+        source = self._retrievals.open(left.instances, who, Priority.ROUTINE, left.calling, comes_back=True)
         notes = _Notes(self._deliveries, order.pk, self._clock)
         try:
             result = deliver(target, source, stop.is_set, notes.add, self._clock.monotonic)

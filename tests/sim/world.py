@@ -312,7 +312,8 @@ class World:
         left = self.deliveries.order(order)
         if left.destination in self.destinations_down:
             raise Retryable(f"{left.destination} is down")
-        wait = Wait(self.retrievals.open(left.instances, f"delivery to {left.destination}", Priority.ROUTINE))
+        who = f"delivery to {left.destination}"
+        wait = Wait(self.retrievals.open(left.instances, who, Priority.ROUTINE, comes_back=True))
         try:
             got = wait.look()
             sent = list(got.files)
