@@ -16,14 +16,14 @@ from sqlalchemy.orm import Session
 
 from drivers.base import Cleaning, Element, ElementKind, Inventory, Library, SimulatedHands, VolumeLabel
 from hsm.barcodes import is_write_once
-from hsm.catalog import journal, media, queue, usage, volumelife
+from hsm.catalog import journal, media, prompts, queue, usage, volumelife
 from hsm.catalog.engine import Catalog
 from hsm.catalog.media import VolumeRef
 from hsm.errors import DriverError, NotFound, OperatorNeeded, Refused, Retryable, StaleMap
 from hsm.log import get_logger
 from hsm.model import Place
 from hsm.pools import Pools
-from hsm.states import MountState, VolumeState
+from hsm.states import Outcome, VolumeState
 from hsm.wake import Bell
 
 log = get_logger(__name__)
@@ -142,7 +142,7 @@ class Custody:
                 raise Refused(f"{library} does not see {barcode}; {_mail_slots(seen)}")
             now = self._catalog.clock.now()
             with self._catalog.write() as session:
-                answered = media.answer(session, volume.pk, MountState.DONE, now, by, comment)
+                answered = prompts.answer(session, volume.pk, Outcome.DONE, now, by, comment)
                 self._reconcile(session, library, seen)
         self._bell.ring()
         return {"barcode": barcode, "library": library, "answered": answered}
@@ -155,7 +155,7 @@ class Custody:
         now = self._catalog.clock.now()
         with self._catalog.write() as session:
             volume = media.volume(session, barcode)
-            if not media.answer(session, volume.pk, MountState.REFUSED, now, by, comment):
+            if not prompts.answer(session, volume.pk, Outcome.REFUSED, now, by, comment):
                 raise Refused(f"there is no open mount request for {barcode}")
             media.missing(session, volume.pk, now, by, comment)
             queue.wake_waiting(session, volume.pk, now, by)
@@ -311,7 +311,7 @@ class Custody:
                 element=element.address,
                 shelf=shelf,
             )
-            media.answer(session, pk, MountState.DONE, now, ACTOR, "seen by the inventory")
+            prompts.answer(session, pk, Outcome.DONE, now, ACTOR, "seen by the inventory")
             queue.wake_waiting(session, pk, now, ACTOR)
         for volume in known.values():
             if volume.library == library and volume.place in (Place.SLOT, Place.MAIL, Place.DRIVE):

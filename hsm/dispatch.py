@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from hsm import planner
 from hsm.blame import Pair
-from hsm.catalog import media, placement, queue, together, usage
+from hsm.catalog import media, placement, prompts, queue, together, usage
 from hsm.catalog.queue import Order
 from hsm.catalog.together import PATIENT
 from hsm.custody import Drives
@@ -173,7 +173,7 @@ def look(session: Session, pools: Pools, staging: Staging, reader: Reader, now: 
         tuple(sources),
         frozenset(order.package_pk or 0 for order in orders if order.kind is RequestKind.RECALL),
         tuple(queue.awaited_volumes(session)),
-        bool(media.open_mount_requests(session)),
+        bool(prompts.open_mount_requests(session)),
         off,
         tuple(usage.pairs(session, now - FAILING_FOR)),
         {order.pk: limit for order in orders if (limit := _drive_limit(order)) is not None},
@@ -363,12 +363,26 @@ def _source(order: Order, held: Sequence[CopyAt], stuck: Collection[str] = ()) -
         return mine if mine is not None and mine.place is not Place.UNKNOWN else None
     tried, trouble = order.detail.get(queue.TRIED, []), order.detail.get(queue.TROUBLE, {})
     left = [copy for copy in held if copy.place is not Place.MOUNTED and copy.copy_pk not in tried]
+    left = _as_operators_said(left, order)
     smooth = [
         copy
         for copy in left
         if trouble.get(str(copy.copy_pk), 0) < TROUBLE_MAX and copy.volume_name not in stuck
     ]
     return quickest(smooth) or quickest(left)
+
+
+def _as_operators_said(left: Sequence[CopyAt], order: Order) -> list[CopyAt]:
+    """What a person brings instead, else all but what could not be brought; everything where that leaves
+    nothing that can be read."""
+    passed = order.detail.get(queue.PASSED, [])
+    shelf = (Place.SHELF, Place.UNKNOWN)
+    preferred = [copy for copy in left if copy.volume_name == order.detail.get(queue.PREFERRED)]
+    others = [copy for copy in left if copy.volume_name not in passed or copy.place not in shelf]
+    for some in (preferred, others):
+        if quickest(some) is not None:
+            return some
+    return list(left)
 
 
 def _why_none(order: Order, held: Sequence[CopyAt]) -> str:

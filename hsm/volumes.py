@@ -9,7 +9,7 @@ from typing import Any
 
 from drivers.base import Library, Overwriting, VolumeLabel
 from hsm.barcodes import belongs
-from hsm.catalog import media, placement, queue, usage, volumelife
+from hsm.catalog import media, placement, prompts, queue, usage, volumelife
 from hsm.catalog.engine import Catalog
 from hsm.catalog.media import VolumeRef
 from hsm.catalog.queue import NewRequest
@@ -20,7 +20,7 @@ from hsm.guard import GOOD_VOLUMES
 from hsm.log import get_logger
 from hsm.model import Goal, Place, Priority
 from hsm.pools import LibraryPool, Pools
-from hsm.states import BLANK_VOLUMES, CopyState, MountState, RequestKind, VolumeState
+from hsm.states import BLANK_VOLUMES, CopyState, Outcome, RequestKind, VolumeState
 from hsm.wake import Bell
 
 log = get_logger(__name__)
@@ -262,7 +262,7 @@ class Volumes:
             media.move_volume(session, volume.pk, VolumeState.LOST, now, by, reason)
             if volume.place in (Place.SHELF, Place.UNKNOWN):
                 media.place_volume(session, volume.pk, Place.UNKNOWN, now, by, library=volume.library)
-            media.answer(session, volume.pk, MountState.REFUSED, now, by, f"lost: {reason}")
+            prompts.answer(session, volume.pk, Outcome.REFUSED, now, by, f"lost: {reason}")
         gone: list[Gone] = []
         requests = 0
         for some in self._lose(volume.pk, by, f"{barcode} is lost: {reason}"):

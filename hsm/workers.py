@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from hsm import dispatch, planner
 from hsm.blame import to_avoid
-from hsm.catalog import media, queue, storage
+from hsm.catalog import media, prompts, queue, storage
 from hsm.catalog.engine import Catalog
 from hsm.catalog.queue import Order
 from hsm.coldrecall import AT_ONCE_MAX, ColdRecalls
@@ -458,11 +458,11 @@ class Workers:
                 if volume.place not in (Place.SHELF, Place.UNKNOWN):
                     continue  # it has come since the plan looked
                 wanted.append(volume.pk)
-                if media.ask_for(session, volume.pk, prompt.priority, now, ACTOR):
+                if prompts.ask_for(session, volume.pk, prompt.priority, now, ACTOR):
                     log.warning(
                         "operator: load %s (%s): %s", volume.name, volume.shelf or "shelf", prompt.why
                     )
                 for pk in prompt.request_pks:
                     why = f"{volume.name} is on the shelf"
                     queue.wait_for_operator(session, pk, volume.pk, now, ACTOR, why)
-            media.retire_obsolete(session, [*wanted, *picture.awaited], now)
+            prompts.retire_obsolete(session, [*wanted, *picture.awaited], now)

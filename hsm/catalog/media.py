@@ -1,8 +1,7 @@
-"""Volumes, where they are, and the mount requests that stand for a walk to the shelf."""
+"""Volumes and where they are."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,10 +10,10 @@ from sqlalchemy.orm import Session
 
 from hsm import guard, states
 from hsm.catalog import journal, placements
-from hsm.catalog.tables import Copy, MountRequest, Volume
+from hsm.catalog.tables import Copy, Volume
 from hsm.errors import NotFound
 from hsm.model import Place
-from hsm.states import CopyState, MountState, VolumeState
+from hsm.states import CopyState, VolumeState
 
 WRITABLE = (*states.BLANK_VOLUMES, VolumeState.LABELLED, VolumeState.ACTIVE)
 MISSING = "not brought by"
@@ -40,6 +39,9 @@ class VolumeRef:
     worm: bool = False
     drain_to: str = ""
     content: str = ""
+    site: str = ""
+    home: str = ""
+    error: str = ""
 
     @property
     def takes_writes(self) -> bool:
@@ -64,6 +66,9 @@ def _ref(row: Volume) -> VolumeRef:
         row.worm,
         row.drain_to,
         row.content,
+        row.site,
+        row.home,
+        row.error,
     )
 
 
@@ -177,17 +182,25 @@ def place_volume(
     library: str | None,
     element: int | None = None,
     shelf: str = "",
+    site: str | None = None,
 ) -> bool:
     """Note where a volume is; record it when that is news. A move between elements of one library is
-    not custody and leaves no record."""
+    not custody and leaves no record.
+
+    :param site: the building that its shelf is in; None for the one it was in. A library's is its own.
+    """
     row = _locked(session, pk)
-    old = (row.place, row.library, row.shelf)
-    row.place, row.library, row.element, row.shelf = place.value, library, element, shelf
-    session.flush()
     inside = (Place.SLOT, Place.MAIL, Place.DRIVE)
-    news = old != (place.value, library, shelf) and not (old[0] in inside and place in inside)
+    old = (row.place, row.library, row.shelf, row.site)
+    row.place, row.library, row.element, row.shelf = place.value, library, element, shelf
+    row.site = "" if place in inside else row.site if site is None else site
+    if shelf and place is Place.SHELF:
+        row.home = shelf
+    session.flush()
+    news = old != (place.value, library, shelf, row.site) and not (old[0] in inside and place in inside)
     if news:
-        detail = {"from": " ".join(part for part in (old[0], old[2]) if part), "shelf": shelf}
+        detail = {"from": " ".join(part for part in (old[0], old[2], old[3]) if part), "shelf": shelf}
+        detail |= {"site": row.site} if row.site else {}
         _record(session, row, now, actor, f"to {place.value}", detail)
     return news
 
@@ -199,6 +212,23 @@ def missing(session: Session, pk: int, now: datetime, by: str, comment: str) -> 
         # First, since it changes every study on the volume: nobody shall wait for the journal meanwhile.
         move_volume(session, pk, VolumeState.SUSPECT, now, by, f"{MISSING} {by}: {comment}".strip(" :"))
     place_volume(session, pk, Place.UNKNOWN, now, by, library=row.library)
+
+
+def not_there(session: Session, pk: int, now: datetime, by: str, comment: str) -> None:
+    """It is not where it should be, and somebody will find it: until it is seen again, nothing on it counts,
+    and a person is asked for it only where nothing else has what is wanted."""
+    if _locked(session, pk).state != VolumeState.SUSPECT:
+        move_volume(session, pk, VolumeState.SUSPECT, now, by, f"{MISSING} {by}: {comment}".strip(" :"))
+
+
+def damaged(session: Session, pk: int, now: datetime, by: str, comment: str) -> None:
+    """A person says that it is damaged: nothing on it counts until it was read back."""
+    why = f"damaged, says {by}: {comment}".strip(" :")
+    row = _locked(session, pk)
+    if row.state == VolumeState.SUSPECT:
+        row.error = why
+    else:
+        move_volume(session, pk, VolumeState.SUSPECT, now, by, why)
 
 
 def found_again(session: Session, pk: int, now: datetime, actor: str) -> None:
@@ -245,62 +275,6 @@ def pool_bytes(session: Session) -> dict[str, tuple[int, int]]:
         .group_by(Volume.pool)
     )
     return {pool: (int(used), int(capacity)) for pool, used, capacity in rows if pool is not None}
-
-
-def ask_for(session: Session, volume_pk: int, priority: int, now: datetime, actor: str) -> bool:
-    """Open a mount request for a volume, or make the open one more urgent; whether it is new."""
-    row = _open_request(session, volume_pk)
-    if row is not None:
-        row.priority = min(row.priority, priority)
-        return False
-    session.add(
-        MountRequest(
-            volume_pk=volume_pk,
-            state=MountState.OPEN.value,
-            priority=priority,
-            created_at=now,
-            answered_at=None,
-            answered_by="",
-            comment="",
-        )
-    )
-    session.flush()
-    _record(session, _locked(session, volume_pk), now, actor, "mount requested", {})
-    return True
-
-
-def answer(
-    session: Session, volume_pk: int, new: MountState, now: datetime, by: str, comment: str = ""
-) -> bool:
-    """Close the open mount request of a volume; False when there is none (answers are idempotent)."""
-    row = _open_request(session, volume_pk)
-    if row is None:
-        return False
-    states.MOUNT.check(MountState(row.state), new)
-    row.state, row.answered_at, row.answered_by, row.comment = new.value, now, by, comment
-    session.flush()
-    detail = {"comment": comment} if comment else {}
-    _record(session, _locked(session, volume_pk), now, by, f"mount request {new.value}", detail)
-    return True
-
-
-def open_mount_requests(session: Session) -> list[int]:
-    """Keys of the volumes that somebody is asked to load."""
-    return list(session.scalars(select(MountRequest.volume_pk).where(MountRequest.state == MountState.OPEN)))
-
-
-def retire_obsolete(session: Session, wanted: Sequence[int], now: datetime) -> int:
-    """Close the mount requests of volumes that nobody waits for any more."""
-    stale = [pk for pk in open_mount_requests(session) if pk not in set(wanted)]
-    return sum(answer(session, pk, MountState.OBSOLETE, now, "hsm", "nobody waits for it") for pk in stale)
-
-
-def _open_request(session: Session, volume_pk: int) -> MountRequest | None:
-    return session.scalars(
-        select(MountRequest)
-        .where(MountRequest.volume_pk == volume_pk, MountRequest.state == MountState.OPEN)
-        .with_for_update()
-    ).one_or_none()
 
 
 def _locked(session: Session, pk: int) -> Volume:

@@ -27,6 +27,7 @@ from hsm.catalog.queuelooks import has_work as has_work
 from hsm.catalog.queuelooks import latest as latest
 from hsm.catalog.queuelooks import outcome as outcome
 from hsm.catalog.queuelooks import queued_work as queued_work
+from hsm.catalog.queuelooks import recalls_waiting as recalls_waiting
 from hsm.catalog.queuelooks import waiting_for as waiting_for
 from hsm.catalog.tables import Copy, Request, Waiter
 from hsm.errors import NotFound, Refused
@@ -70,6 +71,10 @@ WRITTEN_IN = "written in"
 """In a copy request's detail: library and drive that wrote it, where another one shall read it back."""
 COLD = "cold since"
 """In a request's detail: when its package was first asked for from cold storage."""
+PASSED = "passed"
+"""In a recall's detail: volumes that a person could not bring, or was asked for too long."""
+PREFERRED = "preferred"
+"""In a recall's detail: the volume that a person brings instead."""
 ROWS_MAX = 100
 """Inserted in one statement."""
 RETRY_FIRST_SECONDS = 2.0
@@ -311,6 +316,21 @@ def wake_waiting(session: Session, volume_pk: int, now: datetime, actor: str) ->
             row.volume_pk = None
         _move(session, row, RequestState.QUEUED, now, actor)
     return [row.pk for row in rows]
+
+
+def pass_over(
+    session: Session, pks: Sequence[int], volume: str, now: datetime, actor: str, preferred: str = ""
+) -> None:
+    """Let waiting recalls go on with other volumes than this one, where there are others."""
+    for pk in pks:
+        row = _locked(session, pk)
+        passed = [each for each in row.detail.get(PASSED, []) if each not in (volume, preferred)]
+        detail = row.detail | {PASSED: [*passed, volume]}
+        detail.pop(PREFERRED, None)
+        row.detail = detail | {PREFERRED: preferred} if preferred else detail
+        if row.state == RequestState.WAITING:
+            row.error, row.volume_pk = "", None
+            _move(session, row, RequestState.QUEUED, now, actor)
 
 
 def cancel(session: Session, pk: int, now: datetime, actor: str) -> None:

@@ -107,6 +107,21 @@ def failed_total(session: Session) -> int:
     return session.scalar(query) or 0
 
 
+def recalls_waiting(session: Session, volume_pk: int) -> list[int]:
+    """The recalls for which a person is asked for this volume."""
+    return list(
+        session.scalars(
+            select(Request.pk)
+            .where(
+                Request.volume_pk == volume_pk,
+                Request.state == RequestState.WAITING,
+                Request.kind == RequestKind.RECALL,
+            )
+            .order_by(Request.pk)
+        )
+    )
+
+
 def waiting_for(session: Session, pks: Sequence[int]) -> str:
     """In words for a human: what the first unfinished one of these requests waits for; empty when none
     is left."""

@@ -145,14 +145,24 @@ def mounts(session: Session, now: datetime, *, every: bool = False, page: Page |
     return [
         {
             "id": mount.pk,
+            "volume_pk": volume.pk,
             "barcode": volume.name,
             "state": mount.state,
             "pool": volume.pool,
             "library": volume.library,
             "where": place_of(volume),
             "shelf": volume.shelf,
+            "stands": volume.shelf or volume.home,
+            "site": volume.site,
+            "volume_state": volume.state,
             "priority": priority_name(mount.priority),
+            "urgency": mount.priority,
             "created_at": mount.created_at,
+            "acked_by": mount.acked_by if mount.acked_until is not None and now < mount.acked_until else "",
+            "acked_at": mount.acked_at,
+            "acked_until": mount.acked_until,
+            "note": mount.note,
+            "outcome": mount.outcome,
             "waiting_seconds": int(((mount.answered_at or now) - mount.created_at).total_seconds()),
             "requests": wanted[volume.pk][0],
             "bytes": wanted[volume.pk][1],
@@ -183,15 +193,15 @@ def _waiting(session: Session, volume_pks: Sequence[int]) -> dict[int | None, li
     """Who waits for each volume, longest first; a request without waiters is there for its reason."""
     since = func.coalesce(Waiter.since, Request.created_at)
     query = (
-        select(Request.volume_pk, func.coalesce(Waiter.who, Request.reason), since)
+        select(Request.volume_pk, func.coalesce(Waiter.who, Request.reason), since, Waiter.pk.is_not(None))
         .outerjoin(Waiter, Waiter.request_pk == Request.pk)
         .where(Request.volume_pk.in_(volume_pks), Request.state.in_(LIVE_REQUESTS))
         .order_by(since, Request.pk, Waiter.pk)
     )
     found: dict[int | None, list[Record]] = defaultdict(list)
     seen = set()
-    for pk, who, began in session.execute(query):
+    for pk, who, began, live in session.execute(query):
         if (pk, who) not in seen:  # one caller may wait for several packages of the volume
             seen.add((pk, who))
-            found[pk].append({"who": who, "since": began})
+            found[pk].append({"who": who, "since": began, "live": live})
     return found

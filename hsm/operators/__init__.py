@@ -1,0 +1,8 @@
+"""What a person is asked for, and what they answer: prompts, walks, scanned barcodes."""
+
+from __future__ import annotations
+
+from hsm.operators.desk import Manners, Operators
+from hsm.operators.reach import Feet
+
+__all__ = ["Feet", "Manners", "Operators"]
