@@ -15,6 +15,8 @@ from urllib.parse import quote
 
 import httpx
 
+from hsm.operatorclient import OperatorCalls
+
 Record = dict[str, Any]
 
 CONNECT_SECONDS = 5.0
@@ -71,7 +73,7 @@ KINDS: Mapping[str, type[ApiError]] = {
 }
 
 
-class Client:
+class Client(OperatorCalls):
     """A connection to the daemon whose control socket is ``path``; a context manager.
 
     :raises ApiError: every method may, one of its four subclasses.
@@ -261,12 +263,6 @@ class Client:
     def verify(self, barcode: str) -> Record:
         """Queue a read-back of every copy on a volume."""
         return self._post(f"/v1/volumes/{_part(barcode)}/verify")
-
-    def operator_done(self, barcode: str, comment: str = "") -> Record:
-        return self._post(f"/v1/mounts/{_part(barcode)}/done", comment=comment)
-
-    def operator_refuse(self, barcode: str, comment: str) -> Record:
-        return self._post(f"/v1/mounts/{_part(barcode)}/refuse", comment=comment)
 
     def load(self, barcode: str, drive: int) -> Record:
         return self._post("/v1/library/load", barcode=barcode, drive=drive)

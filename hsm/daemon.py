@@ -43,6 +43,7 @@ from hsm.mediawatch import MediaWatch
 from hsm.migrate import Migrate
 from hsm.model import Layout
 from hsm.opening import open_pools
+from hsm.operators import Manners, Operators
 from hsm.policyrun import Policies
 from hsm.pooldesk import PoolDesk
 from hsm.poolwatch import PoolWatch
@@ -130,6 +131,8 @@ class Daemon:
         recall = self.recall = Recall(catalog, staging, reader, bell)
         drives = Drives()
         self.custody = Custody(catalog, pools, drives, bell)
+        manners = Manners.of(config.operator, config.dicom.retrieve.hold_seconds_max)
+        self.operators = Operators(catalog, pools, self.custody, drives, bell, manners)
         migrate = Migrate(catalog, pools, staging, reader, recall, goals_of)
         self.drains = Drains(catalog, pools, goals_of, bell)
         self.pool_desk = PoolDesk(config, catalog, pools, self.drains)
@@ -213,6 +216,7 @@ class Daemon:
             daemon=self,
             exports=self.exports,
             storage=self.pool_desk,
+            operators=self.operators,
         )
 
     def start(self) -> None:
@@ -280,6 +284,7 @@ class Daemon:
             self.receivers.reload(new)
             self.deliverer.reload(new.dicom)
             self.reporter.reload(new.dicom)
+            self.operators.manners = Manners.of(new.operator, new.dicom.retrieve.hold_seconds_max)
             self.seal.quiet_seconds = new.seal.quiet_seconds
             self.seal.package_bytes_max = new.seal.package_bytes_max
             self.ingest.same_uid = new.dicom.same_uid

@@ -16,6 +16,7 @@ from hsm.api import acts, metrics
 from hsm.api.exports import ExportPaths
 from hsm.api.marks import Marks
 from hsm.api.media import MediaPaths
+from hsm.api.operators import OperatorPaths
 from hsm.api.policies import PolicyPaths
 from hsm.api.services import Record, Services
 from hsm.api.storage import StoragePaths
@@ -117,7 +118,8 @@ class Reads:
     async def mounts(self, request: Request) -> Response:
         given = known(request, "all", *PAGE_KEYS)
         every, rows, now = flag(given["all"], "all"), page(given), self._services.catalog.clock.now()
-        return reply(await self._read(lambda session: views.mounts(session, now, every=every, page=rows)))
+        shown = await self._read(lambda session: views.mounts(session, now, every=every, page=rows))
+        return reply([{key: value for key, value in each.items() if key != "volume_pk"} for each in shown])
 
     async def runs(self, request: Request) -> Response:
         given = known(request, "policy", *PAGE_KEYS)
@@ -224,8 +226,9 @@ def routes(services: Services) -> list[BaseRoute]:
     gets["/v1/exports/{pk}"] = exports.show
     posts |= {"/v1/exports": exports.begin, "/v1/exports/{pk}/cancel": exports.cancel}
     policies, media = PolicyPaths(services), MediaPaths(services)
-    gets = gets | policies.gets() | media.gets()
-    posts = posts | policies.posts() | media.posts()
+    operators = OperatorPaths(services)
+    gets = gets | policies.gets() | media.gets() | operators.gets()
+    posts = posts | policies.posts() | media.posts() | operators.posts()
     by_path: dict[str, list[BaseRoute]] = {}
     for method, table in (("GET", gets), ("POST", posts)):
         for path, endpoint in table.items():

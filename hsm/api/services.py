@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from hsm.catalog.engine import Catalog
-from hsm.catalog.views import PoolFact
+from hsm.catalog.views import Page, PoolFact
 from hsm.model import Priority
 from hsm.repack import Wanted
+from hsm.states import Outcome
 
 Record = dict[str, Any]
 
@@ -40,6 +41,43 @@ class Custody(Protocol):
     def unload(self, library: str, drive: int, by: str) -> Record: ...
 
     def clean(self, library: str, drive: int, by: str) -> Record: ...
+
+
+class Operators(Protocol):
+    """What a person is asked for, and what they answer."""
+
+    def prompts(self, *, every: bool = False, page: Page | None = None) -> list[Record]:
+        """As :func:`hsm.catalog.views.mounts`, with into (where to put it), deadline, and alternatives:
+        barcode, where, site, state, packages, bytes, seconds."""
+        ...
+
+    def picklist(self) -> Record:
+        """at, open (how many), walks: number, stops: site, shelf, items (prompts)."""
+        ...
+
+    def acknowledge(
+        self, barcode: str, by: str, seconds: float | None = None, *, take: bool = False
+    ) -> Record: ...
+
+    def release(self, barcode: str, by: str) -> Record: ...
+
+    def answer(
+        self,
+        barcode: str,
+        outcome: Outcome,
+        by: str,
+        comment: str = "",
+        *,
+        number: int | None = None,
+        site: str = "",
+        instead: str = "",
+    ) -> Record:
+        """answered, outcome, answered_by, answered_at, comment; others, switched, left."""
+        ...
+
+    def scan(self, barcode: str, by: str) -> Record:
+        """barcode, verdict (done, put in, again, not wanted, unknown), text."""
+        ...
 
 
 class Recall(Protocol):
@@ -226,3 +264,4 @@ class Services:
     daemon: Daemon
     exports: Exports
     storage: Storage
+    operators: Operators

@@ -19,6 +19,7 @@ from hsm.catalog.media import VolumeRef
 from hsm.catalog.prompts import PromptRef
 from hsm.catalog.views import Page
 from hsm.catalog.views.prompts import Other, others
+from hsm.config.operators import OperatorConfig
 from hsm.custody import Custody, Drives
 from hsm.errors import BadInput, DriverError, Refused
 from hsm.model import Place
@@ -34,6 +35,8 @@ Record = dict[str, Any]
 
 PROMPTS_MAX = 1000
 COMMENT_MAX = 1000
+HELD = ("C-MOVE", "C-GET")
+"""How those who wait for a retrieve that is held begin."""
 FAILING = (Outcome.CANNOT_FIND, Outcome.DAMAGED, Outcome.WRONG_SITE)
 ANSWERS = (Outcome.DONE, Outcome.REFUSED, *FAILING, Outcome.SUBSTITUTED)
 """What a person may answer."""
@@ -48,6 +51,11 @@ class Manners:
     hold: float = 7200.0
     """How long a retrieve is held at most: after that, whoever asked has gone."""
     feet: Feet = field(default_factory=Feet)
+
+    @classmethod
+    def of(cls, config: OperatorConfig, hold: float) -> Manners:
+        """As configured; ``hold`` is that of retrieves."""
+        return cls(config.acknowledged_for, hold, Feet(config.walk, config.other_site))
 
 
 class Operators:
@@ -82,7 +90,7 @@ class Operators:
             found = else_where[each.pop("volume_pk")] if each["state"] == "open" else []
             each["alternatives"] = [self._alternative(other) for other in found]
             each["into"] = into.get(each["id"], "")
-            since = min((waiter["since"] for waiter in each["waiters"] if waiter["live"]), default=None)
+            since = _held_since(each["waiters"])
             each["deadline"] = since + timedelta(seconds=self.manners.hold) if since else None
         return shown
 
@@ -150,7 +158,9 @@ class Operators:
 
     # Answers
 
-    def acknowledge(self, barcode: str, by: str, seconds: float | None = None, *, take: bool = False) -> Record:
+    def acknowledge(
+        self, barcode: str, by: str, seconds: float | None = None, *, take: bool = False
+    ) -> Record:
         """Somebody goes for it. Said again, it lasts longer.
 
         :raises Refused: it is not asked for, or somebody else has gone; ``take`` goes all the same.
@@ -299,7 +309,9 @@ class Operators:
         if prompt is None and number is None and outcome is Outcome.DONE:
             return None  # brought unasked: it is taken in all the same
         if prompt is None or prompt.volume_pk != volume.pk:
-            what = "nobody has asked for it" if number is None else f"mount request {number} is for another one"
+            what = (
+                "nobody has asked for it" if number is None else f"mount request {number} is for another one"
+            )
             raise Refused(f"{volume.name}: {what}")
         if prompt.is_open:
             if not prompt.note or not prompts.said_before(
@@ -376,6 +388,12 @@ class Operators:
             return changer.inventory().find(barcode) is not None
         except DriverError:
             return False
+
+
+def _held_since(waiters: list[Record]) -> datetime | None:
+    """Since when the longest retrieve that is held waits; deliveries and commands wait without end."""
+    held = (each["since"] for each in waiters if each["who"].startswith(HELD))
+    return min(held, default=None)
 
 
 def stands(volume: VolumeRef) -> str:

@@ -65,9 +65,7 @@ def decide(held: Held, wanted: Sequence[str]) -> Decision:
         )
     what = f" ({held.what})" if held.what else ""
     belongs = f"it belongs on {held.belongs}" if held.belongs else "nobody has said where it belongs"
-    return Decision(
-        Verdict.NOT_WANTED, f"{held.barcode}{what} is not wanted now: {belongs}. {others}"
-    )
+    return Decision(Verdict.NOT_WANTED, f"{held.barcode}{what} is not wanted now: {belongs}. {others}")
 
 
 def _wanted(barcodes: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from hsm.api.services import Services
-from hsm.catalog import journal
+from hsm.catalog import journal, views
 from hsm.catalog.engine import Catalog
 from hsm.catalog.tables import (
     Copy,
@@ -25,10 +25,11 @@ from hsm.catalog.tables import (
     Volume,
     Waiter,
 )
-from hsm.catalog.views import PoolFact
+from hsm.catalog.views import Page, PoolFact
 from hsm.errors import NotFound, Refused
 from hsm.model import Priority, Tier
 from hsm.repack import Wanted
+from hsm.states import Outcome
 
 LONG_UID = "1.2.826.0.1.3680043.8.498.12345678901234567890123456789012345678"
 """64 characters: the longest a UID may be."""
@@ -99,6 +100,50 @@ class Custody:
 
     def clean(self, library: str, drive: int, by: str) -> dict[str, Any]:
         return self._note("clean", library, drive, by)
+
+
+class Operators:
+    def __init__(self, catalog: Catalog, script: Script) -> None:
+        self._catalog = catalog
+        self._note = script.note
+
+    def prompts(self, *, every: bool = False, page: Page | None = None) -> list[dict[str, Any]]:
+        with self._catalog.read() as session:
+            shown = views.mounts(session, self._catalog.clock.now(), every=every, page=page)
+        return [
+            dict(each) | {"into": "mail slot 101", "alternatives": [], "deadline": None} for each in shown
+        ]
+
+    def picklist(self) -> dict[str, Any]:
+        return self._note("picklist")
+
+    def acknowledge(
+        self, barcode: str, by: str, seconds: float | None = None, *, take: bool = False
+    ) -> dict[str, Any]:
+        return self._note("acknowledge", barcode, by, seconds, take)
+
+    def release(self, barcode: str, by: str) -> dict[str, Any]:
+        return self._note("release", barcode, by)
+
+    def answer(
+        self,
+        barcode: str,
+        outcome: Outcome,
+        by: str,
+        comment: str = "",
+        *,
+        number: int | None = None,
+        site: str = "",
+        instead: str = "",
+    ) -> dict[str, Any]:
+        if outcome is Outcome.DONE:
+            return self._note("operator_done", barcode, by, comment)
+        if outcome is Outcome.REFUSED:
+            return self._note("operator_refuse", barcode, by, comment)
+        return self._note("answer", barcode, outcome.value, by, comment, number, site, instead)
+
+    def scan(self, barcode: str, by: str) -> dict[str, Any]:
+        return self._note("operator_scan", barcode, by)
 
 
 class Recall:
@@ -272,6 +317,7 @@ def services(catalog: Catalog, script: Script) -> Services:
         daemon=Daemon(script),
         exports=Exports(script),
         storage=Storage(script),
+        operators=Operators(catalog, script),
     )
 
 

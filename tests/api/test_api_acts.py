@@ -63,6 +63,22 @@ def http(home: Path):
         (lambda c: c.retire("T1"), ("retire", "T1", ME)),
         (lambda c: c.operator_done("T1", "was in B4"), ("operator_done", "T1", ME, "was in B4")),
         (lambda c: c.operator_refuse("T1", "lent out"), ("operator_refuse", "T1", ME, "lent out")),
+        (lambda c: c.acknowledge("T1", 600), ("acknowledge", "T1", ME, 600, False)),
+        (lambda c: c.acknowledge("T1", take=True), ("acknowledge", "T1", ME, None, True)),
+        (lambda c: c.release("T1"), ("release", "T1", ME)),
+        (
+            lambda c: c.answer("T1", "cannot-find", "not in B4", id=7),
+            ("answer", "T1", "cannot find", ME, "not in B4", 7, "", ""),
+        ),
+        (
+            lambda c: c.answer("T1", "wrong-site", site="north"),
+            ("answer", "T1", "wrong site", ME, "", None, "north", ""),
+        ),
+        (
+            lambda c: c.answer("T1", "substitute", volume="T2"),
+            ("answer", "T1", "substituted", ME, "", None, "", "T2"),
+        ),
+        (lambda c: c.operator_scan("T1"), ("operator_scan", "T1", ME)),
         (lambda c: c.load("T1", 256), ("load", "T1", 256, ME)),
         (lambda c: c.unload("sim", 256), ("unload", "sim", 256, ME)),
         (lambda c: c.export("T1", "A3"), ("export", "T1", "A3", ME)),

@@ -40,6 +40,7 @@ from hsm.layout import instance_path
 from hsm.migrate import Migrate
 from hsm.model import Header, InstanceRef, Priority, Selection
 from hsm.opening import open_pools
+from hsm.operators import Manners, Operators
 from hsm.policyrun import Policies
 from hsm.pools import Pools
 from hsm.reader import Reader
@@ -255,6 +256,7 @@ class World:
         self.recall = Recall(self.catalog, self.staging, self.reader, self.bell)
         self.drives = Drives()
         self.custody = Custody(self.catalog, self.pools, self.drives, self.bell)
+        self.operators = Operators(self.catalog, self.pools, self.custody, self.drives, self.bell, Manners())
         self.policies = Policies(
             self.catalog, self.pools, self.bell, home / "policies", self._load(self.policy_text)
         )

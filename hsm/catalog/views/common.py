@@ -52,7 +52,8 @@ class PoolFact:
 def place_of(volume: Volume) -> str:
     """Where a volume is, in an operator's words: ``lib1 slot 12``, ``shelf A3``, ``mounted``."""
     if volume.place == "shelf":
-        return f"shelf {volume.shelf}".strip()
+        shelf = volume.shelf or (f"(usually {volume.home})" if volume.home else "")
+        return " ".join(part for part in ("shelf", shelf, f"at {volume.site}" if volume.site else "") if part)
     if volume.element is not None and volume.place in ("slot", "mail", "drive"):
         return " ".join(filter(None, (volume.library, volume.place, str(volume.element))))
     if volume.place == "unknown" and not volume.removable:

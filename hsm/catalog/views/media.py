@@ -193,15 +193,15 @@ def _waiting(session: Session, volume_pks: Sequence[int]) -> dict[int | None, li
     """Who waits for each volume, longest first; a request without waiters is there for its reason."""
     since = func.coalesce(Waiter.since, Request.created_at)
     query = (
-        select(Request.volume_pk, func.coalesce(Waiter.who, Request.reason), since, Waiter.pk.is_not(None))
+        select(Request.volume_pk, func.coalesce(Waiter.who, Request.reason), since)
         .outerjoin(Waiter, Waiter.request_pk == Request.pk)
         .where(Request.volume_pk.in_(volume_pks), Request.state.in_(LIVE_REQUESTS))
         .order_by(since, Request.pk, Waiter.pk)
     )
     found: dict[int | None, list[Record]] = defaultdict(list)
     seen = set()
-    for pk, who, began, live in session.execute(query):
+    for pk, who, began in session.execute(query):
         if (pk, who) not in seen:  # one caller may wait for several packages of the volume
             seen.add((pk, who))
-            found[pk].append({"who": who, "since": began, "live": live})
+            found[pk].append({"who": who, "since": began})
     return found

@@ -1,0 +1,71 @@
+"""The half of :class:`hsm.client.Client` that consoles, scripts and scanners use."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+from urllib.parse import quote
+
+Record = dict[str, Any]
+
+
+class OperatorCalls(ABC):
+    """What a person is asked for, and the answers. Every method may raise :class:`hsm.client.ApiError`."""
+
+    @abstractmethod
+    def _get(self, path: str, **parameters: str | int) -> Record: ...
+
+    @abstractmethod
+    def _list(self, path: str, **parameters: str | int) -> list[Record]: ...
+
+    @abstractmethod
+    def _post(self, path: str, **members: Any) -> Record: ...
+
+    def prompts(self, *, every: bool = False, limit: int = 50, offset: int = 0) -> list[Record]:
+        """What is asked for, in the order to do it; with ``every`` what was answered too, newest first."""
+        return self._list("/v1/operator/prompts", all="true" if every else "", limit=limit, offset=offset)
+
+    def picklist(self) -> Record:
+        """at, open, walks: number, stops: site, shelf, items (as :meth:`prompts`)."""
+        return self._get("/v1/operator/picklist")
+
+    def acknowledge(self, barcode: str, seconds: int = 0, *, take: bool = False) -> Record:
+        """Say that somebody goes for it; ``seconds`` 0: as long as configured. ``take`` it over from
+        somebody else."""
+        more = {"seconds": seconds} if seconds else {}
+        return self._post(f"{_prompt(barcode)}/ack", take=take, **more)
+
+    def release(self, barcode: str) -> Record:
+        """Say that nobody is on the way any more."""
+        return self._post(f"{_prompt(barcode)}/release")
+
+    def answer(
+        self,
+        barcode: str,
+        word: str,
+        comment: str = "",
+        *,
+        id: int = 0,
+        site: str = "",
+        volume: str = "",
+    ) -> Record:
+        """``word`` is done, refuse, cannot-find, damaged, wrong-site (with ``site``) or substitute (with
+        ``volume``); ``id`` the prompt's that is meant, so that a later one is not answered by mistake."""
+        given = {"comment": comment, "id": id, "site": site, "volume": volume}
+        return self._post(
+            f"{_prompt(barcode)}/{word}", **{key: value for key, value in given.items() if value}
+        )
+
+    def operator_done(self, barcode: str, comment: str = "") -> Record:
+        return self.answer(barcode, "done", comment)
+
+    def operator_refuse(self, barcode: str, comment: str) -> Record:
+        return self.answer(barcode, "refuse", comment)
+
+    def operator_scan(self, barcode: str) -> Record:
+        """verdict (done, put in, again, not wanted, unknown) and text, for whoever holds this cartridge."""
+        return self._post("/v1/operator/scan", barcode=barcode)
+
+
+def _prompt(barcode: str) -> str:
+    return f"/v1/operator/prompts/{quote(barcode, safe='')}"
