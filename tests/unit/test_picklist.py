@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -93,6 +94,6 @@ def test_every_walk_fits_nothing_is_carried_twice_and_none_less_urgent_goes_firs
         assert all(len(load) <= 4 for load in loads)
         if free and loads:
             assert len(loads[0]) <= free
-        for sooner, later in zip(loads, loads[1:], strict=False):
+        for sooner, later in itertools.pairwise(loads):
             assert not later or max(w.priority for w in sooner) <= min(w.priority for w in later)
     assert walks == pick(reversed(every), doors, walks_max=50)
