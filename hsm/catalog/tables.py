@@ -41,6 +41,8 @@ from hsm.catalog.policytables import PlacementPool as PlacementPool
 from hsm.catalog.policytables import Run as Run
 from hsm.catalog.policytables import Word as Word
 from hsm.catalog.policytables import WordSet as WordSet
+from hsm.catalog.recalltables import Prefetch as Prefetch
+from hsm.catalog.recalltables import Timing as Timing
 from hsm.catalog.usetables import Drive as Drive
 from hsm.catalog.usetables import DriveUse as DriveUse
 from hsm.model import Place

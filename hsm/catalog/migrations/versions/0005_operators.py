@@ -1,5 +1,5 @@
 """Operators: how mount requests are answered, what is sent about them, and cartridges on their way.
-What peers were told of how available studies are."""
+What peers were told of how available studies are. How long drives took for what, and prefetches."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -29,6 +29,8 @@ def upgrade() -> None:
     _notice()
     _movement()
     _announced()
+    _timing()
+    _prefetch()
 
 
 def _volume() -> None:
@@ -164,3 +166,41 @@ def _widen(bind: sa.Connection) -> None:
     bind.exec_driver_sql("PRAGMA writable_schema = RESET")
     if changed != 1:
         raise RuntimeError(f"the table request has no CHECK ({_KINDS}): it is not of the fourth schema")
+
+
+def _timing() -> None:
+    op.create_table(
+        "timing",
+        sa.Column("pk", KEY, nullable=False),
+        sa.Column("library", TEXT, nullable=False),
+        sa.Column("drive", sa.Integer(), nullable=False),
+        sa.Column("kind", TEXT, nullable=False),
+        sa.Column("seconds", sa.Float(), nullable=False),
+        sa.Column("expected", sa.Float(), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("at", TIME, nullable=False),
+        sa.CheckConstraint("kind IN ('mount', 'locate', 'read')", name=op.f("ck_timing_kind")),
+        sa.PrimaryKeyConstraint("pk", name=op.f("pk_timing")),
+    )
+    op.create_index("ix_timing_kind", "timing", ["library", "kind", "pk"])
+
+
+def _prefetch() -> None:
+    op.create_table(
+        "prefetch",
+        sa.Column("pk", KEY, nullable=False),
+        sa.Column("key", TEXT, nullable=False),
+        sa.Column("state", TEXT, nullable=False),
+        sa.Column("wanted", sa.JSON(), nullable=False),
+        sa.Column("begins_at", TIME, nullable=False),
+        sa.Column("deadline", TIME, nullable=False),
+        sa.Column("requested_by", TEXT, nullable=False),
+        sa.Column("created_at", TIME, nullable=False),
+        sa.Column("found", sa.JSON(), nullable=False),
+        sa.Column("comment", TEXT, nullable=False),
+        sa.CheckConstraint("state IN ('planned', 'asked', 'withdrawn')", name=op.f("ck_prefetch_state")),
+        sa.CheckConstraint("begins_at <= deadline", name=op.f("ck_prefetch_begins_at")),
+        sa.PrimaryKeyConstraint("pk", name=op.f("pk_prefetch")),
+        sa.UniqueConstraint("key", name=op.f("uq_prefetch_key")),
+    )
+    op.create_index("ix_prefetch_begins", "prefetch", ["state", "begins_at"])
