@@ -167,7 +167,8 @@ class Daemon:
                 self.reporter,
                 bell,
                 ColdRecalls(catalog, pools, recall, bell),
-            )
+            ),
+            reserved={each.name: each.drives_reserved_for_recall for each in config.libraries},
         )
 
     def _build_dicom(self) -> None:

@@ -89,6 +89,11 @@ class Picture:
     def pool_of(self, request_pk: int) -> str:
         return next(work.pool for work in self.work if work.request_pk == request_pk)
 
+    def works(self, request_pks: Iterable[int]) -> list[planner.Work]:
+        """The work of these requests, in this order."""
+        known = {each.request_pk: each for each in self.work}
+        return [known[pk] for pk in request_pks if pk in known]
+
 
 def look(session: Session, pools: Pools, staging: Staging, reader: Reader, now: datetime) -> Picture:
     """Read the queue and turn each request into the work that would serve it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from hsm.blame import Consequence
@@ -12,6 +13,24 @@ from hsm.catalog.usage import Tally
 from hsm.driveuse import DriveUse
 from hsm.errors import DriverError, Permanent
 from hsm.states import VolumeState
+
+MakesRoom = Callable[[Sequence[int]], str]
+"""Called before each package of a session, with the requests that are left, that package's first: why the
+session ends here, because something more urgent needs its drive; empty when it goes on."""
+
+
+def stays(_left: Sequence[int]) -> str:
+    """A session that makes room for nothing."""
+    return ""
+
+
+def left(pk: int, pending: Iterable[int], put: Collection[int] = ()) -> tuple[int, ...]:
+    """What a session has left, its next package ``pk`` first; what was put has only its reading back left."""
+    return (pk, *(each for each in pending if each != pk and each not in put), *put)
+
+
+class MakingRoom(Exception):
+    """The session ends between two packages for something more urgent; what is left is handed back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +43,7 @@ class Assignment:
     pool: str
     """The pool that the volume belongs to, or that a scratch volume is to be labelled for."""
     orders: tuple[Order, ...]
+    makes_room: MakesRoom = stays
 
 
 class SessionEnds:

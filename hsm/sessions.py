@@ -35,7 +35,7 @@ from hsm.migrate import Migrate
 from hsm.model import CopyAt, Place
 from hsm.pools import Pools
 from hsm.recall import ReadAgain, Recall, Stopped
-from hsm.sessionends import Assignment, SessionEnds
+from hsm.sessionends import Assignment, MakingRoom, SessionEnds, left
 from hsm.staging import TooLarge
 from hsm.states import BLANK_VOLUMES, CopyState, RequestKind
 from hsm.volumes import NotBlank, Volumes
@@ -85,6 +85,9 @@ class DriveSession:
         except Stopped:
             log.info("%s: stopping; %d requests are handed back", actor, len(pending))
             self._ends.give_back(pending, actor, "the daemon stops")
+        except MakingRoom as why:
+            log.info("%s: %s; %d requests are handed back", actor, why, len(pending))
+            self._ends.give_back(pending, actor, str(why))
         except StuckInDrive as error:
             log.error("%s: drive %d does not give %s back: %s", actor, error.drive, work.barcode, error)
             self._use.stuck(work.library, error.drive, work.barcode, str(error))
@@ -193,6 +196,8 @@ class DriveSession:
                 continue
             if stop.is_set():
                 raise Stopped
+            if why := work.makes_room(left(order.pk, pending)):
+                raise MakingRoom(why)
             self._read_one(work, order, volume, store, tally, stop, actor)
             del pending[order.pk]
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from hsm import dispatch, planner
-from hsm.blame import to_avoid
 from hsm.catalog import media, prompts, queue, storage
 from hsm.catalog.engine import Catalog
 from hsm.catalog.queue import Order
@@ -35,6 +35,7 @@ from hsm.errors import (
 from hsm.log import get_logger
 from hsm.migrate import Migrate, SourceComing
 from hsm.model import CopyAt, Place
+from hsm.planning import Planning
 from hsm.pools import Pools
 from hsm.reader import Reader
 from hsm.recall import Postponed, Stopped
@@ -95,11 +96,17 @@ class Joints:
 class Workers:
     """Owns the threads. :meth:`stop` returns when each has finished or handed back what it had."""
 
-    def __init__(self, joints: Joints, launch: Launch | None = None) -> None:
+    def __init__(
+        self, joints: Joints, launch: Launch | None = None, reserved: Mapping[str, int] | None = None
+    ) -> None:
         """
         :param launch: runs a drive's session; without it each session has a thread of its own.
+        :param reserved: by library, how many drives are kept free for recalls.
         """
         self._to = joints
+        self.planning = Planning(
+            joints.catalog, joints.pools, joints.staging, joints.reader, joints.drives, reserved
+        )
         self._launch = launch or self._in_thread
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -112,8 +119,6 @@ class Workers:
         """Packages whose recall was asked for so that they can be copied, and when."""
         self._lock = threading.Lock()
         self._cold_round = threading.Lock()
-        self._homes = {pool.name: pool.library for pool in joints.pools.tapes.values()}
-        self._scratch = {pool.name: pool.scratch for pool in joints.pools.tapes.values()}
 
     def start(self) -> None:
         for number in range(DISK_WORKERS):
@@ -291,27 +296,13 @@ class Workers:
         to = self._to
         self._pay()
         to.pools.tell(to.catalog)
-        now = to.catalog.clock.now()
-        with to.catalog.read() as session:
-            picture = dispatch.look(session, to.pools, to.staging, to.reader, now)
+        picture = self.planning.look()
         if picture.empty:
             return False
         self._settle(picture)
         self._begin_cold(picture)
         self._fetch(picture)
-        drives = dispatch.drives(to.pools, to.drives, picture.off)
-        used = [(drive.library, drive.address) for drive in drives if drive.in_service]
-        allowed = dispatch.within_drives(picture, self._using())
-        plan = planner.plan(
-            allowed,
-            picture.volumes,
-            drives,
-            now,
-            homes=self._homes,
-            costs=picture.costs,
-            scratch=self._scratch,
-            avoid=to_avoid(picture.pairs, used),
-        )
+        plan = self.planning.plan(picture, self._using())
         started = [self._begin(each, picture) for each in plan.sessions if self._may_begin(each, picture)]
         self._prompt(plan, picture)
         self._explain(plan, picture)
@@ -405,7 +396,15 @@ class Workers:
         log.info("%s: %s for %d requests: %s", actor, plan.barcode, len(taken), plan.why)
         with self._lock:
             self._at_work[drive.library, drive.address] = tuple(picture.limits_of(plan.work))
-        work = Assignment(drive.library, drive.address, plan.barcode, picture.pool_of(plan.work[0]), taken)
+        place = (drive.library, drive.address)
+        self.planning.floor.begin(place, plan.barcode, picture.works([order.pk for order in taken]))
+        work = Assignment(
+            *place,
+            plan.barcode,
+            picture.pool_of(plan.work[0]),
+            taken,
+            partial(self.planning.makes_room, place),
+        )
         self._launch(f"drive-{drive.address}", lambda: self._run(work))
         return True
 
@@ -422,6 +421,8 @@ class Workers:
             log.exception("drive %d of %s: the session's end is not recorded yet", work.drive, work.library)
             self._owe(order.pk for order in work.orders)
         finally:
+            first = min((order.priority for order in work.orders), default=None)
+            self.planning.floor.end((work.library, work.drive), first)
             self._to.drives.free(work.library, work.drive)
             with self._lock:
                 self._at_work.pop((work.library, work.drive), None)

@@ -20,7 +20,7 @@ from hsm.log import get_logger
 from hsm.migrate import Migrate, SourceUnavailable
 from hsm.model import Priority
 from hsm.pools import Pools
-from hsm.sessionends import Assignment, SessionEnds
+from hsm.sessionends import Assignment, SessionEnds, left
 from hsm.states import CopyState, RequestKind, VolumeState
 
 log = get_logger(__name__)
@@ -64,13 +64,19 @@ class Writing:
         stop: threading.Event,
         actor: str,
     ) -> None:
-        """Put all packages, flush once (on tape that writes the index), then read each one back."""
+        """Put all packages, flush once (on tape that writes the index), then read each one back.
+
+        When something more urgent needs the drive, what was put until then is flushed, so that it is on the
+        medium for good, and read back later; the rest is handed back.
+        """
         unproved: list[_Unproved] = []
-        full = False
+        full, room_for = False, ""
         for order in work.orders:
             if order.kind is not RequestKind.COPY or order.pk not in pending:
                 continue
             if stop.is_set() or full:
+                break
+            if room_for := work.makes_room(left(order.pk, pending, [each.order.pk for each in unproved])):
                 break
             try:
                 done = self._put(order, volume, store, stop)
@@ -94,13 +100,15 @@ class Writing:
                 self._write_failed(work, volume, lost, pending, error, tally, actor)
                 return
             self._note_written(volume, store, unproved, actor)
-            now, later = self._to_prove(work, unproved)
-            self._prove(work, volume, store, now, pending, tally, stop, actor)
-            self._prove_later(work, later, pending, actor)
+            now, later = ([], unproved) if room_for else self._to_prove(work, unproved)
+            room_for = room_for or self._prove(work, volume, store, now, pending, tally, stop, actor)
+            later += [each for each in now if each.order.pk in pending] if room_for else []
+            self._prove_later(work, later, pending, actor, room_for)
         if full:
             self._close_full(volume, actor)
         if pending:
-            self._ends.give_back(pending, actor, f"{volume.name} is full" if full else "the daemon stops")
+            why = f"{volume.name} is full" if full else room_for or "the daemon stops"
+            self._ends.give_back(pending, actor, why)
 
     def _write_failed(
         self,
@@ -138,9 +146,15 @@ class Writing:
         return [each for each in unproved if each not in later], later
 
     def _prove_later(
-        self, work: Assignment, later: Sequence[_Unproved], pending: dict[int, Order], actor: str
+        self,
+        work: Assignment,
+        later: Sequence[_Unproved],
+        pending: dict[int, Order],
+        actor: str,
+        room_for: str = "",
     ) -> None:
-        """The copy is written and counts for nothing yet: its request goes on with the reading back."""
+        """The copy is written and counts for nothing yet: its request goes on with the reading back, as
+        urgent as it was where only something more urgent keeps the session from it."""
         read_back = self._pools.tapes[work.pool].read_back
         other = {queue.WRITTEN_IN: [work.library, work.drive]} if read_back.other_drive else {}
         why = "is read back in another drive" if other else "is read back when the drives have time"
@@ -152,8 +166,8 @@ class Writing:
                     each.order.pk,
                     self._catalog.clock.now(),
                     actor,
-                    why,
-                    priority=each.order.priority if other else Priority.SCRUB,
+                    room_for or why,
+                    priority=each.order.priority if other or room_for else Priority.SCRUB,
                     detail=other,
                 )
 
@@ -200,8 +214,11 @@ class Writing:
         tally: Tally,
         stop: threading.Event,
         actor: str,
-    ) -> None:
+    ) -> str:
+        """Read back; why it stopped on the way for something more urgent, or empty."""
         for done in unproved:
+            if why := work.makes_room(left(done.order.pk, pending)):
+                return why
             try:
                 self._migrate.prove(done.copy_pk, done.package, store, done.locator, stop)
             except Corrupt as error:
@@ -235,3 +252,4 @@ class Writing:
                 )
                 queue.done(session, done.order.pk, now, actor)
             log.info("copied %s to %s, read back", done.package.key, volume.name)
+        return ""

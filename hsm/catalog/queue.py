@@ -23,6 +23,7 @@ from hsm.catalog.queuelooks import awaited_volumes as awaited_volumes
 from hsm.catalog.queuelooks import copies_under_way as copies_under_way
 from hsm.catalog.queuelooks import failed_recalls as failed_recalls
 from hsm.catalog.queuelooks import failed_total as failed_total
+from hsm.catalog.queuelooks import has_more_urgent as has_more_urgent
 from hsm.catalog.queuelooks import has_work as has_work
 from hsm.catalog.queuelooks import latest as latest
 from hsm.catalog.queuelooks import outcome as outcome

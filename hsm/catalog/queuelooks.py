@@ -55,6 +55,17 @@ def has_work(
     return session.scalar(query.limit(1)) is not None
 
 
+def has_more_urgent(session: Session, priority: int, now: datetime) -> bool:
+    """Whether a request that may need a drive, and is of a more urgent class than this one, is queued."""
+    query = select(Request.pk).where(
+        Request.state == RequestState.QUEUED,
+        Request.priority < priority,
+        Request.kind.in_((RequestKind.RECALL, RequestKind.COPY, RequestKind.VERIFY)),
+        Request.not_before <= now,
+    )
+    return session.scalar(query.limit(1)) is not None
+
+
 def copies_under_way(session: Session) -> set[tuple[int, str]]:
     """(package, pool) of every copy request that a worker has."""
     rows = session.execute(

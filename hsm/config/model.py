@@ -235,6 +235,13 @@ class LibraryConfig(Section):
         strict=True,
         description="a whole number: with so many cartridges a drive fails before it goes out of service",
     )
+    drives_reserved_for_recall: int = Field(
+        default=0,
+        ge=0,
+        le=1000,
+        strict=True,
+        description="a whole number: so many drives do no work that nobody waits for (one always may)",
+    )
 
 
 class SealConfig(Section):

@@ -7,22 +7,24 @@ from hsm.planner.course import Course, Running, Served
 from hsm.planner.forecast import Ahead, Forecast, Outlook, forecast
 from hsm.planner.locate import Extent, LocateCost, best_order, path_cost
 from hsm.planner.order import PATIENCE, SECONDS_PER_POINT, due, locate_order
-from hsm.planner.pace import Pace
+from hsm.planner.pace import Pace, PaceOf
 from hsm.planner.tape import model_of, tape_cost
 from hsm.planner.values import DriveAt, Plan, Prompt, Session, VolumeAt, Work
-from hsm.planner.yields import Yield, may_matter, yields_to
+from hsm.planner.yields import Decide, Yield, may_matter, yields_to
 
 __all__ = [
     "PATIENCE",
     "SECONDS_PER_POINT",
     "Ahead",
     "Course",
+    "Decide",
     "DriveAt",
     "Extent",
     "Forecast",
     "LocateCost",
     "Outlook",
     "Pace",
+    "PaceOf",
     "Plan",
     "Prompt",
     "Running",

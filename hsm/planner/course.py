@@ -8,21 +8,19 @@ between two packages as :mod:`hsm.planner.yields` says, and take as long as a :c
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
 from hsm.model import Place
 from hsm.planner.locate import LocateCost
-from hsm.planner.pace import Pace
+from hsm.planner.pace import Pace, PaceOf
 from hsm.planner.values import DriveAt, Plan, Session, VolumeAt, Work
 from hsm.planner.yields import Decide, yields_to
 
 STEPS_MAX = 1_000_000
 """A course that does not end before is a fault of ours."""
-
-Yields = Callable[..., object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +104,7 @@ class Course:
         now: datetime,
         *,
         decide: Decide,
-        pace: Callable[[str], Pace],
+        pace: PaceOf,
         costs: Mapping[str, LocateCost] | None = None,
         running: Sequence[Running] = (),
         arrivals: Sequence[tuple[float, Work]] = (),

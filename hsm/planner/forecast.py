@@ -7,7 +7,7 @@ that explains. What will yet arrive is not in it: a stat recall that comes later
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -15,7 +15,7 @@ from hsm.model import Priority
 from hsm.planner.course import Course, Running, Served
 from hsm.planner.locate import LocateCost
 from hsm.planner.order import due, urgency
-from hsm.planner.pace import Pace
+from hsm.planner.pace import PaceOf
 from hsm.planner.values import DriveAt, Plan, VolumeAt, Work
 from hsm.planner.yields import Decide
 
@@ -169,7 +169,7 @@ def forecast(
     now: datetime,
     *,
     decide: Decide,
-    pace: Callable[[str], Pace],
+    pace: PaceOf,
     costs: Mapping[str, LocateCost] | None = None,
     running: Sequence[Running] = (),
     brought: Mapping[str, tuple[float, str]] | None = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from policies.whatif.tape import DriveModel
@@ -61,3 +62,7 @@ class Pace:
 
     def stream(self, size: int) -> float:
         return size / self.bytes_per_second
+
+
+PaceOf = Callable[[str], Pace]
+"""The pace of the drives of a library, by its name."""

@@ -1,0 +1,146 @@
+"""The planner joined to the archive: the next sessions, whether one makes room, and everybody's turn.
+
+What decides is :mod:`hsm.planner`; what is looked at is :mod:`hsm.dispatch`; what runs is :mod:`hsm.floor`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from hsm import dispatch, planner
+from hsm.blame import to_avoid
+from hsm.catalog import queue
+from hsm.catalog.engine import Catalog
+from hsm.custody import Drives
+from hsm.errors import DriverError
+from hsm.floor import Floor, Place
+from hsm.log import get_logger
+from hsm.pools import Pools
+from hsm.reader import Reader
+from hsm.staging import Staging
+
+log = get_logger(__name__)
+
+FRESH_SECONDS = 2.0
+"""An outlook is worked out anew when it is older."""
+
+
+class Planning:
+    """One for each daemon; any thread may ask."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        pools: Pools,
+        staging: Staging,
+        reader: Reader,
+        drives: Drives,
+        reserved: Mapping[str, int] | None = None,
+    ) -> None:
+        """
+        :param reserved: by library, how many drives are kept free for recalls.
+        """
+        self._catalog = catalog
+        self._pools = pools
+        self._staging = staging
+        self._reader = reader
+        self._drives = drives
+        self._reserved = reserved or {}
+        self._homes = {pool.name: pool.library for pool in pools.tapes.values()}
+        self._scratch = {pool.name: pool.scratch for pool in pools.tapes.values()}
+        self.floor = Floor()
+        self._lock = threading.Lock()
+        self._outlook: tuple[float, planner.Outlook] | None = None
+
+    def look(self) -> dispatch.Picture:
+        """What needs a drive now."""
+        with self._catalog.read() as session:
+            return dispatch.look(session, self._pools, self._staging, self._reader, self._catalog.clock.now())
+
+    def plan(self, picture: dispatch.Picture, using: Mapping[str, int]) -> planner.Plan:
+        """The next sessions, the changers asked what is in their drives.
+
+        :param using: drives in use, by policy.
+        """
+        drives = self.floor.saw(dispatch.drives(self._pools, self._drives, picture.off))
+        work = dispatch.within_drives(picture, using)
+        decide = self._decide(picture, drives)
+        return decide(work, picture.volumes, drives, self._catalog.clock.now())
+
+    def makes_room(self, place: Place, left: Sequence[int]) -> str:
+        """Whether the session of a drive stops before its next package, the first of ``left``, because the
+        drive is needed for something more urgent: why, or empty. It always does one package first.
+        """
+        running = self.floor.goes_on(place, left)
+        if running is None or not running.left:
+            return ""
+        now = self._catalog.clock.now()
+        try:
+            with self._catalog.read() as session:
+                least = min(each.priority for each in running.left)
+                if not queue.has_more_urgent(session, least, now):
+                    return ""
+            picture = self.look()
+        except (SQLAlchemyError, DriverError) as error:
+            log.warning("whether drive %d of %s is needed cannot be seen now: %s", place[1], place[0], error)
+            return ""
+        drives = self.floor.drives
+        found = planner.yields_to(
+            running.left,
+            running.drive,
+            running.barcode,
+            picture.work,
+            picture.volumes,
+            drives,
+            now,
+            self._decide(picture, drives),
+        )
+        return f"makes room: {found.why}" if found is not None else ""
+
+    def outlook(self) -> planner.Outlook:
+        """Everybody's turn, if nothing else arrives; at most some seconds old."""
+        with self._lock:
+            now = self._catalog.clock.monotonic()
+            if self._outlook is not None and 0 <= now - self._outlook[0] < FRESH_SECONDS:
+                return self._outlook[1]
+            found = self._look_ahead()
+            self._outlook = (now, found)
+            return found
+
+    def _look_ahead(self) -> planner.Outlook:
+        picture, drives, running = self.look(), self.floor.drives, self.floor.running
+        begun = {each.request_pk for session in running for each in session.left}
+        return planner.forecast(
+            [each for each in picture.work if each.request_pk not in begun],
+            picture.volumes,
+            drives,
+            self._catalog.clock.now(),
+            decide=self._decide(picture, drives),
+            pace=self._pace(picture),
+            costs=picture.costs,
+            running=running,
+        )
+
+    def _pace(self, picture: dispatch.Picture) -> planner.PaceOf:
+        """By the first cartridge of each library: they are of one generation, or near."""
+        models = {
+            volume.library: planner.Pace.of(planner.model_of(volume.barcode))
+            for volume in sorted(picture.volumes, key=lambda each: each.barcode, reverse=True)
+            if volume.library is not None
+        }
+        return lambda library: models.get(library) or planner.Pace()
+
+    def _decide(self, picture: dispatch.Picture, drives: Sequence[planner.DriveAt]) -> planner.Decide:
+        used = [(drive.library, drive.address) for drive in drives if drive.in_service]
+        return partial(
+            planner.plan,
+            homes=self._homes,
+            costs=picture.costs,
+            scratch=self._scratch,
+            avoid=to_avoid(picture.pairs, used),
+            reserved=self._reserved,
+        )
