@@ -177,7 +177,7 @@ class Daemon:
             handle_find,
             catalog=self.catalog,
             ae_title=config.archive.ae_title,
-            tiers=self.pools.tiers,
+            reach=self.retrievals.reader.reach,
             found=self.history.found,
         )
         self.dicom = DicomServer(
@@ -206,6 +206,7 @@ class Daemon:
         return Services(
             catalog=self.catalog,
             pools=self._pool_facts,
+            reach=self.retrievals.reader.reach,
             custody=self.custody,
             recall=self.recall,
             policies=self.policies,

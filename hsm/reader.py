@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from hsm.availability import Disk, Reach
 from hsm.catalog import journal, placement
 from hsm.catalog.engine import Catalog
 from hsm.content import instance_file, require_absent
@@ -28,6 +29,12 @@ SHAKY_SECONDS = 5.0
 """How long a remote volume is left alone that answers and failed a read."""
 
 
+def why_away(pool: DiskPool) -> str:
+    """In words for a human: what is wrong with a volume that cannot be read now."""
+    reason = pool.service.condition.reason if pool.service is not None else ""
+    return f"pool {pool.label} is out of service{': ' + reason if reason else ''}"
+
+
 class Reader:
     """Reads instances from disk pools and from the staging area; never from a mounted volume."""
 
@@ -43,6 +50,20 @@ class Reader:
         self._rank = {pool.volume_pk: rank for rank, pool in enumerate(quickest)}
         self._shaky: dict[int, float] = {}
         """Of remote volumes that answer, but failed a read: until when others are asked first."""
+
+    def reach(self) -> Reach:
+        """What can be read now, and how: the one answer for queries and for retrieves."""
+        pools, disks = self._pools, {}
+        for pool in pools.disks.values():
+            there = pool.there and not self._is_shaky(pool.volume_pk)
+            disks[pool.volume_pk] = Disk(pool.tier, self._rank[pool.volume_pk], there, pool.cold)
+        ingest = "" if pools.ingest.there else why_away(pools.ingest)
+        return Reach(pools.tiers, disks, pools.libraries.keys(), ingest, self._staging.whole())
+
+    def why_away(self, copy: CopyAt) -> str:
+        """In words for a human: why a copy on a disk cannot be read now."""
+        pool = self._pools.disk_by_volume(copy.volume_pk)
+        return why_away(pool) if pool is not None else f"nobody knows where {copy.volume_name} is"
 
     def direct_copies(self, copies: Sequence[CopyAt]) -> list[CopyAt]:
         """The copies that can be read without a recall, quickest first; those in a pool whose file system
@@ -72,7 +93,10 @@ class Reader:
         pool = self._pools.disk_by_volume(volume_pk)
         if pool is None or pool.cold or not pool.there:
             return False
-        return self._shaky.get(volume_pk, 0.0) <= self._catalog.clock.monotonic()
+        return not self._is_shaky(volume_pk)
+
+    def _is_shaky(self, volume_pk: int) -> bool:
+        return self._shaky.get(volume_pk, 0.0) > self._catalog.clock.monotonic()
 
     def read(self, instance: InstanceRef, package_key: str | None, copies: Sequence[CopyAt]) -> Range | None:
         """The whole Part 10 file, or None when no copy can be read now. Who gets it closes it.

@@ -7,12 +7,14 @@ operator's shift (promise 6).
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
 from drivers.base import Store
+from hsm.availability import quickest as quickest
+from hsm.availability import why_none as why_none
 from hsm.catalog import find, placement, queue
 from hsm.catalog.engine import Catalog
 from hsm.catalog.placement import PackageRef
@@ -21,7 +23,7 @@ from hsm.log import get_logger
 from hsm.model import CopyAt, InstanceRef, Place, Priority, Selection
 from hsm.reader import Reader
 from hsm.staging import Staging
-from hsm.states import READABLE_COPIES, CopyState, RequestKind, RequestState, VolumeState
+from hsm.states import READABLE_COPIES, CopyState, RequestKind, RequestState
 from hsm.streaming import Follower, Span
 from hsm.wake import Bell
 
@@ -33,7 +35,6 @@ BACK_PRESSURE_SECONDS = 60.0
 on without the slow ones where others wait for it, or else it ends. What they missed is read again: no drive
 is kept for them."""
 LOOK_SECONDS = 0.25
-NEAREST_FIRST = (Place.DRIVE, Place.SLOT, Place.MAIL, Place.SHELF)
 
 
 class Stopped(Exception):
@@ -59,30 +60,6 @@ class Attachment:
     """What the waiter wants of the package and has not had yet."""
 
 
-def quickest(copies: Sequence[CopyAt]) -> CopyAt | None:
-    """The copy to recall from: the nearest good one on a removable volume, a suspect one only when none is.
-
-    Pure. None when no copy is where a machine or a person could reach it.
-    """
-    reachable = [
-        copy
-        for copy in copies
-        if copy.place in NEAREST_FIRST
-        and copy.volume_state not in (VolumeState.LOST, VolumeState.RETIRED)
-        and copy.state in (*READABLE_COPIES, CopyState.SUSPECT)
-    ]
-
-    def cost(copy: CopyAt) -> tuple[bool, bool, int, int]:
-        return (
-            copy.state == CopyState.SUSPECT,
-            copy.volume_state == VolumeState.SUSPECT,
-            NEAREST_FIRST.index(copy.place),
-            copy.copy_pk,
-        )
-
-    return min(reachable, key=cost, default=None)
-
-
 def back_seconds(place: Place | None, size: int) -> float:
     """What bringing a package back takes, in round figures: only comparisons are made with it. Pure.
 
@@ -90,23 +67,6 @@ def back_seconds(place: Place | None, size: int) -> float:
     """
     fetch = {Place.DRIVE: 60.0, Place.SLOT: 150.0, Place.MAIL: 150.0, Place.SHELF: 1800.0}
     return (fetch.get(place, 14400.0) if place is not None else 14400.0) + size / 300e6
-
-
-def why_none(copies: Sequence[CopyAt], tried: Collection[int] = ()) -> str:
-    """In words for a human: why :func:`quickest` found nothing among these copies. Pure."""
-    if not copies:
-        return "no copy that can be read is left"
-
-    def why(copy: CopyAt) -> str:
-        if copy.copy_pk in tried:
-            return f"{copy.volume_name} gave other bytes than were stored"
-        if copy.volume_state in (VolumeState.LOST, VolumeState.RETIRED):
-            return f"{copy.volume_name} is {copy.volume_state}"
-        if copy.place not in NEAREST_FIRST:
-            return f"nobody knows where {copy.volume_name} is"
-        return f"the copy on {copy.volume_name} is {copy.state}"
-
-    return f"no copy that can be read is left: {'; '.join(why(copy) for copy in copies)}"
 
 
 class Recall:

@@ -14,6 +14,7 @@ from functools import partial
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from hsm.availability import RECALLED, Reach, Way, quickest, route, why_none
 from hsm.catalog import instances as rows
 from hsm.catalog import placement, queue
 from hsm.catalog.engine import Catalog
@@ -24,9 +25,9 @@ from hsm.log import get_logger
 from hsm.model import CopyAt, InstanceRef, Place, Priority, Tier
 from hsm.ranges import Closing, Range
 from hsm.reader import Reader
-from hsm.recall import Attachment, Recall, quickest, why_none
+from hsm.recall import Attachment, Recall
 from hsm.staging import Staging
-from hsm.states import RequestState
+from hsm.states import CopyState, RequestState
 from hsm.wake import Bell
 
 log = get_logger(__name__)
@@ -67,6 +68,8 @@ class _Part:
     failure: str = ""
     damaged: int = 0
     """How often what had come was not what is stored."""
+    doubted: bool = False
+    """What is suspect on a disk was tried, and does not give all of it."""
     staged: bool = False
     """When it was asked for, it lay in the staging area already."""
     tier: str = ""
@@ -185,12 +188,13 @@ class Retrieval:
 
     def begin(self) -> None:
         """Join recalls for all that no disk has."""
+        reach = self._owner.reader.reach()
         for part in self._parts:
-            self._join_if_needed(part)
+            self._join_if_needed(part, reach)
 
-    def _join_if_needed(self, part: _Part) -> None:
-        if part.package is not None and not self._owner.reader.direct_copies(part.copies):
-            self._join(part)
+    def _join_if_needed(self, part: _Part, reach: Reach) -> None:
+        if part.package is not None and part.attachment is None:
+            self._join(part, reach)
 
     def next(self, timeout_seconds: float) -> Readable | Unobtainable | None:
         """The next instance that can be read, or one that cannot be had; None when the time is over
@@ -211,10 +215,18 @@ class Retrieval:
     def waiting_for(self) -> str:
         """In words for a human: what the next instance waits for."""
         requests = [part.attachment.request_pk for part in self._parts if part.attachment is not None]
-        if not requests:
-            return ""
-        with self._owner.catalog.read() as session:
-            return queue.waiting_for(session, requests)
+        if requests:
+            with self._owner.catalog.read() as session:
+                return queue.waiting_for(session, requests)
+        reader = self._owner.reader
+        reach = reader.reach()
+        for part in self._parts:
+            if part.package is None and reach.ingest:
+                return reach.ingest
+            found = route(part.copies, reach)
+            if found.way is Way.AWAY and found.copy is not None:
+                return reader.why_away(found.copy)
+        return ""
 
     def close(self) -> None:
         """Leave the recalls; they go on. Idempotent."""
@@ -311,6 +323,11 @@ class Retrieval:
                 return self._look_up_again(part, instance)
             if self._owner.staging.streams.passes(part.package.key) and self._spoilt(part):
                 return Unobtainable(instance, part.failure)
+            if self._is_doubtful(part):
+                content = self._owner.reader.read_suspect(instance, part.copies)
+                if content is not None:
+                    return Readable(instance, content)
+                part.doubted = True
             self._refresh(part)
         if part.attachment is not None:
             self._check_recall(part)
@@ -328,13 +345,16 @@ class Retrieval:
             now = rows.instances(session, wanted)
             sealed = [now[pk] for pk in wanted if pk in now and now[pk].package_pk is not None]
             fresh = _parts(session, sealed)
+        reach = self._owner.reader.reach()
         if all(each.pk != instance.pk for each in sealed):
+            if reach.ingest:  # it comes back: that is waiting, not failing
+                return None
             return Unobtainable(instance, "it is not sealed yet, and its file is damaged or missing")
         moved = {each.pk for each in sealed}
         part.instances = deque(each for each in part.instances if each.pk not in moved)
         self._parts += fresh
         for each in fresh:
-            self._join_if_needed(each)
+            self._join_if_needed(each, reach)
         return None
 
     def _arrived(self, part: _Part, instance: InstanceRef) -> bool:
@@ -357,16 +377,25 @@ class Retrieval:
         assert part.package is not None
         with self._owner.catalog.read() as session:
             part.copies = placement.copies(session, [part.package.pk])[part.package.pk]
-        if part.attachment is None and not self._owner.reader.direct_copies(part.copies):
-            self._join(part)
+        if part.attachment is None:
+            self._join(part, self._owner.reader.reach())
 
-    def _join(self, part: _Part) -> None:
+    def _is_doubtful(self, part: _Part) -> bool:
+        """Only a suspect copy on a disk is left: what it gives of each instance is seen at once."""
+        found = route(part.copies, self._owner.reader.reach())
+        return found.way is Way.DISK and found.doubtful and not part.doubted
+
+    def _join(self, part: _Part, reach: Reach) -> None:
+        """Join its recall, if it needs one that can be had; or it has failed."""
         assert part.package is not None
-        if quickest(part.copies) is None and not self._owner.reader.cold_copies(part.copies):
-            # A file system that is away comes back: that is waiting, not failing.
-            if not self._owner.reader.disk_copies(part.copies):
-                part.failure = why_none(part.copies)
-            return
+        copies = part.copies
+        if part.doubted:
+            copies = [copy for copy in copies if copy.state != CopyState.SUSPECT or reach.disk(copy) is None]
+        found = route(copies, reach, staged=part.package.key in reach.staged)
+        if found.way is Way.NONE:
+            part.failure = why_none(part.copies)
+        if found.way not in (Way.STAGED, *RECALLED):
+            return  # it can be read, or its storage is away and comes back: that is waiting, not failing
         if part.recalls >= RECALLS_PER_PACKAGE_MAX:
             part.failure = f"recalled {part.recalls} times and never readable"
             return

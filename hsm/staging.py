@@ -143,6 +143,13 @@ class Staging:
             partial(self._forget, key, entry),
         )
 
+    def whole(self) -> frozenset[str]:
+        """The packages of which everything can be read here now."""
+        with self._changed:
+            return frozenset(
+                key for key, entry in self._entries.items() if entry.complete and not entry.condemned
+            )
+
     def pin(self, key: str) -> None:
         """Keep ``key`` from eviction, now or once it is there. Counted: each needs its :meth:`unpin`."""
         with self._changed:

@@ -22,7 +22,6 @@ from hsm.api.services import Record, Services
 from hsm.api.storage import StoragePaths
 from hsm.api.wire import flag, known, number, page, reply
 from hsm.catalog import views
-from hsm.catalog.views import Tiers
 from hsm.catalog.views.overview import Sample
 from hsm.errors import NotFound
 
@@ -35,9 +34,6 @@ class Reads:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-
-    def _tiers(self) -> Tiers:
-        return {pool.name: pool.tier for pool in self._services.pools()}
 
     def _view(self, ask: Callable[[Session], Any]) -> Any:
         with self._services.catalog.read() as session:
@@ -65,18 +61,18 @@ class Reads:
     async def studies(self, request: Request) -> Response:
         given = known(request, *STUDY_KEYS, *PAGE_KEYS)
         wanted = views.StudyFilter(**{key: given[key] for key in STUDY_KEYS})
-        tiers, rows = self._tiers(), page(given)
-        return reply(await self._read(lambda session: views.find_studies(session, wanted, rows, tiers)))
+        reach, rows = self._services.reach, page(given)
+        return reply(await self._read(lambda session: views.find_studies(session, wanted, rows, reach())))
 
     async def study(self, request: Request) -> Response:
         known(request)
-        uid, tiers = request.path_params["uid"], self._tiers()
-        return reply(await self._read(lambda session: views.study(session, uid, tiers)))
+        uid, reach = request.path_params["uid"], self._services.reach
+        return reply(await self._read(lambda session: views.study(session, uid, reach())))
 
     async def locate(self, request: Request) -> Response:
         known(request)
-        uid, tiers = request.path_params["uid"], self._tiers()
-        return reply(await self._read(lambda session: views.locate(session, uid, tiers)))
+        uid, reach = request.path_params["uid"], self._services.reach
+        return reply(await self._read(lambda session: views.locate(session, uid, reach())))
 
     async def history(self, request: Request) -> Response:
         rows = page(known(request, *PAGE_KEYS))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from hsm.availability import Reach
 from hsm.catalog.engine import Catalog
 from hsm.catalog.views import Page, PoolFact
 from hsm.model import Priority
@@ -253,6 +254,8 @@ class Services:
     catalog: Catalog
     pools: Callable[[], Sequence[PoolFact]]
     """The pools of the configuration in force, in its order."""
+    reach: Callable[[], Reach]
+    """What can be read now, and how."""
     custody: Custody
     recall: Recall
     policies: Policies

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hsm import terms
+from hsm.availability import Reach
 from hsm.bench import archive
 from hsm.bench.archive import FIRST_DAY, Shape
 from hsm.bench.databases import Database, catalogs
@@ -27,7 +28,7 @@ from hsm.catalog.engine import Catalog
 from hsm.model import Tier
 from hsm.terms import AnyOf, Exact, Field, Level, Range, Term, Wildcard
 
-TIERS = {"online": Tier.ONLINE, "nearline": Tier.NEARLINE, "vault": Tier.OFFLINE}
+REACH = Reach({"online": Tier.ONLINE, "nearline": Tier.NEARLINE, "vault": Tier.OFFLINE})
 UIDS_IN_LIST = 100
 _STRIDE = 7_368_787
 
@@ -144,7 +145,7 @@ def answer(catalog: Catalog, query: Query, wanted: Wanted, limit: int) -> Run:
     start = time.perf_counter()
     first, count = 0.0, 0
     with catalog.read() as session:
-        for _ in find.find(session, query.level, wanted, TIERS):
+        for _ in find.find(session, query.level, wanted, REACH):
             count += 1
             if count == 1:
                 first = time.perf_counter() - start

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, case, exists, func, select
 from sqlalchemy.orm import Session
 
-from hsm.availability import availability
+from hsm.availability import Reach, availability
 from hsm.catalog import find, history, placements, words
 from hsm.catalog.placements import GONE, copies_in, held_in, sites_of
 from hsm.catalog.tables import Access, Copy, Hold, Package, Patient, Series, Study, Volume
@@ -121,7 +121,8 @@ def _copies(*what: ColumnElement[Any]) -> Select[*tuple[Any, ...]]:
 
 
 def availability_in(tiers: Mapping[str, Tier]) -> ColumnElement[str]:
-    """How available the study is, as :mod:`hsm.availability` has it: of its packages the least so."""
+    """How available the study is, as :mod:`hsm.availability` has it by the catalog alone: of its packages
+    the least so. What lies in the staging area, or is away since a moment, is no policy's concern."""
     online = [pool for pool, tier in tiers.items() if tier is Tier.ONLINE]
     reachable = (
         Volume.pool.is_not(None)  # not known would be neither reachable nor its opposite
@@ -129,7 +130,8 @@ def availability_in(tiers: Mapping[str, Tier]) -> ColumnElement[str]:
         & Volume.state.not_in((VolumeState.LOST, VolumeState.RETIRED))
         & (Volume.place != Place.UNKNOWN)
     )
-    rank = case((Volume.place == Place.SHELF, 2), (Volume.pool.in_(online), 0), else_=1)
+    on_line = (Volume.place == Place.MOUNTED) & Volume.pool.in_(online)
+    rank = case((Volume.place == Place.SHELF, 2), (on_line, 0), else_=1)
     # A suspect copy counts only where no better one is left: behind all others.
     suspect = len(Availability)
     of_copy = case(
@@ -248,12 +250,13 @@ def _availabilities(
         select(Package.study_pk, Package.pk).where(Package.study_pk.in_(keys))
     ):
         packages[study_pk].append(pk)
-    standings = find.standings(session, (pk for each in packages.values() for pk in each), tiers)
+    reach = Reach(tiers)
+    standings = find.standings(session, (pk for each in packages.values() for pk in each), reach)
     return {
         study_pk: max(
             (standings[pk].availability for pk in each),
             key=lambda found: found.rank,
-            default=availability((), tiers),
+            default=availability((), reach),
         )
         for study_pk, each in packages.items()
     }

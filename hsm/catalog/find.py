@@ -10,11 +10,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, Executable, Row, Select, exists, func, or_, select, text
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
-from hsm.availability import UNSEALED, Standing, standing, worst
+from hsm.availability import Reach, Standing, standing, unsealed, worst
 from hsm.catalog import instances, matching, placement
 from hsm.catalog.matching import Column
 from hsm.catalog.tables import Instance, Name, Package, Patient, Series, Study, Volume
-from hsm.model import Availability, InstanceRef, Selection, Tier
+from hsm.model import Availability, InstanceRef, Selection
 from hsm.terms import LEVEL_OF, Exact, Field, Level, NameMatch, Term
 
 ROWS_AT_FIRST = 20
@@ -112,7 +112,7 @@ def find(
     session: Session,
     level: Level,
     wanted: Mapping[Field, Term],
-    tiers: Mapping[str, Tier],
+    reach: Reach,
     fields: frozenset[Field] = frozenset(),
 ) -> Iterator[Match]:
     """Stream the entities of a level that match every term, in the order they were first received.
@@ -120,7 +120,7 @@ def find(
     Only the newest version of an instance in its series is shown.
 
     :param wanted: terms for fields of this level and of the levels above it.
-    :param tiers: each configured pool's tier, for availability.
+    :param reach: what can be reached now, for availability.
     :param fields: of the fields that cost a query of their own (the patient's counts, SOP classes in
         study) those that are wanted; the others are always there.
     :raises ValueError: a term for a field below the level.
@@ -128,33 +128,40 @@ def find(
     for keys in _pages(session, _matching_keys(session, level, wanted)):
         found = {row.pk: row for row in session.execute(_details(level, fields, keys))}
         rows = [found[key] for key in keys if key in found]
-        yield from _matches(session, level, rows, tiers, fields)
+        yield from _matches(session, level, rows, reach, fields)
 
 
-def availability_of(
-    session: Session, level: Level, pks: Sequence[int], tiers: Mapping[str, Tier]
-) -> dict[int, Standing]:
+def availability_of(session: Session, level: Level, pks: Sequence[int], reach: Reach) -> dict[int, Standing]:
     """How available each of these patients, studies, series or instances is.
 
-    A study's standing is that of all its packages; a series' that of the packages its instances are
-    in. What is not sealed yet is ONLINE.
+    What counts is what a retrieve would send: the newest versions in each series, and the packages that these
+    are in.
     """
-    owned: dict[int, set[int | None]] = {pk: set() for pk in pks}
-    for row in session.execute(_packages_of(level, pks)):
-        owned[row[0]].add(row[1])
-    known = standings(session, {each for packages in owned.values() for each in packages if each}, tiers)
-    return {
-        pk: worst(UNSEALED if package is None else known[package] for package in packages)
-        for pk, packages in owned.items()
-    }
+    owned = _owned(session, _packages_of(level, pks), pks)
+    packages = {each for some in owned.values() for each in some if each is not None}
+    known: dict[int | None, Standing] = {None: unsealed(reach)}
+    known |= dict(standings(session, packages, reach).items())
+    # Where all is alike, an old version makes no difference: only then it is looked who is old.
+    mixed = [pk for pk, some in owned.items() if len({known[each] for each in some}) > 1]
+    if mixed and level is not Level.IMAGE:
+        owned |= _owned(session, _packages_of_newest(level, mixed), mixed)
+    return {pk: worst(known[package] for package in some) for pk, some in owned.items()}
 
 
-def standings(session: Session, package_pks: Iterable[int], tiers: Mapping[str, Tier]) -> dict[int, Standing]:
+def _owned(session: Session, query: Executable, pks: Sequence[int]) -> dict[int, set[int | None]]:
+    found: dict[int, set[int | None]] = {pk: set() for pk in pks}
+    for row in session.execute(query):
+        found[row[0]].add(row[1])
+    return found
+
+
+def standings(session: Session, package_pks: Iterable[int], reach: Reach) -> dict[int, Standing]:
     """How available each of these packages is."""
     found: dict[int, Standing] = {}
     for chunk in _chunks(sorted(package_pks)):
         copies = placement.copies(session, chunk)
-        found |= {pk: standing(copies[pk], tiers) for pk in chunk}
+        staged = placement.named(session, chunk, reach.staged)
+        found |= {pk: standing(copies[pk], reach, staged=pk in staged) for pk in chunk}
     return found
 
 
@@ -306,17 +313,27 @@ def _packages_of(level: Level, pks: Sequence[int]) -> Executable:
     )
 
 
+def _packages_of_newest(level: Level, pks: Sequence[int]) -> Executable:
+    """As :func:`_packages_of`, old versions left out: what a retrieve sends."""
+    owner = {Level.SERIES: Series.pk, Level.STUDY: Series.study_pk}.get(level, Study.patient_pk)
+    query = select(owner, Instance.package_pk).select_from(Instance)
+    query = query.join(Series, Series.pk == Instance.series_pk)
+    if level is Level.PATIENT:
+        query = query.join(Study, Study.pk == Series.study_pk)
+    return query.where(owner.in_(pks), _newest()).distinct()
+
+
 def _matches(
     session: Session,
     level: Level,
     rows: Sequence[Row[Any]],
-    tiers: Mapping[str, Tier],
+    reach: Reach,
     fields: frozenset[Field],
 ) -> Iterator[Match]:
     if not rows:
         return
     row_keys = list(rows[0]._mapping)
-    known = availability_of(session, level, [row.pk for row in rows], tiers)
+    known = availability_of(session, level, [row.pk for row in rows], reach)
     names = {name for each in known.values() for name in each.media}
     media = _media(session, names) if names else {}
     classes = (

@@ -6,7 +6,7 @@ transaction that does it (promise 3).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
@@ -80,6 +80,18 @@ def _packages() -> Select[int, str, int, str, int, bytes]:
 
 def _package_ref(row: Row[int, str, int, str, int, bytes]) -> PackageRef:
     return PackageRef(*row)
+
+
+def named(session: Session, package_pks: Iterable[int], names: Collection[str]) -> set[int]:
+    """Of these packages those with one of these names."""
+    if not names:
+        return set()
+    return {
+        pk
+        for some in chunks(package_pks)
+        for pk, key in session.execute(select(Package.pk, Package.key).where(Package.pk.in_(some)))
+        if key in names
+    }
 
 
 def copies(session: Session, package_pks: Iterable[int]) -> dict[int, list[CopyAt]]:

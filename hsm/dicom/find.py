@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from pydicom.dataset import Dataset
 from sqlalchemy.exc import SQLAlchemyError
 
+from hsm.availability import Reach
 from hsm.catalog import find
 from hsm.catalog.engine import Catalog
 from hsm.dicom.answer import response
@@ -17,7 +18,6 @@ from hsm.dicom.call import error_comment
 from hsm.dicom.contexts import QUERY_RETRIEVE
 from hsm.dicom.query import parse_query, read_identifier
 from hsm.errors import BadInput
-from hsm.model import Tier
 from hsm.terms import Field
 
 PENDING: Final = 0xFF00
@@ -40,7 +40,7 @@ def handle_find(
     event: Any,
     catalog: Catalog,
     ae_title: str,
-    tiers: Mapping[str, Tier],
+    reach: Callable[[], Reach],
     found: Callable[[Iterable[str]], None] = _tell_nobody,
 ) -> Iterator[Response]:
     """The responses to one C-FIND but the final Success, which :mod:`hsm.dicom.search` sends.
@@ -50,6 +50,7 @@ def handle_find(
 
     :param event: what pynetdicom's ``EVT_C_FIND`` carries; :class:`hsm.dicom.search.FindEvent` is one.
     :param ae_title: for Retrieve AE Title (0008,0054).
+    :param reach: what can be read now, and how; asked at the beginning.
     :param found: told of the studies that matched, each once, when the query is over.
     """
     peer = event.assoc.requestor.ae_title
@@ -65,7 +66,7 @@ def handle_find(
     studies: set[str] = set()
     try:
         with catalog.read() as session:
-            for match in find.find(session, query.level, dict(query.terms), tiers, query.fields):
+            for match in find.find(session, query.level, dict(query.terms), reach(), query.fields):
                 if event.is_cancelled:
                     yield CANCELLED, None
                     return

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from hsm.api.services import Services
+from hsm.availability import Reach
 from hsm.catalog import journal, views
 from hsm.catalog.engine import Catalog
 from hsm.catalog.tables import (
@@ -306,6 +307,7 @@ def services(catalog: Catalog, script: Script) -> Services:
     return Services(
         catalog=catalog,
         pools=lambda: POOLS,
+        reach=lambda: Reach({pool.name: pool.tier for pool in POOLS}),
         custody=Custody(script),
         recall=Recall(script),
         policies=Policies(script),

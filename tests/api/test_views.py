@@ -13,13 +13,14 @@ from sqlalchemy import delete, event
 from sqlalchemy.orm import Session
 
 from hsm.api.wire import jsonable
+from hsm.availability import Reach
 from hsm.catalog import views
 from hsm.catalog.engine import Catalog
 from hsm.catalog.tables import Waiter
 from hsm.catalog.views import Page, StudyFilter
 from hsm.errors import BadInput
 
-TIERS = {pool.name: pool.tier for pool in POOLS}
+REACH = Reach({pool.name: pool.tier for pool in POOLS})
 
 
 @pytest.fixture
@@ -34,9 +35,9 @@ def test_every_view_answers_in_values_that_json_can_say(session: Session, catalo
     page = Page()
     shown = [
         views.overview(session, POOLS),
-        views.find_studies(session, StudyFilter(), page, TIERS),
-        views.study(session, LONG_UID, TIERS),
-        views.locate(session, TAPE_UID, TIERS),
+        views.find_studies(session, StudyFilter(), page, REACH),
+        views.study(session, LONG_UID, REACH),
+        views.locate(session, TAPE_UID, REACH),
         views.history(session, LONG_UID, page),
         views.queue(session, page),
         views.request(session, 2),
@@ -68,7 +69,7 @@ def test_every_view_answers_in_values_that_json_can_say(session: Session, catalo
 def test_finding_is_the_same_on_both_databases(
     session: Session, wanted: StudyFilter, found: list[str]
 ) -> None:
-    assert [study["uid"] for study in views.find_studies(session, wanted, Page(), TIERS)] == found
+    assert [study["uid"] for study in views.find_studies(session, wanted, Page(), REACH)] == found
 
 
 def test_a_page_of_studies_costs_the_same_few_queries_however_many_there_are(
@@ -80,11 +81,11 @@ def test_a_page_of_studies_costs_the_same_few_queries_however_many_there_are(
         asked.append(statement)
 
     event.listen(catalog.engine, "before_cursor_execute", note)
-    views.find_studies(session, StudyFilter(uid=LONG_UID), Page(), TIERS)  # begins the transaction
+    views.find_studies(session, StudyFilter(uid=LONG_UID), Page(), REACH)  # begins the transaction
     asked.clear()
-    views.find_studies(session, StudyFilter(uid=LONG_UID), Page(), TIERS)
+    views.find_studies(session, StudyFilter(uid=LONG_UID), Page(), REACH)
     one, asked[:] = len(asked), []
-    views.find_studies(session, StudyFilter(), Page(), TIERS)
+    views.find_studies(session, StudyFilter(), Page(), REACH)
     assert len(asked) == one
 
 

@@ -17,6 +17,7 @@ from sqlalchemy import String, cast, event, literal, select
 from sqlalchemy.orm import Session
 
 from hsm import terms
+from hsm.availability import Reach
 from hsm.catalog import find, matching
 from hsm.catalog.engine import Catalog
 from hsm.catalog.tables import Copy, Instance, Name, Package, Patient, Series, Study, Volume
@@ -25,7 +26,7 @@ from hsm.terms import AnyOf, Exact, Field, Level, Range, Term, Wildcard
 from hsm.text import normalise_groups
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
-TIERS = {"online": Tier.ONLINE, "near": Tier.NEARLINE, "tape": Tier.OFFLINE}
+REACH = Reach({"online": Tier.ONLINE, "near": Tier.NEARLINE, "tape": Tier.OFFLINE})
 CT = "1.2.840.10008.5.1.4.1.1.2"
 
 
@@ -153,7 +154,7 @@ def rows(catalog: Catalog) -> Iterator[Rows]:
 
 
 def found(rows: Rows, level: Level, wanted: Mapping[Field, Term], *fields: Field) -> list[find.Match]:
-    return list(find.find(rows.session, level, wanted, TIERS, frozenset(fields)))
+    return list(find.find(rows.session, level, wanted, REACH, frozenset(fields)))
 
 
 def values(matches: list[find.Match], field: Field) -> list[find.Value]:
@@ -423,7 +424,7 @@ def test_matches_are_not_read_before_they_are_wanted(sqlite_catalog: Catalog) ->
             raw: Any = session.connection().connection.dbapi_connection
             steps = itertools.count()
             raw.set_progress_handler(lambda: next(steps) and 0, 1)
-            next(find.find(session, Level.STUDY, {}, TIERS))
+            next(find.find(session, Level.STUDY, {}, REACH))
             raw.set_progress_handler(None, 1)
             return next(steps)
 
@@ -444,7 +445,7 @@ def test_a_consumer_that_stops_early_leaves_the_session_usable(rows: Rows) -> No
     patient = rows.patient("1")
     for at in range(5):
         rows.study(patient, f"1.{at}")
-    stream = find.find(rows.session, Level.STUDY, {}, TIERS)
+    stream = find.find(rows.session, Level.STUDY, {}, REACH)
     assert next(stream).values[Field.STUDY_UID] == "1.0"
     stream.close()  # type: ignore[attr-defined]
     assert len(found(rows, Level.STUDY, {})) == 5

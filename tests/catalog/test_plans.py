@@ -12,6 +12,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from hsm import terms
+from hsm.availability import Reach
 from hsm.bench import archive
 from hsm.bench.archive import Shape
 from hsm.bench.fill import fill, settle
@@ -21,7 +22,7 @@ from hsm.model import Tier
 from hsm.terms import AnyOf, Exact, Field, Level, Range, Term, Wildcard
 
 SHAPE = Shape(3000, studies_per_day=20)
-TIERS = {"online": Tier.ONLINE, "nearline": Tier.NEARLINE, "vault": Tier.OFFLINE}
+REACH = Reach({"online": Tier.ONLINE, "nearline": Tier.NEARLINE, "vault": Tier.OFFLINE})
 STUDY = 1234
 LARGE = "patient|study|series|instance|package|copy"
 # A scan of a table, or of an index from end to end: PostgreSQL names a condition where it has one.
@@ -75,7 +76,7 @@ def whole_tables(catalog: Catalog, level: Level, wanted: Wanted) -> tuple[int, l
     """How many match, and the plans of all statements it took that read a large table whole."""
     with catalog.read() as session:
         with noted(catalog) as statements:
-            count = len(list(find.find(session, level, wanted, TIERS)))
+            count = len(list(find.find(session, level, wanted, REACH)))
         found = plans(session, statements)
         assert len(found) >= 1 + 3 * bool(count)
         return count, [plan for plan in found if WHOLE.search(plan)]
@@ -140,7 +141,7 @@ def test_the_plans_would_show_a_whole_table_read(filled: Catalog) -> None:
 
 def test_the_first_match_waits_for_few_others(filled: Catalog) -> None:
     with filled.read() as session, noted(filled) as statements:
-        stream = find.find(session, Level.STUDY, {Field.STUDY_DATE: Range("2010", None)}, TIERS)
+        stream = find.find(session, Level.STUDY, {Field.STUDY_DATE: Range("2010", None)}, REACH)
         assert next(stream).values[Field.STUDY_UID] == archive.study_uid(0)
         selects = [parameters for statement, parameters, _ in statements if statement.startswith("SELECT")]
         assert len(selects) <= 4
@@ -152,7 +153,7 @@ def test_postgresql_streams_from_a_server_side_cursor_planned_for_the_whole_answ
     pg_catalog: Catalog,
 ) -> None:
     with pg_catalog.read() as session, noted(pg_catalog) as statements:
-        assert list(find.find(session, Level.STUDY, {}, TIERS)) == []
+        assert list(find.find(session, Level.STUDY, {}, REACH)) == []
     assert [(statement[:30], bool(cursor)) for statement, _, cursor in statements] == [
         ("SET LOCAL cursor_tuple_fractio", False),
         ("SELECT study.pk \nFROM study OR", True),

@@ -69,7 +69,7 @@ def availability_of(world: World, study: int) -> Availability:
     with world.catalog.read() as session:
         pks = list(session.scalars(select(Package.pk)))
         (copies,) = placement.copies(session, pks).values()
-    return standing(copies, world.pools.tiers).availability
+    return standing(copies, world.reader.reach()).availability
 
 
 def test_a_pool_of_any_family_takes_copies_and_serves_them(make_world: MakeWorld, tmp_path: Path) -> None:

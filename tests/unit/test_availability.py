@@ -6,10 +6,10 @@ import itertools
 
 import pytest
 
-from hsm.availability import UNSEALED, Standing, availability, standing, worst
+from hsm.availability import Reach, Standing, availability, standing, unsealed, worst
 from hsm.model import Availability, CopyAt, Place, Tier
 
-TIERS = {"online": Tier.ONLINE, "near": Tier.NEARLINE, "tape": Tier.OFFLINE}
+REACH = Reach({"online": Tier.ONLINE, "near": Tier.NEARLINE, "tape": Tier.OFFLINE})
 ONLINE, NEARLINE, OFFLINE, UNAVAILABLE = Availability
 _KEYS = itertools.count(1)
 
@@ -35,33 +35,33 @@ def copy(
     ],
 )
 def test_one_good_copy(pool: str, place: Place, expected: Availability) -> None:
-    assert availability([copy(pool, place)], TIERS) is expected
+    assert availability([copy(pool, place)], REACH) is expected
 
 
 @pytest.mark.parametrize("state", ["writing", "releasing", "released", "lost"])
 def test_copies_that_are_not_all_there_do_not_count(state: str) -> None:
-    assert availability([copy("online", Place.MOUNTED, state)], TIERS) is UNAVAILABLE
-    assert availability([copy("online", Place.MOUNTED, state), copy("tape", Place.SHELF)], TIERS) is OFFLINE
+    assert availability([copy("online", Place.MOUNTED, state)], REACH) is UNAVAILABLE
+    assert availability([copy("online", Place.MOUNTED, state), copy("tape", Place.SHELF)], REACH) is OFFLINE
 
 
 @pytest.mark.parametrize("state", ["lost", "retired"])
 def test_copies_on_volumes_that_are_gone_do_not_count(state: str) -> None:
-    assert availability([copy("online", Place.MOUNTED, volume_state=state)], TIERS) is UNAVAILABLE
+    assert availability([copy("online", Place.MOUNTED, volume_state=state)], REACH) is UNAVAILABLE
 
 
 def test_no_copies_is_unavailable() -> None:
-    assert standing([], TIERS) == Standing(UNAVAILABLE)
+    assert standing([], REACH) == Standing(UNAVAILABLE)
 
 
 def test_a_suspect_copy_counts_only_when_nothing_better_is_left() -> None:
     suspect = copy("online", Place.MOUNTED, "suspect")
-    assert availability([suspect, copy("tape", Place.SHELF)], TIERS) is OFFLINE
-    assert availability([suspect], TIERS) is ONLINE
-    assert availability([suspect, copy("tape", Place.SHELF, volume_state="lost")], TIERS) is ONLINE
+    assert availability([suspect, copy("tape", Place.SHELF)], REACH) is OFFLINE
+    assert availability([suspect], REACH) is ONLINE
+    assert availability([suspect, copy("tape", Place.SHELF, volume_state="lost")], REACH) is ONLINE
 
 
 def test_a_written_copy_can_be_read() -> None:
-    assert availability([copy("near", Place.MOUNTED, "written")], TIERS) is NEARLINE
+    assert availability([copy("near", Place.MOUNTED, "written")], REACH) is NEARLINE
 
 
 def test_the_best_copy_decides_and_names_its_volume_only_if_it_can_be_carried() -> None:
@@ -69,15 +69,15 @@ def test_the_best_copy_decides_and_names_its_volume_only_if_it_can_be_carried() 
     other = copy("tape", Place.SHELF, volume="T00001L8")
     slotted = copy("tape", Place.SLOT, volume="T00003L8")
     disk = copy("near", Place.MOUNTED)
-    assert standing([shelved, other], TIERS) == Standing(OFFLINE, ("T00001L8",))
-    assert standing([shelved, other, slotted], TIERS) == Standing(NEARLINE, ("T00003L8",))
-    assert standing([shelved, slotted, disk], TIERS) == Standing(NEARLINE)
+    assert standing([shelved, other], REACH) == Standing(OFFLINE, ("T00002L8",)), "as a recall takes it"
+    assert standing([shelved, other, slotted], REACH) == Standing(NEARLINE, ("T00003L8",))
+    assert standing([shelved, slotted, disk], REACH) == Standing(NEARLINE)
 
 
 def test_a_mixed_set_is_as_available_as_its_least_available_part() -> None:
     near, off = Standing(NEARLINE, ("A",)), Standing(OFFLINE, ("B",))
-    assert worst([UNSEALED, near]) == near
-    assert worst([near, off, Standing(OFFLINE, ("A",)), UNSEALED]) == Standing(OFFLINE, ("A", "B"))
+    assert worst([unsealed(REACH), near]) == near
+    assert worst([near, off, Standing(OFFLINE, ("A",)), unsealed(REACH)]) == Standing(OFFLINE, ("A", "B"))
     assert worst([near, off]) == off
     assert worst([near, Standing(UNAVAILABLE)]) == Standing(UNAVAILABLE)
     assert worst([]) == Standing(UNAVAILABLE)

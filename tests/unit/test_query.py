@@ -17,6 +17,7 @@ from pynetdicom.dsutils import encode
 from sqlalchemy import text as sql
 
 from hsm import terms
+from hsm.availability import Reach
 from hsm.catalog.engine import Catalog
 from hsm.catalog.find import Match, Medium
 from hsm.catalog.tables import Patient, Study
@@ -33,6 +34,10 @@ from hsm.text import decode
 IMPLICIT, EXPLICIT, BIG = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
 STUDY_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 JAPANESE = ["", "ISO 2022 IR 87"]
+
+
+def reach() -> Reach:
+    return Reach({"online": Tier.ONLINE})
 
 
 def identifier(level: str = "STUDY", charset: str | list[str] = "", **keys: Any) -> Dataset:
@@ -380,7 +385,7 @@ def add_studies(catalog: Catalog, count: int) -> None:
 
 
 def asked(catalog: Catalog, event: Any) -> list[tuple[Any, Any]]:
-    return list(handle_find(event, catalog, "HSM", {"online": Tier.ONLINE}))
+    return list(handle_find(event, catalog, "HSM", reach))
 
 
 def wire(dataset: Dataset) -> bytes:
@@ -428,10 +433,15 @@ def test_a_find_tells_once_which_studies_it_found_also_when_the_caller_goes_away
     add_studies(sqlite_catalog, 3)
     told: list[set[str]] = []
     query = event(wire(identifier(StudyInstanceUID="", charset="ISO_IR 192", PatientName="山*")))
-    tiers = {"online": Tier.ONLINE}
 
     def find() -> Any:
-        return handle_find(query, sqlite_catalog, "HSM", tiers, lambda found: told.append(set(found)))
+        return handle_find(
+            query,
+            sqlite_catalog,
+            "HSM",
+            reach,
+            lambda found: told.append(set(found)),
+        )
 
     assert len(list(find())) == 3
     assert told == [{"1.0", "1.1", "1.2"}]
@@ -449,6 +459,18 @@ def test_a_find_of_very_many_studies_asks_for_none_of_them_in_particular(
     add_studies(sqlite_catalog, 3)
     told: list[set[str]] = []
     query = event(wire(identifier(StudyInstanceUID="", charset="ISO_IR 192", PatientName="山*")))
-    tiers = {"online": Tier.ONLINE}
-    assert len(list(handle_find(query, sqlite_catalog, "HSM", tiers, lambda f: told.append(set(f))))) == 3
+    assert (
+        len(
+            list(
+                handle_find(
+                    query,
+                    sqlite_catalog,
+                    "HSM",
+                    reach,
+                    lambda f: told.append(set(f)),
+                )
+            )
+        )
+        == 3
+    )
     assert len(told[0]) == 2

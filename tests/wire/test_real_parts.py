@@ -107,7 +107,7 @@ def real(catalog: Catalog, tmp_path: Path, receiver: Receiver) -> Iterator[Real]
         "HSM",
         ingest,
         CatalogSelect(catalog),
-        partial(handle_find, catalog=catalog, ae_title="HSM", tiers=pools.tiers),
+        partial(handle_find, catalog=catalog, ae_title="HSM", reach=reader.reach),
         Retrievals(catalog, reader, Recall(catalog, staging, reader, bell), staging, bell),
         FakeDeliveries(),
         FakeCommitments(),

@@ -5,7 +5,7 @@ datetimes, sizes are bytes, digests are hexadecimal; a key that is documented is
 Pages are at most :data:`PAGE_MAX` rows.
 """
 
-from hsm.catalog.views.common import PAGE_MAX, Page, PoolFact, Record, Tiers
+from hsm.catalog.views.common import PAGE_MAX, Page, PoolFact, Record
 from hsm.catalog.views.media import mounts, volume, volumes
 from hsm.catalog.views.overview import overview, samples
 from hsm.catalog.views.studies import StudyFilter, find_studies, history, locate, study
@@ -17,7 +17,6 @@ __all__ = [
     "PoolFact",
     "Record",
     "StudyFilter",
-    "Tiers",
     "decisions",
     "find_studies",
     "history",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +11,6 @@ from hsm.model import Priority, Tier
 
 Record = dict[str, Any]
 """One thing as shown: documented keys, plain values."""
-
-Tiers = Mapping[str, Tier]
-"""Pool name -> tier, from the configuration in force."""
 
 PAGE_MAX = 1000
 PAGE_DEFAULT = 50

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, fields
 from sqlalchemy import ColumnElement, Text, and_, cast, exists, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from hsm.availability import UNSEALED, Standing, standing, worst
-from hsm.catalog import marks, placement, words
+from hsm.availability import Reach, Standing
+from hsm.catalog import find, marks, words
 from hsm.catalog.tables import (
     Copy,
     Decision,
@@ -24,10 +24,11 @@ from hsm.catalog.tables import (
     Study,
     Volume,
 )
-from hsm.catalog.views.common import Page, Record, Tiers, place_of
+from hsm.catalog.views.common import Page, Record, place_of
 from hsm.errors import BadInput, NotFound
 from hsm.model import check_uid
 from hsm.states import LIVE_REQUESTS
+from hsm.terms import Level
 from hsm.text import normalise
 
 ESCAPE = "/"
@@ -132,7 +133,7 @@ def _name_like(value: str) -> ColumnElement[bool]:
     )
 
 
-def find_studies(session: Session, wanted: StudyFilter, page: Page, tiers: Tiers) -> list[Record]:
+def find_studies(session: Session, wanted: StudyFilter, page: Page, reach: Reach) -> list[Record]:
     """Studies that match, the last received first; see :func:`_study_record` for the keys."""
     query = (
         select(Study, Patient)
@@ -143,11 +144,11 @@ def find_studies(session: Session, wanted: StudyFilter, page: Page, tiers: Tiers
         .offset(page.offset)
     )
     rows = session.execute(query).all()
-    known = _standings(session, [row[0] for row in rows], tiers)
+    known = _standings(session, [row[0] for row in rows], reach)
     return [_study_record(study, patient, known[study.pk]) for study, patient in rows]
 
 
-def study(session: Session, uid: str, tiers: Tiers) -> Record:
+def study(session: Session, uid: str, reach: Reach) -> Record:
     """One study: its record, ``series`` and ``packages`` with their ``copies``, live ``requests``; what
     people say of it (``hold``, ``tags``, ``retain_until``), and the last ``decisions`` of policies about it.
 
@@ -155,7 +156,7 @@ def study(session: Session, uid: str, tiers: Tiers) -> Record:
     :raises NotFound: no such study.
     """
     found, patient = _one(session, uid)
-    record = _study_record(found, patient, _standings(session, [found], tiers)[found.pk])
+    record = _study_record(found, patient, _standings(session, [found], reach)[found.pk])
     record["series"] = [
         {
             "uid": series.uid,
@@ -214,11 +215,11 @@ def _decisions(session: Session, study_pk: int) -> list[Record]:
     ]
 
 
-def locate(session: Session, uid: str, tiers: Tiers) -> Record:
+def locate(session: Session, uid: str, reach: Reach) -> Record:
     """Where every copy of the study is: ``study``, ``availability``, ``media``,
     ``unsealed``, ``copies``."""
     found, _ = _one(session, uid)
-    known = _standings(session, [found], tiers)[found.pk]
+    known = _standings(session, [found], reach)[found.pk]
     copies = [
         {"package": package["package"], "bytes": package["bytes"], **copy}
         for package in _packages(session, found.pk)
@@ -334,12 +335,6 @@ def _copy_record(copy: Copy, volume: Volume) -> Record:
     }
 
 
-def _standings(session: Session, studies: Sequence[Study], tiers: Tiers) -> dict[int, Standing]:
+def _standings(session: Session, studies: Sequence[Study], reach: Reach) -> dict[int, Standing]:
     """How available each study is, and the removable media that a retrieve of it would read."""
-    query = select(Package.pk, Package.study_pk).where(Package.study_pk.in_([study.pk for study in studies]))
-    owners = {row.pk: row.study_pk for row in session.execute(query)}
-    known = {study.pk: [UNSEALED] if study.unsealed else [] for study in studies}
-    copies = placement.copies(session, owners)
-    for package_pk, study_pk in owners.items():
-        known[study_pk].append(standing(copies.get(package_pk, []), tiers))
-    return {pk: worst(found) for pk, found in known.items()}
+    return find.availability_of(session, Level.STUDY, [study.pk for study in studies], reach)
