@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from cli import (
+    audit,
     bench,
     catalog,
     config,
@@ -79,6 +80,7 @@ app.command("export")(export.export)
 app.command("reload")(config.reload)
 policy.app.command("simulate")(policy_simulate.simulate)
 for name, group in (
+    ("audit", audit.app),
     ("config", config.app),
     ("study", study.app),
     ("policy", policy.app),

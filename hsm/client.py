@@ -300,6 +300,12 @@ class Client(OperatorCalls):
         """What the policies would do in the next hours, and what it takes."""
         return _object(self._ask("GET", "/v1/policies/plan", PLAN_SECONDS, params={"hours": f"{hours:g}"}))
 
+    def audit_copies(self, *, policy: str = "", as_of: str = "", grace: str = "", limit: int = 100) -> Record:
+        """Which studies have the copies that they were promised, by policy."""
+        asked = {"policy": policy, "as_of": as_of, "grace": grace, "limit": str(limit)}
+        given = {name: value for name, value in asked.items() if value}
+        return _object(self._ask("GET", "/v1/audit/copies", PLAN_SECONDS, params=given))
+
     def activations(self, limit: int = 50) -> list[Record]:
         """The versions of the policies, the last first."""
         return self._list("/v1/policies/activations", limit=limit)

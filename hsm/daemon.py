@@ -18,6 +18,7 @@ from hsm import log as logs
 from hsm.api.app import build_app
 from hsm.api.server import ApiServer
 from hsm.api.services import Services
+from hsm.audit import Audit
 from hsm.catalog import history, queue
 from hsm.catalog.history import Recorder
 from hsm.catalog.views import PoolFact
@@ -219,6 +220,7 @@ class Daemon:
             exports=self.exports,
             storage=self.pool_desk,
             operators=self.operators,
+            audit=Audit(self.catalog, self.pools, self.policies),
         )
 
     def start(self) -> None:

@@ -8,7 +8,7 @@ facts may share a source. A new fact is a line in :data:`FACTS`.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
@@ -273,20 +273,36 @@ class StudyFacts:
                     f"facts of study {self.study}: {source} is {value!r}; expected an aware datetime"
                 )
 
+    @property
+    def each_package(self) -> tuple[Mapping[str, int], ...]:
+        """Verified copies by pool, of each package."""
+        return self.packages or (self.copies,)
+
     def copies_in(self, *pools: str) -> int:
         """Verified copies in all of ``pools`` together: the least of any package."""
-        each = self.packages or (self.copies,)
-        return min(sum(package.get(pool, 0) for pool in pools) for package in each)
+        return least_copies(self.each_package, pools)
 
     def sites_of(self, site_by_pool: Mapping[str, str]) -> int:
         """Different sites with a verified copy, of the pools named: the least of any package."""
-        each = self.packages or (self.copies,)
-        return min(
-            len({site for pool, site in site_by_pool.items() if package.get(pool, 0) > 0}) for package in each
-        )
+        return least_sites(self.each_package, site_by_pool)
 
     def is_held_in(self, *pools: str) -> bool:
         return any(pool in self.held or self.copies.get(pool, 0) > 0 for pool in pools)
+
+
+def least_copies(packages: Iterable[Mapping[str, int]], pools: Collection[str]) -> int:
+    """Verified copies in all of ``pools`` together: the least of any package.
+
+    :param packages: verified copies by pool, one mapping a package; at least one.
+    """
+    return min(sum(package.get(pool, 0) for pool in pools) for package in packages)
+
+
+def least_sites(packages: Iterable[Mapping[str, int]], site_by_pool: Mapping[str, str]) -> int:
+    """Different sites with a verified copy, of the pools named: the least of any package."""
+    return min(
+        len({site for pool, site in site_by_pool.items() if package.get(pool, 0) > 0}) for package in packages
+    )
 
 
 _AWARE = ("received_at", "accessed_at")

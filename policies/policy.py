@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
 from policies.errors import PolicyError, PolicyErrors
 from policies.expr import ALWAYS, Expression
-from policies.facts import Fact, StudyFacts
+from policies.facts import Fact, StudyFacts, least_copies, least_sites
 from policies.pools import By, Group, PoolInfo
 from policies.schedule import Schedule
 
@@ -83,10 +83,14 @@ class Goal:
 
     def have(self, facts: StudyFacts, without: str = "") -> int:
         """Verified copies (or different sites) that count for it, those in the pool ``without`` aside."""
+        return self.have_in(facts.each_package, without)
+
+    def have_in(self, packages: Iterable[Mapping[str, int]], without: str = "") -> int:
+        """The same of a study whose packages have these verified copies by pool."""
         pools = [pool for pool in self.group.pools if pool.name != without]
         if self.by is By.SITES:
-            return facts.sites_of({pool.name: pool.site for pool in pools})
-        return facts.copies_in(*(pool.name for pool in pools))
+            return least_sites(packages, {pool.name: pool.site for pool in pools})
+        return least_copies(packages, [pool.name for pool in pools])
 
     def __str__(self) -> str:
         if self.by is By.SITES:

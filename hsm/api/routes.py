@@ -13,6 +13,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from hsm.api import acts, metrics
+from hsm.api.audit import AuditPaths
 from hsm.api.exports import ExportPaths
 from hsm.api.marks import Marks
 from hsm.api.media import MediaPaths
@@ -223,7 +224,7 @@ def routes(services: Services) -> list[BaseRoute]:
     posts |= {"/v1/exports": exports.begin, "/v1/exports/{pk}/cancel": exports.cancel}
     policies, media = PolicyPaths(services), MediaPaths(services)
     operators = OperatorPaths(services)
-    gets = gets | policies.gets() | media.gets() | operators.gets()
+    gets = gets | AuditPaths(services).gets() | policies.gets() | media.gets() | operators.gets()
     posts = posts | policies.posts() | media.posts() | operators.posts()
     by_path: dict[str, list[BaseRoute]] = {}
     for method, table in (("GET", gets), ("POST", posts)):

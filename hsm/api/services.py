@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from hsm.audit.copies import Asked
 from hsm.availability import Reach
 from hsm.catalog.engine import Catalog
 from hsm.catalog.views import Page, PoolFact
@@ -247,6 +248,14 @@ class Storage(Protocol):
         ...
 
 
+class Audit(Protocol):
+    """What an auditor asks."""
+
+    def copies(self, asked: Asked) -> Record:
+        """at, made_at, source, grace_seconds, policies, unsealed, under_protected, good."""
+        ...
+
+
 @dataclass(frozen=True)
 class Services:
     """Everything the API is joined to."""
@@ -268,3 +277,4 @@ class Services:
     exports: Exports
     storage: Storage
     operators: Operators
+    audit: Audit

@@ -70,6 +70,13 @@ def active(session: Session) -> ActivationRef | None:
     return None if row is None else _ref(row)
 
 
+def at(session: Session, moment: datetime) -> ActivationRef | None:
+    """What was in force then; None where nothing had been activated yet."""
+    query = select(Activation).where(Activation.at <= moment).order_by(Activation.number.desc()).limit(1)
+    row = session.scalars(query).one_or_none()
+    return None if row is None else _ref(row)
+
+
 def get(session: Session, number: int) -> ActivationRef:
     """:raises NotFound: there is no such activation."""
     row = session.get(Activation, number)

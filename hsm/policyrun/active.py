@@ -7,6 +7,7 @@ two differ from the first edit until ``hsm policy activate``.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,15 @@ class Versions:
         with self._catalog.read() as session:
             there = activations.get(session, number)
         return self._parse(there.texts)
+
+    def at(self, moment: datetime) -> PolicySet:
+        """What was in force then; nothing before the first activation.
+
+        :raises ConfigError: it does not fit the configuration any more.
+        """
+        with self._catalog.read() as session:
+            there = activations.at(session, moment)
+        return self.none() if there is None else self._parse(there.texts)
 
     def read_folder(self) -> PolicySet:
         """:raises ConfigError: one report of everything that is wrong with the folder's policies."""

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from hsm.api.services import Services
+from hsm.audit.copies import Asked
 from hsm.availability import Reach
 from hsm.catalog import journal, views
 from hsm.catalog.engine import Catalog
@@ -262,6 +263,14 @@ class Storage:
         return self._note("stop drain", volume, by)
 
 
+class Audit:
+    def __init__(self, script: Script) -> None:
+        self._note = script.note
+
+    def copies(self, asked: Asked) -> dict[str, Any]:
+        return self._note("audit copies", asked)
+
+
 class Scan:
     def __init__(self, script: Script) -> None:
         self._note = script.note
@@ -320,6 +329,7 @@ def services(catalog: Catalog, script: Script) -> Services:
         exports=Exports(script),
         storage=Storage(script),
         operators=Operators(catalog, script),
+        audit=Audit(script),
     )
 
 
