@@ -49,7 +49,7 @@ def _row(row: Record) -> tuple[object, ...]:
         row["kind"],
         screen.state(row["state"]),
         row["priority"],
-        where,
+        screen.lines(where, Text(_turn(row["turn"]), style="dim")),
         text.age(row["created_at"], text.now()),
         screen.lines(
             text.short(row["package"] or row["study"] or row["reason"], 18),
@@ -61,7 +61,8 @@ def _row(row: Record) -> tuple[object, ...]:
 
 @app.command()
 def show(context: typer.Context, number: Number, json: Json = False) -> None:
-    """One request: what it is about, who waits for it, which volume it waits for."""
+    """One request: what it is about, who waits for it, which volume it waits for; and its turn: which place
+    it has on which drive, when, and what comes first and why."""
     with connect(context) as client:
         row = client.request(number)
     if json:
@@ -72,7 +73,29 @@ def show(context: typer.Context, number: Number, json: Json = False) -> None:
     plain["bytes"] = text.size(row["bytes"])
     plain["waiters"] = [f"{each['who']} since {text.local(each['since'])}" for each in row["waiters"]]
     plain["mounts"] = [_mount(each) for each in row["mounts"]]
+    turn = plain.pop("turn")
+    plain |= _turn_words(row["turn"]) if turn is not None else {}
     screen.say_record(plain)
+
+
+def _turn_words(turn: Record) -> Record:
+    """Which place it has, on which drive, when if nothing more urgent comes, and behind what."""
+    words: Record = {"turn": turn["why"]}
+    if turn["finishes_at"] is not None:
+        words["turn_from"], words["turn_until"] = (
+            text.local(turn["starts_at"]),
+            text.local(turn["finishes_at"]),
+        )
+    return words | ({"comes_first": turn["ahead"]} if turn["ahead"] else {})
+
+
+def _turn(turn: Record | None) -> str:
+    """``3 on drive 256, 4 min``: its place in the drive's queue, and until it is done; empty without one."""
+    if turn is None or turn["position"] is None:
+        return ""
+    place = "now" if turn["position"] == 0 else str(turn["position"])
+    left = (text.parse_time(turn["finishes_at"]) - text.now()).total_seconds()
+    return f"{place} on drive {turn['drive']}, {text.span(max(0.0, left))}"
 
 
 def _mount(mount: Record) -> str:

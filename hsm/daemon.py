@@ -221,6 +221,7 @@ class Daemon:
             storage=self.pool_desk,
             operators=self.operators,
             audit=Audit(self.catalog, self.pools, self.policies),
+            turns=self.workers.planning.turns,
         )
 
     def start(self) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from functools import partial
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -111,6 +112,12 @@ class Planning:
             self._outlook = (now, found)
             return found
 
+    def turns(self, request_pks: Sequence[int]) -> dict[int, dict[str, object]]:
+        """For the API: of these requests those that need a drive, see :func:`turn_record`."""
+        outlook = self.outlook()
+        found = {pk: outlook.of(pk) for pk in request_pks}
+        return {pk: turn_record(each, outlook.now) for pk, each in found.items() if each is not None}
+
     def _look_ahead(self) -> planner.Outlook:
         picture, drives, running = self.look(), self.floor.drives, self.floor.running
         begun = {each.request_pk for session in running for each in session.left}
@@ -144,3 +151,24 @@ class Planning:
             avoid=to_avoid(picture.pairs, used),
             reserved=self._reserved,
         )
+
+
+def turn_record(turn: planner.Forecast, now: datetime) -> dict[str, object]:
+    """A request's turn in plain values: ``position`` (0: under way, 1: next on its drive), ``library``,
+    ``drive``, ``volume``, ``starts_at`` and ``finishes_at`` (if nothing more urgent arrives), ``why``, and
+    ``ahead``: each request whose turn comes first on the drive, and why."""
+
+    def at(seconds: float | None) -> datetime | None:
+        return None if seconds is None else now + timedelta(seconds=round(seconds))
+
+    return {
+        "position": turn.position,
+        "library": turn.library,
+        "drive": turn.drive,
+        "volume": turn.volume,
+        "starts_at": at(turn.starts),
+        "finishes_at": at(turn.finishes),
+        "why": turn.reason,
+        "ahead": [{"request": each.request_pk, "why": each.why} for each in turn.ahead],
+        "ahead_total": turn.ahead_total,
+    }

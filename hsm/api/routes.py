@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -83,18 +83,25 @@ class Reads:
     async def queue(self, request: Request) -> Response:
         given = known(request, "kind", "state", "study", *PAGE_KEYS)
         rows = page(given)
-        return reply(
-            await self._read(
-                lambda session: views.queue(
-                    session, rows, kind=given["kind"], state=given["state"], uid=given["study"]
-                )
+        found = await self._read(
+            lambda session: views.queue(
+                session, rows, kind=given["kind"], state=given["state"], uid=given["study"]
             )
         )
+        return reply(await run_in_threadpool(self._with_turns, found))
 
     async def request(self, request: Request) -> Response:
         known(request)
         pk = number(request.path_params["pk"], "request")
-        return reply(await self._read(lambda session: views.request(session, pk)))
+        found = await self._read(lambda session: views.request(session, pk))
+        return reply((await run_in_threadpool(self._with_turns, [found]))[0])
+
+    def _with_turns(self, found: Sequence[Record]) -> list[Record]:
+        """Each live request with its turn at a drive; None where it needs none now."""
+        live = [row["id"] for row in found if row["state"] in ("queued", "active")]
+        turns = dict(self._services.turns(live)) if live else {}
+        turns |= {row["id"]: _waiting(row) for row in found if row["state"] == "waiting"}
+        return [row | {"turn": turns.get(row["id"])} for row in found]
 
     async def volumes(self, request: Request) -> Response:
         given = known(request, "pool", "state", "place", *PAGE_KEYS)
@@ -137,6 +144,13 @@ class Reads:
 
     async def _read(self, ask: Callable[[Session], Any]) -> Any:
         return await run_in_threadpool(self._view, ask)
+
+
+def _waiting(row: Record) -> Record:
+    """The turn of a request whose volume a person must bring first."""
+    nothing = dict.fromkeys(("position", "library", "drive", "starts_at", "finishes_at"))
+    why = f"waits for an operator: {row['error'] or row['place']}"
+    return nothing | {"volume": row["volume"], "why": why, "ahead": [], "ahead_total": 0}
 
 
 def _daemon_samples(status: Record) -> list[Sample]:

@@ -256,6 +256,11 @@ class Audit(Protocol):
         ...
 
 
+Turns = Callable[[Sequence[int]], Mapping[int, Record]]
+"""Of these requests those that need a drive, each with its turn: position (0: under way, 1: next on its
+drive), library, drive, volume, starts_at, finishes_at, why, ahead (request, why), ahead_total."""
+
+
 @dataclass(frozen=True)
 class Services:
     """Everything the API is joined to."""
@@ -278,3 +283,4 @@ class Services:
     storage: Storage
     operators: Operators
     audit: Audit
+    turns: Turns = lambda _requests: {}

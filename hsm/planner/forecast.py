@@ -78,6 +78,11 @@ class Outlook:
         self._rest = _reasons(rest, [self._work[pk] for pk in self._work.keys() - self._served.keys()])
 
     @property
+    def now(self) -> datetime:
+        """What the seconds count from."""
+        return self._now
+
+    @property
     def request_pks(self) -> tuple[int, ...]:
         """Of all that was asked about: in the order of their turns, then those that no drive can have."""
         turns = sorted(self._served.values(), key=lambda one: (one.starts, one.work.request_pk))

@@ -312,6 +312,18 @@ class Daemon:
         return self._note("reload")
 
 
+def turns(request_pks: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """Request 1 is third in the queue of a drive; the others need none."""
+    turn = {
+        "position": 3, "library": "sim", "drive": 256, "volume": "T00002",
+        "starts_at": datetime(2100, 1, 1, tzinfo=UTC), "finishes_at": datetime(2100, 1, 1, 0, 4, tzinfo=UTC),
+        "why": "third on T00002 in drive 256 of sim, after 7: stat before migration; 8: is under way",
+        "ahead": [{"request": 7, "why": "stat before migration"}, {"request": 8, "why": "is under way"}],
+        "ahead_total": 2,
+    }  # fmt: skip
+    return {pk: turn for pk in request_pks if pk == 1}
+
+
 def services(catalog: Catalog, script: Script) -> Services:
     return Services(
         catalog=catalog,
@@ -330,6 +342,7 @@ def services(catalog: Catalog, script: Script) -> Services:
         storage=Storage(script),
         operators=Operators(catalog, script),
         audit=Audit(script),
+        turns=turns,
     )
 
 

@@ -116,6 +116,16 @@ def test_the_queue_is_shown_in_the_order_it_is_worked_on(client: Client) -> None
     assert [row["id"] for row in client.queue(study=LONG_UID, limit=10)] == [1, 3]
 
 
+def test_a_request_says_which_turn_it_has_and_what_comes_first(client: Client) -> None:
+    queued, waiting, failed = client.queue(limit=10)
+    assert (queued["turn"]["position"], queued["turn"]["drive"]) == (3, 256)
+    assert queued["turn"]["ahead"][0] == {"request": 7, "why": "stat before migration"}
+    assert waiting["turn"]["position"] is None
+    assert waiting["turn"]["why"].startswith("waits for an operator: ")
+    assert failed["turn"] is None
+    assert client.request(1)["turn"] == queued["turn"]
+
+
 def test_a_request_names_its_waiters_and_the_mount_it_waits_for(client: Client) -> None:
     shown = client.request(2)
     assert [waiter["who"] for waiter in shown["waiters"]] == ["C-MOVE from WS1 to WS1", "recall by alice"]

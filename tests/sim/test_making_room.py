@@ -202,10 +202,18 @@ def test_an_outlook_says_who_is_under_way_and_who_is_next(
     world = busy_world(make_world)
     told = Told(world, monkeypatch)
     seen: list[Any] = []
-    told.after("put", 2, lambda: seen.append(world.workers.planning.outlook()))
+    planning = world.workers.planning
+
+    def look() -> None:
+        pks = [each.pk for each in world.requests(state="active")]
+        seen.append((planning.outlook(), planning.turns(pks)))
+
+    told.after("put", 2, look)
     world.run_policies()
-    (outlook,) = seen
+    ((outlook, turns),) = seen
     found = outlook.all()
+    assert {turn["position"] for turn in turns.values()} == set(range(len(STUDIES)))
+    assert all(turn["finishes_at"] > outlook.now for turn in turns.values())
     assert [each.position for each in found] == list(range(len(found)))
     assert found[0].reason.startswith("under way on HSM002L8 in drive ")
     assert found[-1].ahead_total == len(STUDIES) - 1
