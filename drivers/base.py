@@ -424,6 +424,9 @@ class Family:
     path_option: str | None = None
     """The option that names a folder of this machine below which the object ``key`` is the file
     ``path/key``, if the Stores are such: only these can hold the layout ``files``."""
+    check: Callable[[Mapping[str, Any]], None] | None = None
+    """Looks at the options' values and opens nothing, for whoever checks a configuration; raises
+    ``Permanent`` where one cannot be meant."""
     any_clock: bool = False
     """Nothing in it waits for hardware or a network, so that a daemon in a simulation whose clock is
     sped up may use it."""

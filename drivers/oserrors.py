@@ -24,6 +24,11 @@ _RETRYABLE = frozenset(
         errno.ESTALE,
         errno.ENOTCONN,
         errno.ECONNRESET,
+        errno.ECONNABORTED,  # a FUSE server that was killed, of who was waiting for it
+        errno.ECONNREFUSED,
+        errno.EREMOTEIO,
+        errno.ESHUTDOWN,
+        errno.ENETRESET,
         errno.EHOSTDOWN,
         errno.EHOSTUNREACH,
         errno.ENETDOWN,

@@ -48,7 +48,8 @@ def family(name: str, points: Iterable[EntryPoint] | None = None) -> Family:
 
 
 def check_options(given: Family, options: Mapping[str, Any]) -> None:
-    """:raises Permanent: options that the family does not know or lacks, all of them in one message."""
+    """:raises Permanent: options that the family does not know or lacks, all of them in one message; or a
+    value of one cannot be meant."""
     problems = [
         f"unknown option {name!r}{_suggestion(name, given.options)}"
         for name in sorted(set(options) - given.options)
@@ -58,6 +59,8 @@ def check_options(given: Family, options: Mapping[str, Any]) -> None:
         raise Permanent(
             f"driver {given.name!r}: {'; '.join(problems)} (options: {', '.join(sorted(given.options))})"
         )
+    if given.check is not None:
+        given.check(options)
 
 
 def open_store(name: str, options: Mapping[str, Any]) -> Store:

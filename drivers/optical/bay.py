@@ -31,6 +31,8 @@ from drivers.optical.index import (
     parse_label,
 )
 from drivers.optical.media import Medium
+from drivers.optical.once import GROWISOFS, ISO9660, UDF, XORRISO, OnceBurner
+from drivers.optical.promised import Promises
 from drivers.optical.spool import Spool
 from drivers.optical.store import DIRECTORY_BYTES_MAX, DiscStore, Recorded, label_files
 from drivers.optical.xorriso import State
@@ -51,6 +53,13 @@ class Writing:
     pool_append: dict[str, bool] = field(default_factory=dict)
     """For pools that want it otherwise."""
     speed: int | None = None
+    burner: str = XORRISO
+    file_system: str = ISO9660
+
+    @property
+    def once(self) -> bool:
+        """Discs are written in one go, their label with the rest."""
+        return self.burner == GROWISOFS or self.file_system == UDF
 
     def appends(self, pool: str) -> bool:
         return self.pool_append.get(pool, self.append)
@@ -119,6 +128,7 @@ class DiscBay:
         self.lock = threading.RLock()
         self.store: DiscStore | None = None
         self._writing = writing
+        self._promises = Promises(writing.spool / "labels")
 
     @property
     def mounted(self) -> VolumeLabel | None:
@@ -158,19 +168,24 @@ class DiscBay:
             self.store = None
 
     def read_label(self, barcode: str) -> VolumeLabel | None:
-        """The label of the loaded disc; None when it is blank.
+        """The label of the loaded disc, or the one that it gets with its first burn; None when it is blank.
 
         :raises WrongVolume: it is somebody else's; the message says whose.
         """
-        return volume_of(self.identify(), barcode, self.drive.name)
+        volume = volume_of(self.identify(), barcode, self.drive.name)
+        return volume or (self._promises.of(barcode) if self._writing.once else None)
 
     def label(self, label: VolumeLabel) -> None:
-        """Burn the label onto a blank disc, as its first session, and read it back.
+        """Burn the label onto a blank disc, as its first session, and read it back. A disc that is written
+        once stays blank until there is something to burn with it.
 
         :raises WrongVolume: it is not blank; the message says what it is.
         """
         found = self.identify()
         require_blank(found, label.barcode, self.drive.name)
+        if self._writing.once:
+            self._promises.make(label)
+            return
         burner = self._burner()
         files = label_files(DiscLabel(label), Recorded(), False)
         self._writing.spool.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -212,6 +227,10 @@ class DiscBay:
                 raise Retryable(f"drive {self.drive.name} is busy with {label.barcode}; try again")
             self.forget()
         found = self.identify()
+        promised = found.content is Content.BLANK and self._writing.once
+        if promised and self._promises.of(label.barcode) == label:
+            self.store = self._store(label, Recorded(), Contents.none(self.drive.name), 1)
+            return self.store
         if found.label is None:
             raise WrongVolume(
                 f"{label.barcode} in drive {self.drive.name} is {found.words}; expected volume "
@@ -226,20 +245,23 @@ class DiscBay:
             recorded.closed = recorded.closed or state is State.CLOSED
             first = 1 + max((_number(each.rest) for each in recorded.objects.values()), default=0)
             first = max(first, 1 + max((_number(path) for path in recorded.digests), default=0))
-            self.store = DiscStore(
-                burner,
-                DiscLabel(found.label.volume),
-                recorded,
-                contents,
-                self._writing.medium,
-                Spool(self._writing.spool / f"drive-{self.address}", first),
-                append=self._writing.appends(label.pool),
-                spool_bytes=self._writing.spool_bytes,
-            )
+            self.store = self._store(found.label.volume, recorded, contents, first)
         except BaseException:
             contents.close()
             raise
         return self.store
+
+    def _store(self, volume: VolumeLabel, recorded: Recorded, contents: Contents, first: int) -> DiscStore:
+        return DiscStore(
+            self._burner(),
+            DiscLabel(volume),
+            recorded,
+            contents,
+            self._writing.medium,
+            Spool(self._writing.spool / f"drive-{self.address}", first),
+            append=self._writing.appends(volume.pool),
+            spool_bytes=self._writing.spool_bytes,
+        )
 
     def release(self) -> None:
         """Burn what waits, let go of the disc, and open the drive.
@@ -255,6 +277,8 @@ class DiscBay:
                 )
             if not store.failed:
                 store.flush()
+            if self._writing.once and store.burnt:
+                self._promises.keep(store.label.volume.barcode)
             self.forget()
         self.drive.eject()
 
@@ -266,7 +290,10 @@ class DiscBay:
         raise Permanent(f"drive {self.drive.name} is a burner: it keeps no counters of its own")
 
     def _burner(self) -> Burner:
-        return XorrisoBurner(self.drive.device(), self._writing.speed)
+        writing, device = self._writing, self.drive.device()
+        if not writing.once:
+            return XorrisoBurner(device, writing.speed)
+        return OnceBurner(device, writing.speed, program=writing.burner, udf=writing.file_system == UDF)
 
 
 def _ours(label: DiscLabel) -> Found:

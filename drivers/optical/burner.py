@@ -9,14 +9,21 @@ from pathlib import Path
 from typing import Protocol
 
 from drivers.base import CHUNK_BYTES
-from drivers.errors import Corrupt, NotFound, OperatorNeeded
+from drivers.errors import Corrupt, NotFound, OperatorNeeded, Retryable
 from drivers.optical import xorriso
 from drivers.optical.xorriso import Disc, Extent, State
 from drivers.oserrors import translated
 
 
+class NotBegun(Retryable):
+    """Nothing was burnt: the disc is what it was."""
+
+
 class Burner(Protocol):
     """What a Store needs of the drive that its disc is in."""
+
+    file_bytes_max: int | None
+    """The largest file that its file system takes; None: any."""
 
     def look(self) -> Disc: ...
 
@@ -27,6 +34,8 @@ class Burner(Protocol):
 
 class XorrisoBurner:
     """A burner's device (``/dev/sr0``) or an image file (``stdio:/path``)."""
+
+    file_bytes_max: int | None = None
 
     def __init__(self, device: str, speed: int | None = None) -> None:
         self.device = device
@@ -69,6 +78,11 @@ class Contents:
     def size(self, path: str) -> int:
         """:raises NotFound: no such file."""
         return sum(extent.size for extent in self._where(path))
+
+    @classmethod
+    def none(cls, name: str) -> Contents:
+        """Of a blank disc."""
+        return cls(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), name, {})
 
     @property
     def used(self) -> int:

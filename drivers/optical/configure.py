@@ -12,6 +12,7 @@ from drivers.errors import Permanent
 from drivers.optical.bay import DiscBay, DiscDrive, Writing
 from drivers.optical.images import CHANGER, ImageIo
 from drivers.optical.media import Medium, medium
+from drivers.optical.once import GROWISOFS, ISO9660, UDF, XORRISO
 from drivers.tape.bay import Bay
 from drivers.tape.changer import ChangerLimits
 from drivers.tape.configure import LateChanger
@@ -110,14 +111,53 @@ def _writing(options: Mapping[str, Any]) -> Writing:
     pools = options.get("pool_append", {})
     if not isinstance(pools, Mapping) or not all(isinstance(value, bool) for value in pools.values()):
         raise Permanent(f"option pool_append: {pools!r}; expected true or false under names of pools")
-    return Writing(
+    writing = Writing(
         kind,
         spool,
         opt.size(options, "spool_bytes"),
         append,
         {str(pool): value for pool, value in pools.items()},
         opt.count(options, "speed", 1),
+        _choice(options, "burner", (XORRISO, GROWISOFS)),
+        _choice(options, "file_system", (ISO9660, UDF)),
     )
+    _require_once(writing, options)
+    return writing
+
+
+def check(options: Mapping[str, Any]) -> None:
+    """Whether the values can be meant; nothing is opened.
+
+    :raises Permanent: one cannot be.
+    """
+    _writing(options)
+    if options.get("images") is None:
+        _devices(options)
+
+
+def _require_once(writing: Writing, options: Mapping[str, Any]) -> None:
+    """:raises Permanent: discs that are written once are to be appended to, or cannot be written so."""
+    if not writing.once:
+        return
+    by_growisofs = writing.burner == GROWISOFS
+    what = f"burner: {GROWISOFS}" if by_growisofs else f"file_system: {UDF}"
+    if writing.append or any(writing.pool_append.values()):
+        raise Permanent(
+            f"option {what}: such discs are written in one session and closed; set append: false, and no "
+            "pool_append to true"
+        )
+    if by_growisofs and writing.medium.name == "CD":
+        raise Permanent(f"option {what}: growisofs writes DVD and BD only; use xorriso for a CD")
+    if by_growisofs and options.get("images") is not None:
+        raise Permanent(f"option {what}: image files are written by xorriso; growisofs needs a burner")
+
+
+def _choice(options: Mapping[str, Any], name: str, known: tuple[str, ...]) -> str:
+    """One of ``known``; the first one without."""
+    value = options.get(name, known[0])
+    if value not in known:
+        raise Permanent(f"option {name}: {value!r}; expected {' or '.join(known)}")
+    return str(value)
 
 
 def _devices(options: Mapping[str, Any]) -> dict[int, str]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from drivers.base import CHUNK_BYTES, Capacity, Health, ObjectStat, Readable, Traits
 from drivers.errors import Corrupt, DriverError, NoSpace, NotFound, Permanent, Retryable
-from drivers.optical.burner import Burner, Contents
+from drivers.optical.burner import Burner, Contents, NotBegun
 from drivers.optical.dicomdir import NAME, Entry, build, file_set_id, read_entry
 from drivers.optical.fileset import DIGESTS, README, digest_list, sync_tree
 from drivers.optical.index import INDEX, LABEL, DiscLabel, Object, index_text, label_text
@@ -139,6 +139,7 @@ class DiscStore:
             self._active += 1
         try:
             taken = self._spool.take(key, source, size, digest)
+            self._require_sizes(taken)
             with self._lock:
                 extra = (len(taken.paths) - 1) * _ENTRY_BYTES
                 if extra > self._room():
@@ -228,6 +229,7 @@ class DiscStore:
         """Burn what waits as one session, then read back every file of it (of the whole disc when it was
         closed by this) and compare.
 
+        :raises Retryable: nothing could be burnt; what waits goes on waiting.
         :raises Permanent: the burn failed, or the medium gives other bytes: this disc takes no more, and
             what was put since the last flush is not on it.
         """
@@ -278,6 +280,24 @@ class DiscStore:
         if self._recorded.closed:
             raise NoSpace(f"{self._name} is closed: nothing can be added to it")
 
+    def _require_sizes(self, taken: Object) -> None:
+        """:raises Permanent: the disc's file system cannot hold a file of it."""
+        most = self._burner.file_bytes_max
+        rest = taken.size - sum(piece.size for piece in taken.pieces)
+        largest = max([rest, *(piece.size for piece in taken.pieces)])
+        if most is not None and largest > most:
+            self._spool.drop(taken)
+            raise Permanent(
+                f"put {taken.key}: it has a file of {largest} bytes, the file system of {self._name} takes "
+                f"{most} at most; burn such studies with xorriso as ISO 9660"
+            )
+
+    @property
+    def burnt(self) -> bool:
+        """Something was put on the disc, or tried to be: it is not blank."""
+        with self._lock:
+            return bool(self.failed or self._recorded.digests)
+
     def _waiting(self) -> int:
         return sum(each.size for each in self._pending.values())
 
@@ -316,13 +336,17 @@ class DiscStore:
         burnt = set(fresh.digests if closing else self._spool.digests)
         try:
             self._burner.burn(tree, file_set_id(self._name), close=closing)
+        except NotBegun:
+            raise
+        except DriverError as error:
+            raise self._spoilt(error) from error
+        try:
             contents = self._burner.contents()
             self._contents.close()
             self._contents = contents
             self._compare(burnt, fresh.digests)
         except DriverError as error:
-            self.failed = f"{self._name}: a burn failed, the disc takes no more: {error}"
-            raise Permanent(self.failed) from error
+            raise self._spoilt(error) from error
         fresh.closed = closing
         fresh.used = self._contents.used
         self._recorded = fresh
@@ -330,6 +354,10 @@ class DiscStore:
         self._forgotten.clear()
         self._put = self._spent = 0
         self._spool.empty()
+
+    def _spoilt(self, error: DriverError) -> Permanent:
+        self.failed = f"{self._name}: a burn failed, the disc takes no more: {error}"
+        return Permanent(self.failed)
 
     def _with_pending(self) -> Recorded:
         """What will be on the disc."""

@@ -2,7 +2,7 @@
 
 A device is a burner (``/dev/sr0``) or an image file (``stdio:/path``), which xorriso treats as an
 overwriteable medium. xorriso writes ISO 9660 with Rock Ridge and Joliet, which PS3.12 (F.1, P.2.2) allows
-beside the File IDs; it cannot write UDF.
+beside the File IDs; it cannot write UDF, but burns an image that genisoimage made.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def look(device: str) -> Disc:
     # A disc that is closed, or none at all, is a failure to xorriso and an answer to us: its words count.
     what = f"look at {device}"
     command = ["xorriso", "-no_rc", "-abort_on", "NEVER", "-return_with", "FATAL", "32"]
-    text = _finish([*command, "-outdev", device, "-toc"], LOOK_SECONDS, what)
+    text = finish([*command, "-outdev", device, "-toc"], LOOK_SECONDS, what)
     if "Media status" not in text:
         raise Retryable(f"{what}: {_last_words(text)}")
     return parse_toc(text)
@@ -159,11 +159,24 @@ def make_image(tree: Path, image: Path, name: str, *, level: int = 1, udf: bool 
             raise Permanent("UDF: xorriso cannot write it, and genisoimage is not installed")
         command = ["genisoimage", "-quiet", "-udf", "-rational-rock", "-joliet", "-iso-level", str(level)]
         command += ["-volid", name, "-output", str(image), str(tree)]
-        _finish(command, BURN_SECONDS_MAX, f"write {image}")
+        finish(command, BURN_SECONDS_MAX, f"write {image}")
         return
     command = ["-joliet", "on", "-compliance", f"iso_9660_level={level}", "-volid", name]
     command += ["-outdev", f"stdio:{image}", "-uid", "0", "-gid", "0", "-map", str(tree), "/"]
     _run([*command, "-chmod_r", "a+rX,a-w", "/", "--", "-commit"], BURN_SECONDS_MAX, f"write {image}")
+
+
+def burn_image(device: str, image: Path, speed: int | None = None) -> None:
+    """Write an image onto a blank disc and close it.
+
+    :raises Permanent: the burn failed, so the disc can be trusted no more.
+    """
+    command = ["xorriso", "-no_rc", "-as", "cdrecord", f"dev={device}", "-tao"]
+    command += [f"speed={speed}"] if speed is not None else []
+    try:
+        finish([*command, str(image)], BURN_SECONDS_MAX, f"burn {image.name} in {device}")
+    except Retryable as error:
+        raise Permanent(str(error)) from error
 
 
 def eject(device: str) -> None:
@@ -174,10 +187,15 @@ def eject(device: str) -> None:
 
 def _run(command: Sequence[str], seconds: float, what: str) -> str:
     head = ["xorriso", "-no_rc", "-abort_on", "FAILURE", "-return_with", "FAILURE", "32"]
-    return _finish([*head, *command], seconds, what)
+    return finish([*head, *command], seconds, what)
 
 
-def _finish(command: Sequence[str], seconds: float, what: str) -> str:
+def finish(command: Sequence[str], seconds: float, what: str) -> str:
+    """Run a tool to its end: what it said.
+
+    :raises Retryable: it failed, or took longer than ``seconds``.
+    :raises OperatorNeeded: it is not installed.
+    """
     try:
         process = subprocess.Popen(
             command,

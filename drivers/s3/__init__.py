@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from drivers.base import Family
-from drivers.s3.settings import OPTIONS
+from drivers.s3.settings import OPTIONS, from_options
 
 if TYPE_CHECKING:
     from drivers.s3.store import S3Store
@@ -27,10 +27,15 @@ def _open(options: Mapping[str, Any]) -> S3Store:
     return open_store(options)
 
 
+def _check(options: Mapping[str, Any]) -> None:
+    from_options(options)
+
+
 FAMILY = Family(
     name="s3",
     options=OPTIONS,
     open_store=_open,
     required=frozenset({"bucket"}),
     kind="s3",
+    check=_check,
 )

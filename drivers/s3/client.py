@@ -103,6 +103,10 @@ class Endpoint:
     def __repr__(self) -> str:
         return f"Endpoint({self.settings.where!r})"
 
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._client.close()
+
     def ask(
         self, operation: str, what: str, attempts: int | None = None, **parameters: Any
     ) -> dict[str, Any]:

@@ -13,11 +13,12 @@ from drivers.errors import NoSpace
 class Room:
     """Bytes of a quota. What others put into the same prefix is not noticed before the store opens again.
 
+    :param reserve: of the total, that is never filled.
     :param count: lists what is used now; called at most once, and never where there is no quota.
     """
 
-    def __init__(self, total: int, count: Callable[[], int], limited: bool) -> None:
-        self._total = total
+    def __init__(self, total: int, count: Callable[[], int], limited: bool, reserve: int = 0) -> None:
+        self._total, self._usable = total, total - reserve
         self._count = count
         self._limited = limited
         self._used: int | None = None
@@ -25,7 +26,7 @@ class Room:
         self._counting = threading.Lock()
 
     def capacity(self) -> Capacity:
-        return Capacity(self._total, max(0, self._total - self._now()))
+        return Capacity(self._total, max(0, self._usable - self._now()))
 
     @contextmanager
     def reserved(self, size: int, what: str) -> Iterator[None]:
@@ -35,7 +36,7 @@ class Room:
         """
         self._now()
         with self._lock:
-            free = self._total - (self._used or 0)
+            free = self._usable - (self._used or 0)
             if size > free:
                 raise NoSpace(f"{what}: {size} bytes, {max(0, free)} are left of the quota")
             self._used = (self._used or 0) + size

@@ -59,6 +59,8 @@ class Settings:
     legal_hold: bool = False
     delete_versions: bool = False
     quota_bytes: int | None = None
+    reserve_bytes: int = 0
+    """Of the quota, that is never filled."""
     part_bytes: int = 32 * MIB
     """Of an upload; a larger object is sent in parts."""
     single_bytes: int | None = None
@@ -107,6 +109,10 @@ class Settings:
             (
                 self.restore_tier == "Expedited" and self.storage_class == "DEEP_ARCHIVE",
                 "restore_tier Expedited is not to be had for DEEP_ARCHIVE",
+            ),
+            (
+                self.reserve_bytes > 0 and self.reserve_bytes >= (self.quota_bytes or 0),
+                "reserve_bytes needs a quota_bytes that is larger: a bucket says of no end",
             ),
             (not 1 <= self.threads <= 64, f"threads {self.threads}; expected 1 to 64"),
             (not 1 <= self.attempts <= 20, f"attempts {self.attempts}; expected 1 to 20"),
@@ -194,7 +200,7 @@ _TEXTS = (
     "lock_mode",
     "expect_uuid",
 )
-_SIZES = ("quota_bytes", "part_bytes", "read_bytes", "memory_bytes")
+_SIZES = ("quota_bytes", "reserve_bytes", "part_bytes", "read_bytes", "memory_bytes")
 _TIMES = (
     "restore_poll_seconds",
     "connect_timeout_seconds",

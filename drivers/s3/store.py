@@ -69,7 +69,8 @@ class S3Store:
         self._trial_bytes = TRIAL_BYTES
         self._require_owned()
         self._versioned = versions.are_kept(self._endpoint)
-        self._room = Room(settings.total_bytes, self._count, settings.quota_bytes is not None)
+        limited = settings.quota_bytes is not None
+        self._room = Room(settings.total_bytes, self._count, limited, settings.reserve_bytes)
         versions.abort_stale(self._endpoint, now() - timedelta(seconds=settings.stale_upload_seconds))
 
     def __repr__(self) -> str:
@@ -169,6 +170,11 @@ class S3Store:
 
     def drop_caches(self) -> None:
         """Nothing is kept here: every ``get`` is answered by the server."""
+
+    def close(self) -> None:
+        """Let go of the threads and connections; nothing may use it any more. Idempotent."""
+        self._crew.close()
+        self._endpoint.close()
 
     def health(self) -> Health:
         """Whether the expected prefix is there and may be written: an upload is begun and given up.

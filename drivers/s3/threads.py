@@ -41,6 +41,10 @@ class Crew:
         with self._lock:
             return self._free
 
+    def close(self) -> None:
+        """Begin nothing more; what is under way ends by itself."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
     def start(self, work: Callable[[], T]) -> Future[T]:
         return self._pool.submit(work)
 

@@ -47,7 +47,9 @@ class ManualLibrary:
         """
         with self._drive(drive) as (number, bay):
             found = self._require(barcode, number, bay)
-            return None if found.label is None else found.label.volume
+            if found.label is None:
+                return bay.read_label(barcode)  # it may be promised one
+            return found.label.volume
 
     def label(self, label: VolumeLabel, drive: int) -> None:
         """See :meth:`drivers.base.Library.label`."""

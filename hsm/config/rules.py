@@ -14,6 +14,7 @@ from typing import Any
 from drivers import registry
 from drivers.errors import DriverError
 from hsm.config.document import Place
+from hsm.config.driverrules import Finding, library_errors, store_errors
 from hsm.config.units import parse_duration, parse_size
 from hsm.model import Tier
 
@@ -25,8 +26,6 @@ PATH_OPTIONS: Mapping[str, str] = {"folder": "path", "nas": "path", "raid": "pat
 
 KINDS = ("disk", "tape", "optical", "s3", "nas", "sftp")
 """Words that policies know for what volumes are."""
-
-Finding = tuple[Place, str]
 
 
 def resolved(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,6 +87,7 @@ def cross_errors(data: Any) -> list[Finding]:
         findings += _pool_errors(place, pool, libraries)
     for place, library in _entries(data, "libraries"):
         findings += _option_errors(place, "libraries", library)
+        findings += library_errors(place, library, PATH_OPTIONS)
     findings += _sites(data)
     findings += _volume_names(data)
     findings += _shared_folders(data)
@@ -194,7 +194,8 @@ def _pool_errors(place: Place, pool: Mapping[str, Any], libraries: list[Any]) ->
             )
         for at, _, options in _volumes(place, pool):
             yield from _option_errors(at, "pools", {**pool, "options": options})
-        yield from _driver_errors(place, pool)
+        sets = [(at, options) for at, _, options in _volumes(place, pool)]
+        yield from store_errors(place, pool, sets, PATH_OPTIONS)
         return
     if isinstance(library, str) and library not in libraries:
         known = ", ".join(str(name) for name in libraries) or "none is configured"
@@ -256,38 +257,6 @@ def _volume_names(data: Mapping[str, Any]) -> Iterator[Finding]:
             if at != place and isinstance(name, str) and name in taken:
                 yield (*at, "name"), f"{name!r} is {taken[name]} already; expected another name"
             taken[name] = f"a volume of pool {pool.get('name')}"
-
-
-def _driver_errors(place: Place, pool: Mapping[str, Any]) -> Iterator[Finding]:
-    """What the driver says of its options without being opened; one that is not installed says so here."""
-    driver, layout = pool.get("driver", "folder"), pool.get("layout", "packages")
-    if not isinstance(driver, str):
-        return
-    try:
-        family = registry.family(driver)
-    except DriverError as error:
-        yield (*place, "driver"), str(error)
-        return
-    if family.open_store is None:
-        yield (
-            (*place, "driver"),
-            f"driver {driver!r} gives libraries, not stores; configure it under `libraries`",
-        )
-        return
-    if layout == "files" and family.path_option is None:
-        yield (
-            (*place, "layout"),
-            f"layout: files needs a driver whose objects are files of a folder; {driver} takes "
-            "layout: packages",
-        )
-    if layout == "files" and pool.get("volumes"):
-        yield (*place, "volumes"), "a pool with layout: files is one volume; expected no volumes"
-    for at, _, options in _volumes(place, pool):
-        needed = PATH_OPTIONS.get(driver)
-        try:
-            registry.check_options(family, {**({needed: ""} if needed else {}), **options})
-        except DriverError as error:
-            yield (*at, "options"), str(error)
 
 
 def _option_errors(place: Place, kind: str, entry: Mapping[str, Any]) -> Iterator[Finding]:

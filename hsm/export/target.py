@@ -21,6 +21,7 @@ from drivers.errors import Corrupt, OperatorNeeded
 from drivers.optical import xorriso
 from drivers.optical.burner import XorrisoBurner
 from drivers.optical.fileset import file_digest
+from drivers.optical.once import XORRISO, OnceBurner
 from hsm.errors import BadInput, Refused
 
 IMAGE_SUFFIXES = (".iso", ".img")
@@ -145,7 +146,10 @@ def deliver(target: Target, tree: Path, name: str, *, udf: bool) -> None:
         found = xorriso.look(device)
         if found.state is not xorriso.State.BLANK:
             raise OperatorNeeded(f"put a blank disc into {device}: the one in it is {found.state}")
-        xorriso.burn(device, tree, name, close=True)
+        if udf:
+            OnceBurner(device, None, program=XORRISO, udf=True).burn(tree, name, close=True)
+        else:
+            xorriso.burn(device, tree, name, close=True)
         read_back(device, tree)
         return
     large = any(path.stat().st_size > LARGE_BYTES for path in tree.rglob("*") if path.is_file())

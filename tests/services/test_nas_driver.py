@@ -21,9 +21,10 @@ from fuseserver import FuseServer
 
 from drivers.base import CHUNK_BYTES, StoreLabel
 from drivers.errors import DriverError, NoSpace, NotFound, OperatorNeeded, Permanent, Retryable
-from drivers.nas import open_nas
+from drivers.nas import open_nas, worker
 from drivers.nas.helpers import Helpers, Limits, start_helper
 from drivers.nas.store import NasStore, Settings
+from drivers.oserrors import translate
 
 DATA = random.Random(3).randbytes(6 * CHUNK_BYTES + 77)
 DIGEST = hashlib.sha256(DATA).digest()
@@ -220,6 +221,11 @@ def test_a_server_that_dies_in_mid_write_leaves_nothing_once_it_is_back(site: Si
     assert site.files() == {"a/before"}
     site.put("a/k")
     assert site.read("a/k") == DATA
+
+
+@pytest.mark.parametrize("number", sorted(worker._AWAY))
+def test_whatever_a_mount_answers_whose_server_is_away_it_passes(number: int) -> None:
+    assert isinstance(translate(OSError(number, os.strerror(number)), "get k"), Retryable)
 
 
 def test_a_server_that_is_slow_is_waited_for_as_long_as_it_makes_progress(site: Site) -> None:

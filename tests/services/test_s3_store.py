@@ -17,7 +17,7 @@ import pytest
 from s3servers import BUCKET, admin, new_prefix, open_at, server
 
 from drivers import registry
-from drivers.base import Labelled, Recallable, StoreLabel
+from drivers.base import Capacity, Labelled, Recallable, StoreLabel
 from drivers.errors import (
     Corrupt,
     DriverError,
@@ -197,6 +197,29 @@ def test_a_bucket_that_is_not_there_is_a_matter_for_a_person_and_not_an_empty_po
     for touch in (lambda: store.stat("k"), lambda: read(store, "k"), lambda: list(store.list())):
         with pytest.raises(OperatorNeeded):
             touch()
+
+
+def test_a_reserve_of_the_quota_is_never_filled() -> None:
+    store = owned(quota_bytes=1_000_000, reserve_bytes=400_000)
+    free = store.capacity().free
+    assert 599_000 < free <= 600_000
+    with pytest.raises(NoSpace, match="quota"):
+        put(store, "k", bytes(free + 1))
+    put(store, "k", bytes(free))
+    assert store.capacity() == Capacity(1_000_000, 0)
+
+
+def test_a_store_that_is_closed_runs_no_threads_any_more() -> None:
+    store = owned()
+    put(store, "k", LARGE)
+    assert read(store, "k") == LARGE
+    mine = set(store._crew._pool._threads)
+    assert any(each.is_alive() for each in mine)
+    store.close()
+    store.close()
+    for each in mine:
+        each.join(5)
+        assert not each.is_alive()
 
 
 def test_a_quota_is_kept_by_puts_side_by_side_and_deletes_give_room_back() -> None:

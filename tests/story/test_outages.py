@@ -147,7 +147,10 @@ def verified_in(archive: Archive, pool: str) -> int:
 
 
 def only_in(archive: Archive, pool: str) -> bool:
-    """Whether every study has its one copy there, and nothing is under way."""
+    """Whether every study has its one copy there, and nothing is under way. What has failed for good would
+    need a hand."""
+    failed = archive.ask(lambda client: client.queue(state="failed", limit=5))
+    assert not failed, failed
     shown = archive.ask(lambda client: client.status())
     copies = {row["name"]: row["copies"] for row in shown["pools"] if row["copies"]}
     return copies == {pool: {"verified": STUDIES}} and not shown["queue"]

@@ -180,10 +180,11 @@ def test_an_absolute_sqlite_url_stays_as_it_is(tmp_path: Path) -> None:
 def test_home_is_expanded_inside_lists_and_driver_options_too(tmp_path: Path) -> None:
     text = (
         SMALLEST
-        + "libraries: [{name: l, driver: other, options: {folders: ['${HSM_HOME}/a', 'x${HSM_HOME}']}}]\n"
+        + "libraries:\n  - {name: l, driver: simulated, options: {folder: f,\n"
+        + "     cartridges: ['${HSM_HOME}/a', 'x${HSM_HOME}']}}\n"
     )
     options = read(tmp_path, text).libraries[0].options
-    assert options["folders"] == [f"{tmp_path}/home/a", f"x{tmp_path}/home"]
+    assert options["cartridges"] == [f"{tmp_path}/home/a", f"x{tmp_path}/home"]
 
 
 def test_the_environment_overrides_where_dicom_listens(tmp_path: Path) -> None:

@@ -221,10 +221,43 @@ BROKEN = [
         "needs the option folder",
     ),
     (
-        POOLS + "libraries:\n  - name: r\n    driver: x\n    options:\n      capacity_bytes: 2 gigs\n",
-        9,
+        POOLS + "libraries:\n  - name: r\n    driver: simulated\n    options:\n      folder: f\n"
+        "      capacity_bytes: 2 gigs\n",
+        10,
         "libraries[0].options.capacity_bytes",
         "expected a size",
+    ),
+    (
+        POOLS + "libraries:\n  - {name: r, driver: simulatd}\n",
+        6,
+        "libraries[0].driver",
+        "did you mean 'simulated'?",
+    ),
+    (
+        POOLS + "libraries:\n  - {name: r, driver: folder, options: {path: /x}}\n",
+        6,
+        "libraries[0].driver",
+        "gives stores, not libraries",
+    ),
+    (
+        POOLS + "libraries:\n  - name: r\n    driver: optical\n"
+        "    options: {spool: /s, drives: [/dev/sr0], file_system: udf}\n",
+        8,
+        "libraries[0].options",
+        "set append: false",
+    ),
+    (
+        POOLS + "  - name: c\n    tier: nearline\n    driver: s3\n    reserve_bytes: 1 GiB\n"
+        "    options: {bucket: abc}\n",
+        9,
+        "pools[1].options",
+        "needs a quota_bytes",
+    ),
+    (
+        POOLS + "  - name: c\n    tier: nearline\n    driver: s3\n    options: {bucket: abc, threads: 99}\n",
+        8,
+        "pools[1].options",
+        "expected 1 to 64",
     ),
 ]
 

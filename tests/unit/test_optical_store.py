@@ -306,6 +306,10 @@ def test_a_jukebox_of_images_keeps_its_discs_over_a_restart(tmp_path: Path) -> N
     assert element.kind is ElementKind.MAIL
 
 
+_APPENDED: dict[str, Any] = {"append": False, "pool_append": {"a": True}}
+_ON_CD: dict[str, Any] = {"append": False, "medium": "CD"}
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -316,6 +320,15 @@ def test_a_jukebox_of_images_keeps_its_discs_over_a_restart(tmp_path: Path) -> N
         ({"spool": "/s", "drives": ["/dev/sr0"], "medium": "floppy"}, "BD-R DL"),
         ({"spool": "/s", "drives": ["/dev/sr0"], "append": "yes"}, "append"),
         ({"spool": "/s", "drives": ["/dev/sr0"], "pool_append": {"a": 1}}, "pool_append"),
+        ({"spool": "/s", "drives": ["/dev/sr0"], "file_system": "ext4"}, "iso9660 or udf"),
+        ({"spool": "/s", "drives": ["/dev/sr0"], "burner": "nero"}, "xorriso or growisofs"),
+        ({"spool": "/s", "drives": ["/dev/sr0"], "file_system": "udf"}, "append: false"),
+        (
+            {"spool": "/s", "drives": ["/dev/sr0"], "burner": "growisofs", **_APPENDED},
+            "no pool_append to true",
+        ),
+        ({"spool": "/s", "drives": ["/dev/sr0"], "burner": "growisofs", **_ON_CD}, "DVD and BD only"),
+        ({"spool": "/s", "images": "/i", "burner": "growisofs", "append": False}, "needs a burner"),
     ],
 )
 def test_options_that_cannot_be_meant_are_refused(options: dict[str, Any], words: str) -> None:
