@@ -33,6 +33,7 @@ from drivers.base import (
 )
 from drivers.errors import Corrupt, DriverError, NoSpace, NotFound, Permanent, Retryable
 from drivers.oserrors import translated
+from drivers.quotas import room_at
 from drivers.sentinel import (
     SENTINEL,
     open_folder,
@@ -186,9 +187,11 @@ class FolderStore:
                 os.close(fd)
 
     def capacity(self) -> Capacity:
-        """Of the file system, as an unprivileged user sees it, the reserve taken off what is free."""
+        """Of the file system, as an unprivileged user sees it, or what this process's quotas leave
+        (:mod:`drivers.quotas`) if that is less; the reserve taken off what is free."""
         with translated(f"statvfs {self._root}"), self._open_root(checked=True) as root:
-            return self._capacity(root)
+            found = room_at(root)
+        return Capacity(found.total, max(0, found.free - self._reserve))
 
     def flush(self) -> None:
         """See :meth:`drivers.base.Store.flush`; puts are durable already, so this is for deletes."""
@@ -207,12 +210,16 @@ class FolderStore:
     def health(self) -> Health:
         """Whether the expected folder is there and takes a file."""
         try:
-            with translated(f"write into {self._root}"), self._open_root(checked=True) as root:
-                with self._incoming(root) as incoming:
-                    write_all(incoming.fd, b"hsm")
+            self.try_out()
         except DriverError as error:
             return Health(False, str(error))
         return Health(True)
+
+    def try_out(self) -> None:
+        """Write a few bytes and remove them. :raises DriverError: why the folder takes no file."""
+        with translated(f"write into {self._root}"), self._open_root(checked=True) as root:
+            with self._incoming(root) as incoming:
+                write_all(incoming.fd, b"hsm")
 
     def read_label(self) -> StoreLabel | None:
         """See :meth:`drivers.base.Labelled.read_label`: the sentinel of :mod:`drivers.sentinel`."""
@@ -281,18 +288,14 @@ class FolderStore:
             ) from error
         raise Permanent(f"{key} is in {self._root} already; objects are immutable")
 
-    def _capacity(self, root: int) -> Capacity:
-        system = os.fstatvfs(root)
-        return Capacity(
-            system.f_blocks * system.f_frsize, max(0, system.f_bavail * system.f_frsize - self._reserve)
-        )
-
     def _require_space(self, root: int, size: int, key: str) -> None:
-        free = self._capacity(root).free
+        found = room_at(root)
+        free = max(0, found.free - self._reserve)
         if size > free:
             raise NoSpace(
                 f"put {key} into {self._root}: {size} bytes, {free} are free"
                 + (f" beyond the reserve of {self._reserve}" if self._reserve else "")
+                + (f" within the quota of {found.whose}" if found.whose else "")
             )
 
     @contextmanager
@@ -300,17 +303,25 @@ class FolderStore:
         with suppress(FileExistsError):
             os.mkdir(INCOMING, 0o750, dir_fd=root)
         with below(root, (INCOMING,)) as folder:
-            incoming = self._create(folder)
+            incoming, done = self._create(folder), False
             try:
                 # Held until the file is closed; tells others who open the store that it is in use. Without
                 # it (not every file system can) they may remove it, and this put fails and is retried.
                 with suppress(OSError):
                     fcntl.flock(incoming.fd, fcntl.LOCK_EX)
                 yield incoming
+                done = True
             finally:
-                with suppress(FileNotFoundError):
-                    os.unlink(incoming.name, dir_fd=folder)
-                os.close(incoming.fd)
+                # Closed first: a file that is still open NFS does not remove but hides. It may write until
+                # then, and fail; after another error that is no news.
+                try:
+                    os.close(incoming.fd)
+                except OSError:
+                    if done:
+                        raise
+                finally:
+                    with suppress(FileNotFoundError):
+                        os.unlink(incoming.name, dir_fd=folder)
 
     def _create(self, folder: int) -> _Incoming:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -325,13 +336,18 @@ class FolderStore:
         with translated(f"clean {self._root / INCOMING}"), suppress(FileNotFoundError):
             with below(root, (INCOMING,)) as folder:
                 for name in os.listdir(folder):
-                    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-                    try:
-                        with suppress(OSError):
-                            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                            os.unlink(name, dir_fd=folder)
-                    finally:
-                        os.close(fd)
+                    with suppress(OSError):
+                        self._remove_unless_locked(folder, name)
+
+    @staticmethod
+    def _remove_unless_locked(folder: int, name: str) -> None:
+        # For writing: NFS 4 gives an exclusive lock on no other file (EBADF, flock(2)).
+        fd = os.open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(name, dir_fd=folder)
+        finally:
+            os.close(fd)
 
     def _publish(self, root: int, incoming: _Incoming, parts: tuple[str, ...], key: str) -> None:
         for _ in range(_PUBLISH_ATTEMPTS):

@@ -11,7 +11,7 @@ from drivers.errors import DriverError, NoSpace, NotFound, OperatorNeeded, Perma
 # ENOTDIR: a part of the key is an object, so nothing can be below it.
 _NOT_FOUND = frozenset({errno.ENOENT, errno.ENOTDIR})
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
-_OPERATOR = frozenset({errno.EACCES, errno.EPERM, errno.ENOMEDIUM, errno.EROFS})
+_OPERATOR = frozenset({errno.EACCES, errno.EPERM, errno.ENOMEDIUM})
 # EIO is here and not among the permanent ones because a soft NFS mount answers it to a short
 # network failure; whoever retries gives up after a bounded number of attempts.
 _RETRYABLE = frozenset(
@@ -47,7 +47,14 @@ def translate(error: OSError, what: str) -> DriverError:
     if error.errno in _NOT_FOUND:
         return NotFound(message)
     if error.errno in _NO_SPACE:
-        return NoSpace(message)
+        full = "; see `quota -s` and `repquota -s`" if error.errno == errno.EDQUOT else ""
+        return NoSpace(message + full)
+    if error.errno == errno.EROFS:
+        # Of a mount that is still called rw, too: ext4 and others take nothing any more after an error.
+        return OperatorNeeded(
+            f"{message}: it was mounted so, or the kernel has given it up after an error: see the kernel "
+            "log, check the device, run fsck, mount it again"
+        )
     if error.errno in _OPERATOR:
         return OperatorNeeded(f"{message}; check owner, mode and mount of the folder")
     if error.errno in _RETRYABLE:

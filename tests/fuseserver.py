@@ -2,7 +2,8 @@
 
 Stopped (SIGSTOP) it is an NFS server that hangs: whoever waits for it cannot be killed. Killed it is one
 whose mount answers ENOTCONN. In the control folder, a file ``slow`` holds seconds to wait at each write
-(of 4 KiB or more), and while there is a file ``hold-link`` no hard link is made.
+(of 4 KiB or more), while there is a file ``hold-link`` no hard link is made, and a file ``fail`` holds the
+number of the error (ESTALE, EIO) that all work below the mount's root is answered with.
 
 usage: python tests/fuseserver.py FOLDER MOUNTPOINT CONTROL_FOLDER
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import importlib.util
 import os
 import shutil
@@ -66,6 +68,13 @@ class FuseServer:
             (self._control / "hold-link").touch()
         else:
             (self._control / "hold-link").unlink()
+
+    def fail(self, number: int) -> None:
+        """From now on every answer is this error; 0: the server is well again."""
+        if number:
+            (self._control / "fail").write_text(str(number))
+        else:
+            (self._control / "fail").unlink()
 
     def kill(self) -> None:
         """The mount stays, and answers ENOTCONN."""
@@ -159,6 +168,18 @@ def main() -> None:
         def fsyncdir(self, path: str, datasync: int, fh: int) -> None:
             raise OSError(errno.EINVAL, "folders cannot be synced here")
 
+    def failing(operation: Any) -> Any:
+        @functools.wraps(operation)
+        def asked(self: Any, path: str, *arguments: Any) -> Any:
+            if path != "/":
+                with contextlib.suppress(FileNotFoundError, ValueError), open(f"{control}/fail") as file:
+                    raise OSError(int(file.read()), "made to fail")
+            return operation(self, path, *arguments)
+
+        return asked
+
+    for name in ("getattr", "open", "create", "read", "write", "fsync", "mkdir", "unlink", "link"):
+        setattr(Passing, name, failing(getattr(Passing, name)))
     mfusepy.FUSE(Passing(), point, foreground=True, nothreads=False, default_permissions=False)
 
 

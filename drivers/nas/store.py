@@ -148,7 +148,7 @@ class NasStore:
         return ObjectStat(key, self._call("stat", key=key))
 
     def capacity(self) -> Capacity:
-        """Of the file system, as an unprivileged user sees it, the reserve taken off what is free."""
+        """See :meth:`drivers.folder.FolderStore.capacity`; a quota on the server shows when it is reached."""
         return Capacity(*self._call("capacity"))
 
     def flush(self) -> None:

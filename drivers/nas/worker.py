@@ -39,6 +39,11 @@ _AWAY = frozenset(
         errno.EREMOTEIO,
     }
 )
+_REFUSED = frozenset({errno.EACCES, errno.EPERM})
+_STALE = (
+    "the server does not know any more what is mounted here: it was restored, renumbered or exported anew; "
+    "when it stays so, `umount -l` it and mount it again"
+)
 
 
 class _Aborted(Exception):
@@ -179,8 +184,11 @@ def _ask(store: _Paced, op: str, command: dict[str, Any]) -> Any:
         store.flush()
         return None
     if op == "health":
-        health = store.health()
-        return [health.ok, health.message]
+        try:
+            store.try_out()
+        except (DriverError, OSError) as error:
+            return [False, _told(error)[1]]
+        return [True, ""]
     if op == "remove_late":
         return store.remove_late(command["key"], command["size"], command["since"])
     if op == "read_label":
@@ -217,11 +225,28 @@ def _stale(error: BaseException) -> bool:
 
 def _told(error: DriverError | OSError) -> list[str]:
     """The class's name and the message of the error to raise at the other side."""
+    number = _errno(error)
+    if number == errno.ESTALE:
+        return [Retryable.__name__, f"{error}; {_STALE}"]
     if not isinstance(error, DriverError):
         return [Retryable.__name__, str(error)]
-    if isinstance(error, OperatorNeeded) and _errno(error) in _AWAY:
+    if isinstance(error, OperatorNeeded) and number in _AWAY:
         return [Retryable.__name__, f"{error}; the server of this mount is away"]
+    if isinstance(error, OperatorNeeded) and number in _REFUSED:
+        return [OperatorNeeded.__name__, f"{error}. {_squashed(os.geteuid())}"]
     return [type(error).__name__, str(error)]
+
+
+def _squashed(user: int) -> str:
+    """Why a server may refuse ``user`` what the folder's mode seems to allow."""
+    if user == 0:
+        return (
+            "This is root, whom an NFS server takes for nobody unless its exports say no_root_squash: "
+            "run the daemon as a user who owns the folder there"
+        )
+    return (
+        f"The server decides what user {user} may do: it must own the folder there (see all_squash, anonuid)"
+    )
 
 
 def main() -> None:

@@ -446,11 +446,17 @@ BENCHES: dict[str, OpenBench] = {"simulated": SimulatedBench}
 
 if os.environ.get("HSM_LAB"):  # inside the laboratory (make lab): its devices, and only these
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "lab"))
-    from halls import LabBench, LabCartridge, LabHall
+    if os.environ.get("LAB_SETUP") == "disks":
+        from diskhalls import NfsHarness
 
-    STORES = {"cartridge in the laboratory": LabCartridge}
-    LIBRARIES = {"laboratory": LabHall}
-    BENCHES = {"laboratory": LabBench}
+        STORES = {"NFS 4.2": lambda folder: NfsHarness("4.2"), "NFS 3": lambda folder: NfsHarness("3")}
+        LIBRARIES, BENCHES = {}, {}
+    else:
+        from halls import LabBench, LabCartridge, LabHall
+
+        STORES = {"cartridge in the laboratory": LabCartridge}
+        LIBRARIES = {"laboratory": LabHall}
+        BENCHES = {"laboratory": LabBench}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

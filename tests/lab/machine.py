@@ -111,6 +111,7 @@ def memory_folder(needed: int) -> Path:
 def _environment(plan: Plan) -> str:
     kept = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON) or name == "CI"}
     kept |= {"LAB_HOME": str(HOME), "HSM_LAB": os.environ.get("HSM_LAB", "long"), "HOME": "/root"}
+    kept["LAB_SETUP"] = plan.setup
     if plan.media is not None:
         kept["LAB_MEDIA"] = str(plan.media.resolve())
     if plan.configuration is not None:

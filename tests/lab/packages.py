@@ -27,6 +27,17 @@ TGT = {"tgtd": "tgt", "iscsiadm": "open-iscsi"}
 SETUPS: dict[str, dict[str, str]] = {
     "library-tgt": TGT,
     "library-both": TGT,
+    "disks": {
+        "rpc.nfsd": "nfs-kernel-server",
+        "mount.nfs": "nfs-common",
+        "rpcbind": "rpcbind",
+        "iptables-legacy": "iptables",
+        "setquota": "quota",
+        "mkfs.xfs": "xfsprogs",
+        "multipathd": "multipath-tools",
+        "dmsetup": "dmsetup",
+        "/lib/systemd/systemd-udevd": "udev",
+    },
     "jukebox": {**TGT, "growisofs": "growisofs", "genisoimage": "genisoimage", "xorriso": "xorriso"},
 }
 """What a set-up needs beside those."""

@@ -66,6 +66,8 @@ def parts(length: str) -> tuple[Part, ...]:
         Part("archive", True, ("tests/lab/daemon",)),
         Part("two libraries", True, ("tests/lab/otherlibrary",), "library-both"),
         Part("jukebox", True, ("tests/lab/jukebox",), "jukebox"),
+        Part("contract of stores on NFS", True, ("tests/contract/test_store_contract.py",), "disks"),
+        Part("disks", True, ("tests/lab/disks",), "disks"),
         Part("power cuts", False, ("tests/lab/power",)),
     )
 

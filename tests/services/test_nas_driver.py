@@ -5,6 +5,7 @@ The server is :mod:`fuseserver`: to those who wait for it, a stopped one is what
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -62,6 +63,7 @@ class Site:
         self.server, self.clock = FuseServer(folder), Clock()
         self.helpers = Helpers(Limits(at_once=8, stuck_max=3))
         self.store = self.open()
+        self.comes_back()  # a helper process takes its time to start on a busy machine
 
     def open(self, **changes: Any) -> NasStore:
         settings = Settings(
@@ -226,6 +228,56 @@ def test_a_server_that_dies_in_mid_write_leaves_nothing_once_it_is_back(site: Si
 @pytest.mark.parametrize("number", sorted(worker._AWAY))
 def test_whatever_a_mount_answers_whose_server_is_away_it_passes(number: int) -> None:
     assert isinstance(translate(OSError(number, os.strerror(number)), "get k"), Retryable)
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(errno.ESTALE, "umount -l"), (errno.EIO, "see the kernel log")],
+    ids=["ESTALE", "EIO"],
+)
+def test_a_mount_that_answers_with_errors_is_away_and_well_again_by_itself(
+    site: Site, number: int, words: str
+) -> None:
+    site.store = site.open(timeout_seconds=20, probe_seconds=20)
+    site.put()
+    site.server.fail(number)
+    for call in (site.read, lambda: site.put("a/new"), lambda: site.store.stat("a/k")):
+        with pytest.raises(Retryable, match=words):
+            call()
+    assert words in site.store.health().message
+    site.server.fail(0)
+    assert site.store.health().ok
+    assert site.read() == DATA
+    site.put("a/new")
+    assert site.files() == {"a/k", "a/new"}
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO], ids=["ESTALE", "EIO"])
+def test_an_error_in_mid_write_leaves_nothing_half_done_and_one_in_mid_read_gives_no_wrong_byte(
+    site: Site, number: int
+) -> None:
+    site.store = site.open(timeout_seconds=20, probe_seconds=20)
+    with pytest.raises(Retryable):
+        site.put("a/k", Acting(2 * CHUNK_BYTES, lambda: site.server.fail(number)))
+    site.server.fail(0)
+    with pytest.raises(NotFound):
+        site.store.stat("a/k")
+    site.put()
+    site.store.drop_caches()
+    pieces = site.store.get("a/k")
+    got = [next(pieces)]
+    site.server.fail(number)
+    with pytest.raises(Retryable):
+        got += pieces
+    site.server.fail(0)
+    begun = b"".join(got)
+    assert len(begun) < len(DATA)
+    assert begun + b"".join(site.store.get("a/k", len(begun))) == DATA
+
+
+@pytest.mark.parametrize(("user", "words"), [(0, "no_root_squash"), (998, "user 998")])
+def test_a_refusal_of_the_server_says_where_to_look(user: int, words: str) -> None:
+    assert words in worker._squashed(user)
 
 
 def test_a_server_that_is_slow_is_waited_for_as_long_as_it_makes_progress(site: Site) -> None:
