@@ -6,6 +6,7 @@ import enum
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from hsm.errors import BadInput
@@ -82,6 +83,16 @@ class Priority(enum.IntEnum):
     BULK = 25
     MIGRATION = 30
     SCRUB = 40
+
+
+SECONDS_PER_POINT = 1800.0
+"""What a point of priority is worth: a migration (30) goes before what was asked for at once (0) only
+when it has waited 15 hours longer, a scrub (40) 20 hours."""
+
+
+def patience(priority: int) -> timedelta:
+    """How long work of a :class:`Priority` lets later and more urgent work go first."""
+    return timedelta(seconds=priority * SECONDS_PER_POINT)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ that come back; what needs a hand becomes a mount request.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -57,6 +58,9 @@ FETCH_AGAIN_SECONDS = 600.0
 """After so long the recall of what is to be copied is asked for again."""
 DISK_WORKERS = 2
 DELIVERY_WORKERS = 2
+OVERDUE_EVERY = 8
+"""Every so many requests that need no drive a worker takes the one whose patience ended first, so that an
+endless row of more urgent ones keeps none waiting for ever."""
 POSTPONED_FIRST, POSTPONED_LAST = timedelta(seconds=10), timedelta(minutes=5)
 WRITE_KINDS = (RequestKind.SEAL, RequestKind.COPY)
 KEEP_KINDS = (RequestKind.VERIFY, RequestKind.RELEASE)
@@ -118,6 +122,7 @@ class Workers:
         self._fetched: dict[int, float] = {}
         """Packages whose recall was asked for so that they can be copied, and when."""
         self._lock = threading.Lock()
+        self._takes = itertools.count(1)
         self._cold_round = threading.Lock()
 
     def start(self) -> None:
@@ -193,7 +198,8 @@ class Workers:
             if not queue.has_work(session, kinds, clock.now(), pools):
                 return False
         with self._to.catalog.write() as session:
-            order = queue.take_next(session, kinds, name, clock.now(), pools)
+            overdue = next(self._takes) % OVERDUE_EVERY == 0
+            order = queue.take_next(session, kinds, name, clock.now(), pools, overdue=overdue)
         if order is None:
             return False
         try:

@@ -26,6 +26,7 @@ from hsm.catalog.queuelooks import failed_total as failed_total
 from hsm.catalog.queuelooks import has_more_urgent as has_more_urgent
 from hsm.catalog.queuelooks import has_work as has_work
 from hsm.catalog.queuelooks import latest as latest
+from hsm.catalog.queuelooks import longest_due as longest_due
 from hsm.catalog.queuelooks import outcome as outcome
 from hsm.catalog.queuelooks import queued_work as queued_work
 from hsm.catalog.queuelooks import recalls_waiting as recalls_waiting
@@ -216,9 +217,23 @@ def take(session: Session, pk: int, worker: str, now: datetime) -> Order | None:
 
 
 def take_next(
-    session: Session, kinds: Sequence[RequestKind], worker: str, now: datetime, pools: Sequence[str] | None
+    session: Session,
+    kinds: Sequence[RequestKind],
+    worker: str,
+    now: datetime,
+    pools: Sequence[str] | None,
+    *,
+    overdue: bool = False,
 ) -> Order | None:
-    """Take the most urgent queued request of these kinds (and pools, where given)."""
+    """Take the most urgent queued request of these kinds (and pools, where given).
+
+    :param overdue: rather the one whose patience ended first, see :func:`hsm.model.patience`.
+    """
+    if overdue:
+        pk = longest_due(session, kinds, now, pools)
+        order = take(session, pk, worker, now) if pk is not None else None
+        if order is not None:
+            return order
     query = select(Request.pk).where(
         Request.state == RequestState.QUEUED, Request.kind.in_(kinds), Request.not_before <= now
     )

@@ -11,28 +11,51 @@ from sqlalchemy.orm import Session, aliased
 from hsm import states
 from hsm.catalog.orders import Order, order_of
 from hsm.catalog.tables import Request, Volume
+from hsm.model import Priority, patience
 from hsm.states import RequestKind, RequestState
+
+OLDEST_SHOWN = 100
+"""Of each class, beside the most urgent."""
 
 
 def queued_work(
     session: Session, now: datetime, kind: RequestKind, not_in: Collection[str], limit: int
 ) -> list[Order]:
-    """Queued requests of this kind that may be worked on now, the most urgent ``limit`` of them.
+    """Queued requests of this kind that may be worked on now, the most urgent ``limit`` of them; where there
+    are more, the oldest of each class too, so that no row of urgent ones hides them for ever.
 
     :param not_in: pools whose requests others take.
     """
-    rows = session.scalars(
-        select(Request)
-        .where(
-            Request.state == RequestState.QUEUED,
-            Request.kind == kind,
-            Request.not_before <= now,
-            Request.pool.is_(None) | Request.pool.not_in(not_in),
-        )
-        .order_by(Request.priority, Request.pk)
-        .limit(limit)
+    query = select(Request).where(
+        Request.state == RequestState.QUEUED,
+        Request.kind == kind,
+        Request.not_before <= now,
+        Request.pool.is_(None) | Request.pool.not_in(not_in),
     )
+    rows = list(session.scalars(query.order_by(Request.priority, Request.pk).limit(limit)))
+    if len(rows) == limit:
+        known = {row.pk for row in rows}
+        for priority in Priority:
+            oldest = query.where(Request.priority == priority).order_by(Request.pk)
+            rows += [row for row in session.scalars(oldest.limit(OLDEST_SHOWN)) if row.pk not in known]
     return [order_of(row) for row in rows]
+
+
+def longest_due(
+    session: Session, kinds: Sequence[RequestKind], now: datetime, pools: Sequence[str] | None
+) -> int | None:
+    """The queued request of these kinds (and pools, where given) whose patience ends first."""
+    query = select(Request.pk, Request.priority, Request.created_at).where(
+        Request.state == RequestState.QUEUED, Request.kind.in_(kinds), Request.not_before <= now
+    )
+    if pools is not None:
+        query = query.where(Request.pool.in_(pools))
+    heads = [
+        session.execute(query.where(Request.priority == priority).order_by(Request.pk).limit(1)).one_or_none()
+        for priority in Priority
+    ]
+    due = [(created + patience(priority), pk) for pk, priority, created in filter(None, heads)]
+    return min(due)[1] if due else None
 
 
 def awaited_volumes(session: Session) -> list[int]:

@@ -6,20 +6,13 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
-from hsm.model import Priority
+from hsm.model import SECONDS_PER_POINT as SECONDS_PER_POINT
+from hsm.model import Priority, patience
 from hsm.planner.locate import Extent, LocateCost, best_order
 from hsm.planner.values import Work
 
-SECONDS_PER_POINT = 1800.0
-"""What a point of priority is worth: a migration (30) goes before what was asked for at once (0) only
-when it has waited 15 hours longer, a scrub (40) 20 hours."""
 DEADLINE_LEAD = timedelta(minutes=30)
 """So long before its deadline work counts as due: a mount, a locate and a few packages ahead of it."""
-
-
-def patience(priority: int) -> timedelta:
-    """How long work of a priority lets later and more urgent work go first: see :data:`PATIENCE`."""
-    return timedelta(seconds=priority * SECONDS_PER_POINT)
 
 
 PATIENCE: Mapping[Priority, timedelta] = MappingProxyType({each: patience(each) for each in Priority})
