@@ -9,7 +9,7 @@ from rich.text import Text
 
 from cli import screen, text
 from cli.screen import Json, Limit
-from cli.session import EXIT_GOOD, EXIT_PROBLEM, connect
+from cli.session import EXIT_GOOD, EXIT_PROBLEM, connect, settings_of
 
 Record = dict[str, Any]
 Barcode = Annotated[str, typer.Argument(help="The volume's barcode.")]
@@ -79,15 +79,28 @@ def _remarks(mount: Record) -> list[str]:
 def watch(
     context: typer.Context,
     interval: Annotated[float, typer.Option(min=0.2, max=3600, help="Seconds between two looks.")] = 2.0,
+    by: Annotated[str, typer.Option(help="Your name; without it the screen asks for it once.")] = "",
+    once: Annotated[bool, typer.Option("--once", help="Print the list once, as text.")] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="Text instead of the screen.")] = False,
+    ascii_: Annotated[bool, typer.Option("--ascii", help="Draw with ASCII characters only.")] = False,
+    bell: Annotated[bool, typer.Option(help="Ring for a new prompt that somebody waits for.")] = True,
 ) -> None:
-    """The list, kept fresh. Type (or scan) a barcode and Enter when the volume is loaded.
+    """The operators' screen: what to fetch from where, kept fresh. A scanner (or typing) answers.
 
-    `no BARCODE why` refuses. Ctrl-C ends.
+    Without a terminal: the list as text whenever it changes, answers from standard input.
     """
-    from cli.watch import watch_mounts  # terminal handling: only for the command that needs it
+    from cli.watch.start import watch as start  # terminal handling: only for the command that needs it
 
-    with connect(context) as client:
-        watch_mounts(client, interval)
+    settings = settings_of(context)
+    start(
+        settings.find_socket(),
+        by or settings.by,
+        interval=interval,
+        once=once,
+        plain_text=plain,
+        ascii_only=ascii_,
+        bell=bell,
+    )
 
 
 @app.command()

@@ -45,9 +45,14 @@ class Settings:
         return control_socket(os.environ) or usual
 
 
+def settings_of(context: typer.Context) -> Settings:
+    """The options that stood before the command."""
+    return context.obj if isinstance(context.obj, Settings) else Settings()
+
+
 def connect(context: typer.Context) -> Client:
     """A client of the daemon that the options name; use it as a context manager."""
-    settings = context.obj if isinstance(context.obj, Settings) else Settings()
+    settings = settings_of(context)
     return Client(settings.find_socket(), by=settings.by)
 
 

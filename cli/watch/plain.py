@@ -1,29 +1,23 @@
-"""``hsm operator watch``: a list that refreshes itself, with a line to type into."""
+"""``hsm operator watch`` without a terminal that can be drawn on: the list is printed when it changes."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import sys
-import termios
-import time
-import tty
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Group
-from rich.live import Live
-from rich.text import Text
-
-from cli import screen, text
+from cli import screen
 from cli.operator import COLUMNS, mount_row, thanks
 from hsm.client import ApiError, Client, Unreachable
 
 Record = dict[str, Any]
 
 LINE_LENGTH_MAX = 200
+LIST_MAX = 1000
+EMPTY = "nothing is asked for"
 _BACKSPACES = "\x7f\x08"
 _KILL_LINE = "\x15"
 _END_OF_INPUT = "\x04"
@@ -72,59 +66,31 @@ def answer(client: Client, line: str) -> str:
 def look(client: Client) -> tuple[list[Record], str]:
     """The open mount requests, and what is wrong when they cannot be had."""
     try:
-        return client.mounts(), ""
+        return client.mounts(limit=LIST_MAX), ""
     except Unreachable as error:
         return [], f"{error}; trying again"
 
 
+def show_once(client: Client) -> None:
+    """Print the list once.
+
+    :raises ApiError: the daemon does not answer.
+    """
+    screen.say_table(COLUMNS, map(mount_row, client.mounts(limit=LIST_MAX)), empty=EMPTY)
+
+
 def watch_mounts(client: Client, interval: float) -> None:
-    """Show the list until Ctrl-C or the end of the input."""
-    client.mounts()  # a daemon that is not there ends the command at once
-    console = screen.out()
-    live = console.is_terminal and not console.is_dumb_terminal and sys.stdin.isatty()
-    _watch_live(client, interval) if live else _watch_plain(client, interval)
-
-
-def _watch_live(client: Client, interval: float) -> None:
-    line, said, known = Line(), "", set[str]()
-    mounts, wrong = look(client)
-    due = time.monotonic() + interval
-    with _single_keys(sys.stdin.fileno()), Live(auto_refresh=False, screen=False) as live:
-        while not line.ended:
-            if {mount["barcode"] for mount in mounts} - known:
-                live.console.bell()
-            known = {mount["barcode"] for mount in mounts}
-            live.update(_picture(mounts, line.typed, wrong or said), refresh=True)
-            for typed in line.feed(_typed(due - time.monotonic())):
-                said = answer(client, typed)
-                due = 0.0
-            if time.monotonic() >= due:
-                mounts, wrong = look(client)
-                due = time.monotonic() + interval
-
-
-def _picture(mounts: list[Record], typed: str, said: str) -> Group:
-    table = screen.make_table(COLUMNS)
-    for mount in mounts:
-        table.add_row(*(cell if isinstance(cell, Text) else text.clean(cell) for cell in mount_row(mount)))
-    return Group(
-        table if mounts else Text("nothing is asked for"),
-        Text(said, style="yellow"),
-        Text(f"loaded> {typed}_"),
-    )
-
-
-def _watch_plain(client: Client, interval: float) -> None:
-    """Without a terminal that can be drawn on: print the list when it changes."""
-    line, shown = Line(), None
+    """Print the list when it changes, and take typed lines as answers, until the end of the input."""
+    line, shown, complained = Line(), None, ""
     while not line.ended:
         mounts, wrong = look(client)
-        barcodes = [mount["barcode"] for mount in mounts]
-        if wrong:
+        barcodes = [(mount["barcode"], mount.get("acked_by")) for mount in mounts]
+        if wrong and wrong != complained:
             screen.complain(wrong)
-        elif barcodes != shown:
-            screen.say_table(COLUMNS, map(mount_row, mounts), empty="nothing is asked for")
+        elif not wrong and barcodes != shown:
+            screen.say_table(COLUMNS, map(mount_row, mounts), empty=EMPTY)
             shown = barcodes
+        complained = wrong
         for typed in line.feed(_typed(interval)):
             screen.say(answer(client, typed))
 
@@ -137,14 +103,3 @@ def _typed(seconds: float) -> str:
         return ""
     data = os.read(descriptor, 4096)
     return data.decode("utf-8", "ignore") if data else "\n" + _END_OF_INPUT
-
-
-@contextlib.contextmanager
-def _single_keys(descriptor: int) -> Iterator[None]:
-    """Characters as they are typed and without echo; Ctrl-C still interrupts."""
-    before = termios.tcgetattr(descriptor)
-    tty.setcbreak(descriptor)
-    try:
-        yield
-    finally:
-        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)

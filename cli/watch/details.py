@@ -1,0 +1,116 @@
+"""Everything about one prompt, for the part of the screen beside or below the list. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from cli import text
+from cli.watch import letters
+from cli.watch.draw import due, span, urgency, waited
+from cli.watch.lines import Line, clip, cut, line, wrap
+from cli.watch.values import Prompt
+
+LABEL_COLUMNS = 11
+ALTERNATIVES_SHOWN = 4
+
+
+def barcode_lines(barcode: str, columns: int, rows: int, *, halves: bool) -> list[Line]:
+    """A barcode as large as there is room for."""
+    drawn = letters.large(barcode, halves=halves)
+    if drawn and letters.columns(barcode) + 2 <= columns and len(drawn) <= rows:
+        return [line("  ", (row, "letters")) for row in drawn]
+    clear = letters.spaced(barcode)
+    return [line("  ", (clear if len(clear) + 2 <= columns else cut(barcode, columns - 2), "strong"))]
+
+
+def details(
+    prompt: Prompt, columns: int, rows: int, now: datetime, age: float, *, halves: bool
+) -> list[Line]:
+    """A prompt in at most so many lines: its barcode in large letters, then what there is to know, the
+    most needed first."""
+    wide = columns >= letters.columns(prompt.barcode) + 24 and rows < 16
+    room = rows - 6 if wide else rows - 9
+    shown = barcode_lines(prompt.barcode, columns, 5 if room > 0 else 3, halves=halves)
+    if wide:
+        shown = _beside(shown, prompt, columns, now, age)
+    else:
+        word, style = urgency(prompt, now)
+        shown += [line(""), line("  ", (word, style), "  ", (_since(prompt, age), "strong"))]
+    facts = _facts(prompt, now)
+    lines_left = rows - len(shown)
+    found: list[Line] = []
+    for number, (label, values) in enumerate(facts):
+        fair = max(1, lines_left - len(found) - (len(facts) - number - 1))
+        for row, value in enumerate(_wrapped(values, columns - LABEL_COLUMNS - 3, fair)):
+            found.append(line(("  " + (label if row == 0 else "").ljust(LABEL_COLUMNS), "faint"), value))
+    return [*shown, *found][:rows]
+
+
+def _beside(drawn: list[Line], prompt: Prompt, columns: int, now: datetime, age: float) -> list[Line]:
+    """The large barcode with the urgency and the waiting time to its right."""
+    word, style = urgency(prompt, now)
+    left = letters.columns(prompt.barcode) + 4
+    said: list[Line] = [
+        line((word, style)),
+        line((cut(_since(prompt, age), columns - left), "strong")),
+        line((cut(due(prompt, now), columns - left), "late" if prompt.is_late(now) else "")),
+    ]
+    rows = max(len(drawn), len(said))
+    empty: Line = ()
+    return [
+        (*clip(drawn[row] if row < len(drawn) else empty, left), *(said[row] if row < len(said) else empty))
+        for row in range(rows)
+    ]
+
+
+def _since(prompt: Prompt, age: float) -> str:
+    return f"waits {span(waited(prompt, age))}"
+
+
+def _facts(prompt: Prompt, now: datetime) -> list[tuple[str, list[str]]]:
+    """Labels and their values, the most needed first; empty ones are left out."""
+    place = ", ".join(filter(None, (prompt.where, prompt.site)))
+    into = prompt.into or (f"a mail slot of {prompt.library}" if prompt.library else "")
+    size = f"{text.plural(prompt.requests, 'request')}, {text.size(prompt.bytes)}".rstrip(", ")
+    others = prompt.alternatives[:ALTERNATIVES_SHOWN]
+    facts = [
+        ("take from", [place or "place unknown"]),
+        ("put into", [into]),
+        ("walking", [_taken(prompt)]),
+        ("waiting", [_waiter(each.who, each.since, now) for each in prompt.waiters]),
+        ("due", [due(prompt, now)]),
+        ("or instead", [_joined(each.barcode, each.where, each.note) for each in others]),
+        ("wanted", [", ".join(filter(None, (size, f"pool {prompt.pool}" if prompt.pool else "")))]),
+        ("note", [prompt.note]),
+    ]  # fmt: skip
+    return [(label, kept) for label, values in facts if (kept := [value for value in values if value])]
+
+
+def _taken(prompt: Prompt) -> str:
+    if not prompt.taken_by:
+        return "nobody yet (F2)"
+    since = f" since {prompt.taken_at.astimezone():%H:%M}" if prompt.taken_at is not None else ""
+    return f"{prompt.taken_by}{since}"
+
+
+def _waiter(who: str, since: datetime | None, now: datetime) -> str:
+    return who if since is None else f"{who} ({span((now - since).total_seconds())})"
+
+
+def _joined(barcode: str, where: str, note: str) -> str:
+    return ", ".join(filter(None, (f"{barcode} {where}".strip(), note)))
+
+
+def _wrapped(values: list[str], columns: int, lines_max: int) -> list[str]:
+    """The values one under the other while there is room; else the first ones and how many more."""
+    found: list[str] = []
+    for number, value in enumerate(values):
+        left = lines_max - len(found)
+        more = len(values) - number - 1
+        if left <= 1 and more:
+            found.append(cut(f"{value} and {more} more", columns))
+            break
+        found += wrap(value, columns, left)
+        if len(found) >= lines_max:
+            break
+    return found

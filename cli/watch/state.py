@@ -1,0 +1,171 @@
+"""The state of the screen as one value, and what it becomes when something happens. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from cli.watch.actions import Act, Kind, Outcome, Question
+from cli.watch.picklist import Turn, turns
+from cli.watch.typed import NOTHING_TYPED, Typed
+from cli.watch.values import Picture, Prompt
+
+SAID_MAX = 50
+VIEWS = ("wanted", "pick list", "drives and slots", "back to the shelf")
+WANTED, PICKS, DRIVES, BACK = range(4)
+ROUTINE_RANK = 10
+"""A prompt of this rank or a more urgent one rings: somebody sits and waits for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A sentence for the operator, and its style."""
+
+    text: str
+    style: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Dialog:
+    """A question or a notice in front of everything else.
+
+    :ivar act: what is asked of the daemon when it is confirmed; None for a notice, the menu, the name.
+    :ivar purpose: ``confirm``, ``menu``, ``name``, ``notice`` or ``quit``.
+    :ivar field: what is typed into it.
+    :ivar choice: which of the choices is chosen.
+    """
+
+    question: Question
+    purpose: str
+    act: Act | None = None
+    field: Typed = NOTHING_TYPED
+    choice: int = 0
+
+    @property
+    def takes_text(self) -> bool:
+        return bool(self.question.label)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Everything that the screen shows."""
+
+    now: datetime
+    picture: Picture | None = None
+    age: float = 0.0
+    away: str = ""
+    name: str = ""
+    view: int = WANTED
+    chosen: str = ""
+    scroll: int = 0
+    typed: Typed = NOTHING_TYPED
+    dialog: Dialog | None = None
+    said: tuple[Said, ...] = ()
+    pending: tuple[Act, ...] = ()
+    bell: bool = True
+    columns: int = 80
+    rows: int = 24
+    walk: tuple[Turn, ...] = ()
+    rung: frozenset[str] = field(default_factory=frozenset)
+
+    @property
+    def prompts(self) -> tuple[Prompt, ...]:
+        return self.picture.prompts if self.picture is not None else ()
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """The barcodes in the order of the view, for moving up and down."""
+        if self.view == PICKS:
+            return tuple(pick.barcode for turn in self.walk for pick in turn.picks)
+        return tuple(prompt.barcode for prompt in self.prompts)
+
+    @property
+    def prompt(self) -> Prompt | None:
+        """The chosen prompt."""
+        return self.picture.find(self.chosen) if self.picture is not None and self.chosen else None
+
+    def say(self, text: str, style: str = "") -> State:
+        """With one more sentence; the last ones are kept."""
+        return replace(self, said=(*self.said[-SAID_MAX + 1 :], Said(text, style, self.now)))
+
+    def move(self, step: int) -> State:
+        """The choice so many places further, or as far as there are prompts; other views scroll."""
+        if self.view in (DRIVES, BACK):
+            return replace(self, scroll=max(0, self.scroll + step))
+        order = self.order
+        if not order:
+            return self
+        at = order.index(self.chosen) if self.chosen in order else 0
+        return replace(self, chosen=order[min(max(at + step, 0), len(order) - 1)])
+
+
+def seen(state: State, picture: Picture) -> tuple[State, bool]:
+    """After a look: the new picture, the choice kept on its volume, and whether to ring for it."""
+    news = [each for each in picture.prompts if each.barcode not in state.rung]
+    urgent = any(each.rank <= ROUTINE_RANK or each.is_late(picture.looked_at) for each in news)
+    rung = frozenset(each.barcode for each in picture.prompts)
+    before = state.order
+    fresh = replace(
+        state,
+        picture=picture,
+        age=0.0,
+        away="",
+        now=picture.looked_at,
+        rung=rung,
+        walk=turns(picture.prompts, picture.drives),
+    )
+    if state.away:
+        fresh = fresh.say("the daemon answers again", "good")
+    fresh = _keep_choice(fresh, before)
+    dialog = fresh.dialog
+    if dialog is not None and dialog.act is not None and picture.find(dialog.act.barcode) is None:
+        fresh = replace(fresh, dialog=None).say(
+            f"{dialog.act.barcode} is not asked for any more: answered elsewhere, or nobody waits for it"
+        )
+    return fresh, urgent and state.bell
+
+
+def _keep_choice(state: State, before: tuple[str, ...]) -> State:
+    """The same volume is chosen; when it is gone, what took its place in the list."""
+    order = state.order
+    if state.chosen and state.picture is not None and state.picture.find(state.chosen) is not None:
+        return state
+    at = before.index(state.chosen) if state.chosen in before else 0
+    return replace(state, chosen=order[min(at, len(order) - 1)] if order else "")
+
+
+def gone_away(state: State, error: str) -> State:
+    """No daemon answers: the last picture stays."""
+    return state if state.away else replace(state, away=error).say(error, "late")
+
+
+def answered(state: State, outcome: Outcome) -> State:
+    """After an act was answered: what came of it is said, loudly where it must not be overlooked."""
+    style = "good" if outcome.good else "late"
+    state = state.say(outcome.said, style)
+    state = replace(state, pending=tuple(each for each in state.pending if each is not outcome.act))
+    if outcome.loud and (state.dialog is None or state.dialog.purpose in ("notice", "menu")):
+        title, *body = outcome.loud
+        return replace(state, dialog=Dialog(Question(title, tuple(body)), "notice"))
+    return state
+
+
+def send(state: State, act: Act) -> State:
+    """An act is on its way."""
+    return replace(state, pending=(*state.pending, act))
+
+
+def waiting_words(state: State) -> str:
+    """What is under way or could not be sent yet; empty when everything was answered."""
+    if not state.pending:
+        return ""
+    names = ", ".join(str(act) for act in state.pending[:3])
+    more = f" and {len(state.pending) - 3} more" if len(state.pending) > 3 else ""
+    if state.away:
+        return f"NOT SENT YET, no daemon answers: {names}{more}"
+    return f"asking the daemon: {names}{more} ..."
+
+
+KIND_OF_MENU: Mapping[str, Kind] = {kind.value: kind for kind in Kind}

@@ -1,0 +1,113 @@
+"""What the terminal can do: characters beyond ASCII, colours. Decided from the environment, never asked."""
+
+from __future__ import annotations
+
+import curses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.cells import cell_len
+from rich.style import Style
+
+COLOURS_MIN = 8
+"""Fewer than the eight of ECMA-48: then bold and reverse have to say everything."""
+
+_COLOUR: Mapping[str, Style] = {
+    "strong": Style(bold=True),
+    "faint": Style(dim=True),
+    "head": Style(reverse=True),
+    "tab": Style(bold=True, reverse=True),
+    "key": Style(reverse=True),
+    "stat": Style(bold=True, color="bright_white", bgcolor="red"),
+    "late": Style(bold=True, color="red"),
+    "loud": Style(bold=True, color="bright_white", bgcolor="red"),
+    "good": Style(color="green"),
+    "walking": Style(color="cyan"),
+    "chosen": Style(reverse=True),
+    "typed": Style(bold=True),
+    "letters": Style(bold=True),
+}
+_PLAIN: Mapping[str, Style] = {
+    **_COLOUR,
+    "faint": Style(),
+    "stat": Style(bold=True, reverse=True),
+    "late": Style(bold=True),
+    "loud": Style(bold=True, reverse=True),
+    "good": Style(),
+    "walking": Style(),
+}
+_ASCII = str.maketrans({"…": "~", "→": ">", "─": "-", "│": "|", "·": "-", "▶": ">", "█": "#"})
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How to draw.
+
+    :ivar utf8: the terminal shows characters beyond ASCII.
+    :ivar colours: it has at least the eight colours of ECMA-48, and nobody asked for none.
+    """
+
+    utf8: bool = True
+    colours: bool = True
+
+    def style(self, name: str) -> Style:
+        """The attributes of a kind of text: the empty name, or several with a space, are fine."""
+        table = _COLOUR if self.colours else _PLAIN
+        return Style.combine([Style.null(), *(table[part] for part in name.split())])
+
+    def plain(self, text: str) -> str:
+        """``text`` in characters that the terminal has; as many columns as before."""
+        if self.utf8 or text.isascii():
+            return text
+        return "".join(
+            each if each.isascii() else "?" * max(0, cell_len(each)) for each in text.translate(_ASCII)
+        )
+
+
+def look(environment: Mapping[str, str], *, ascii_only: bool = False) -> Look:
+    """What this environment says of the terminal."""
+    return Look(not ascii_only and says_utf8(environment), has_colours(environment))
+
+
+def says_utf8(environment: Mapping[str, str]) -> bool:
+    """Whether the locale's character set is UTF-8, by the order of POSIX: LC_ALL, LC_CTYPE, LANG."""
+    for name in ("LC_ALL", "LC_CTYPE", "LANG"):
+        if environment.get(name):
+            charset = environment[name].partition(".")[2].partition("@")[0]
+            return charset.lower().replace("-", "") == "utf8"
+    return False
+
+
+def has_colours(environment: Mapping[str, str]) -> bool:
+    """Whether colours are wanted (https://no-color.org) and the terminal has them (terminfo)."""
+    if environment.get("NO_COLOR"):
+        return False
+    return _terminfo_colours(environment.get("TERM", "")) >= COLOURS_MIN
+
+
+def _terminfo_colours(term: str) -> int:
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            curses.setupterm(term or "dumb", nowhere.fileno())
+        return curses.tigetnum("colors")
+    except (curses.error, TypeError):
+        return -1  # a terminal that the database does not know: no colours, which every one can show
+
+
+def environment_at_start() -> dict[str, str]:
+    """The environment as this process was given it.
+
+    Python sets LC_CTYPE to UTF-8 by itself where the locale is C (PEP 538), so ``os.environ`` does not
+    say what the terminal was set up for.
+    """
+    try:
+        given = Path("/proc/self/environ").read_bytes().decode("utf-8", "surrogateescape")
+    except OSError:
+        return dict(os.environ)
+    pairs = (line.partition("=") for line in given.split("\0") if "=" in line)
+    at_start = {name: value for name, _, value in pairs}
+    locale = {name: at_start[name] for name in ("LC_ALL", "LC_CTYPE", "LANG") if name in at_start}
+    others = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG"))}
+    return others | locale

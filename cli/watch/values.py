@@ -1,0 +1,245 @@
+"""What the watch shows, as values: made from the API's answers by pure functions, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from cli import text
+
+Record = Mapping[str, Any]
+
+URGENCY: Mapping[str, int] = {
+    "stat": 0, "routine": 10, "prefetch": 20, "bulk": 25, "migration": 30, "scrub": 40,
+}  # fmt: skip
+"""The names that the API gives priorities, and their order; lower goes first."""
+
+NAME_LENGTH_MAX = 200
+"""Characters of anything that comes from outside: a line of the screen is shorter, a limit keeps it quick."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiter:
+    """Who waits for a volume, and since when."""
+
+    who: str
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """Another volume that would do, and where it lies."""
+
+    barcode: str
+    where: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One volume that somebody is asked to bring.
+
+    :ivar urgency: ``stat``, ``routine`` ... or a number between the named priorities.
+    :ivar where: where it should lie, as the catalog knows it.
+    :ivar into: the drive or the mail slot that it should go into; empty for any of the library's.
+    :ivar waited: seconds that the prompt had been open when it was looked at.
+    :ivar taken_by: who has said that they are walking; empty for nobody.
+    """
+
+    barcode: str
+    id: int = 0
+    urgency: str = "routine"
+    where: str = ""
+    site: str = ""
+    library: str = ""
+    into: str = ""
+    pool: str = ""
+    asked_at: datetime | None = None
+    waited: float = 0.0
+    deadline: datetime | None = None
+    waiters: tuple[Waiter, ...] = ()
+    requests: int = 0
+    bytes: int | None = None
+    taken_by: str = ""
+    taken_at: datetime | None = None
+    note: str = ""
+    alternatives: tuple[Alternative, ...] = ()
+
+    @property
+    def rank(self) -> int:
+        """The urgency as a number; lower goes first."""
+        return _rank(self.urgency)
+
+    @property
+    def is_stat(self) -> bool:
+        return self.rank <= URGENCY["stat"]
+
+    def is_late(self, now: datetime) -> bool:
+        """Whether its deadline is over."""
+        return self.deadline is not None and self.deadline < now
+
+    def left(self, now: datetime) -> float | None:
+        """Seconds until its deadline, negative when that is over; None without one."""
+        return None if self.deadline is None else (self.deadline - now).total_seconds()
+
+
+@dataclass(frozen=True, slots=True)
+class Drive:
+    """One drive and what is in it."""
+
+    library: str
+    number: int
+    barcode: str = ""
+    in_service: bool = True
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cartridge:
+    """A cartridge in a mail slot, and where a person should take it; ``shelf`` is empty when nobody said."""
+
+    barcode: str
+    library: str
+    slot: int | None
+    shelf: str = ""
+    state: str = ""
+    pool: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Everything that was seen at one look.
+
+    :ivar total: open prompts altogether; ``prompts`` are the most urgent of them.
+    :ivar problem: why this picture is not fresh; empty when it is.
+    """
+
+    looked_at: datetime
+    prompts: tuple[Prompt, ...] = ()
+    total: int = 0
+    drives: tuple[Drive, ...] = ()
+    mail: tuple[Cartridge, ...] = ()
+    back: tuple[Cartridge, ...] = ()
+    archive: str = ""
+    problems: tuple[str, ...] = ()
+    by_barcode: Mapping[str, Prompt] = field(default_factory=dict, compare=False, repr=False)
+
+    def find(self, barcode: str) -> Prompt | None:
+        """The open prompt for a barcode; barcodes are compared without regard to case."""
+        return self.by_barcode.get(barcode.upper())
+
+
+def picture(
+    looked_at: datetime,
+    mounts: Sequence[Record],
+    status: Record,
+    mail: Sequence[Record] = (),
+    back: Sequence[Record] = (),
+) -> Picture:
+    """The API's answers as one picture, its prompts in the order to do them."""
+    prompts = by_urgency([prompt(mount) for mount in mounts if mount.get("state", "open") == "open"])
+    daemon = status.get("daemon", {})
+    in_mail = tuple(cartridge(volume) for volume in mail)
+    wanted = {each.barcode for each in prompts}
+    home = tuple(cartridge(volume) for volume in back) or tuple(
+        each for each in in_mail if each.shelf and each.barcode not in wanted
+    )
+    return Picture(
+        looked_at,
+        prompts,
+        max(len(prompts), int(status.get("mounts_open", 0) or 0)),
+        tuple(drive(each) for each in daemon.get("drives", ())),
+        in_mail,
+        home,
+        _clean(daemon.get("listen", {}).get("ae_title", "")),
+        tuple(_clean(problem) for problem in daemon.get("problems", ())),
+        {each.barcode.upper(): each for each in prompts},
+    )
+
+
+def by_urgency(prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
+    """``prompts`` in the order to do them: urgency, then deadline, then the oldest, then barcode."""
+
+    def key(each: Prompt) -> tuple[int, bool, float, float, str]:
+        due = each.deadline.timestamp() if each.deadline is not None else 0.0
+        asked = each.asked_at.timestamp() if each.asked_at is not None else -each.waited
+        return each.rank, each.deadline is None, due, asked, each.barcode
+
+    return tuple(sorted(prompts, key=key))
+
+
+def prompt(mount: Record) -> Prompt:
+    """One mount request of ``GET /v1/mounts``."""
+    return Prompt(
+        barcode=_clean(mount["barcode"]),
+        id=int(mount.get("id") or 0),
+        urgency=_clean(mount.get("priority", "routine")),
+        where=_clean(mount.get("where")),
+        site=_clean(mount.get("site")),
+        library=_clean(mount.get("library")),
+        into=_clean(mount.get("into")),
+        pool=_clean(mount.get("pool")),
+        asked_at=_time(mount.get("created_at")),
+        waited=float(mount.get("waiting_seconds") or 0),
+        deadline=_time(mount.get("deadline")),
+        waiters=tuple(
+            Waiter(_clean(each["who"]), _time(each.get("since"))) for each in mount.get("waiters", ())
+        ),
+        requests=int(mount.get("requests") or 0),
+        bytes=mount.get("bytes"),
+        taken_by=_clean(mount.get("acknowledged_by")),
+        taken_at=_time(mount.get("acknowledged_at")),
+        note=_clean(mount.get("comment")),
+        alternatives=tuple(alternative(each) for each in mount.get("alternatives", ())),
+    )
+
+
+def alternative(given: Record | str) -> Alternative:
+    """Another volume that would do: a barcode, or a record of it."""
+    if isinstance(given, str):
+        return Alternative(_clean(given))
+    return Alternative(
+        _clean(given.get("barcode") or given.get("volume")),
+        _clean(given.get("where")),
+        _clean(given.get("why") or given.get("note") or given.get("pool")),
+    )
+
+
+def drive(given: Record) -> Drive:
+    """One drive of ``GET /v1/status``."""
+    return Drive(
+        _clean(given.get("library")),
+        int(given.get("drive") or 0),
+        _clean(given.get("barcode")),
+        bool(given.get("in_service", True)),
+        _clean(given.get("note")),
+    )
+
+
+def cartridge(volume: Record) -> Cartridge:
+    """One volume of ``GET /v1/volumes``."""
+    return Cartridge(
+        _clean(volume.get("name") or volume.get("barcode")),
+        _clean(volume.get("library")),
+        volume.get("element"),
+        _clean(volume.get("shelf")),
+        _clean(volume.get("state")),
+        _clean(volume.get("pool")),
+    )
+
+
+def _rank(urgency: str) -> int:
+    if urgency in URGENCY:
+        return URGENCY[urgency]
+    return int(urgency) if urgency.isdecimal() and len(urgency) < 6 else max(URGENCY.values())
+
+
+def _clean(value: object) -> str:
+    return text.clean(value)[:NAME_LENGTH_MAX]
+
+
+def _time(value: object) -> datetime | None:
+    return text.parse_time(value) if isinstance(value, str) and value else None
