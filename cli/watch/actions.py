@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cli import text
@@ -22,17 +21,26 @@ class Kind(enum.StrEnum):
     DAMAGED = "damaged"
     WRONG_SITE = "wrong site"
     SUBSTITUTE = "substitute"
+    STAY = "not walking"
     LOOK = "look"
 
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """One thing asked of the daemon. All of them may be asked again: the second time changes nothing."""
+    """One thing asked of the daemon. All of them may be asked again: the second time changes nothing.
+
+    :ivar comment: what the operator typed: a reason, the site.
+    :ivar instead: the volume that is brought instead.
+    :ivar id: the prompt that was seen, so that a later one for the same volume is not answered by mistake.
+    :ivar take: go although somebody else has said so.
+    """
 
     kind: Kind
     barcode: str = ""
     comment: str = ""
     instead: str = ""
+    id: int = 0
+    take: bool = False
 
     def __str__(self) -> str:
         rest = f" by {self.instead}" if self.instead else ""
@@ -108,6 +116,11 @@ def question(kind: Kind, prompt: Prompt, name: str) -> Question:
     code, library = prompt.barcode, prompt.library or "the library"
     where = prompt.where or "an unknown place"
     closed = f"The prompt is closed in your name ({name})."
+    if kind is Kind.STAY:
+        return Question(
+            f"No longer walking for {code}?",
+            ("The others see that nobody is on the way, and are reminded of it again.",),
+        )
     if kind is Kind.WALK:
         return Question(
             f"Walk for {code}?",
@@ -162,14 +175,11 @@ def question(kind: Kind, prompt: Prompt, name: str) -> Question:
 
 def choices(prompt: Prompt) -> tuple[Choice, ...]:
     """The other copies that an operator may bring."""
-    return tuple(
-        Choice(" ".join(filter(None, (each.barcode, each.where, each.note))), each.barcode)
-        for each in prompt.alternatives
-    )
+    return tuple(Choice(f"{each.barcode} {each.where}".strip(), each.barcode) for each in prompt.alternatives)
 
 
 def _taken(prompt: Prompt, name: str) -> str:
-    if prompt.taken_by and prompt.taken_by != name:
+    if prompt.taken_by and not prompt.is_mine(name):
         return f"{prompt.taken_by} has said the same: you take it over."
     return ""
 
@@ -185,12 +195,3 @@ def _otherwise(prompt: Prompt) -> str:
     if others:
         return f"Who waits gets another copy: {others}."
     return "Who waits gets another copy where there is one; else they are told that it cannot be had now."
-
-
-def wanted_now(prompts: Sequence[Prompt], most: int = 3) -> str:
-    """The most urgent prompts in words, for somebody who holds the wrong cartridge."""
-    if not prompts:
-        return "Nothing is asked for now."
-    shown = ", ".join(f"{each.barcode} from {each.where or 'an unknown place'}" for each in prompts[:most])
-    more = f" and {len(prompts) - most} more" if len(prompts) > most else ""
-    return f"Wanted: {shown}{more}."

@@ -2,25 +2,58 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Mapping, Sequence
+
 from cli import text
-from cli.operator import thanks
-from cli.watch.actions import Act, Kind, Outcome, wanted_now
+from cli.watch.actions import Act, Kind, Outcome
 from cli.watch.values import Picture, Record, picture
 from hsm.client import ApiError, Client, Unreachable
 
 PROMPTS_MAX = 1000
-"""A page of the API. More prompts than one person can answer in a shift; a scan finds the others too."""
+"""A page of the API. More prompts than one person answers in a shift; a scan finds the others too."""
+REST_SECONDS = 5.0
+"""How old what changes seldom may be: drives, mail slots, and the walks while the prompts are the same."""
+
+WORDS: Mapping[Kind, str] = {
+    Kind.DONE: "done",
+    Kind.CANNOT_FIND: "cannot-find",
+    Kind.DAMAGED: "damaged",
+    Kind.WRONG_SITE: "wrong-site",
+    Kind.SUBSTITUTE: "substitute",
+}
+"""What the API calls the answers."""
+
+LOUD = {"not wanted": "NOT WANTED", "unknown": "UNKNOWN CARTRIDGE"}
+"""The verdicts on a scan that nobody may overlook, and how they are headed."""
 
 
-def look(client: Client, last: Picture | None = None) -> Picture:
-    """Everything that the screen shows.
+class Looks:
+    """One look after the other; what changes seldom is asked for less often."""
 
-    :raises ApiError: the daemon does not answer, or not well.
-    """
-    mounts = client.mounts(limit=PROMPTS_MAX)
-    status = client.status()
-    mail = client.volumes(place="mail", limit=PROMPTS_MAX)
-    return picture(text.now(), mounts, status, mail)
+    def __init__(self, client: Client, clock: Callable[[], float] = time.monotonic) -> None:
+        self._client = client
+        self._clock = clock
+        self._rest_at = float("-inf")
+        self._key: object = None
+        self._status: Record = {}
+        self._mail: Sequence[Record] = ()
+        self._walks: Sequence[Record] = ()
+
+    def look(self) -> Picture:
+        """Everything that the screen shows.
+
+        :raises ApiError: the daemon does not answer, or not well.
+        """
+        prompts = self._client.prompts(limit=PROMPTS_MAX)
+        key = [(each["id"], each["acked_by"], each["into"]) for each in prompts]
+        now = self._clock()
+        if key != self._key or now - self._rest_at >= REST_SECONDS:
+            self._walks = self._client.picklist()["walks"]
+            self._status = self._client.status()
+            self._mail = self._client.volumes(place="mail", limit=PROMPTS_MAX)
+            self._key, self._rest_at = key, now
+        return picture(text.now(), prompts, status=self._status, walks=self._walks, mail=self._mail)
 
 
 def perform(client: Client, act: Act) -> Outcome:
@@ -34,55 +67,53 @@ def perform(client: Client, act: Act) -> Outcome:
         raise
     except ApiError as error:
         said = f"{error}. {error.hint}".rstrip(". ")
-        return Outcome(act, False, f"{act.barcode}: {said}" if act.barcode not in said else said)
+        named = said if not act.barcode or act.barcode in said else f"{act.barcode}: {said}"
+        return Outcome(act, False, text.clean(named))
 
 
 def _perform(client: Client, act: Act) -> Outcome:
     if act.kind is Kind.LOOK:
-        elements = client.inventory()
-        held = sum(bool(each["barcode"]) for each in elements)
-        return Outcome(act, True, f"the libraries were looked into: {text.plural(held, 'cartridge')}")
+        held = sum(bool(each["barcode"]) for each in client.inventory())
+        return Outcome(act, True, f"the libraries have been looked into: {text.plural(held, 'cartridge')}")
     if act.kind is Kind.SCAN:
-        return _scan(client, act)
-    if act.kind is Kind.DONE:
-        return Outcome(act, True, thanks(act.barcode, client.operator_done(act.barcode)))
-    client.operator_refuse(act.barcode, f"{act.kind} {act.comment}".strip())
-    return Outcome(act, True, f"{act.barcode}: {act.kind}")
+        return scanned(act, client.operator_scan(act.barcode))
+    if act.kind is Kind.WALK:
+        client.acknowledge(act.barcode, take=act.take)
+        return Outcome(act, True, f"everybody sees that you are walking for {act.barcode}")
+    if act.kind is Kind.STAY:
+        client.release(act.barcode)
+        return Outcome(act, True, f"nobody is walking for {act.barcode} any more")
+    site, comment = (act.comment, "") if act.kind is Kind.WRONG_SITE else ("", act.comment)
+    answer = client.answer(act.barcode, WORDS[act.kind], comment, id=act.id, site=site, volume=act.instead)
+    return Outcome(act, True, answered(act, answer))
 
 
-def _scan(client: Client, act: Act) -> Outcome:
-    """A scanned cartridge: done when it is asked for and the library sees it."""
-    try:
-        answer = client.operator_done(act.barcode)
-    except Unreachable:
-        raise
-    except ApiError as error:
-        return _wrong(client, act, str(error))
+def scanned(act: Act, answer: Record) -> Outcome:
+    """What came of a scan: the API's sentence, loudly where the cartridge is not a wanted one."""
+    verdict, said = str(answer["verdict"]), text.clean(answer["text"])
+    if verdict not in LOUD:
+        return Outcome(act, verdict != "again", said)
+    return Outcome(act, False, said, (f"{LOUD[verdict]}: {act.barcode.upper()}", *_sentences(said)))
+
+
+def answered(act: Act, answer: Record) -> str:
+    """One sentence about an answer that was taken."""
     if not answer.get("answered", True):
-        return _wrong(client, act, "Nobody has asked for it.")
-    return Outcome(act, True, thanks(act.barcode, answer))
+        by = text.clean(answer.get("answered_by"))
+        return f"{act.barcode}: that was answered already" + (f", by {by}" if by else "")
+    if act.kind is Kind.DONE:
+        library = text.clean(answer.get("library"))
+        return f"{act.barcode} is in {library or 'the library'}: thank you"
+    others = ", ".join(f"{each['barcode']} ({each['where']})" for each in answer.get("others", ())[:3])
+    switched, left = int(answer.get("switched") or 0), int(answer.get("left") or 0)
+    parts = [f"{act.barcode}: {act.kind}, noted"]
+    if switched:
+        parts.append(f"{text.plural(switched, 'recall')} now from {text.clean(others)}")
+    if left:
+        parts.append(f"{text.plural(left, 'recall')} without another copy")
+    return "; ".join(parts)
 
 
-def _wrong(client: Client, act: Act, why: str) -> Outcome:
-    """A scan that answers nothing: what it is, where it belongs, what is wanted."""
-    prompts = picture(text.now(), client.mounts(), {}).prompts
-    return Outcome(
-        act,
-        False,
-        f"{act.barcode}: {why}",
-        (f"NOT DONE: {act.barcode.upper()}", why, _what_it_is(client, act.barcode), wanted_now(prompts)),
-    )
-
-
-def _what_it_is(client: Client, barcode: str) -> str:
-    try:
-        volume: Record = client.volume(barcode, limit=1)
-    except Unreachable:
-        raise
-    except ApiError:
-        return "It is no volume of this archive."
-    pool = f"of pool {text.clean(volume['pool'])}" if volume.get("pool") else "without a pool"
-    home = f"; it belongs on shelf {text.clean(volume['shelf'])}" if volume.get("shelf") else ""
-    return (
-        f"It is a volume {pool}, {text.clean(volume['state'])}, now at: {text.clean(volume['where'])}{home}."
-    )
+def _sentences(said: str) -> tuple[str, ...]:
+    """The API's text, a paragraph for each sentence."""
+    return tuple(part.strip() for part in said.replace(". ", ".\n").split("\n") if part.strip())

@@ -6,9 +6,9 @@ from datetime import datetime
 
 from cli import text
 from cli.watch import letters
-from cli.watch.draw import due, span, urgency, waited
+from cli.watch.draw import due, into_words, span, urgency, waited
 from cli.watch.lines import Line, clip, cut, line, wrap
-from cli.watch.values import Prompt
+from cli.watch.values import Alternative, Prompt
 
 LABEL_COLUMNS = 11
 ALTERNATIVES_SHOWN = 4
@@ -69,17 +69,16 @@ def _since(prompt: Prompt, age: float) -> str:
 
 def _facts(prompt: Prompt, now: datetime) -> list[tuple[str, list[str]]]:
     """Labels and their values, the most needed first; empty ones are left out."""
-    place = ", ".join(filter(None, (prompt.where, prompt.site)))
-    into = prompt.into or (f"a mail slot of {prompt.library}" if prompt.library else "")
+    place = prompt.where
     size = f"{text.plural(prompt.requests, 'request')}, {text.size(prompt.bytes)}".rstrip(", ")
     others = prompt.alternatives[:ALTERNATIVES_SHOWN]
     facts = [
         ("take from", [place or "place unknown"]),
-        ("put into", [into]),
+        ("put into", [into_words(prompt)]),
         ("walking", [_taken(prompt)]),
         ("waiting", [_waiter(each.who, each.since, now) for each in prompt.waiters]),
         ("due", [due(prompt, now)]),
-        ("or instead", [_joined(each.barcode, each.where, each.note) for each in others]),
+        ("or instead", [_other(each) for each in others]),
         ("wanted", [", ".join(filter(None, (size, f"pool {prompt.pool}" if prompt.pool else "")))]),
         ("note", [prompt.note]),
     ]  # fmt: skip
@@ -88,7 +87,7 @@ def _facts(prompt: Prompt, now: datetime) -> list[tuple[str, list[str]]]:
 
 def _taken(prompt: Prompt) -> str:
     if not prompt.taken_by:
-        return "nobody yet (F2)"
+        return "nobody yet (F2: I am walking)"
     since = f" since {prompt.taken_at.astimezone():%H:%M}" if prompt.taken_at is not None else ""
     return f"{prompt.taken_by}{since}"
 
@@ -97,8 +96,9 @@ def _waiter(who: str, since: datetime | None, now: datetime) -> str:
     return who if since is None else f"{who} ({span((now - since).total_seconds())})"
 
 
-def _joined(barcode: str, where: str, note: str) -> str:
-    return ", ".join(filter(None, (f"{barcode} {where}".strip(), note)))
+def _other(other: Alternative) -> str:
+    soon = "" if other.seconds is None else f", readable in {span(other.seconds)}"
+    return f"{other.barcode} {other.where}".strip() + soon
 
 
 def _wrapped(values: list[str], columns: int, lines_max: int) -> list[str]:

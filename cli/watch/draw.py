@@ -7,8 +7,7 @@ from datetime import datetime
 
 from cli import text
 from cli.watch.lines import Line, add_style, clip, cut, fit, line, right, width
-from cli.watch.picklist import Turn
-from cli.watch.values import Cartridge, Drive, Picture, Prompt
+from cli.watch.values import Cartridge, Drive, Picture, Prompt, Walk
 
 PROMPT_LINES = 2
 BARCODE_COLUMNS_MIN = 8
@@ -106,7 +105,7 @@ def prompt_lines(
 def progress(prompt: Prompt, now: datetime) -> tuple[str, str]:
     """Who walks for it or until when it is wanted, and the style of that."""
     if prompt.taken_by:
-        return f"{prompt.taken_by} is walking", "walking"
+        return f"{prompt.walker} is walking", "walking"
     if prompt.is_late(now):
         return due(prompt, now), "late"
     return due(prompt, now), ""
@@ -157,33 +156,43 @@ def rule(title: str, columns: int) -> Line:
     return line((start + "─" * max(0, columns - width(start)), "faint"))
 
 
-def pick_lines(turns: Sequence[Turn], columns: int) -> list[tuple[str, Line]]:
-    """The pick list: a heading for each walk, a line for each volume in the order of the shelves, with
-    the barcode that it is about; empty for a heading."""
-    if not turns:
+def pick_lines(walks: Sequence[Walk], columns: int) -> list[tuple[str, Line]]:
+    """The pick list: a heading for each walk and each shelf, a line for each volume, with the barcode that
+    it is about; empty for a heading."""
+    if not walks:
         return [("", line("")), ("", line(("  Nothing to fetch.", "good")))]
-    codes = barcode_columns([pick for turn in turns for pick in turn.picks])
+    codes = barcode_columns([pick for walk in walks for pick in walk.picks])
     found: list[tuple[str, Line]] = []
-    for turn in turns:
+    for walk in walks:
         if found:
             found.append(("", line("")))
-        drives = text.plural(turn.drives, "drive")
-        when = "fetch now" if turn.number == 1 else "when the drives are free again"
-        title = f"  Walk {turn.number}: {turn.library or 'any library'}, {drives}, {when}"
+        when = "now" if walk.number == 1 else "when there is room in the library again"
+        title = f"  Walk {walk.number}, {when}: {text.plural(len(walk.picks), 'volume')}"
         found.append(("", line((cut(title, columns), "strong"))))
-        found += [(pick.barcode, _pick(pick, codes, columns)) for pick in turn.picks]
+        for stop in walk.stops:
+            place = f"shelf {stop.shelf}" if stop.shelf else "place unknown"
+            at = f" at {stop.site}" if stop.site else ""
+            found.append(("", line((cut(f"  {place}{at}", columns), "place"))))
+            found += [(pick.barcode, _pick(pick, codes, columns)) for pick in stop.picks]
     return found
 
 
 def _pick(pick: Prompt, codes: int, columns: int) -> Line:
     word, style = ("STAT", "stat") if pick.is_stat else (pick.urgency, "")
-    tail = f"{pick.taken_by} walks" if pick.taken_by else ""
-    place = " ".join(filter(None, (pick.site, pick.where))) or "place unknown"
-    room = columns - 6 - codes - 2 - URGENCY_COLUMNS - width(tail) - 2
+    tail = f"{pick.walker} walks" if pick.taken_by else ""
+    room = columns - 8 - codes - 2 - URGENCY_COLUMNS - width(tail) - 2
+    into = f"→ {into_words(pick)}"
     return line(
-        "  [ ] ", (fit(pick.barcode, codes), "strong"), "  ", fit(place, room), " ",
+        "    [ ] ", (fit(pick.barcode, codes), "strong"), "  ", fit(into, room), " ",
         (word, style), " " * (URGENCY_COLUMNS - width(word)), (tail, "walking"),
     )  # fmt: skip
+
+
+def into_words(prompt: Prompt) -> str:
+    """Where to put it: the place that is kept for it, or the library's next one that comes free."""
+    if prompt.into:
+        return " ".join(filter(None, (prompt.library, prompt.into)))
+    return f"the next free slot of {prompt.library}" if prompt.library else "the library that reads it"
 
 
 def drive_lines(drives: Sequence[Drive], mail: Sequence[Cartridge], columns: int) -> list[Line]:

@@ -76,16 +76,17 @@ class Link:
 
     def _looks(self) -> None:
         with self._open() as client:
+            looks = ask.Looks(client)
             while not self._ended:
-                self._look(client)
+                self._look(looks)
                 with self._change:
                     seconds = self._interval if self._reachable else max(self._interval, AWAY_SECONDS)
                     self._change.wait_for(lambda: self._look_now or self._ended, seconds)
                     self._look_now = False
 
-    def _look(self, client: Client) -> None:
+    def _look(self, looks: ask.Looks) -> None:
         try:
-            picture = ask.look(client)
+            picture = looks.look()
         except ApiError as error:
             self._set_reachable(not isinstance(error, Unreachable))
             self._tell(Away(str(error)))

@@ -159,12 +159,15 @@ def _ask(state: State, kind: Kind) -> State:
     prompt = state.prompt
     if prompt is None or state.view >= DRIVES:
         return replace(state, dialog=None).say("choose a prompt first (Tab goes back to the list)")
+    if kind is Kind.WALK and prompt.is_mine(state.name):
+        kind = Kind.STAY
     asked = question(kind, prompt, state.name)
+    act = Act(kind, prompt.barcode, id=prompt.id, take=bool(prompt.taken_by))
     if kind is Kind.SUBSTITUTE and not asked.choices:
         return replace(state, dialog=None).say(
             f"there is no other copy of what is wanted from {prompt.barcode}", "late"
         )
-    return replace(state, dialog=Dialog(asked, "confirm", Act(kind, prompt.barcode)))
+    return replace(state, dialog=Dialog(asked, "confirm", act))
 
 
 def _in_dialog(state: State, dialog: Dialog, key: str, character: str, clock: float) -> Result:

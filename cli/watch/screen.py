@@ -90,7 +90,7 @@ def _side(state: State, columns: int, room: int) -> list[Line]:
     """What stands below the details on a wide screen."""
     if state.view == PICKS and state.picture is not None:
         return draw.drive_lines(state.picture.drives, state.picture.mail, columns)[:room]
-    lines = draw.pick_lines(state.walk, columns)
+    lines = draw.pick_lines(state.walks, columns)
     return [_marked(each, code, state.chosen) for code, each in lines[:room]]
 
 
@@ -139,7 +139,7 @@ def _window(state: State, room: int) -> tuple[int, int]:
 
 
 def _picks(state: State, columns: int, room: int) -> list[Line]:
-    lines = draw.pick_lines(state.walk, columns)
+    lines = draw.pick_lines(state.walks, columns)
     at = next((row for row, (code, _) in enumerate(lines) if code and code == state.chosen), 0)
     first = min(max(0, at - room // 2), max(0, len(lines) - room))
     return [_marked(each, code, state.chosen) for code, each in lines[first : first + room]]

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from cli.watch.actions import Act, Kind, Outcome, Question
-from cli.watch.picklist import Turn, turns
 from cli.watch.typed import NOTHING_TYPED, Typed
-from cli.watch.values import Picture, Prompt
+from cli.watch.values import Picture, Prompt, Walk
 
 SAID_MAX = 50
 VIEWS = ("wanted", "pick list", "drives and slots", "back to the shelf")
@@ -67,7 +66,6 @@ class State:
     bell: bool = True
     columns: int = 80
     rows: int = 24
-    walk: tuple[Turn, ...] = ()
     rung: frozenset[str] = field(default_factory=frozenset)
 
     @property
@@ -75,10 +73,14 @@ class State:
         return self.picture.prompts if self.picture is not None else ()
 
     @property
+    def walks(self) -> tuple[Walk, ...]:
+        return self.picture.walks if self.picture is not None else ()
+
+    @property
     def order(self) -> tuple[str, ...]:
         """The barcodes in the order of the view, for moving up and down."""
         if self.view == PICKS:
-            return tuple(pick.barcode for turn in self.walk for pick in turn.picks)
+            return tuple(pick.barcode for walk in self.walks for pick in walk.picks)
         return tuple(prompt.barcode for prompt in self.prompts)
 
     @property
@@ -114,7 +116,6 @@ def seen(state: State, picture: Picture) -> tuple[State, bool]:
         away="",
         now=picture.looked_at,
         rung=rung,
-        walk=turns(picture.prompts, picture.drives),
     )
     if state.away:
         fresh = fresh.say("the daemon answers again", "good")

@@ -20,6 +20,7 @@ _COLOUR: Mapping[str, Style] = {
     "head": Style(reverse=True),
     "tab": Style(bold=True, reverse=True),
     "key": Style(reverse=True),
+    "place": Style(underline=True),
     "stat": Style(bold=True, color="bright_white", bgcolor="red"),
     "late": Style(bold=True, color="red"),
     "loud": Style(bold=True, color="bright_white", bgcolor="red"),

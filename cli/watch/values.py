@@ -30,11 +30,11 @@ class Waiter:
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """Another volume that would do, and where it lies."""
+    """Another volume that would do, where it lies, and in how many seconds it could be read."""
 
     barcode: str
     where: str = ""
-    note: str = ""
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,7 @@ class Prompt:
     :ivar into: the drive or the mail slot that it should go into; empty for any of the library's.
     :ivar waited: seconds that the prompt had been open when it was looked at.
     :ivar taken_by: who has said that they are walking; empty for nobody.
+    :ivar note: what the archive adds: an answer that was not taken back, a switch to another copy.
     """
 
     barcode: str
@@ -76,6 +77,15 @@ class Prompt:
     def is_stat(self) -> bool:
         return self.rank <= URGENCY["stat"]
 
+    def is_mine(self, name: str) -> bool:
+        """Whether it is this operator who walks; the journal adds the login to a name."""
+        return bool(name) and (self.taken_by == name or self.taken_by.startswith(f"{name} (as "))
+
+    @property
+    def walker(self) -> str:
+        """Who walks, without the login."""
+        return self.taken_by.partition(" (as ")[0]
+
     def is_late(self, now: datetime) -> bool:
         """Whether its deadline is over."""
         return self.deadline is not None and self.deadline < now
@@ -83,6 +93,27 @@ class Prompt:
     def left(self, now: datetime) -> float | None:
         """Seconds until its deadline, negative when that is over; None without one."""
         return None if self.deadline is None else (self.deadline - now).total_seconds()
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """One shelf of a walk, and what to take from it."""
+
+    site: str
+    shelf: str
+    picks: tuple[Prompt, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """What to carry in one go: 1 is the one to make now, the next follows when the drives are free."""
+
+    number: int
+    stops: tuple[Stop, ...]
+
+    @property
+    def picks(self) -> tuple[Prompt, ...]:
+        return tuple(pick for stop in self.stops for pick in stop.picks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +145,12 @@ class Picture:
     """Everything that was seen at one look.
 
     :ivar total: open prompts altogether; ``prompts`` are the most urgent of them.
-    :ivar problem: why this picture is not fresh; empty when it is.
     """
 
     looked_at: datetime
     prompts: tuple[Prompt, ...] = ()
     total: int = 0
+    walks: tuple[Walk, ...] = ()
     drives: tuple[Drive, ...] = ()
     mail: tuple[Cartridge, ...] = ()
     back: tuple[Cartridge, ...] = ()
@@ -135,7 +166,9 @@ class Picture:
 def picture(
     looked_at: datetime,
     mounts: Sequence[Record],
+    *,
     status: Record,
+    walks: Sequence[Record] = (),
     mail: Sequence[Record] = (),
     back: Sequence[Record] = (),
 ) -> Picture:
@@ -151,6 +184,7 @@ def picture(
         looked_at,
         prompts,
         max(len(prompts), int(status.get("mounts_open", 0) or 0)),
+        tuple(walk(each) for each in walks),
         tuple(drive(each) for each in daemon.get("drives", ())),
         in_mail,
         home,
@@ -172,7 +206,7 @@ def by_urgency(prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
 
 
 def prompt(mount: Record) -> Prompt:
-    """One mount request of ``GET /v1/mounts``."""
+    """One mount request of ``GET /v1/operator/prompts``."""
     return Prompt(
         barcode=_clean(mount["barcode"]),
         id=int(mount.get("id") or 0),
@@ -190,21 +224,26 @@ def prompt(mount: Record) -> Prompt:
         ),
         requests=int(mount.get("requests") or 0),
         bytes=mount.get("bytes"),
-        taken_by=_clean(mount.get("acknowledged_by")),
-        taken_at=_time(mount.get("acknowledged_at")),
-        note=_clean(mount.get("comment")),
+        taken_by=_clean(mount.get("acked_by")),
+        taken_at=_time(mount.get("acked_at")),
+        note=_clean(mount.get("note")),
         alternatives=tuple(alternative(each) for each in mount.get("alternatives", ())),
     )
 
 
-def alternative(given: Record | str) -> Alternative:
-    """Another volume that would do: a barcode, or a record of it."""
-    if isinstance(given, str):
-        return Alternative(_clean(given))
-    return Alternative(
-        _clean(given.get("barcode") or given.get("volume")),
-        _clean(given.get("where")),
-        _clean(given.get("why") or given.get("note") or given.get("pool")),
+def alternative(given: Record) -> Alternative:
+    """Another volume that would do."""
+    return Alternative(_clean(given["barcode"]), _clean(given.get("where")), given.get("seconds"))
+
+
+def walk(given: Record) -> Walk:
+    """One walk of ``GET /v1/operator/picklist``."""
+    return Walk(
+        int(given["number"]),
+        tuple(
+            Stop(_clean(stop.get("site")), _clean(stop.get("shelf")), tuple(map(prompt, stop["items"])))
+            for stop in given["stops"]
+        ),
     )
 
 
