@@ -52,13 +52,13 @@ class Outcome:
     """What came of an act.
 
     :ivar said: one sentence.
-    :ivar loud: lines for a notice that nobody overlooks; empty when there is no need.
+    :ivar loud: how a notice is headed that nobody overlooks; empty when there is no need.
     """
 
     act: Act
     good: bool
     said: str
-    loud: tuple[str, ...] = ()
+    loud: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +102,7 @@ class Question:
     :ivar label: what to type, when something may be typed.
     :ivar required: whether it must be typed.
     :ivar choices: what to choose from, when there is a choice.
+    :ivar large: a barcode to show in large letters.
     """
 
     title: str
@@ -109,6 +110,7 @@ class Question:
     label: str = ""
     required: bool = False
     choices: tuple[Choice, ...] = ()
+    large: str = ""
 
 
 def question(kind: Kind, prompt: Prompt, name: str) -> Question:

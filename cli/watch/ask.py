@@ -93,7 +93,7 @@ def scanned(act: Act, answer: Record) -> Outcome:
     verdict, said = str(answer["verdict"]), text.clean(answer["text"])
     if verdict not in LOUD:
         return Outcome(act, verdict != "again", said)
-    return Outcome(act, False, said, (f"{LOUD[verdict]}: {act.barcode.upper()}", *_sentences(said)))
+    return Outcome(act, False, said, LOUD[verdict])
 
 
 def answered(act: Act, answer: Record) -> str:
@@ -112,8 +112,3 @@ def answered(act: Act, answer: Record) -> str:
     if left:
         parts.append(f"{text.plural(left, 'recall')} without another copy")
     return "; ".join(parts)
-
-
-def _sentences(said: str) -> tuple[str, ...]:
-    """The API's text, a paragraph for each sentence."""
-    return tuple(part.strip() for part in said.replace(". ", ".\n").split("\n") if part.strip())

@@ -12,6 +12,8 @@ from cli.watch.values import Alternative, Prompt
 
 LABEL_COLUMNS = 11
 ALTERNATIVES_SHOWN = 4
+ROWS_TALL = 11
+"""With fewer lines, five for the barcode would leave too few for the rest."""
 
 
 def barcode_lines(barcode: str, columns: int, rows: int, *, halves: bool) -> list[Line]:
@@ -29,14 +31,14 @@ def details(
     """A prompt in at most so many lines: its barcode in large letters, then what there is to know, the
     most needed first."""
     wide = columns >= letters.columns(prompt.barcode) + 24 and rows < 16
-    room = rows - 6 if wide else rows - 9
-    shown = barcode_lines(prompt.barcode, columns, 5 if room > 0 else 3, halves=halves)
+    tall = letters.rows(halves=False) if rows >= ROWS_TALL else letters.rows(halves=True)
+    shown = barcode_lines(prompt.barcode, columns, tall, halves=halves)
     if wide:
         shown = _beside(shown, prompt, columns, now, age)
     else:
         word, style = urgency(prompt, now)
         shown += [line(""), line("  ", (word, style), "  ", (_since(prompt, age), "strong"))]
-    facts = _facts(prompt, now)
+    facts = _facts(prompt, now, short=rows < ROWS_TALL, beside=wide)
     lines_left = rows - len(shown)
     found: list[Line] = []
     for number, (label, values) in enumerate(facts):
@@ -67,17 +69,20 @@ def _since(prompt: Prompt, age: float) -> str:
     return f"waits {span(waited(prompt, age))}"
 
 
-def _facts(prompt: Prompt, now: datetime) -> list[tuple[str, list[str]]]:
-    """Labels and their values, the most needed first; empty ones are left out."""
-    place = prompt.where
+def _facts(prompt: Prompt, now: datetime, *, short: bool, beside: bool) -> list[tuple[str, list[str]]]:
+    """Labels and their values, the most needed first; empty ones are left out.
+
+    :param short: there is little room: from where and to where stand on one line.
+    :param beside: the deadline stands beside the barcode already.
+    """
+    place, into = prompt.where or "place unknown", into_words(prompt)
     size = f"{text.plural(prompt.requests, 'request')}, {text.size(prompt.bytes)}".rstrip(", ")
     others = prompt.alternatives[:ALTERNATIVES_SHOWN]
     facts = [
-        ("take from", [place or "place unknown"]),
-        ("put into", [into_words(prompt)]),
+        *([("fetch", [f"{place} → {into}"])] if short else [("take from", [place]), ("put into", [into])]),
         ("walking", [_taken(prompt)]),
         ("waiting", [_waiter(each.who, each.since, now) for each in prompt.waiters]),
-        ("due", [due(prompt, now)]),
+        ("due", [] if beside else [due(prompt, now)]),
         ("or instead", [_other(each) for each in others]),
         ("wanted", [", ".join(filter(None, (size, f"pool {prompt.pool}" if prompt.pool else "")))]),
         ("note", [prompt.note]),

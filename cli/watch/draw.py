@@ -172,7 +172,7 @@ def pick_lines(walks: Sequence[Walk], columns: int) -> list[tuple[str, Line]]:
         for stop in walk.stops:
             place = f"shelf {stop.shelf}" if stop.shelf else "place unknown"
             at = f" at {stop.site}" if stop.site else ""
-            found.append(("", line((cut(f"  {place}{at}", columns), "place"))))
+            found.append(("", line("  ", (cut(f"{place}{at}", columns - 2), "place"))))
             found += [(pick.barcode, _pick(pick, codes, columns)) for pick in stop.picks]
     return found
 

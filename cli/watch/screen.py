@@ -6,7 +6,7 @@ from cli.watch import draw
 from cli.watch.actions import ANSWERS
 from cli.watch.details import details
 from cli.watch.dialogs import overlay
-from cli.watch.lines import Line, add_style, clip, line
+from cli.watch.lines import Line, add_style, clip, cut, line, right, width
 from cli.watch.state import BACK, DRIVES, PICKS, VIEWS, WANTED, State, waiting_words
 
 WIDE_COLUMNS = 150
@@ -14,6 +14,7 @@ WIDE_COLUMNS = 150
 DETAILS_ROWS_MIN = 16
 """Smaller screens show the list only."""
 SAID_ROWS_WIDE = 4
+WAITING_COLUMNS_MIN = 8
 
 KEYS_OF_PROMPTS = tuple((answer.key.upper(), answer.label) for answer in ANSWERS)
 KEYS_OF_SCREEN = (
@@ -37,7 +38,7 @@ def screen(state: State, *, halves: bool) -> list[Line]:
     found += foot
     shown = [clip(each, columns) for each in found[:rows]]
     shown += [clip(line(""), columns)] * (rows - len(shown))
-    return overlay(shown, state) if state.dialog is not None else shown
+    return overlay(shown, state, halves=halves) if state.dialog is not None else shown
 
 
 def _titles(state: State) -> list[tuple[str, int | None]]:
@@ -52,7 +53,9 @@ def _narrow(state: State, columns: int, room: int, halves: bool) -> list[Line]:
     """The view, and the details of the chosen prompt below it."""
     below = 0
     if state.view in (WANTED, PICKS) and state.prompt is not None and state.rows >= DETAILS_ROWS_MIN:
-        below = max(8, room * 2 // 5)
+        below = max(8, room * 2 // 5, room - draw.PROMPT_LINES * len(state.prompts) - 2)
+        if state.view == PICKS:
+            below = 8
     found = _view(state, columns, room - below)
     if below and state.prompt is not None:
         found.append(draw.rule(_position(state, room - below), columns))
@@ -63,16 +66,20 @@ def _narrow(state: State, columns: int, room: int, halves: bool) -> list[Line]:
 def _wide(state: State, columns: int, room: int, halves: bool) -> list[Line]:
     """The view to the left; the details and the pick list to the right of it."""
     left = columns * 11 // 20
-    right = columns - left - 3
+    beside_columns = columns - left - 3
     upper = min(room * 2 // 5 + 1, 20)
-    beside = [draw.rule("details", right), line("")]
-    beside += _details(state, right, upper - 2, halves)
+    beside = [draw.rule("details", beside_columns), line("")]
+    beside += _details(state, beside_columns, upper - 2, halves)
     beside += [line("")] * (upper - len(beside))
-    beside.append(draw.rule("pick list" if state.view != PICKS else "drives and slots", right))
-    beside += _side(state, right, room - len(beside))
+    beside.append(draw.rule("pick list" if state.view != PICKS else "drives and slots", beside_columns))
+    beside += _side(state, beside_columns, room - len(beside))
     shown = _view(state, left, room)
     return [
-        (*clip(shown[row], left), (" │ ", "faint"), *clip(beside[row] if row < len(beside) else (), right))
+        (
+            *clip(shown[row], left),
+            (" │ ", "faint"),
+            *clip(beside[row] if row < len(beside) else (), beside_columns),
+        )
         for row in range(room)
     ]
 
@@ -125,13 +132,20 @@ def _wanted(state: State, columns: int, room: int) -> list[Line]:
     found: list[Line] = []
     for number, prompt in enumerate(shown, start=first):
         found += draw.prompt_lines(prompt, columns, codes, state.now, state.age, chosen=number == at)
+        found += [line("")] * (_prompt_lines(state, room) - draw.PROMPT_LINES)
     return found
+
+
+def _prompt_lines(state: State, room: int) -> int:
+    """Lines for each prompt: with an empty one between them where all fit so."""
+    airy = draw.PROMPT_LINES + 1
+    return airy if len(state.prompts) * airy <= room else draw.PROMPT_LINES
 
 
 def _window(state: State, room: int) -> tuple[int, int]:
     """Which prompts are seen in so many lines: those around the chosen one."""
     count = len(state.prompts)
-    size = max(1, room // draw.PROMPT_LINES)
+    size = max(1, room // _prompt_lines(state, room))
     order = state.order
     at = order.index(state.chosen) if state.chosen in order else 0
     first = min(max(0, at - size // 2), max(0, count - size))
@@ -164,13 +178,7 @@ def _foot(state: State, said_rows: int) -> list[Line]:
         at = f"{said.at.astimezone():%H:%M:%S}"
         found.append(line(" ", (at, "faint"), " ", (said.text, said.style)))
     found = [line("")] * (said_rows - len(found)) + found
-    waiting = waiting_words(state)
-    if waiting:
-        found[-1] = line(" ", (waiting, "late" if state.away else "walking"))
-    label = " Scan or type a barcode: "
-    typed = state.typed.text
-    room = columns - len(label) - 2
-    found.append(line(label, (typed[-room:] if len(typed) > room else typed, "typed"), ("_", "typed")))
+    found.append(_typing(state))
     bell = [
         (key, f"bell {'off' if state.bell else 'on'}" if key == "F9" else what)
         for key, what in KEYS_OF_SCREEN
@@ -178,3 +186,14 @@ def _foot(state: State, said_rows: int) -> list[Line]:
     if columns >= WIDE_COLUMNS:
         return [*found, draw.keys([*KEYS_OF_PROMPTS, *bell], columns)]
     return [*found, draw.keys(KEYS_OF_PROMPTS, columns), draw.keys(bell, columns)]
+
+
+def _typing(state: State) -> Line:
+    """The line that is typed, its end in sight, and to its right what is under way."""
+    label, typed = " Scan or type a barcode: ", state.typed.text
+    room = state.columns - width(label) - 2
+    shown = typed[-room:] if len(typed) > room else typed
+    left = max(0, room - width(shown) - 3)
+    waiting = right(cut(waiting_words(state), left), left) if left > WAITING_COLUMNS_MIN else ""
+    style = "late" if state.away else "walking"
+    return line(label, (shown + "_", "typed"), "   ", (waiting, style))

@@ -148,8 +148,9 @@ def answered(state: State, outcome: Outcome) -> State:
     state = state.say(outcome.said, style)
     state = replace(state, pending=tuple(each for each in state.pending if each is not outcome.act))
     if outcome.loud and (state.dialog is None or state.dialog.purpose in ("notice", "menu")):
-        title, *body = outcome.loud
-        return replace(state, dialog=Dialog(Question(title, tuple(body)), "notice"))
+        body = tuple(part for part in outcome.said.replace(". ", ".\n").split("\n") if part)
+        notice = Question(outcome.loud, body, large=outcome.act.barcode.upper())
+        return replace(state, dialog=Dialog(notice, "notice"))
     return state
 
 
@@ -165,8 +166,8 @@ def waiting_words(state: State) -> str:
     names = ", ".join(str(act) for act in state.pending[:3])
     more = f" and {len(state.pending) - 3} more" if len(state.pending) > 3 else ""
     if state.away:
-        return f"NOT SENT YET, no daemon answers: {names}{more}"
-    return f"asking the daemon: {names}{more} ..."
+        return f"NOT SENT YET: {names}{more}"
+    return f"asking: {names}{more} ..."
 
 
 KIND_OF_MENU: Mapping[str, Kind] = {kind.value: kind for kind in Kind}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import curses
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +11,14 @@ from pathlib import Path
 from rich.cells import cell_len
 from rich.style import Style
 
-COLOURS_MIN = 8
-"""Fewer than the eight of ECMA-48: then bold and reverse have to say everything."""
+COLOUR_FAMILIES = frozenset(
+    {
+        "alacritty", "ansi", "aterm", "cons25", "cygwin", "eterm", "foot", "ghostty", "gnome", "iterm",
+        "iterm2", "kitty", "konsole", "linux", "mintty", "mlterm", "ms", "putty", "rxvt", "screen", "st",
+        "teraterm", "terminator", "tmux", "vte", "wezterm", "wsvt25", "xterm",
+    }
+)  # fmt: skip
+"""First words of TERM that stand for terminals with at least the eight colours of ECMA-48."""
 
 _COLOUR: Mapping[str, Style] = {
     "strong": Style(bold=True),
@@ -39,7 +45,9 @@ _PLAIN: Mapping[str, Style] = {
     "good": Style(),
     "walking": Style(),
 }
-_ASCII = str.maketrans({"…": "~", "→": ">", "─": "-", "│": "|", "·": "-", "▶": ">", "█": "#"})
+_ASCII = str.maketrans(
+    {"…": "~", "→": ">", "─": "-", "│": "|", "·": "-", "▶": ">", "█": "#"} | dict.fromkeys("┌┐└┘├┤", "+")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,19 +90,18 @@ def says_utf8(environment: Mapping[str, str]) -> bool:
 
 
 def has_colours(environment: Mapping[str, str]) -> bool:
-    """Whether colours are wanted (https://no-color.org) and the terminal has them (terminfo)."""
+    """Whether colours are wanted (https://no-color.org) and the terminal is of a family that has them.
+
+    One that is not known has none: bold and reverse say the same, and every terminal has those.
+    """
     if environment.get("NO_COLOR"):
         return False
-    return _terminfo_colours(environment.get("TERM", "")) >= COLOURS_MIN
-
-
-def _terminfo_colours(term: str) -> int:
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            curses.setupterm(term or "dumb", nowhere.fileno())
-        return curses.tigetnum("colors")
-    except (curses.error, TypeError):
-        return -1  # a terminal that the database does not know: no colours, which every one can show
+    if environment.get("COLORTERM"):
+        return True
+    term = environment.get("TERM", "").lower()
+    if term.endswith(("-m", "-mono")):
+        return False
+    return "color" in term or re.split(r"[-.+]", term)[0] in COLOUR_FAMILIES
 
 
 def environment_at_start() -> dict[str, str]:
