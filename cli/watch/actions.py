@@ -144,7 +144,7 @@ def question(kind: Kind, prompt: Prompt, name: str) -> Question:
         return Question(
             f"{code} cannot be found?",
             (
-                f"{code} is noted as missing from {where}: nothing on it counts until it is seen again.",
+                f"{code} is noted as not being on {where}: nothing on it counts until it is seen again.",
                 _otherwise(prompt),
                 closed,
             ),
@@ -154,19 +154,17 @@ def question(kind: Kind, prompt: Prompt, name: str) -> Question:
         return Question(
             f"{code} is damaged?",
             (
-                f"{code} is noted as damaged: nothing on it counts until it has been verified.",
+                f"{code} is noted as damaged: nothing on it counts until it was read back.",
                 _otherwise(prompt),
                 closed,
             ),
             "What is wrong with it",
-            required=True,
         )
     if kind is Kind.WRONG_SITE:
         return Question(
             f"{code} is at another site?",
             (f"{code} is noted as being at the site that you name.", _otherwise(prompt), closed),
             "At which site is it",
-            required=True,
         )
     return Question(
         f"Bring another copy instead of {code}?",
@@ -196,4 +194,4 @@ def _otherwise(prompt: Prompt) -> str:
     others = ", ".join(f"{each.barcode} {each.where}".strip() for each in prompt.alternatives[:3])
     if others:
         return f"Who waits gets another copy: {others}."
-    return "Who waits gets another copy where there is one; else they are told that it cannot be had now."
+    return "No other copy is known: who waits goes on waiting until it is found or given up."

@@ -13,7 +13,7 @@ os.environ.setdefault("TEXTUAL_DISABLE_KITTY_KEY", "1")  # old terminals print w
 from rich.segment import Segment
 from textual import events
 from textual.app import App, ComposeResult
-from textual.geometry import Region
+from textual.geometry import Region, Size
 from textual.message import Message
 from textual.screen import Screen
 from textual.strip import Strip
@@ -42,9 +42,10 @@ class Told(Message):
 class Canvas(Widget):
     """The lines of the screen; only those that changed are sent to the terminal."""
 
-    def __init__(self, look: Look) -> None:
+    def __init__(self, look: Look, resized: Callable[[Size], None]) -> None:
         super().__init__()
         self._look = look
+        self._resized = resized
         self._lines: list[Line] = []
 
     def show(self, lines: list[Line]) -> None:
@@ -58,6 +59,11 @@ class Canvas(Widget):
         ]
         if changed:
             self.refresh(*changed)
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Another size of terminal: everything is drawn anew."""
+        self._resized(event.size)
+        self.refresh()
 
     def render_line(self, y: int) -> Strip:
         """One line with the terminal's attributes."""
@@ -108,7 +114,7 @@ class Watch(App[int], inherit_bindings=False):
         self._open_client = open_client
         self._interval = interval
         self._terminal = look
-        self.canvas = Canvas(look)
+        self.canvas = Canvas(look, self._resize)
         self._link: Link | None = None
         self._seen_at = time.monotonic()
         self.state = State(text.now(), name=name, bell=bell)
@@ -119,7 +125,6 @@ class Watch(App[int], inherit_bindings=False):
         return Front(self.canvas)
 
     def on_mount(self) -> None:
-        self._resize()
         self.set_interval(1.0, self._tick)
         if self.state.name:
             self._begin(self.state.name)
@@ -133,11 +138,8 @@ class Watch(App[int], inherit_bindings=False):
         self._link = Link(self._open_client(name), self._interval, lambda news: self.post_message(Told(news)))
         self._link.start()
 
-    def on_resize(self, event: events.Resize) -> None:
-        self._resize()
-
-    def _resize(self) -> None:
-        self.state = replace(self.state, columns=self.size.width, rows=self.size.height)
+    def _resize(self, size: Size) -> None:
+        self.state = replace(self.state, columns=size.width, rows=size.height)
         self._draw()
 
     def on_key(self, event: events.Key) -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from cli import text
+from cli.operator import outcome_of
 from cli.watch.actions import Act, Kind, Outcome
 from cli.watch.values import Picture, Record, picture
 from hsm.client import ApiError, Client, Unreachable
@@ -85,7 +86,7 @@ def _perform(client: Client, act: Act) -> Outcome:
         return Outcome(act, True, f"nobody is walking for {act.barcode} any more")
     site, comment = (act.comment, "") if act.kind is Kind.WRONG_SITE else ("", act.comment)
     answer = client.answer(act.barcode, WORDS[act.kind], comment, id=act.id, site=site, volume=act.instead)
-    return Outcome(act, True, answered(act, answer))
+    return Outcome(act, True, outcome_of(act.barcode, str(act.kind), answer))
 
 
 def scanned(act: Act, answer: Record) -> Outcome:
@@ -94,21 +95,3 @@ def scanned(act: Act, answer: Record) -> Outcome:
     if verdict not in LOUD:
         return Outcome(act, verdict != "again", said)
     return Outcome(act, False, said, LOUD[verdict])
-
-
-def answered(act: Act, answer: Record) -> str:
-    """One sentence about an answer that was taken."""
-    if not answer.get("answered", True):
-        by = text.clean(answer.get("answered_by"))
-        return f"{act.barcode}: that was answered already" + (f", by {by}" if by else "")
-    if act.kind is Kind.DONE:
-        library = text.clean(answer.get("library"))
-        return f"{act.barcode} is in {library or 'the library'}: thank you"
-    others = ", ".join(f"{each['barcode']} ({each['where']})" for each in answer.get("others", ())[:3])
-    switched, left = int(answer.get("switched") or 0), int(answer.get("left") or 0)
-    parts = [f"{act.barcode}: {act.kind}, noted"]
-    if switched:
-        parts.append(f"{text.plural(switched, 'recall')} now from {text.clean(others)}")
-    if left:
-        parts.append(f"{text.plural(left, 'recall')} without another copy")
-    return "; ".join(parts)

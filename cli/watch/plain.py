@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from cli import screen
-from cli.operator import COLUMNS, mount_row, thanks
+from cli import screen, text
+from cli.operator import COLUMNS, mount_row
 from hsm.client import ApiError, Client, Unreachable
 
 Record = dict[str, Any]
@@ -58,7 +58,7 @@ def answer(client: Client, line: str) -> str:
             return f"{barcode} is refused"
         if rest:
             return f"{line!r} is not understood: type a barcode, or: no BARCODE why"
-        return thanks(word, client.operator_done(word))
+        return text.clean(client.operator_scan(word)["text"])
     except ApiError as error:
         return str(error)
 
@@ -66,7 +66,7 @@ def answer(client: Client, line: str) -> str:
 def look(client: Client) -> tuple[list[Record], str]:
     """The open mount requests, and what is wrong when they cannot be had."""
     try:
-        return client.mounts(limit=LIST_MAX), ""
+        return client.prompts(limit=LIST_MAX), ""
     except Unreachable as error:
         return [], f"{error}; trying again"
 
@@ -76,7 +76,7 @@ def show_once(client: Client) -> None:
 
     :raises ApiError: the daemon does not answer.
     """
-    screen.say_table(COLUMNS, map(mount_row, client.mounts(limit=LIST_MAX)), empty=EMPTY)
+    screen.say_table(COLUMNS, map(mount_row, client.prompts(limit=LIST_MAX)), empty=EMPTY)
 
 
 def watch_mounts(client: Client, interval: float) -> None:
