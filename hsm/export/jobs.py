@@ -18,6 +18,7 @@ from hsm.catalog import find, journal
 from hsm.catalog.engine import Catalog
 from hsm.errors import BadInput, DriverError, HsmError, NotFound, Refused
 from hsm.export.compose import Composer, Wish
+from hsm.export.leavings import Leavings
 from hsm.export.target import Target, caller_named, deliver, look_at, workshop
 from hsm.log import get_logger
 from hsm.model import InstanceRef, Priority, Selection
@@ -29,6 +30,8 @@ RUNNING_MAX = 4
 KEPT_MAX = 100
 LOOK_SECONDS = 1.0
 STUDIES_MAX = 1000
+BEGUN = "begun"
+"""The folder in the spool with the notes of :mod:`hsm.export.leavings`."""
 
 
 class _Cancelled(Exception):
@@ -85,11 +88,19 @@ class Exports:
         self._retrievals = retrievals
         self._archive = archive
         self._spool = spool
-        shutil.rmtree(spool, ignore_errors=True)  # of a daemon that was killed in mid-export
+        self._leavings = Leavings(spool / BEGUN)
+        self._clean()
         self._jobs: dict[int, Job] = {}
         self._threads: dict[int, threading.Thread] = {}
         self._lock = threading.Lock()
         self._last = 0
+
+    def _clean(self) -> None:
+        """Remove what a daemon left that was killed in mid-export."""
+        self._leavings.settle()
+        for each in self._spool.glob("*"):
+            if each.name != BEGUN:
+                shutil.rmtree(each, ignore_errors=True)
 
     def begin(
         self, target: str, uids: list[str], user: str, by: str, *, anonymise: bool, udf: bool
@@ -164,7 +175,7 @@ class Exports:
 
     def _run(self, job: Job, place: Target, instances: list[InstanceRef], anonymise: bool, udf: bool) -> None:
         try:
-            with workshop(place, self._spool) as work:
+            with workshop(place, self._spool, self._leavings) as work:
                 now = self._catalog.clock.now()
                 wish = Wish(self._archive, f"{now:%Y-%m-%d}", anonymise)
                 tree = work / "tree"
@@ -175,7 +186,7 @@ class Exports:
                 job.burned_in, job.unlisted = composer.burned, tuple(composer.unlisted[:20])
                 if job.stop.is_set():
                     raise _Cancelled
-                deliver(place, tree, composer.set_id, udf=udf)
+                deliver(place, tree, composer.set_id, self._leavings, udf=udf)
         except _Cancelled:
             self._end(job, "cancelled", "")
         except (DriverError, HsmError) as error:

@@ -11,7 +11,6 @@ import os
 import pwd
 import shutil
 import stat
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from drivers.optical.burner import XorrisoBurner
 from drivers.optical.fileset import file_digest
 from drivers.optical.once import XORRISO, OnceBurner
 from hsm.errors import BadInput, Refused
+from hsm.export.leavings import Leavings
 
 IMAGE_SUFFIXES = (".iso", ".img")
 LARGE_BYTES = (4 << 30) - 1
@@ -110,20 +110,25 @@ def _require(caller: Caller, path: Path) -> None:
 
 
 @contextmanager
-def workshop(target: Target, spool: Path) -> Iterator[Path]:
-    """An empty folder to make the file-set in; it is gone afterwards.
+def workshop(target: Target, spool: Path, leavings: Leavings) -> Iterator[Path]:
+    """A folder to make the file-set in; it is gone afterwards, or when the daemon starts again.
 
     For a folder it lies beside the target, so that one rename is all that is left to do.
 
     :raises OperatorNeeded: the daemon itself may not write there.
     """
+    leavings.settle(target.path.parent)
     parent = target.path.parent if target.kind is Kind.FOLDER else spool
-    work = parent / f".hsm-export-{uuid.uuid4().hex}"
+    work: Path | None = None
     try:
         if target.kind is not Kind.FOLDER:
             parent.mkdir(mode=0o700, exist_ok=True)
+        work = leavings.begin(parent)
         work.mkdir(mode=0o700)
+        leavings.mark(work)
     except OSError as error:
+        if work is not None:
+            leavings.end(work)
         who = _user_name()
         raise OperatorNeeded(
             f"export to {target.path}: the daemon (user {who}) cannot write in {parent}: {error.strerror}"
@@ -131,10 +136,10 @@ def workshop(target: Target, spool: Path) -> Iterator[Path]:
     try:
         yield work
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        leavings.end(work)
 
 
-def deliver(target: Target, tree: Path, name: str, *, udf: bool) -> None:
+def deliver(target: Target, tree: Path, name: str, leavings: Leavings, *, udf: bool) -> None:
     """Bring a finished file-set to its place: all of it or nothing."""
     if target.kind is Kind.FOLDER:
         hand_over(tree, target.caller)
@@ -154,7 +159,7 @@ def deliver(target: Target, tree: Path, name: str, *, udf: bool) -> None:
         return
     large = any(path.stat().st_size > LARGE_BYTES for path in tree.rglob("*") if path.is_file())
     image = tree.parent / f"{tree.name}.iso"
-    beside = target.path.parent / f".{tree.name}.part"
+    beside = leavings.begin(target.path.parent, ".part")
     try:
         xorriso.make_image(tree, image, name, level=3 if large else 1, udf=udf)
         read_back(f"stdio:{image}", tree)
@@ -165,7 +170,7 @@ def deliver(target: Target, tree: Path, name: str, *, udf: bool) -> None:
         _sync(target.path.parent)
     finally:
         image.unlink(missing_ok=True)
-        beside.unlink(missing_ok=True)
+        leavings.end(beside)
 
 
 def read_back(device: str, tree: Path) -> None:

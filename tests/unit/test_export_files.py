@@ -20,6 +20,7 @@ from drivers.optical.records import record_type
 from hsm.errors import BadInput, Corrupt, Permanent, Refused
 from hsm.export.anonymise import Anonymiser, profile
 from hsm.export.compose import Composer, Wish
+from hsm.export.leavings import MARKER, PREFIX, Leavings
 from hsm.export.target import Caller, Kind, deliver, look_at, may_write, workshop
 from hsm.model import InstanceRef
 from hsm.ranges import Held
@@ -27,6 +28,10 @@ from hsm.ranges import Held
 FILES = Path(pydicom.__file__).parent / "data" / "test_files"
 NAMES = ("CT_small.dcm", "MR_small.dcm", "rtplan.dcm", "image_dfl.dcm", "waveform_ecg.dcm", "test-SR.dcm")
 ME = Caller("root", os.geteuid(), frozenset(os.getgroups()))
+
+
+def notes(folder: Path) -> Leavings:
+    return Leavings(folder.with_name(f"{folder.name}-notes"))
 
 
 def needs(tool: str) -> None:
@@ -248,9 +253,9 @@ def test_an_image_holds_the_file_set_and_its_name(tmp_path: Path, udf: bool) -> 
     if udf:
         needs("genisoimage")
     target = look_at(tmp_path / "disc.iso", ME)
-    with workshop(target, tmp_path / "spool") as work:
+    with workshop(target, tmp_path / "spool", notes(tmp_path)) as work:
         composer = composed(work / "tree", bundled())
-        deliver(target, work / "tree", composer.set_id, udf=udf)
+        deliver(target, work / "tree", composer.set_id, notes(tmp_path), udf=udf)
     assert sorted(os.listdir(tmp_path)) == ["disc.iso", "spool"]
     image = f"stdio:{tmp_path / 'disc.iso'}"
     assert xorriso.volume_id(image) == composer.set_id
@@ -276,21 +281,82 @@ def test_an_image_that_reads_back_otherwise_is_not_delivered(
 
     monkeypatch.setattr(xorriso, "make_image", spoilt)
     target = look_at(tmp_path / "disc.iso", ME)
-    with workshop(target, tmp_path / "spool") as work:
+    with workshop(target, tmp_path / "spool", notes(tmp_path)) as work:
         composer = composed(work / "tree", bundled()[:1])
         with pytest.raises(Corrupt, match="read back other"):
-            deliver(target, work / "tree", composer.set_id, udf=False)
+            deliver(target, work / "tree", composer.set_id, notes(tmp_path), udf=False)
     assert os.listdir(tmp_path) == ["spool"]
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     target = look_at(tmp_path / "stick", ME)
-    with pytest.raises(RuntimeError), workshop(target, tmp_path / "spool") as work:
+    with pytest.raises(RuntimeError), workshop(target, tmp_path / "spool", notes(tmp_path)) as work:
         composed(work / "tree", bundled()[:1])
         raise RuntimeError("the power of the stick goes")
     assert os.listdir(tmp_path) == []
-    with workshop(target, tmp_path / "spool") as work:
+    with workshop(target, tmp_path / "spool", notes(tmp_path)) as work:
         composer = composed(work / "tree", bundled()[:1])
-        deliver(target, work / "tree", composer.set_id, udf=False)
+        deliver(target, work / "tree", composer.set_id, notes(tmp_path), udf=False)
     assert sorted(os.listdir(tmp_path / "stick")) == ["DICOM", "DICOMDIR", "README", "SHA256SUMS"]
     assert os.listdir(tmp_path) == ["stick"]
+
+
+def killed(tmp_path: Path, leavings: Leavings) -> Path:
+    """What an export to a folder leaves that dies while it writes."""
+    work = leavings.begin(tmp_path)
+    work.mkdir()
+    leavings.mark(work)
+    composed(work / "tree", bundled()[:1])
+    return work
+
+
+def test_what_a_killed_export_left_goes_at_the_next_start(tmp_path: Path) -> None:
+    killed(tmp_path, notes(tmp_path))
+    notes(tmp_path).begin(tmp_path, ".part").write_bytes(b"half an image")
+    notes(tmp_path).begin(tmp_path).mkdir()  # killed before it was marked
+    notes(tmp_path).begin(tmp_path)  # killed before it was made
+    assert len(os.listdir(tmp_path)) == 3
+    assert notes(tmp_path).settle() == 3
+    assert os.listdir(tmp_path) == []
+    assert notes(tmp_path).settle() == 0
+
+
+def test_what_lies_on_a_stick_that_is_out_at_the_start_goes_with_the_next_export_to_it(
+    tmp_path: Path,
+) -> None:
+    place, out = tmp_path / "stick", tmp_path / "drawer"
+    place.mkdir()
+    killed(place, notes(tmp_path))
+    place.rename(out)
+    assert notes(tmp_path).settle() == 0
+    out.rename(place)
+    elsewhere = look_at(tmp_path / "other", ME)
+    with workshop(elsewhere, tmp_path / "spool", notes(tmp_path)):
+        assert len(os.listdir(place)) == 1, "another place is not looked at"
+    leavings = notes(tmp_path)
+    running = killed(place, leavings)
+    target = look_at(place / "new", ME)
+    with workshop(target, tmp_path / "spool", leavings) as work:
+        assert set(os.listdir(place)) == {running.name, work.name}, "one that is under way is left alone"
+    assert os.listdir(place) == [running.name]
+
+
+def test_nothing_that_is_not_provably_ours_is_removed(tmp_path: Path) -> None:
+    leavings = notes(tmp_path)
+    theirs, other, link = (leavings.begin(tmp_path) for _ in range(3))
+    theirs.mkdir()
+    (theirs / "THESIS.DOC").write_bytes(b"precious")
+    other.mkdir()
+    (other / MARKER).write_text("f" * 32)
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / MARKER).write_text(link.name.removeprefix(PREFIX))
+    link.symlink_to(precious)
+    (tmp_path / f"{PREFIX}{'0' * 32}").mkdir()  # that of another archive, which has no note here
+    before = set(os.listdir(tmp_path))
+    assert notes(tmp_path).settle() == 0
+    assert set(os.listdir(tmp_path)) == before
+    assert (theirs / "THESIS.DOC").read_bytes() == b"precious"
+    notes(tmp_path)  # and in the end nothing is looked for any more
+    assert Leavings(tmp_path.with_name(f"{tmp_path.name}-notes"), lambda: 1e12).settle() == 0
+    assert os.listdir(tmp_path.with_name(f"{tmp_path.name}-notes")) == []

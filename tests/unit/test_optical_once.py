@@ -20,6 +20,7 @@ from drivers.optical import once
 from drivers.optical.bay import DiscBay
 from drivers.optical.once import GROWISOFS, UDF, growisofs_command
 from hsm.export import target
+from hsm.export.leavings import Leavings
 from hsm.export.target import Kind, Target, caller_named
 
 pytestmark = pytest.mark.skipif(
@@ -184,5 +185,5 @@ def test_an_export_to_a_disc_has_udf_where_that_is_asked(
         return look(f"stdio:{named}")
 
     monkeypatch.setattr(target.xorriso, "look", blank)
-    target.deliver(place, tree, "EXPORT", udf=True)
+    target.deliver(place, tree, "EXPORT", Leavings(tmp_path / "notes"), udf=True)
     assert udf_revision(device) == "1.02"
