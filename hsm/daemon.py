@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from hsm import log as logs
+from hsm.announce import Announcements
 from hsm.api.app import build_app
 from hsm.api.server import ApiServer
 from hsm.api.services import Services
@@ -28,6 +29,7 @@ from hsm.commitment import Commitments
 from hsm.config import Config, accepting, differences_needing_restart, kept_dicom, load
 from hsm.custody import Custody, Drives
 from hsm.delivery import Deliveries
+from hsm.dicom.availability import Announcer
 from hsm.dicom.commit import Reporter
 from hsm.dicom.contexts import is_storage_class
 from hsm.dicom.deliver import Deliverer
@@ -70,6 +72,8 @@ log = logs.get_logger(__name__)
 
 WATCH_SECONDS = 30.0
 """Between two looks at what policies have asked for: failures, windows, what other nodes activated."""
+ANNOUNCE_SECONDS = 5.0
+"""Between two looks at what peers are to be told of availability."""
 REPACK_SECONDS = 30.0
 """Between two looks at cartridges that are repacked."""
 HISTORY_SECONDS = 10.0
@@ -152,6 +156,8 @@ class Daemon:
         self.deliverer = Deliverer(config.dicom, title, self._clock, self.retrievals, self.deliveries)
         self.commitments = Commitments(catalog, reader, bell, goals_of, is_storage_class)
         self.reporter = Reporter(config.dicom, title, self._clock, self.commitments)
+        self.announcer = Announcer(config.dicom, title)
+        self.announcements = Announcements(catalog, bell, reader.steady_reach, self.announcer.subscribers)
         self.workers = Workers(
             Joints(
                 catalog,
@@ -168,6 +174,7 @@ class Daemon:
                 self.reporter,
                 bell,
                 ColdRecalls(catalog, pools, recall, bell),
+                partial(self.announcer, self.announcements),
             ),
             reserved={each.name: each.drives_reserved_for_recall for each in config.libraries},
         )
@@ -289,6 +296,7 @@ class Daemon:
             self.receivers.reload(new)
             self.deliverer.reload(new.dicom)
             self.reporter.reload(new.dicom)
+            self.announcer.reload(new.dicom)
             self.operators.manners = Manners.of(new.operator, new.dicom.retrieve.hold_seconds_max)
             self.seal.quiet_seconds = new.seal.quiet_seconds
             self.seal.package_bytes_max = new.seal.package_bytes_max
@@ -418,6 +426,7 @@ class Daemon:
             "deliveries": (Schedule(every_seconds=SETTLE_SECONDS), self.deliveries.settle),
         }
         wanted["drains"] = (Schedule(every_seconds=WATCH_SECONDS), self.drains.round)
+        wanted["announcements"] = (Schedule(every_seconds=ANNOUNCE_SECONDS), self.announcements.round)
         wanted["repack"] = (Schedule(every_seconds=REPACK_SECONDS), self.repack.round)
         wanted["history"] = (Schedule(every_seconds=HISTORY_SECONDS), self._write_history)
         wanted["history upkeep"] = (Schedule(every_seconds=UPKEEP_SECONDS), self._keep_history_small)

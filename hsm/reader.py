@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -59,6 +60,12 @@ class Reader:
             disks[pool.volume_pk] = Disk(pool.tier, self._rank[pool.volume_pk], there, pool.cold)
         ingest = "" if pools.ingest.there else why_away(pools.ingest)
         return Reach(pools.tiers, disks, pools.libraries.keys(), ingest, self._staging.whole())
+
+    def steady_reach(self) -> Reach:
+        """The same, were nothing out of service just now."""
+        now = self.reach()
+        disks = {pk: replace(disk, there=True) for pk, disk in (now.disks or {}).items()}
+        return replace(now, disks=disks, ingest="")
 
     def why_away(self, copy: CopyAt) -> str:
         """In words for a human: why a copy on a disk cannot be read now."""

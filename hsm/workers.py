@@ -66,12 +66,14 @@ WRITE_KINDS = (RequestKind.SEAL, RequestKind.COPY)
 KEEP_KINDS = (RequestKind.VERIFY, RequestKind.RELEASE)
 """What a pool can do that takes no writes: it is full, or read-only."""
 DISK_KINDS = (*WRITE_KINDS, *KEEP_KINDS)
+PEER_KINDS = (RequestKind.DELIVER, RequestKind.COMMIT, RequestKind.NOTIFY)
+"""What is sent to peers."""
 
 Launch = Callable[[str, Callable[[], None]], None]
 """Runs a drive's session, by name, in a thread or at once."""
 
 Deliver = Callable[[Order, threading.Event], None]
-"""Executes one DELIVER or COMMIT request; raises Retryable when the peer is down."""
+"""Executes one DELIVER, COMMIT or NOTIFY request; raises Retryable when the peer is down."""
 
 
 def _pause(age: timedelta) -> timedelta:
@@ -95,6 +97,7 @@ class Joints:
     report: Deliver
     bell: Bell
     cold: ColdRecalls
+    notify: Deliver
 
 
 class Workers:
@@ -141,8 +144,8 @@ class Workers:
         return self._take(WRITE_KINDS, writable, self._disk) or self._take(KEEP_KINDS, there, self._disk)
 
     def delivery_step(self) -> bool:
-        """Do one delivery, or report one commitment; False when there is none."""
-        return self._take((RequestKind.DELIVER, RequestKind.COMMIT), None, self._deliver)
+        """Do one delivery, or tell one peer something; False when there is none."""
+        return self._take(PEER_KINDS, None, self._deliver)
 
     def drive_step(self) -> bool:
         """Look at everything that needs a drive and start what can be; whether a session was started or
@@ -294,8 +297,9 @@ class Workers:
             self._to.migrate.release(order)
 
     def _deliver(self, order: Order) -> None:
-        act = self._to.report if order.kind is RequestKind.COMMIT else self._to.deliver
-        act(order, self._stop)
+        to = self._to
+        acts = {RequestKind.COMMIT: to.report, RequestKind.NOTIFY: to.notify, RequestKind.DELIVER: to.deliver}
+        acts[order.kind](order, self._stop)
 
     def _dispatch(self) -> bool:
         """One look at everything that needs a drive."""

@@ -97,10 +97,13 @@ def enqueue(
     volume_pk: int | None = None,
     pool: str | None = None,
     detail: dict[str, Any] | None = None,
+    not_before: datetime | None = None,
 ) -> tuple[int, bool]:
     """The live request with ``key``, made if there is none; and whether this call made it.
 
     Joining a live request with a more urgent priority raises it.
+
+    :param not_before: nobody begins it earlier.
     """
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     statement = (
@@ -119,7 +122,7 @@ def enqueue(
             attempts=0,
             error="",
             worker="",
-            not_before=now,
+            not_before=not_before or now,
             created_at=now,
         )
         .on_conflict_do_nothing(

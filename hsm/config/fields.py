@@ -17,6 +17,8 @@ from hsm.passcode import parse as parse_passcode
 
 Right = Literal["echo", "store", "find", "get", "move", "commit"]
 RIGHTS: tuple[Right, ...] = ("echo", "store", "find", "get", "move", "commit")
+Subject = Literal["availability"]
+"""What a peer may be told of by itself."""
 UserIdentity = Literal["ignored", "optional", "required"]
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")

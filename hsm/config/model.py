@@ -22,6 +22,7 @@ from hsm.config.fields import (
     Site,
     Size,
     Socket,
+    Subject,
     UserIdentity,
     UserName,
     check_passcode,
@@ -102,6 +103,9 @@ class AeConfig(Section):
         default=True,
         strict=True,
         description="true or false: a C-MOVE to it is finished when the caller has gone away",
+    )
+    notify: tuple[Subject, ...] = Field(
+        default=(), description='a list of what it is told of by itself: "availability"'
     )
     tls: Annotated[PeerTlsConfig | None, BeforeValidator(tls_or_not)] = Field(
         default=None,

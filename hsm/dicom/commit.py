@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from io import BytesIO
 from typing import Any, Final, Protocol
 
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
-from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import N_EVENT_REPORT
-from pynetdicom.dsutils import decode, encode
+from pynetdicom.dsutils import decode
 
 from hsm.catalog.queue import Order
 from hsm.clock import Clock
@@ -25,9 +23,7 @@ from hsm.dicom.answer import uuid_uid
 from hsm.dicom.call import Call
 from hsm.dicom.contexts import COMMITMENT
 from hsm.dicom.rights import NOT_AUTHORIZED, AeBook
-from hsm.dicom.sendhold import Lost
-from hsm.dicom.sendline import queued_answer
-from hsm.dicom.subops import open_association
+from hsm.dicom.telling import SUCCESS, WARNINGS, telling
 from hsm.errors import Permanent, Retryable
 from hsm.log import get_logger
 from hsm.model import is_uid
@@ -42,9 +38,6 @@ REQUEST_COMMITMENT: Final = 1
 ALL_COMMITTED: Final = 1
 FAILURES_EXIST: Final = 2
 """Event Type IDs, PS3.4 table J.3-2."""
-SUCCESS: Final = 0x0000
-WARNINGS: Final = (0x0107, 0x0116)
-"""Of PS3.7 annex C.4: the report was taken."""
 PROCESSING_FAILURE: Final = 0x0110
 NO_SUCH_INSTANCE: Final = 0x0112
 INVALID_ARGUMENT: Final = 0x0115
@@ -164,23 +157,12 @@ def _item(item: Item, **more: Any) -> Dataset:
     return dataset
 
 
-def _send(assoc: Association, event: int, dataset: Dataset) -> tuple[int, str]:
-    """Send N-EVENT-REPORT; status and comment of the answer.
-
-    :raises Lost: none came.
-    """
-    (context,) = assoc.accepted_contexts
-    syntax = context.transfer_syntax[0]
+def _report(event: int) -> N_EVENT_REPORT:
     report = N_EVENT_REPORT()
-    report.MessageID = 1
     report.AffectedSOPClassUID = UID(COMMITMENT)
     report.AffectedSOPInstanceUID = UID(PUSH_MODEL_INSTANCE)
     report.EventTypeID = event
-    report.EventInformation = BytesIO(
-        encode(dataset, syntax.is_implicit_VR, syntax.is_little_endian, syntax.is_deflated) or b""
-    )
-    assoc.dimse.send_msg(report, context.context_id or 0)
-    return queued_answer(assoc, 1, N_EVENT_REPORT)
+    return report
 
 
 class Reporter:
@@ -208,14 +190,10 @@ class Reporter:
         if peer is None:
             raise Permanent(f"{result.calling} is not among the configured AEs any more")
         event, dataset = event_information(result, self._ae_title)
-        who = f"{peer.ae_title} at {peer.host}:{peer.port}"
-        try:
-            with open_association(peer, self._ae_title, self._config, COMMITMENT) as assoc:
-                status, comment = _send(assoc, event, dataset)
-        except Lost as error:
-            raise Retryable(f"{who}: {error}, when it was told of {result.transaction_uid}") from error
+        with telling(peer, self._ae_title, self._config, COMMITMENT, as_scp=True) as line:
+            status, comment = line.tell(_report(event), "EventInformation", dataset)
         if status not in (SUCCESS, *WARNINGS):
-            raise Retryable(f"{who} refused the report with {status:04X} {comment}".rstrip())
+            raise Retryable(f"{line.name} refused the report with {status:04X} {comment}".rstrip())
         log.info(
             "storage commitment %s reported to %s: %d committed, %d failed",
             result.transaction_uid,

@@ -28,6 +28,8 @@ CONTEXTS_MAX: Final = 128
 VERIFICATION: Final = "1.2.840.10008.1.1"
 COMMITMENT: Final = "1.2.840.10008.1.20.1"
 """Storage Commitment Push Model, PS3.4 annex J."""
+AVAILABILITY: Final = "1.2.840.10008.5.1.4.33"
+"""Instance Availability Notification, PS3.4 annex R."""
 
 _STANDARD = "1.2.840.10008."
 _STORAGE_ARC = "1.2.840.10008.5.1.4.1.1."

@@ -165,15 +165,17 @@ class Destination:
 
 @contextmanager
 def open_association(
-    peer: AeConfig, our_ae_title: str, config: DicomConfig, sop_class: str
+    peer: AeConfig, our_ae_title: str, config: DicomConfig, sop_class: str, *, as_scp: bool
 ) -> Iterator[Association]:
-    """An association with a configured AE on which we are SCP of one SOP class; released at the end.
+    """An association with a configured AE for one SOP class; released at the end.
+
+    :param as_scp: we are its SCP on it.
 
     :raises Unreachable: it cannot be had.
     """
     ae = _sending_ae(our_ae_title, config)
     # Many peers do not answer the role selection, and take what an SCP sends all the same.
-    roles = [build_role(UID(sop_class), scp_role=True)]
+    roles = [build_role(UID(sop_class), scp_role=True)] if as_scp else None
     assoc = _associate(ae, peer, config.tls, [build_context(sop_class, list(UNCOMPRESSED[:2]))], roles)
     try:
         yield assoc

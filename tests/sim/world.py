@@ -22,6 +22,7 @@ from sqlalchemy.util import LRUCache
 from drivers.base import Library
 from drivers.simulated.faults import Fault
 from drivers.simulated.library import SimulatedLibrary
+from hsm.announce import Announcements, Notification
 from hsm.catalog import check, find, journal, queue
 from hsm.catalog.engine import open_engine
 from hsm.catalog.queue import Order
@@ -222,6 +223,8 @@ class World:
         self.fuse = Fuse()
         self.delivered: list[tuple[str, str]] = []
         self.reported: list[Result] = []
+        self.notified: list[tuple[str, Notification]] = []
+        self.subscribers: list[str] = []
         self.wait_for: WaitFor = "received"
         self.commit_seconds_max = 7 * 86400.0
         self.destinations_down: set[str] = set()
@@ -274,6 +277,9 @@ class World:
         self.commitments = Commitments(
             self.catalog, self.reader, self.bell, self.policies.goals_of, is_storage_class
         )
+        self.announcements = Announcements(
+            self.catalog, self.bell, self.reader.steady_reach, lambda: self.subscribers
+        )
         self.session = DriveSession(
             self.catalog,
             self.pools,
@@ -297,6 +303,7 @@ class World:
             "report": self._report,
             "bell": self.bell,
             "cold": ColdRecalls(self.catalog, self.pools, self.recall, self.bell),
+            "notify": self._notify,
         }
         joints: Any = {each.name: joined[each.name] for each in fields(Joints)}
         self.workers = Workers(Joints(**joints), launch=self._inline)
@@ -325,6 +332,14 @@ class World:
         self.deliveries.delivered(order.pk, sent)
         if got.waiting:
             raise Retryable("waits for its recall")
+
+    def _notify(self, order: Order, _stop: threading.Event) -> None:
+        title = str(order.detail["ae"])
+        for each in self.announcements.notifications(order):
+            if title in self.destinations_down:
+                raise Retryable(f"{title} is down")
+            self.notified.append((title, each))
+            self.announcements.sent(order, each)
 
     def _report(self, order: Order, _stop: threading.Event) -> None:
         result = self.commitments.result(order, self.wait_for, self.commit_seconds_max)
