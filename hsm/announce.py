@@ -147,7 +147,7 @@ class Announcements:
         return True
 
     def notifications(self, order: Order) -> list[Notification]:
-        """What is to be sent for a request, as things are now; what the peer has of it already is left out."""
+        """What is to be sent for a request, as things are now, less what the peer has of it already."""
         study_uid = str(order.detail["study"])
         with self._catalog.read() as session:
             items = list(announced.instances(session, study_uid, self._reach()))

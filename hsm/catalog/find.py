@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Executable, Row, Select, exists, func, or_, select, text
+from sqlalchemy import ColumnElement, Executable, Row, Select, exists, func, null, select, text
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from hsm.availability import Reach, Standing, standing, unsealed, worst
@@ -305,12 +305,8 @@ def _packages_of(level: Level, pks: Sequence[int]) -> Executable:
     if level is Level.SERIES:
         return select(Instance.series_pk, Instance.package_pk).where(Instance.series_pk.in_(pks)).distinct()
     owner = Study.pk if level is Level.STUDY else Study.patient_pk
-    return (
-        select(owner, Package.pk)
-        .select_from(Study)
-        .join(Package, Package.study_pk == Study.pk, isouter=True)
-        .where(owner.in_(pks), or_(Package.pk.is_not(None), Study.unsealed > 0))
-    )
+    sealed = select(owner, Package.pk).join(Package, Package.study_pk == Study.pk).where(owner.in_(pks))
+    return sealed.union_all(select(owner, null()).where(owner.in_(pks), Study.unsealed > 0))
 
 
 def _packages_of_newest(level: Level, pks: Sequence[int]) -> Executable:
