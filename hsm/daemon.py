@@ -46,7 +46,7 @@ from hsm.mediawatch import MediaWatch
 from hsm.migrate import Migrate
 from hsm.model import Layout
 from hsm.opening import open_pools
-from hsm.operators import Manners, Operators
+from hsm.operators import Manners, Operators, Reminders
 from hsm.policyrun import Policies
 from hsm.pooldesk import PoolDesk
 from hsm.poolwatch import PoolWatch
@@ -70,6 +70,8 @@ from policies import PolicySet, Schedule
 
 log = logs.get_logger(__name__)
 
+REMIND_SECONDS = 15.0
+"""Between two looks at prompts that nobody has answered."""
 WATCH_SECONDS = 30.0
 """Between two looks at what policies have asked for: failures, windows, what other nodes activated."""
 ANNOUNCE_SECONDS = 5.0
@@ -138,6 +140,7 @@ class Daemon:
         self.custody = Custody(catalog, pools, drives, bell)
         manners = Manners.of(config.operator, config.dicom.retrieve.hold_seconds_max)
         self.operators = Operators(catalog, pools, self.custody, drives, bell, manners)
+        self.reminders = Reminders(catalog, self.operators, config.operator, config.archive.ae_title, bell)
         migrate = Migrate(catalog, pools, staging, reader, recall, goals_of)
         self.drains = Drains(catalog, pools, goals_of, bell)
         self.pool_desk = PoolDesk(config, catalog, pools, self.drains)
@@ -297,6 +300,7 @@ class Daemon:
             self.deliverer.reload(new.dicom)
             self.reporter.reload(new.dicom)
             self.announcer.reload(new.dicom)
+            self.reminders.config = new.operator
             self.operators.manners = Manners.of(new.operator, new.dicom.retrieve.hold_seconds_max)
             self.seal.quiet_seconds = new.seal.quiet_seconds
             self.seal.package_bytes_max = new.seal.package_bytes_max
@@ -412,6 +416,7 @@ class Daemon:
                 "send them again, or restore the file system"
             )
         problems += self.media_watch.problems()
+        problems += self.reminders.problems()
         problems += self.policies.problems()
         problems += self.dicom.problems()
         if failed:
@@ -425,6 +430,7 @@ class Daemon:
             "inventory": (Schedule(every_seconds=config.schedule.inventory_seconds), self._inventory),
             "deliveries": (Schedule(every_seconds=SETTLE_SECONDS), self.deliveries.settle),
         }
+        wanted["reminders"] = (Schedule(every_seconds=REMIND_SECONDS), self.reminders.round)
         wanted["drains"] = (Schedule(every_seconds=WATCH_SECONDS), self.drains.round)
         wanted["announcements"] = (Schedule(every_seconds=ANNOUNCE_SECONDS), self.announcements.round)
         wanted["repack"] = (Schedule(every_seconds=REPACK_SECONDS), self.repack.round)

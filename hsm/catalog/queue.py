@@ -19,6 +19,8 @@ from hsm import states
 from hsm.catalog import journal
 from hsm.catalog.orders import Order as Order
 from hsm.catalog.orders import order_of
+from hsm.catalog.queuelooks import PASSED as PASSED
+from hsm.catalog.queuelooks import awaited as awaited
 from hsm.catalog.queuelooks import awaited_volumes as awaited_volumes
 from hsm.catalog.queuelooks import copies_under_way as copies_under_way
 from hsm.catalog.queuelooks import failed_recalls as failed_recalls
@@ -28,6 +30,7 @@ from hsm.catalog.queuelooks import has_work as has_work
 from hsm.catalog.queuelooks import latest as latest
 from hsm.catalog.queuelooks import longest_due as longest_due
 from hsm.catalog.queuelooks import outcome as outcome
+from hsm.catalog.queuelooks import passed_over as passed_over
 from hsm.catalog.queuelooks import queued_work as queued_work
 from hsm.catalog.queuelooks import recalls_waiting as recalls_waiting
 from hsm.catalog.queuelooks import waiting_for as waiting_for
@@ -73,8 +76,6 @@ WRITTEN_IN = "written in"
 """In a copy request's detail: library and drive that wrote it, where another one shall read it back."""
 COLD = "cold since"
 """In a request's detail: when its package was first asked for from cold storage."""
-PASSED = "passed"
-"""In a recall's detail: volumes that a person could not bring, or was asked for too long."""
 PREFERRED = "preferred"
 """In a recall's detail: the volume that a person brings instead."""
 ROWS_MAX = 100

@@ -16,6 +16,8 @@ from hsm.states import RequestKind, RequestState
 
 OLDEST_SHOWN = 100
 """Of each class, beside the most urgent."""
+PASSED = "passed"
+"""In a recall's detail: volumes that a person could not bring, or was asked for too long."""
 
 
 def queued_work(
@@ -154,6 +156,23 @@ def recalls_waiting(session: Session, volume_pk: int) -> list[int]:
             .order_by(Request.pk)
         )
     )
+
+
+def passed_over(session: Session, volume_pk: int) -> dict[int, list[str]]:
+    """The recalls for which a person is asked for this volume, and the volumes that were asked for before."""
+    return {
+        pk: list(detail.get(PASSED, []))
+        for pk, detail in session.execute(
+            select(Request.pk, Request.detail).where(Request.pk.in_(recalls_waiting(session, volume_pk)))
+        )
+    }
+
+
+def awaited(session: Session, volume_pk: int) -> int:
+    """How many requests wait until a person brings this volume."""
+    query = select(func.count()).select_from(Request)
+    query = query.where(Request.volume_pk == volume_pk, Request.state == RequestState.WAITING)
+    return session.scalar(query) or 0
 
 
 def waiting_for(session: Session, pks: Sequence[int]) -> str:

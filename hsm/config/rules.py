@@ -15,6 +15,7 @@ from drivers import registry
 from drivers.errors import DriverError
 from hsm.config.document import Place
 from hsm.config.driverrules import Finding, library_errors, store_errors
+from hsm.config.operators import operator_errors, operator_files
 from hsm.config.units import parse_duration, parse_size
 from hsm.model import Tier
 
@@ -54,6 +55,8 @@ def resolved(data: Mapping[str, Any]) -> dict[str, Any]:
     for _, section in _tls_sections(out):
         for key in ("certificate", "key", "ca"):
             _make_absolute(section, key, folder)
+    for options, key in operator_files(out):
+        _make_absolute(options, key, folder)
     for kind in ("pools", "libraries"):
         for _, entry in _entries(out, kind):
             driver = _driver(kind, entry)
@@ -80,6 +83,8 @@ def cross_errors(data: Any) -> list[Finding]:
     findings += _twice(data, ("dicom", "aes"), "ae_title", "AE title")
     findings += _twice(data, ("dicom", "users"), "name", "user")
     findings += _clock_errors(data)
+    findings += _twice(data, ("operator", "channels"), "name", "channel")
+    findings += operator_errors(data)
     findings += _tls_errors(data)
     findings += _user_errors(data)
     libraries = [entry.get("name") for _, entry in _entries(data, "libraries")]

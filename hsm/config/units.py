@@ -23,7 +23,7 @@ _DURATIONS = {
     for factor, names in (
         (Decimal("0.001"), ("ms",)),
         (Decimal(1), ("s", "sec", "second", "seconds")),
-        (Decimal(60), ("min", "minute", "minutes")),
+        (Decimal(60), ("m", "min", "minute", "minutes")),
         (Decimal(3600), ("h", "hour", "hours")),
         (Decimal(86400), ("d", "day", "days")),
         (Decimal(7 * 86400), ("week", "weeks")),

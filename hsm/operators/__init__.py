@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from hsm.operators.desk import Manners, Operators
 from hsm.operators.reach import Feet
+from hsm.operators.reminders import Reminders
 
-__all__ = ["Feet", "Manners", "Operators"]
+__all__ = ["Feet", "Manners", "Operators", "Reminders"]

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
 
+from hsm.config.operators import ChannelConfig, OperatorConfig
 from hsm.errors import BadInput, NotFound, Refused
+from hsm.operators import Reminders
+from hsm.operators.channels import NotSent
+from hsm.operators.message import Message
 from hsm.states import Outcome
 from tests.sim.conftest import MakeWorld
 from tests.sim.world import TWO_TAPES, World
@@ -212,3 +218,123 @@ def test_answers_survive_the_daemon_and_the_shift(make_world: MakeWorld) -> None
     third = again.rebuild()
     third.settle()
     assert asked(third) == ["HSM002L8"], "what was passed over is remembered"
+
+
+class Outbox:
+    """What went, and whether anything goes just now."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, str]] = []
+        self.broken = ""
+
+    def __call__(self, channel: ChannelConfig, message: Message, now: datetime) -> None:
+        if self.broken:
+            raise NotSent(f"{channel.name}: {self.broken}")
+        self.sent.append((channel.name, message.subject))
+
+
+def reminders(world: World, outbox: Outbox, **more: object) -> Reminders:
+    config = OperatorConfig.model_validate(
+        {
+            "switch_after": None,
+            "channels": [
+                {"name": "mail", "command": {"argv": ["/bin/true"]}},
+                {"name": "boss", "command": {"argv": ["/bin/true"]}},
+            ],
+            "escalation": [
+                {"after": "10 min", "to": "mail", "repeat": "1 h"},
+                {"after": "30 min", "to": "boss"},
+            ],
+        }
+        | more
+    )
+    return Reminders(world.catalog, world.operators, config, "HSM", world.bell, outbox)
+
+
+def test_reminders_follow_the_steps_and_a_restart_sends_nothing_again(make_world: MakeWorld) -> None:
+    world = shelved(make_world)
+    outbox = Outbox()
+    assert reminders(world, outbox).round() == 0
+    world.clock.advance(601)
+    assert reminders(world, outbox).round() == 1
+    assert outbox.sent == [("mail", "[HSM] 1 volume is waited for: HSM001L8")]
+    world.clock.advance(1200)
+    again = world.rebuild()
+    assert reminders(again, outbox).round() == 1
+    assert reminders(again, outbox).round() == 0
+    assert [name for name, _ in outbox.sent] == ["mail", "boss"]
+    again.clock.advance(3600)
+    again.operators.acknowledge("HSM001L8", "alice")
+    assert reminders(again, outbox).round() == 0, "somebody is on the way"
+    again.operators.answer("HSM001L8", Outcome.DONE, "alice")
+    again.clock.advance(86400)
+    assert reminders(again, outbox).round() == 0
+
+
+def test_what_cannot_be_sent_is_a_problem_until_it_went_and_ends_no_wait(make_world: MakeWorld) -> None:
+    world = shelved(make_world)
+    outbox = Outbox()
+    outbox.broken = "no route to host"
+    service = reminders(world, outbox)
+    for _ in range(30):
+        world.clock.advance(1000)
+        service.round()
+    (boss, mail) = service.problems()
+    assert boss == "operators are not told of 1 prompt: boss: no route to host"
+    assert mail == "operators are not told of 1 prompt: mail: no route to host"
+    assert [request.state for request in world.requests(kind="recall")] == ["waiting"]
+    outbox.broken = ""
+    world.clock.advance(3600)
+    service.round()
+    assert [name for name, _ in outbox.sent] == ["mail"], "what does not repeat was given up"
+    assert service.problems() == [boss]
+    world.operators.answer("HSM001L8", Outcome.DONE, "alice")
+    assert service.problems() == []
+
+
+def test_in_quiet_hours_nobody_is_told_and_once_when_they_end(make_world: MakeWorld) -> None:
+    world = shelved(make_world)
+    outbox = Outbox()
+    service = reminders(world, outbox, quiet_hours={"start": "00:00", "end": "23:59"})
+    world.clock.advance(7200)
+    assert service.round() == 0
+    service.config = service.config.model_copy(update={"quiet_hours": None})
+    assert service.round() == 2
+    assert service.round() == 0
+
+
+def test_an_unanswered_prompt_gives_way_to_each_other_copy_once(make_world: MakeWorld) -> None:
+    world = shelved(make_world, policies=TWO_TAPES)
+    service = reminders(world, Outbox(), switch_after="1 h")
+    world.clock.advance(1800)
+    world.operators.acknowledge("HSM001L8", "alice", 3000)
+    world.clock.advance(2999)
+    service.round()
+    assert asked(world) == ["HSM001L8"], "alice is still on the way"
+    world.clock.advance(3602)
+    service.round()
+    world.settle()
+    assert asked(world) == ["HSM002L8"]
+    withdrawn = world.operators.prompts(every=True)[1]
+    assert (withdrawn["barcode"], withdrawn["outcome"]) == ("HSM001L8", "unanswered")
+    assert "nobody has answered for 60 min; HSM002L8 instead" in withdrawn["comment"]
+    for _ in range(5):
+        world.clock.advance(4000)
+        service.round()
+        world.settle()
+    assert asked(world) == ["HSM002L8"], "nobody runs after every copy in turn for ever"
+    world.library.hand_insert("HSM001L8")
+    world.custody.inventory()
+    world.settle()
+    world.assert_readable(1)
+    world.settle()
+    assert asked(world) == [], "the first one came after all"
+
+
+def test_an_unanswered_prompt_for_the_only_copy_stays(make_world: MakeWorld) -> None:
+    world = shelved(make_world)
+    service = reminders(world, Outbox(), switch_after="1 h")
+    world.clock.advance(86400 * 30)
+    service.round()
+    world.settle()
+    assert asked(world) == ["HSM001L8"]

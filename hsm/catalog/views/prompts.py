@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session, aliased
 
 from hsm.catalog.tables import Copy, Package, Request, Volume
 from hsm.catalog.views.common import place_of
+from hsm.model import Place
 from hsm.states import LIVE_REQUESTS, READABLE_COPIES, RequestKind, VolumeState
 
 _GONE = (VolumeState.LOST, VolumeState.RETIRED)
@@ -47,6 +48,7 @@ def others(session: Session, volume_pks: Sequence[int]) -> dict[int, list[Other]
             Copy.volume_pk != Request.volume_pk,
             Copy.state.in_(READABLE_COPIES),
             there.state.not_in(_GONE),
+            there.place != Place.UNKNOWN,
         )
         .order_by(there.name, Request.pk)
     )
