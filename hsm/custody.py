@@ -279,6 +279,7 @@ class Custody:
                 for drive in changer.inventory().drives():
                     if drive.barcode is not None:
                         changer.unmount(drive.address)
+                self.inventory(name)  # who looks into the catalog meanwhile finds them where they are
             except DriverError as error:
                 log.error("%s: volumes stay in the drives: %s", name, error)
 

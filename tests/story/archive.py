@@ -21,7 +21,7 @@ import pydicom
 from hsm.client import Client, Unreachable
 
 HSM = Path(sys.executable).parent / "hsm"
-START_SECONDS = 30.0
+START_SECONDS = 90.0
 WAIT_SECONDS = 60.0
 T = TypeVar("T")
 
