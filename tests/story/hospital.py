@@ -3,6 +3,7 @@ daemon whose clock goes so fast that a day takes minutes."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -155,9 +156,11 @@ class Hospital(Archive):
         found = self.ask(lambda client: client.find_studies(limit=1000))
         if len(found) < studies or any(study["unsealed"] for study in found):
             return False
-        queued = self.ask(lambda client: client.queue(limit=1))
-        online = list((self.home / "online" / "studies").rglob("*.dcm"))
-        return not online and not [each for each in queued if each["state"] in ("queued", "active")]
+        online = self.home / "online" / "studies"
+        if any(name.endswith(".dcm") for _, _, names in os.walk(online) for name in names):
+            return False
+        with self.client() as client:
+            return not any(client.queue(state=state, limit=1) for state in ("queued", "active", "waiting"))
 
     def store(self, studies: Sequence[MadeStudy], calling: str = "WS01") -> None:
         """By C-STORE, over one association."""
