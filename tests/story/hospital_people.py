@@ -179,10 +179,13 @@ class Operator(threading.Thread):
 
     def _found_after_all(self) -> None:
         for found in [each for each in self._mislaid if each[0] <= self._hospital.seconds()]:
-            self._bring(found[1])
-            self._ask(lambda client, barcode=found[1]: client.import_(barcode))
+            self._turned_up(found[1])
             self._mislaid.remove(found)
-            self._cupboard.note("found after all", found[1])
+
+    def _turned_up(self, barcode: str) -> None:
+        self._bring(barcode)
+        self._ask(lambda client: client.import_(barcode))
+        self._cupboard.note("found after all", barcode)
 
     # Room in the library
 

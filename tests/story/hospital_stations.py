@@ -19,7 +19,7 @@ import random
 import re
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -139,7 +139,7 @@ class Stations:
             ae.add_supported_context(sop_class, SYNTAX)
 
         def received(event: evt.Event) -> int:
-            request = event.request
+            request: Any = event.request
             data = request.DataSet.getvalue()
             asked_by = str(request.MoveOriginatorApplicationEntityTitle or "").strip()
             receipt = Receipt(
@@ -230,7 +230,7 @@ class Stations:
         identifier = Dataset()
         identifier.QueryRetrieveLevel, identifier.StudyInstanceUID = "STUDY", request.study
         over = threading.Event()
-        timer = self._patience(ask, lambda: (over.set(), association.abort()))
+        timer = self._patience(ask, over, association.abort)
         try:
             for status, _ in association.send_c_move(
                 identifier,
@@ -256,10 +256,16 @@ class Stations:
         if request.end == "open":
             request.end = "left" if over.is_set() else "lost"
 
-    def _patience(self, ask: Ask, give_up: Any) -> threading.Timer:
+    def _patience(self, ask: Ask, over: threading.Event, give_up: Callable[[], None]) -> threading.Timer:
+        """When it is over, ``over`` is set and the workstation gives up; armed where it ends at all."""
         assert self.hospital.clock is not None
+
+        def end() -> None:
+            over.set()
+            give_up()
+
         seconds = 1e6 if ask.patience is None else ask.patience / self.hospital.clock.speed
-        timer = threading.Timer(seconds, give_up)
+        timer = threading.Timer(seconds, end)
         timer.daemon = True
         if ask.patience is not None:
             timer.start()
@@ -277,7 +283,7 @@ class Stations:
             [*line, "127.0.0.1", str(self.hospital.port)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         ) as process:
             over = threading.Event()
-            timer = self._patience(ask, lambda: (over.set(), process.kill()))
+            timer = self._patience(ask, over, process.kill)
             try:
                 text = process.stdout.read().decode(errors="replace") if process.stdout else ""
             finally:

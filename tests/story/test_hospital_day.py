@@ -19,7 +19,7 @@ import pytest
 from tests.story.hospital import Hospital
 from tests.story.hospital_books import Account, books, deliveries, missing
 from tests.story.hospital_people import Cupboard, Operator
-from tests.story.hospital_script import BACK_AT, HOUR, LONG, SHORT, Script, Shape, script
+from tests.story.hospital_script import BACK_AT, HOUR, LONG, SHORT, Ask, Script, Shape, script
 from tests.story.hospital_stations import Stations
 from tests.story.hospital_studies import make_study
 
@@ -103,7 +103,7 @@ def through(day: Script, stations: Stations, cupboard: Cupboard) -> list[float]:
     return kills
 
 
-def repeated(day: Script) -> list:
+def repeated(day: Script) -> list[Ask]:
     """What people ask, and those who ask once more."""
     again = [replace(ask, at=ask.at + ask.again_after) for ask in day.asks if ask.again_after is not None]
     return [*day.asks, *again]
