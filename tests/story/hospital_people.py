@@ -7,10 +7,11 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from drivers.base import ElementKind
 from drivers.errors import NotFound, OperatorNeeded, Permanent, Retryable
+from drivers.simulated.library import SimulatedLibrary
 from hsm.client import ApiError, Client, Refused, Unreachable
 from tests.story.hospital import Hospital
 from tests.story.hospital_script import BACK_AT, HOME_AT, hurry
@@ -33,7 +34,6 @@ class Cupboard:
     hospital: Hospital
     door: threading.Lock = field(default_factory=threading.Lock)
     """One of them at a time has the hands at the mail slot."""
-    going_for: set[str] = field(default_factory=set)
     did: Counter[str] = field(default_factory=Counter)
     said: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
@@ -64,7 +64,8 @@ class Operator(threading.Thread):
             try:
                 self._found_after_all()
                 if not self._answer_one():
-                    self._tidy()
+                    with self._cupboard.door:
+                        self._make_room()
                     self._sleep(LOOK_SECONDS)
             except (ApiError, OperatorNeeded, Retryable) as error:
                 self._cupboard.note("tries again", str(error))
@@ -99,32 +100,41 @@ class Operator(threading.Thread):
     # The prompts
 
     def _answer_one(self) -> bool:
-        """Take the first prompt that the other one is not walking for; now and then without asking him."""
-        prompts = [each for each in self._ask(lambda client: client.mounts()) if each["state"] == "open"]
-        careless = self._rng.random() < 0.15
-        for prompt in prompts:
+        """Go for the first prompt that nobody is walking for; now and then without asking who is."""
+        careless = self._rng.random() < 0.1
+        for prompt in self._ask(lambda client: client.prompts()):
             barcode = str(prompt["barcode"])
-            if barcode in self._cupboard.going_for and not careless:
+            if prompt["state"] != "open" or barcode in {each for _, each in self._mislaid}:
                 continue
-            self._cupboard.going_for.add(barcode)
-            try:
-                self._fetch(barcode)
-            finally:
-                self._cupboard.going_for.discard(barcode)
+            if not careless and not self._acknowledged(barcode):
+                continue
+            self._fetch(barcode, int(prompt["id"]))
             return True
         return False
 
-    def _fetch(self, barcode: str) -> None:
+    def _acknowledged(self, barcode: str) -> bool:
+        try:
+            self._ask(lambda client: client.acknowledge(barcode))
+        except Refused as error:
+            self._cupboard.note("left it to the other one", str(error))
+            return False
+        self._cupboard.note("acknowledged")
+        return True
+
+    def _fetch(self, barcode: str, number: int) -> None:
         self._walk()
         chance = self._rng.random()
-        if chance < 0.1 and not self._mislaid:
-            self._cannot_find(barcode)
+        if chance < 0.1:
+            self._cannot_find(barcode, number)
             return
         if chance < 0.25:
             self._bring_another(barcode)
             self._walk()
         self._bring(barcode)
-        self._say_done(barcode)
+        if chance < 0.6:
+            self._scan(barcode)
+        else:
+            self._say_done(barcode)
         if chance > 0.85:
             self._cupboard.note("said done twice")
             self._say_done(barcode)
@@ -132,6 +142,7 @@ class Operator(threading.Thread):
     def _bring(self, barcode: str) -> None:
         """Into the mail slot, or a slot when that is full."""
         with self._cupboard.door:
+            self._make_room()
             try:
                 self._hospital.hands().hand_insert(barcode)
                 self._cupboard.note("brought")
@@ -142,24 +153,25 @@ class Operator(threading.Thread):
         answer = self._ask(lambda client: client.operator_done(barcode))
         self._cupboard.note("done", str(answer))
 
+    def _scan(self, barcode: str) -> None:
+        answer = self._ask(lambda client: client.operator_scan(barcode))
+        self._cupboard.note(f"scanned: {answer['verdict']}", str(answer["text"]))
+        if answer["verdict"] not in ("done", "again"):
+            self._cupboard.faults.append(f"{barcode} was brought and scanned: {answer}")
+
     def _bring_another(self, barcode: str) -> None:
         """The wrong cartridge, and "done" all the same: the archive must notice before it reads."""
         with self._cupboard.door:
+            self._make_room()
             hands = self._hospital.hands()
-            others = [each for each in hands.shelf() if each != barcode]
+            wanted = {each["barcode"] for each in self._ask(lambda client: client.prompts())}
+            others = [each for each in hands.shelf() if each not in wanted]
             if not others or hands.inventory().find(barcode) is not None:
                 return
             other = self._rng.choice(others)
             hands.hand_insert(other)
             self._cupboard.note("brought another", f"{other} for {barcode}")
-            try:
-                self._ask(lambda client: client.operator_done(barcode))
-                self._cupboard.faults.append(f"{other} was taken for {barcode}")
-            except Refused as error:
-                self._cupboard.note("was told", str(error))
-                lies = hands.inventory().find(other)
-                if lies is not None and lies.kind is ElementKind.MAIL and other not in str(error):
-                    self._cupboard.faults.append(f"{error}: does not say that {other} was inserted")
+            self._is_told(hands, other, barcode)
             try:
                 hands.hand_remove(other)
             except (Permanent, NotFound) as error:  # somebody wanted it: it went on into a drive
@@ -167,42 +179,56 @@ class Operator(threading.Thread):
                 return
         self._ask(lambda client: client.inventory())
 
-    def _cannot_find(self, barcode: str) -> None:
+    def _is_told(self, hands: SimulatedLibrary, other: str, barcode: str) -> None:
+        answer = self._ask(lambda client: client.operator_scan(other))
+        if answer["verdict"] == "done":
+            self._cupboard.note("somebody wants that one too", other)
+        try:
+            self._ask(lambda client: client.operator_done(barcode))
+        except Refused as error:
+            self._cupboard.note("was told", str(error))
+            lies = hands.inventory().find(other)
+            if lies is not None and lies.kind is ElementKind.MAIL and other not in str(error):
+                self._cupboard.faults.append(f"{error}: does not say that {other} was inserted")
+            return
+        if hands.inventory().find(barcode) is None:
+            self._cupboard.faults.append(f"{other} was taken for {barcode}")
+
+    def _cannot_find(self, barcode: str, number: int) -> None:
         """It is there, on the wrong board; it turns up later."""
         try:
-            self._ask(lambda client: client.operator_refuse(barcode, "cannot find it"))
+            answer = self._ask(
+                lambda client: client.answer(barcode, "cannot-find", "it is not on its board", id=number)
+            )
         except Refused as error:
             self._cupboard.note("was answered already", str(error))
             return
-        self._cupboard.note("cannot find", barcode)
+        self._cupboard.note("cannot find", str(answer))
         self._mislaid.append((self._hospital.seconds() + self._rng.uniform(600, 2400), barcode))
 
     def _found_after_all(self) -> None:
         for found in [each for each in self._mislaid if each[0] <= self._hospital.seconds()]:
-            self._turned_up(found[1])
+            self._bring(found[1])
+            self._say_done(found[1])
             self._mislaid.remove(found)
-
-    def _turned_up(self, barcode: str) -> None:
-        self._bring(barcode)
-        self._ask(lambda client: client.import_(barcode))
-        self._cupboard.note("found after all", barcode)
+            self._cupboard.note("found after all", found[1])
 
     # Room in the library
 
-    def _tidy(self) -> None:
-        """Cartridges that nobody wants go back to the shelf while slots are scarce."""
-        with self._cupboard.door:
-            hands = self._hospital.hands()
+    def _make_room(self) -> None:
+        """Cartridges that nobody wants go back to the shelf while slots are scarce, the mail slot's first."""
+        hands = self._hospital.hands()
+        for _ in range(FREE_SLOTS_MIN):
             elements = hands.inventory().elements
-            slots = [each for each in elements if each.kind is ElementKind.SLOT]
-            if sum(each.barcode is None for each in slots) >= FREE_SLOTS_MIN:
+            inside = [each for each in elements if each.kind is not ElementKind.DRIVE]
+            if sum(each.barcode is None for each in inside) >= FREE_SLOTS_MIN:
                 return
-            wanted = {each["barcode"] for each in self._ask(lambda client: client.mounts(every=False))}
-            idle = [each.barcode for each in slots if each.barcode and each.barcode not in wanted]
-            barcode = self._rng.choice(idle)
-            self._export(hands, str(barcode))
+            wanted = {each["barcode"] for each in self._ask(lambda client: client.prompts())}
+            idle = [each for each in inside if each.barcode and each.barcode not in wanted]
+            mail = [each for each in idle if each.kind is ElementKind.MAIL]
+            self._export(hands, str(self._rng.choice(mail or idle).barcode))
 
-    def _export(self, hands: Any, barcode: str) -> None:
+    def _export(self, hands: SimulatedLibrary, barcode: str) -> None:
         try:
             self._ask(lambda client: client.export(barcode, f"Z{self._rng.randint(1, 9)}"))
         except ApiError as error:
