@@ -4,6 +4,8 @@
 #   make test        everything that must pass: formatting, lint, types, import contracts, tests
 #   make lint        the same without the tests
 #   make sim         the simulated archive's tests at full length (about an hour)
+#   make day         a day in a small hospital: 10 workstations, 2 operators who err, 5 crashes (10 minutes;
+#                    HSM_DAY_SEED lives one again, HSM_DAY_SPEED changes how fast its clock goes)
 #   make crash       kill a daemon under load, thousands of times (HSM_CRASH_KILLS), at every named step,
 #                    with and without a power cut, and then for HSM_CRASH_MINUTES as chance has it
 #   make large       send a 4 GiB instance to and fro, and look at the memory (HSM_LARGE_MIB)
@@ -29,7 +31,7 @@ ifneq ($(shell cat $(VENV)/.venv-stamp 2>/dev/null && $(BIN)/python -c 'print("w
 $(shell rm -f $(VENV)/.venv-stamp $(VENV)/.run-stamp $(VENV)/.dev-stamp)
 endif
 
-.PHONY: run test sim story crash large lab lab-short lint wheel-check clean
+.PHONY: run test sim story day crash large lab lab-short lint wheel-check clean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.run-stamp
@@ -42,6 +44,10 @@ sim: $(VENV)/.dev-stamp
 # 500 studies go over a NAS and S3 and back while each server is killed, stopped, filled and slowed.
 story: $(VENV)/.dev-stamp
 	HSM_STORY=long $(BIN)/pytest tests/story/test_outages.py tests/story/test_sftp_road.py
+
+# The seed is printed; a day that went wrong is lived again with it.
+day: $(VENV)/.dev-stamp
+	HSM_DAY=long $(BIN)/pytest -s tests/story/test_hospital_day.py
 
 # A daemon killed again and again under load; HSM_CRASH_KILLS, HSM_CRASH_MINUTES and HSM_CRASH_SEED
 # change the campaign.

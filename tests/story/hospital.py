@@ -61,7 +61,7 @@ rules:
   - {name: free online, release from: online, when: copies(tape) >= 1}
 """
 
-PREPARE_SECONDS = 240.0
+PREPARE_SECONDS = 900.0
 
 
 def title(station: int) -> str:

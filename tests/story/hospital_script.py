@@ -48,9 +48,9 @@ class Shape:
 
 SHORT = Shape(
     hours=0.25,
-    speed=60,
-    studies=16,
-    requests=20,
+    speed=100,
+    studies=14,
+    requests=16,
     kills=1,
     shelved=6,
     inside=1,
