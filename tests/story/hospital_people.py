@@ -14,7 +14,7 @@ from drivers.errors import NotFound, OperatorNeeded, Permanent, Retryable
 from drivers.simulated.library import SimulatedLibrary
 from hsm.client import ApiError, Client, Refused, Unreachable
 from tests.story.hospital import Hospital
-from tests.story.hospital_script import BACK_AT, HOME_AT, hurry
+from tests.story.hospital_script import HOUR, hurry
 
 T = TypeVar("T")
 
@@ -34,6 +34,8 @@ class Cupboard:
     hospital: Hospital
     door: threading.Lock = field(default_factory=threading.Lock)
     """One of them at a time has the hands at the mail slot."""
+    brought: dict[str, float] = field(default_factory=dict)
+    """When each cartridge was last put in."""
     did: Counter[str] = field(default_factory=Counter)
     said: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
@@ -75,7 +77,7 @@ class Operator(threading.Thread):
                 raise
 
     def _at_work(self) -> bool:
-        return not HOME_AT <= self._hospital.seconds() % BACK_AT < BACK_AT
+        return not self._hospital.shape.home_at <= self._hospital.seconds() < self._hospital.shape.back_at
 
     def _sleep(self, seconds: float) -> None:
         assert self._hospital.clock is not None
@@ -145,6 +147,7 @@ class Operator(threading.Thread):
             self._make_room()
             try:
                 self._hospital.hands().hand_insert(barcode)
+                self._cupboard.brought[barcode] = self._hospital.seconds()
                 self._cupboard.note("brought")
             except Permanent:
                 self._cupboard.note("was there already")
@@ -224,7 +227,11 @@ class Operator(threading.Thread):
             if sum(each.barcode is None for each in inside) >= FREE_SLOTS_MIN:
                 return
             wanted = {each["barcode"] for each in self._ask(lambda client: client.prompts())}
+            recent = self._hospital.seconds() - hurry(self._hospital.shape, HOUR)
+            wanted |= {each for each, at in self._cupboard.brought.items() if at > recent}
             idle = [each for each in inside if each.barcode and each.barcode not in wanted]
+            if not idle:
+                return
             mail = [each for each in idle if each.kind is ElementKind.MAIL]
             self._export(hands, str(self._rng.choice(mail or idle).barcode))
 

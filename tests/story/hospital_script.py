@@ -14,8 +14,6 @@ from datetime import UTC, datetime
 HOUR = 3600.0
 DAY_BEGINS = datetime(2027, 3, 1, 7, tzinfo=UTC)
 """What every clock of the hospital shows when the day begins: a Monday."""
-HOME_AT, BACK_AT = 11 * HOUR, 24 * HOUR
-"""The operators go home at 18:00 and are back at 07:00."""
 WORKSTATIONS = 10
 DCMTK_STATIONS = (9, 10)
 """The workstations that are DCMTK's movescu and storescp; the others are pynetdicom."""
@@ -42,6 +40,10 @@ class Shape:
     slots: int = 24
     instances_max: int = 3
     capacity_bytes: int = 900_000
+    home_at: float = 11 * HOUR
+    """The operators go home at 18:00,"""
+    back_at: float = 24 * HOUR
+    """and are back at 07:00."""
     operators_hurry: float = 1.0
     """What their walks are divided by."""
 
@@ -59,6 +61,8 @@ SHORT = Shape(
     operators_hurry=6,
 )
 LONG = Shape(hours=16, speed=180, studies=300, requests=220, kills=5, shelved=60, inside=10, blank=3)
+
+"""The whole day."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -244,6 +244,8 @@ class Stations:
                     request.end = "left" if over.is_set() else "lost"
                 elif code == 0xFF00:
                     request.pendings += 1
+                    if request.pendings == 1 and ask.patience is not None:
+                        timer.start()
                 else:
                     self._finished(request, int(code), str(status.get("ErrorComment", "")))
         except (RuntimeError, ValueError, AttributeError, OSError):
@@ -257,7 +259,8 @@ class Stations:
             request.end = "left" if over.is_set() else "lost"
 
     def _patience(self, ask: Ask, over: threading.Event, give_up: Callable[[], None]) -> threading.Timer:
-        """When it is over, ``over`` is set and the workstation gives up; armed where it ends at all."""
+        """When it is over, ``over`` is set and the workstation gives up. It is counted from the archive's
+        first word: how long this machine takes to get that far is not the hospital's time."""
         assert self.hospital.clock is not None
 
         def end() -> None:
@@ -267,8 +270,6 @@ class Stations:
         seconds = 1e6 if ask.patience is None else ask.patience / self.hospital.clock.speed
         timer = threading.Timer(seconds, end)
         timer.daemon = True
-        if ask.patience is not None:
-            timer.start()
         return timer
 
     def _finished(self, request: Request, status: int, comment: str) -> None:
@@ -277,18 +278,22 @@ class Stations:
 
     def _movescu(self, ask: Ask, request: Request) -> None:
         name = title(ask.station)
-        line = ["movescu", "-v", "-S", "-aet", name, "-aem", name, "-aec", "HSM"]
-        line += ["-k", "QueryRetrieveLevel=STUDY", "-k", f"StudyInstanceUID={request.study}"]
+        command = ["movescu", "-v", "-S", "-aet", name, "-aem", name, "-aec", "HSM"]
+        command += ["-k", "QueryRetrieveLevel=STUDY", "-k", f"StudyInstanceUID={request.study}"]
         with subprocess.Popen(
-            [*line, "127.0.0.1", str(self.hospital.port)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            [*command, "127.0.0.1", str(self.hospital.port)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         ) as process:
-            over = threading.Event()
+            over, text = threading.Event(), ""
             timer = self._patience(ask, over, process.kill)
             try:
-                text = process.stdout.read().decode(errors="replace") if process.stdout else ""
+                for line in process.stdout or ():
+                    text += line.decode(errors="replace")
+                    if b"(Pending)" in line:
+                        request.pendings += 1
+                        if request.pendings == 1 and ask.patience is not None:
+                            timer.start()
             finally:
                 timer.cancel()
-        request.pendings = len(re.findall(r"Received Move Response \d+ \(Pending\)|\(Pending\)", text))
         final = re.search(r"Received Final Move Response \(([^)]*)\)", text)
         if final is not None:
             status = 0 if final[1].startswith("Success") else 0xA702

@@ -19,7 +19,7 @@ import pytest
 from tests.story.hospital import Hospital
 from tests.story.hospital_books import Account, books, deliveries, missing
 from tests.story.hospital_people import Cupboard, Operator
-from tests.story.hospital_script import BACK_AT, HOUR, LONG, SHORT, Ask, Script, Shape, script
+from tests.story.hospital_script import HOUR, LONG, SHORT, Ask, Script, Shape, script
 from tests.story.hospital_stations import Stations
 from tests.story.hospital_studies import make_study
 
@@ -41,11 +41,8 @@ def test_a_morning_in_a_small_hospital_with_a_crash(tmp_path: Path) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_a_whole_day_in_a_small_hospital_with_five_crashes(tmp_path: Path) -> None:
-    live(
-        tmp_path,
-        seed_of("HSM_DAY_SEED", random.SystemRandom().randrange(10**6)),
-        replace(LONG, speed=float(os.environ.get("HSM_DAY_SPEED") or LONG.speed)),
-    )
+    shape = replace(LONG, speed=float(os.environ.get("HSM_DAY_SPEED") or LONG.speed))
+    live(tmp_path, seed_of("HSM_DAY_SEED", random.SystemRandom().randrange(10**6)), shape)
 
 
 def seed_of(name: str, default: int) -> int:
@@ -94,8 +91,10 @@ def through(day: Script, stations: Stations, cupboard: Cupboard) -> list[float]:
             person.start()
             people.append(person)
         fate.join()
-        if hospital.shape.hours > 10:
-            hospital.sleep_until(BACK_AT + HOUR)  # what came in the evening waits for the operators
+        if hospital.shape.hours * HOUR > hospital.shape.home_at:
+            hospital.sleep_until(
+                hospital.shape.back_at + HOUR
+            )  # what came in the evening waits for the operators
         settle(stations, people)
     finally:
         stop.set()
