@@ -16,15 +16,49 @@ from hsm.catalog.media import VolumeRef
 
 
 def located(
-    session: Session, work: Sequence[planner.Work], volumes: Sequence[VolumeRef]
+    session: Session, work: Sequence[planner.Work], volumes: Sequence[VolumeRef], least: int = 2
 ) -> tuple[tuple[planner.Work, ...], dict[str, planner.LocateCost]]:
-    """The work, its reads with where they leave the head, and the cost of each volume that has several."""
+    """The work, its reads with where they leave the head, and the cost of each volume that has several.
+
+    :param least: how many reads are several.
+    """
     reads = Counter(each.volume for each in work if each.position is not None)
-    several = {volume.name: volume for volume in volumes if reads[volume.name] > 1}
+    several = {volume.name: volume for volume in volumes if reads[volume.name] >= least}
     starts = placement.positions(session, [volume.pk for volume in several.values()])
     tapes = {name: _Tape(volume, starts[volume.pk]) for name, volume in several.items()}
     costs = {name: tape.cost() for name, tape in tapes.items()}
     return tuple(_with_end(each, tapes.get(each.volume or "")) for each in work), costs
+
+
+def change_seconds(volume: VolumeRef, *, holds_one: bool) -> float:
+    """Until a volume is in a drive, which may have to give another one back first."""
+    return _pace(volume).change(holds_one=holds_one)
+
+
+def _pace(volume: VolumeRef) -> planner.Pace:
+    return planner.Pace.of(planner.model_of(volume.name, volume.capacity or None))
+
+
+class Head:
+    """The head of a drive in one session, and what it is expected to take to the next package."""
+
+    def __init__(self, session: Session, volume: VolumeRef) -> None:
+        starts = placement.positions(session, [volume.pk]).get(volume.pk, [])
+        self._tape = _Tape(volume, starts) if starts else None
+        self._cost = self._tape.cost() if self._tape is not None else None
+        self._pace = _pace(volume)
+        self._at: int | None = 0
+
+    def locate_seconds(self, position: int | None, size: int) -> float:
+        """To a package, after which the head is where it ends."""
+        before, self._at = self._at, None
+        if position is None or self._tape is None or self._cost is None:
+            return self._pace.locate
+        self._at = self._tape.end(position, size)
+        return self._pace.locate if before is None else self._cost(before, position)
+
+    def read_seconds(self, size: int) -> float:
+        return self._pace.stream(size)
 
 
 @dataclass(frozen=True, slots=True)

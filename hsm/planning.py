@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -14,15 +15,18 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from hsm import dispatch, planner
 from hsm.blame import to_avoid
-from hsm.catalog import queue
+from hsm.catalog import media, queue, timings
 from hsm.catalog.engine import Catalog
 from hsm.custody import Drives
 from hsm.errors import DriverError
 from hsm.floor import Floor, Place
+from hsm.locate import located
 from hsm.log import get_logger
 from hsm.pools import Pools
 from hsm.reader import Reader
+from hsm.reckoning import Factors, seconds_left
 from hsm.staging import Staging
+from hsm.stopwatch import Stopwatch
 
 log = get_logger(__name__)
 
@@ -41,11 +45,14 @@ class Planning:
         reader: Reader,
         drives: Drives,
         reserved: Mapping[str, int] | None = None,
+        stopwatch: Stopwatch | None = None,
     ) -> None:
         """
         :param reserved: by library, how many drives are kept free for recalls.
+        :param stopwatch: what the drives do now.
         """
         self._catalog = catalog
+        self.stopwatch = stopwatch or Stopwatch(catalog)
         self._pools = pools
         self._staging = staging
         self._reader = reader
@@ -121,15 +128,23 @@ class Planning:
     def _look_ahead(self) -> planner.Outlook:
         picture, drives, running = self.look(), self.floor.drives, self.floor.running
         begun = {each.request_pk for session in running for each in session.left}
+        with self._catalog.read() as session:
+            factors = Factors(timings.recent(session))
+            every = [*picture.work, *(each for run in running for each in run.left)]
+            known = [each for each in media.volumes(session) if each.library in self._pools.libraries]
+            with_ends, costs = located(session, every, known, least=1)
+        places = {volume.barcode: volume.library or "" for volume in picture.volumes}
+        ends = {each.request_pk: each for each in with_ends}
+        pace = factors.paces(self._pace(picture))
         return planner.forecast(
-            [each for each in picture.work if each.request_pk not in begun],
+            [ends[each.request_pk] for each in picture.work if each.request_pk not in begun],
             picture.volumes,
             drives,
             self._catalog.clock.now(),
             decide=self._decide(picture, drives),
-            pace=self._pace(picture),
-            costs=picture.costs,
-            running=running,
+            pace=pace,
+            costs=factors.costs(costs, places),
+            running=[self._so_far(each, factors, pace) for each in running],
         )
 
     def _pace(self, picture: dispatch.Picture) -> planner.PaceOf:
@@ -140,6 +155,18 @@ class Planning:
             if volume.library is not None
         }
         return lambda library: models.get(library) or planner.Pace()
+
+    def _so_far(self, running: planner.Running, factors: Factors, pace: planner.PaceOf) -> planner.Running:
+        """With what is left of its first request, by what the drive does at this moment."""
+        place = (running.drive.library, running.drive.address)
+        doing, now = self.stopwatch.now.get(place), self._catalog.clock.monotonic()
+        if doing is None or not running.left or doing.barcode != running.barcode:
+            return running
+        first, own = running.left[0], factors.of(place[0])
+        if doing.request_pk not in (None, first.request_pk):
+            return running
+        takes = seconds_left(doing, now, own, pace(place[0]), first.size)
+        return replace(running, first_takes=takes) if takes is not None else running
 
     def _decide(self, picture: dispatch.Picture, drives: Sequence[planner.DriveAt]) -> planner.Decide:
         used = [(drive.library, drive.address) for drive in drives if drive.in_service]

@@ -7,7 +7,7 @@ operator's shift (promise 6).
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
@@ -187,10 +187,19 @@ class Recall:
                 )
         return found
 
-    def fetch(self, package: PackageRef, copy: CopyAt, store: Store, stop: threading.Event) -> None:
+    def fetch(
+        self,
+        package: PackageRef,
+        copy: CopyAt,
+        store: Store,
+        stop: threading.Event,
+        watch: Callable[[Iterator[bytes]], Iterator[bytes]] = iter,
+    ) -> None:
         """Read a package from a mounted volume into the staging area, digest-checked.
 
         Readers may have its instances as they arrive; each of them is checked against its own digest.
+
+        :param watch: the same chunks, looked at on the way.
 
         :raises Corrupt: the volume gave other bytes; nothing stays in the staging area.
         :raises NoSpace: pins leave no room in the staging area.
@@ -201,14 +210,14 @@ class Recall:
             return
         streams = self._staging.streams
         if package.size > self._staging.room_ever() and streams.hungry(package.key) is not None:
-            self._pass_through(package, copy, store, stop)
+            self._pass_through(package, copy, store, stop, watch)
             return
         back = self._back_seconds(self._staging.lacks(package.size))
         writer = self._staging.admit(package.key, package.size, back)
         clock = self._catalog.clock
         rung = clock.monotonic()
         try:
-            for chunk in store.get(copy.locator):
+            for chunk in watch(store.get(copy.locator)):
                 if stop.is_set():
                     raise Stopped
                 writer.write(chunk)
@@ -222,12 +231,19 @@ class Recall:
             raise
         log.info("recalled %s from %s", package.key, copy.volume_name)
 
-    def _pass_through(self, package: PackageRef, copy: CopyAt, store: Store, stop: threading.Event) -> None:
+    def _pass_through(
+        self,
+        package: PackageRef,
+        copy: CopyAt,
+        store: Store,
+        stop: threading.Event,
+        watch: Callable[[Iterator[bytes]], Iterator[bytes]],
+    ) -> None:
         """Read what is wanted of a package that does not fit, at the speed of those who take it."""
         read = self._staging.streams.begin(package.key)
         blocked = 0.0
         try:
-            for chunk in store.get(copy.locator, read.start, package.size - read.start):
+            for chunk in watch(store.get(copy.locator, read.start, package.size - read.start)):
                 rest = memoryview(chunk)
                 while rest and not read.over:
                     if stop.is_set():

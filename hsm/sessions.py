@@ -7,6 +7,7 @@ queued again, or failed; nothing is left active.
 from __future__ import annotations
 
 import threading
+from functools import partial
 
 from drivers.base import Store, VolumeLabel
 from hsm.blame import DRIVES_FOR_CERTAINTY
@@ -30,6 +31,7 @@ from hsm.errors import (
     StaleMap,
     WrongVolume,
 )
+from hsm.locate import Head, change_seconds
 from hsm.log import get_logger
 from hsm.migrate import Migrate
 from hsm.model import CopyAt, Place
@@ -38,6 +40,7 @@ from hsm.recall import ReadAgain, Recall, Stopped
 from hsm.sessionends import Assignment, MakingRoom, SessionEnds, left
 from hsm.staging import TooLarge
 from hsm.states import BLANK_VOLUMES, CopyState, RequestKind
+from hsm.stopwatch import Stopwatch
 from hsm.volumes import NotBlank, Volumes
 from hsm.wake import Bell
 from hsm.writing import Writing
@@ -72,6 +75,7 @@ class DriveSession:
         self._bell = bell
         self._ends = SessionEnds(catalog, use)
         self._writing = Writing(catalog, pools, use, migrate, self._ends)
+        self.stopwatch = Stopwatch(catalog)
 
     def run(self, work: Assignment, stop: threading.Event) -> None:
         """Mount and do the work; errors end in the requests, not here."""
@@ -79,9 +83,10 @@ class DriveSession:
         pending = {order.pk: order for order in work.orders}
         tally = Tally()
         try:
-            volume, store = self._mount(work, actor)
-            self._read(work, volume, store, pending, tally, stop, actor)
-            self._writing.write(work, volume, store, pending, tally, stop, actor)
+            with self.stopwatch.session(work.library, work.drive):
+                volume, store = self._mount(work, actor)
+                self._read(work, volume, store, pending, tally, stop, actor)
+                self._writing.write(work, volume, store, pending, tally, stop, actor)
         except Stopped:
             log.info("%s: stopping; %d requests are handed back", actor, len(pending))
             self._ends.give_back(pending, actor, "the daemon stops")
@@ -168,12 +173,17 @@ class DriveSession:
         library = self._pools.libraries[work.library]
         with self._catalog.read() as session:
             volume = media.volume(session, work.barcode)
-        self._custody.vacate(volume, work.drive)
-        if volume.state in BLANK_VOLUMES:
-            label = self._volumes.label_in(volume, work.pool, work.library, work.drive, actor)
-        else:
-            label = VolumeLabel(volume.name, volume.uuid, work.pool)
-        store = library.mount(label, work.drive)
+            held = media.held_by(session, work.library, work.drive)
+            change = change_seconds(volume, holds_one=held is not None)
+        with self.stopwatch.mounting(
+            work.library, work.drive, work.barcode, 0.0 if held == work.barcode else change
+        ):
+            self._custody.vacate(volume, work.drive)
+            if volume.state in BLANK_VOLUMES:
+                label = self._volumes.label_in(volume, work.pool, work.library, work.drive, actor)
+            else:
+                label = VolumeLabel(volume.name, volume.uuid, work.pool)
+            store = library.mount(label, work.drive)
         room = store.capacity()
         with self._catalog.write() as session:
             media.set_room(session, volume.pk, room.total, room.free)
@@ -191,6 +201,10 @@ class DriveSession:
         stop: threading.Event,
         actor: str,
     ) -> None:
+        if all(order.kind is RequestKind.COPY for order in work.orders):
+            return
+        with self._catalog.read() as session:
+            head = Head(session, volume)
         for order in work.orders:
             if order.kind is RequestKind.COPY:
                 continue
@@ -198,7 +212,7 @@ class DriveSession:
                 raise Stopped
             if why := work.makes_room(left(order.pk, pending)):
                 raise MakingRoom(why)
-            self._read_one(work, order, volume, store, tally, stop, actor)
+            self._read_one(work, order, volume, store, head, tally, stop, actor)
             del pending[order.pk]
 
     def _read_one(
@@ -207,6 +221,7 @@ class DriveSession:
         order: Order,
         volume: VolumeRef,
         store: Store,
+        head: Head,
         tally: Tally,
         stop: threading.Event,
         actor: str,
@@ -219,10 +234,21 @@ class DriveSession:
         try:
             if copy is None:
                 raise Retryable(f"{package.key} has no copy on {volume.name} any more")
+            locate = head.locate_seconds(copy.position, package.size)
             if order.kind is RequestKind.VERIFY:
                 self._migrate.prove(copy.copy_pk, package, store, copy.locator, stop)
             else:
-                self._recall.fetch(package, copy, store, stop)
+                watch = partial(
+                    self.stopwatch.read,
+                    work.library,
+                    work.drive,
+                    work.barcode,
+                    request_pk=order.pk,
+                    size=package.size,
+                    locate_seconds=locate,
+                    read_seconds=head.read_seconds(package.size),
+                )
+                self._recall.fetch(package, copy, store, stop, watch)
         except (Corrupt, NotFound) as error:
             if copy is not None:
                 self._recall.suspect(copy, error)

@@ -1,4 +1,4 @@
-"""What each drive does at this moment and since when, and how long it took: measured, and kept in the catalog.
+"""What each drive does at this moment and since when, and how long it took: measured, kept in the catalog.
 
 Only the drive's own time counts: what the staging area takes to write what was read does not.
 """

@@ -112,7 +112,13 @@ class Workers:
         """
         self._to = joints
         self.planning = Planning(
-            joints.catalog, joints.pools, joints.staging, joints.reader, joints.drives, reserved
+            joints.catalog,
+            joints.pools,
+            joints.staging,
+            joints.reader,
+            joints.drives,
+            reserved,
+            joints.session.stopwatch,
         )
         self._launch = launch or self._in_thread
         self._stop = threading.Event()

@@ -81,6 +81,15 @@ def find_volume(session: Session, name: str) -> VolumeRef | None:
     return _ref(row) if row else None
 
 
+def held_by(session: Session, library: str, drive: int) -> str | None:
+    """The barcode of the volume in a drive, as the changer was seen last."""
+    return session.scalar(
+        select(Volume.name)
+        .where(Volume.library == library, Volume.place == Place.DRIVE, Volume.element == drive)
+        .limit(1)
+    )
+
+
 def volume(session: Session, name: str) -> VolumeRef:
     """:raises NotFound: no volume has this name or barcode."""
     found = find_volume(session, name)

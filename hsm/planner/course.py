@@ -31,6 +31,8 @@ class Running:
     barcode: str
     left: tuple[Work, ...]
     """In the order it does them; the first is under way."""
+    first_takes: float | None = None
+    """Seconds until the first is done; None: as if it began now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +233,8 @@ class Course:
         first = min(each.priority for each in session.left)
         bay.at = replace(bay.at, holds=session.barcode, busy=True, priority=first)
         self._start(bay, 0.0)
+        if session.first_takes is not None:
+            bay.free_at = session.first_takes
 
     def _start(self, bay: _Bay, at: float) -> None:
         """Begin the next thing that the session has to do."""
