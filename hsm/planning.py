@@ -20,7 +20,7 @@ from hsm.catalog.engine import Catalog
 from hsm.custody import Drives
 from hsm.errors import DriverError
 from hsm.floor import Floor, Place
-from hsm.locate import located
+from hsm.locate import Head, located
 from hsm.log import get_logger
 from hsm.pools import Pools
 from hsm.reader import Reader
@@ -124,6 +124,16 @@ class Planning:
         outlook = self.outlook()
         found = {pk: outlook.of(pk) for pk in request_pks}
         return {pk: turn_record(each, outlook.now) for pk, each in found.items() if each is not None}
+
+    def seconds_once_there(self, barcode: str, library: str, position: int | None, size: int) -> float:
+        """From a volume's coming into the library to the last byte of a package on it, if a drive is free."""
+        with self._catalog.read() as session:
+            factors = Factors(timings.recent(session))
+            volume = media.find_volume(session, barcode)
+            locate = Head(session, volume).locate_seconds(position, size) if volume is not None else 0.0
+        model = planner.Pace.of(planner.model_of(barcode))
+        pace = factors.paces(lambda _: model)(library)
+        return pace.change(holds_one=True) + locate * factors.of(library).locate + pace.stream(size)
 
     def _look_ahead(self) -> planner.Outlook:
         picture, drives, running = self.look(), self.floor.drives, self.floor.running
