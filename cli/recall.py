@@ -23,7 +23,11 @@ ENDED = ("done", "failed", "cancelled")
 def recall(
     context: typer.Context,
     uids: Annotated[list[str], typer.Argument(help="UIDs of studies, series or instances.")],
-    priority: Annotated[str, typer.Option(help="stat, routine or bulk.")] = "routine",
+    priority: Annotated[str, typer.Option(help="stat, routine, prefetch or bulk.")] = "routine",
+    prefetch: Annotated[
+        bool,
+        typer.Option("--prefetch", help="It will be read later: as --priority prefetch, and nobody waits."),
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Stay until everything can be read.")] = False,
     json: Json = False,
 ) -> None:
@@ -31,8 +35,10 @@ def recall(
 
     The recall goes on in the daemon whether or not this command waits for it.
     """
+    if prefetch and wait:
+        raise typer.BadParameter("--prefetch asks for what is read later: it does not wait")
     with connect(context) as client:
-        asked = client.recall(uids, priority)
+        asked = client.recall(uids, "prefetch" if prefetch else priority)
         requests = sorted({pk for each in asked for pk in each["requests"]})
         ended = _wait(client, requests, quiet=json) if wait else []
     if json:
@@ -50,9 +56,14 @@ def _say(asked: list[Record], ended: list[Record]) -> None:
             screen.say(f"{each['uid']}: everything can be read now")
             continue
         numbers = ", ".join(map(str, each["requests"]))
-        screen.say(
-            f"{each['uid']}: {here} of {text.plural(total, 'package')} can be read now; recall {numbers}"
-        )
+        eta = f" ({text.clean(each['eta'])})" if each.get("eta") else ""
+        recalls = f"; recall {numbers}{eta}" if numbers else ""
+        screen.say(f"{each['uid']}: {here} of {text.plural(total, 'package')} can be read now{recalls}")
+        for key in each.get("too_large", ()):
+            screen.say(
+                f"{key} is larger than the staging area and is not kept there: it is read when somebody "
+                "retrieves it, and passes through"
+            )
     for each in ended:
         if each["state"] != "done":
             screen.complain(f"recall {each['id']} {each['state']}: {text.clean(each['error'])}".rstrip(": "))
@@ -79,9 +90,10 @@ def _wait(client: Client, requests: list[int], *, quiet: bool) -> list[Record]:
         known: dict[int, str] = {}
         for last in follow(client, requests):
             for each in last:
-                if not quiet and known.get(each["id"]) != each["state"]:
-                    screen.say(f"recall {each['id']} is {each['state']}")
-                known[each["id"]] = each["state"]
+                said = _plain(each)
+                if not quiet and known.get(each["id"]) != said:
+                    screen.say(said)
+                known[each["id"]] = said
         return last
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(True), TimeElapsedColumn())
     with Progress(*columns, console=console) as bar:
@@ -100,5 +112,12 @@ def _wait(client: Client, requests: list[int], *, quiet: bool) -> list[Record]:
 
 
 def _described(each: Record) -> str:
+    why = text.clean(each.get("eta") or "") if each["state"] not in ENDED else ""
     waits = " (see `hsm operator ls`)" if each["state"] == "waiting" else ""
-    return f"recall {each['id']} {each['state']}{waits}"
+    return f"recall {each['id']} {each['state']}{': ' + why if why else ''}{waits}"
+
+
+def _plain(each: Record) -> str:
+    """A line for a file or a pipe: without the figure that changes all the time."""
+    why = text.clean(each.get("eta") or "").rpartition(", ")[0] if each["state"] not in ENDED else ""
+    return f"recall {each['id']} is {each['state']}{': ' + why if why else ''}"

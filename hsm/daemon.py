@@ -40,6 +40,7 @@ from hsm.dicom.server import DicomServer
 from hsm.drain import Drains
 from hsm.driveuse import DriveUse
 from hsm.errors import ConfigError, DriverError, HsmError
+from hsm.eta import Etas
 from hsm.export.jobs import Exports
 from hsm.ingest import Ingest
 from hsm.mediawatch import MediaWatch
@@ -53,6 +54,7 @@ from hsm.poolwatch import PoolWatch
 from hsm.queueacts import QueueActs
 from hsm.reader import Reader
 from hsm.recall import Recall
+from hsm.recalldesk import RecallDesk
 from hsm.receivers import Receivers
 from hsm.recovery import missing_files, recover
 from hsm.repack import Repack
@@ -182,6 +184,9 @@ class Daemon:
             reserved={each.name: each.drives_reserved_for_recall for each in config.libraries},
         )
 
+        self.etas = Etas(catalog, self.workers.planning)
+        self.retrievals.forecast = self.etas.waiting_for
+
     def _build_dicom(self) -> None:
         config = self.config
         find = partial(
@@ -219,7 +224,7 @@ class Daemon:
             pools=self._pool_facts,
             reach=self.retrievals.reader.reach,
             custody=self.custody,
-            recall=self.recall,
+            recall=RecallDesk(self.catalog, self.recall, self.etas),
             policies=self.policies,
             queue=QueueActs(self.catalog, self.bell),
             volumes=self.volumes,

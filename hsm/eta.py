@@ -31,7 +31,7 @@ class Eta:
     seconds: float | None
     """From now until all of it can be read; None where nobody can say."""
     reason: str
-    """``drive 256, third in queue, 4 min``; ``shelf B3, waiting for an operator since 02:10 UTC``."""
+    """``drive 256, third in queue, 4 min``; ``shelf B3, waiting for an operator since 02:10``."""
 
     def record(self, now: datetime) -> dict[str, object]:
         """In plain values: ``eta`` in words, ``eta_seconds``, ``eta_at``."""
@@ -130,4 +130,6 @@ def at_the_shelf(stand: Standing, now: datetime, answers: Sequence[float], after
 
 
 def _clock(at: datetime, now: datetime) -> str:
-    return f"{at:%H:%M} UTC" if at.date() == now.date() else f"{at:%d %b %H:%M} UTC"
+    """As the archive's own clock on the wall shows it."""
+    here = at.astimezone()
+    return f"{here:%H:%M}" if here.date() == now.astimezone().date() else f"{here:%d %b %H:%M}"

@@ -102,6 +102,12 @@ class Streams:
             stream = self._streams.get(follower.key)
             return stream.ready(follower) if stream is not None else None
 
+    def followers(self, key: str) -> list[Follower]:
+        """Who wants something of a package, whatever its size."""
+        with self._changed:
+            stream = self._streams.get(key)
+            return list(stream.followers) if stream is not None else []
+
     def passes(self, key: str) -> bool:
         """Whether it is passing through, or did and somebody has not taken everything."""
         with self._changed:

@@ -157,7 +157,8 @@ class Recall:
                 continue
             with self._catalog.write() as session:
                 request_pk = self._join(session, package, who, priority)
-                queue.add_waiter(session, request_pk, who, now)
+                if priority < Priority.PREFETCH:
+                    queue.add_waiter(session, request_pk, who, now)
             requests.append(request_pk)
         self._bell.ring()
         return {"uid": uid, "packages": len(packages), "readable_now": here, "requests": requests} | (
@@ -165,7 +166,8 @@ class Recall:
         )
 
     def progress(self, request_pks: Sequence[int]) -> list[dict[str, object]]:
-        """State, error and bytes staged of each of these recalls."""
+        """State, error and bytes staged of each of these recalls, and who waits: how many instances of it
+        each one wants and has had, as far as that is known here."""
         with self._catalog.read() as session:
             found = []
             for pk in request_pks:
@@ -174,6 +176,13 @@ class Recall:
                     raise Refused(f"request {pk} is no recall")
                 package = placement.package(session, order.package_pk)
                 state, error = queue.outcome(session, [pk])[pk]
+                waiters: list[dict[str, object]] = [
+                    {"who": each.who, "instances": each.wanted, "instances_done": each.wanted - len(each)}
+                    for each in self._staging.streams.followers(package.key)
+                    if not each.lingers and each.wanted
+                ]
+                known = {each["who"] for each in waiters}
+                waiters += [{"who": who} for who in queue.waiters(session, pk) if who not in known]
                 staged = package.size if state is RequestState.DONE else self._staging.arrived(package.key)
                 found.append(
                     {
@@ -183,6 +192,7 @@ class Recall:
                         "error": error,
                         "bytes": package.size,
                         "bytes_done": staged,
+                        "waiters": waiters,
                     }
                 )
         return found

@@ -7,7 +7,7 @@ in which their bytes arrive. Closing a retrieval leaves the recalls to themselve
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -103,6 +103,8 @@ class Retrievals:
         self.staging = staging
         self.bell = bell
         self.history = history
+        self.forecast: Callable[[Sequence[int]], str] | None = None
+        """Says in words what recalls wait for, and how long; without it the queue says what it knows."""
         self.tiers = tiers or {}
 
     def open(
@@ -215,6 +217,8 @@ class Retrieval:
     def waiting_for(self) -> str:
         """In words for a human: what the next instance waits for."""
         requests = [part.attachment.request_pk for part in self._parts if part.attachment is not None]
+        if requests and self._owner.forecast is not None:
+            return self._owner.forecast(requests)
         if requests:
             with self._owner.catalog.read() as session:
                 return queue.waiting_for(session, requests)

@@ -57,6 +57,8 @@ class Follower:
         """When it came or took something last."""
         self._spans = {span.offset: span for span in spans}
         self._order = sorted(self._spans)
+        self.wanted = len(self._order)
+        """Instances, when it came."""
 
     @property
     def lingers(self) -> bool:

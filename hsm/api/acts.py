@@ -99,7 +99,12 @@ class Acts:
 
 
 def _priority(name: str) -> Priority:
-    allowed = {"stat": Priority.STAT, "routine": Priority.ROUTINE, "bulk": Priority.BULK}
+    allowed = {
+        "stat": Priority.STAT,
+        "routine": Priority.ROUTINE,
+        "prefetch": Priority.PREFETCH,
+        "bulk": Priority.BULK,
+    }
     if name not in allowed:
         raise BadInput(f"priority {name!r}: expected one of {', '.join(allowed)}")
     return allowed[name]

@@ -83,15 +83,17 @@ class Operators(Protocol):
 
 
 class Recall(Protocol):
-    """Bringing packages back to where they can be read."""
+    """Bringing packages back to where they can be read. ``eta`` says in words where a recall is and how long
+    it takes, ``eta_seconds`` and ``eta_at`` the same in figures (None where nobody can say)."""
 
     def request_study(self, uid: str, priority: Priority, who: str) -> Record:
-        """``uid`` is of a study, series or instance. Returns packages, requests (their numbers),
-        state, eta (in words)."""
+        """``uid`` is of a study, series or instance. Returns packages, readable_now, requests (their
+        numbers), eta; too_large (packages that are never staged) where there are such."""
         ...
 
     def progress(self, request_pks: Sequence[int]) -> list[Record]:
-        """One record a request: id, state, and as far as known bytes_done, bytes, eta, error."""
+        """One record a request: id, package, state, error, bytes, bytes_done, eta, waiters (who; instances
+        and instances_done where known). Of all that are under way, when none is named."""
         ...
 
 

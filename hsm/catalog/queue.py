@@ -28,11 +28,13 @@ from hsm.catalog.queuelooks import failed_total as failed_total
 from hsm.catalog.queuelooks import has_more_urgent as has_more_urgent
 from hsm.catalog.queuelooks import has_work as has_work
 from hsm.catalog.queuelooks import latest as latest
+from hsm.catalog.queuelooks import live as live
 from hsm.catalog.queuelooks import longest_due as longest_due
 from hsm.catalog.queuelooks import outcome as outcome
 from hsm.catalog.queuelooks import passed_over as passed_over
 from hsm.catalog.queuelooks import queued_work as queued_work
 from hsm.catalog.queuelooks import recalls_waiting as recalls_waiting
+from hsm.catalog.queuelooks import waiters as waiters
 from hsm.catalog.queuelooks import waiting_for as waiting_for
 from hsm.catalog.tables import Copy, Request, Waiter
 from hsm.errors import NotFound, Refused
@@ -452,6 +454,8 @@ def _move(
     ended = new in (RequestState.DONE, RequestState.FAILED, RequestState.CANCELLED)
     row.finished_at = now if ended else None
     session.flush()
+    if ended:
+        session.execute(delete(Waiter).where(Waiter.request_pk == row.pk))
     journal.append(
         session,
         now,

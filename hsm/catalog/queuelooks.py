@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, aliased
 
 from hsm import states
 from hsm.catalog.orders import Order, order_of
-from hsm.catalog.tables import Request, Volume
+from hsm.catalog.tables import Request, Volume, Waiter
 from hsm.model import Priority, patience
 from hsm.states import RequestKind, RequestState
 
@@ -58,6 +58,19 @@ def longest_due(
     ]
     due = [(created + patience(priority), pk) for pk, priority, created in filter(None, heads)]
     return min(due)[1] if due else None
+
+
+def live(session: Session, kind: RequestKind, limit: int) -> list[int]:
+    """Requests of this kind that still stand for work, the most urgent first."""
+    query = select(Request.pk).where(Request.kind == kind, Request.state.in_(states.LIVE_REQUESTS))
+    return list(session.scalars(query.order_by(Request.priority, Request.pk).limit(limit)))
+
+
+def waiters(session: Session, request_pk: int) -> list[str]:
+    """Who waits for a recall, in words."""
+    return list(
+        session.scalars(select(Waiter.who).where(Waiter.request_pk == request_pk).order_by(Waiter.pk))
+    )
 
 
 def awaited_volumes(session: Session) -> list[int]:

@@ -126,7 +126,7 @@ def final_comment(end: End, tally: Tally, *, later: bool, waiting_for: str) -> s
         return ""
     missing = len(tally.failed)
     if later:
-        return f"{missing} will be delivered when readable: {waiting_for or end.value}"
+        return f"{missing} will follow: {waiting_for or end.value}"
     if end is End.TIME_OVER:
-        return f"{missing} not readable in time: {waiting_for or end.value}"
+        return f"{missing} not in time: {waiting_for or end.value}"
     return f"{missing} failed: {tally.reason or end.value}"

@@ -269,11 +269,9 @@ def test_the_final_comment_says_what_is_missing_and_why() -> None:
     shelf = "cartridge HSM003L8 is on shelf B3"
     missing = tally(completed=1, failed=2)
     assert final_comment(End.TIME_OVER, missing, later=False, waiting_for=shelf) == (
-        "2 not readable in time: cartridge HSM003L8 is on shelf B3"
+        "2 not in time: cartridge HSM003L8 is on shelf B3"
     )
-    assert final_comment(End.TIME_OVER, missing, later=True, waiting_for=shelf).startswith(
-        "2 will be delivered when readable"
-    )
+    assert final_comment(End.TIME_OVER, missing, later=True, waiting_for=shelf).startswith("2 will follow: ")
     assert final_comment(End.THROUGH, missing, later=False, waiting_for="") == "2 failed: peer answers A700"
     assert final_comment(End.THROUGH, tally(completed=1), later=False, waiting_for="") == ""
 
