@@ -74,13 +74,15 @@ def size(
 def recall(
     cases: Annotated[int, typer.Option(min=1, help="Cartridges of each sort.")] = 100,
     comparisons: Annotated[int, typer.Option(min=1, help="Random cases against FIFO.")] = 1000,
+    days: Annotated[int, typer.Option(min=1, help="Mixed days for each model of drive.")] = 20,
     folder: Folder = None,
     json: screen.Json = False,
 ) -> None:
-    """The order in which packages are read from tape, on models of LTO-8 and LTO-9 drives."""
+    """The order in which packages are read from tape, and a mixed day of two drives, on models of LTO-8 and
+    LTO-9 drives."""
     from hsm.bench import recall as bench
 
-    _show(lambda _: [bench.run(cases, comparisons, _say)], folder, json)
+    _show(lambda _: [bench.run(cases, comparisons, days, _say)], folder, json)
 
 
 @app.command("s3")

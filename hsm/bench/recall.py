@@ -4,6 +4,8 @@ On models of drives, since nobody has a hundred full cartridges to wait for: ran
 cartridge, read in the order they were asked for (FIFO), in the order they lie (by block), always the nearest
 next (shortest locate first, as tape archives do), and in ours. Every order is also priced on a drive that
 differs from the model it was planned with: each coefficient of the locate cost is off by up to 30 %.
+
+Then a mixed day, see :mod:`hsm.bench.day`.
 """
 
 from __future__ import annotations
@@ -12,9 +14,11 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from hsm import planner
+from hsm.bench import day
 from hsm.bench.frame import Report, Spread, Table, machine
 from hsm.planner import Extent, LocateCost
 from hsm.planner.locate import exact_order, nearest_order
@@ -86,11 +90,12 @@ def scattered(model: DriveModel, files: int, rng: random.Random) -> Tape:
     return Tape(planner.tape_cost(model), planner.tape_cost(perturbed(model, rng)), tuple(extents))
 
 
-def run(cases: int, comparisons: int, say: Callable[[str], None]) -> Report:
+def run(cases: int, comparisons: int, days: int, say: Callable[[str], None]) -> Report:
     """All of it.
 
     :param cases: cartridges for each model and number of packages (fewer where there are many packages).
     :param comparisons: random cases in which ours is compared with FIFO one by one.
+    :param days: mixed days, for each model.
     """
     measurements: list[dict[str, Any]] = []
     rows = []
@@ -108,11 +113,14 @@ def run(cases: int, comparisons: int, say: Callable[[str], None]) -> Report:
     never = _against_fifo(comparisons)
     say("against the best order there is")
     exact = list(_against_exact(max(10, cases)))
+    drives = [(model, partial(perturbed, model)) for model in MODELS]
+    day_tables, day_measurements = day.run(drives, days, SEED, say)
+    measurements += day_measurements
     measurements += [{"against": "FIFO"} | never, *({"against": "optimum"} | each for each in exact)]
     return Report(
         "recall",
         machine(),
-        {"cartridges": cases, "comparisons": comparisons, "seed": SEED},
+        {"cartridges": cases, "comparisons": comparisons, "days": days, "seed": SEED},
         (
             Table(
                 "Mean seconds of locating for a package on a full cartridge",
@@ -132,6 +140,7 @@ def run(cases: int, comparisons: int, say: Callable[[str], None]) -> Report:
                     for each in exact
                 ),
             ),
+            *day_tables,
         ),
         tuple(measurements),
     )

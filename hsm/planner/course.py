@@ -114,6 +114,7 @@ class Course:
         ends: Mapping[str, int] | None = None,
         read_back: bool = True,
         yields: bool = True,
+        tick: float | None = None,
     ) -> None:
         """
         :param pace: of the drives of a library, by its name.
@@ -123,6 +124,8 @@ class Course:
         :param ends: by barcode, where the next package is written.
         :param read_back: whether what is written is read back in the same session.
         :param yields: whether a session makes room for what is more urgent.
+        :param tick: seconds after which idle drives are planned for again though nothing has happened, for a
+            planner that waits; None: never.
         """
         self._waiting = {each.request_pk: each for each in work}
         self._volumes = {each.barcode: each for each in volumes}
@@ -137,6 +140,7 @@ class Course:
         self._ends = dict(ends or {})
         self._read_back = read_back
         self._yields = yields
+        self._tick = tick
         self.seconds = 0.0
         self.served: list[Served] = []
         self.spent = Spent()
@@ -158,9 +162,12 @@ class Course:
             times = [bay.free_at for bay in self._bays if bay.doing is not None]
             times += [self._arrivals[0][0]] if self._arrivals else []
             times += [self._brought[0][0]] if self._brought else []
+            if self._tick is not None and self._waiting:
+                times.append(self.seconds + self._tick)
             if not times or min(times) > until:
                 return self.served
             self.seconds = max(self.seconds, min(times))
+            self._news += self._tick is not None
             for bay in self._bays:
                 if bay.doing is not None and bay.free_at <= self.seconds:
                     self._admit()

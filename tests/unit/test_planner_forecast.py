@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -11,8 +12,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
+from hsm.bench import day, recall
 from hsm.model import Place, Priority
 from hsm.planner import Course, DriveAt, Outlook, Pace, Plan, Running, VolumeAt, Work, forecast, plan
+from policies.whatif.tape import LTO8
 from tests.unit.test_planner import NOW, drive, read, shelved, situations, volume, write
 
 PACE = Pace(load=15, unload=20, rewind=30, move=10, locate=40, flush=5, bytes_per_second=1)
@@ -197,3 +200,19 @@ def test_the_decision_may_be_given_homes_and_reserved_drives() -> None:
     answer: Plan = decide(work, [A, B], [drive(0), drive(1)], NOW)
     assert len(answer.sessions) == 1
     assert A.place is Place.SLOT
+
+
+def test_a_mixed_day_is_played_to_its_end_and_nobody_at_a_workstation_waits_long() -> None:
+    """One day of `hsm bench recall`, in which the migration's sessions are long and the drives are busy."""
+    played = {}
+    rng = random.Random(7)
+    morning = day.random_day(LTO8, recall.perturbed(LTO8, rng), 2.5, rng)
+    assert len(morning.arrivals) == 200
+    for name, (decide, yields) in day.planners(morning).items():
+        played[name] = day.play(morning, decide, yields=yields, real=True)
+        assert sum(map(len, played[name].waits.values())) == 200
+    stat = {name: max(each.waits[Priority.STAT]) for name, each in played.items()}
+    # The change of cartridges, the one package that is being written, and a stat recall or two before it.
+    assert stat["hsm"] < 600 < min(stat["FIFO"], stat["by block"], stat["hsm, not making room"])
+    assert played["hsm"].made_room > 0
+    assert played["hsm"].locate < played["FIFO"].locate
