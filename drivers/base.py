@@ -11,7 +11,7 @@ Every method may raise the four kinds of :mod:`drivers.errors` and nothing else.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
@@ -373,6 +373,21 @@ class Reporting(Protocol):
         when they are read.
 
         :raises Retryable: the drive cannot be asked while this volume is mounted, or is not there.
+        """
+        ...
+
+
+@runtime_checkable
+class Ordering(Protocol):
+    """A Library whose drives may know a good order to read in (recommended access order)."""
+
+    def recommended_order(self, drive: int, extents: Sequence[tuple[int, int]]) -> tuple[int, ...] | None:
+        """In which order the drive itself would read from the volume that is mounted in it.
+
+        ``extents`` are the first and the last position of each object, as :attr:`ObjectStat.position` counts
+        them. Answers with their indices; None where the drive does not say.
+
+        :raises Retryable: the drive cannot be asked now.
         """
         ...
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from hsm import planner
 from hsm.blame import Consequence
 from hsm.catalog import media, placement, queue
 from hsm.catalog.engine import Catalog
@@ -44,6 +45,8 @@ class Assignment:
     """The pool that the volume belongs to, or that a scratch volume is to be labelled for."""
     orders: tuple[Order, ...]
     makes_room: MakesRoom = stays
+    reads: tuple[planner.Work, ...] = ()
+    """What is read, in our own order; a drive that knows a better one may be asked."""
 
 
 class SessionEnds:

@@ -7,9 +7,11 @@ queued again, or failed; nothing is left active.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from functools import partial
 
-from drivers.base import Store, VolumeLabel
+from drivers.base import Ordering, Store, VolumeLabel
+from hsm import planner
 from hsm.blame import DRIVES_FOR_CERTAINTY
 from hsm.catalog import media, placement, queue
 from hsm.catalog.engine import Catalog
@@ -205,7 +207,7 @@ class DriveSession:
             return
         with self._catalog.read() as session:
             head = Head(session, volume)
-        for order in work.orders:
+        for order in self._in_order(work, actor):
             if order.kind is RequestKind.COPY:
                 continue
             if stop.is_set():
@@ -214,6 +216,26 @@ class DriveSession:
                 raise MakingRoom(why)
             self._read_one(work, order, volume, store, head, tally, stop, actor)
             del pending[order.pk]
+
+    def _in_order(self, work: Assignment, actor: str) -> Sequence[Order]:
+        """As planned, or as the drive recommends: it knows the tape's geometry."""
+        changer: object = self._pools.libraries.get(work.library)
+        if not isinstance(changer, Ordering):
+            return work.orders
+
+        def ask(extents: Sequence[planner.Extent]) -> tuple[int, ...] | None:
+            return changer.recommended_order(work.drive, [(each.start, each.end - 1) for each in extents])
+
+        try:
+            order = planner.recommended(work.reads, ask)
+        except DriverError as error:
+            log.debug("%s: it cannot be asked for its order now: %s", actor, error)
+            return work.orders
+        if order is None:
+            return work.orders
+        log.info("%s: %s is read in the order that the drive recommends", actor, work.barcode)
+        rank = {pk: number for number, pk in enumerate(order)}
+        return sorted(work.orders, key=lambda each: rank.get(each.pk, len(rank)))
 
     def _read_one(
         self,

@@ -413,13 +413,15 @@ class Workers:
         with self._lock:
             self._at_work[drive.library, drive.address] = tuple(picture.limits_of(plan.work))
         place = (drive.library, drive.address)
-        self.planning.floor.begin(place, plan.barcode, picture.works([order.pk for order in taken]))
+        works = picture.works([order.pk for order in taken])
+        self.planning.floor.begin(place, plan.barcode, works)
         work = Assignment(
             *place,
             plan.barcode,
             picture.pool_of(plan.work[0]),
             taken,
             partial(self.planning.makes_room, place),
+            tuple(each for each in works if each.kind != "write"),
         )
         self._launch(f"drive-{drive.address}", lambda: self._run(work))
         return True

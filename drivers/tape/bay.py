@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from drivers.base import Capacity, VolumeLabel
@@ -18,6 +18,7 @@ from drivers.tape.ltfs.bay import LtfsDrive
 from drivers.tape.ltfs.commands import Commands
 from drivers.tape.ltfs.store import LtfsStore
 from drivers.tape.plain import identify, recover, write_label
+from drivers.tape.rao import Segment
 from drivers.tape.store import PlainStore
 from drivers.tape.tapedrive import TapeDrive
 from drivers.tape.tapeerrors import translated_tape
@@ -30,6 +31,8 @@ _NATIVE = {
 _UNKNOWN_CAPACITY = 100e9
 RESERVE_PART = 50
 """One part in so many stays free: for the last index, and because early warning is a warning."""
+LTFS_DATA_PARTITION = 1
+"""Behind the index partition, as mkltfs makes it."""
 PLAIN, LTFS = FORMATS = ("plain", "ltfs")
 
 
@@ -233,6 +236,15 @@ class Bay:
         return self.drive.report(
             self.address, barcode if mounted is None else mounted.barcode, mounted=mounted is not None
         )
+
+    def recommended_order(self, extents: Sequence[tuple[int, int]]) -> tuple[int, ...] | None:
+        """In which order the drive would read these extents of the mounted volume; None: it does not say."""
+        if self.store is None:
+            return None
+        partition = LTFS_DATA_PARTITION if isinstance(self.store, LtfsStore) else 0
+        # A segment of one object is a binding point, and an object has a filemark or a block behind it.
+        segments = [Segment(partition, first, max(last, first + 1)) for first, last in extents]
+        return self.drive.recommended_order(segments)
 
     def release(self) -> None:
         """Flush and let go of the volume, and unload the drive.

@@ -45,6 +45,10 @@ class FakeIo:
     """The drives can, and stenc is installed."""
     log_pages: dict[tuple[int, int], bytes] = field(default_factory=dict)
     """Under drive and page."""
+    recommends: int = 0
+    """How many segments of a recommended access order the drives take; 0: they do not know the command."""
+    recommended: bytes = b""
+    """The descriptors of the last one: from the end of the tape to its beginning."""
     ran: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -219,10 +223,24 @@ class FakeIo:
         drive = self._drive_at(argv[at])
         if argv[at + 1] == "8c":
             return self._memory(drive)
+        if argv[at + 1] in ("a3", "a4") and self.recommends:
+            return self._recommend(argv, at)
         if argv[at + 1] == "a2" and self.encrypts:
             mode = bytes((0x42, 2, 3, 1)) if self.drives[drive].key else bytes(4)
             return Completed(0, bytes.fromhex("00200014") + mode + bytes(16), "")
         return Completed(5, b"", "illegal request\n")
+
+    def _recommend(self, argv: list[str], at: int) -> Completed:
+        """Recommended access order (SSC-5): its limits, a list of segments, or the list in another order."""
+        if argv[at + 1] == "a4":
+            given = Path(next(word for word in argv if "--infile=" in word).partition("=")[2]).read_bytes()
+            found = [given[place : place + 32] for place in range(8, len(given), 32)]
+            found.sort(key=lambda segment: segment[16:24], reverse=True)
+            self.recommended = b"".join(found)
+            return _OK
+        if int(argv[at + 2], 16) & 0x80:
+            return Completed(0, self.recommends.to_bytes(2, "big") + b"\xff\xff", "")
+        return Completed(0, b"\x02\0\0\0" + len(self.recommended).to_bytes(4, "big") + self.recommended, "")
 
     def _memory(self, drive: int) -> Completed:
         tape = self.drives[drive].tape

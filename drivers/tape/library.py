@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -169,6 +169,11 @@ class TapeLibrary:
             with contextlib.suppress(DriverError):  # an open door hides what is in the drive, not the drive
                 place = self._status().drive(number)
             return bay.report(None if place is None else place.barcode)
+
+    def recommended_order(self, drive: int, extents: Sequence[tuple[int, int]]) -> tuple[int, ...] | None:
+        """See :meth:`drivers.base.Ordering.recommended_order`."""
+        with self._drive(drive) as (_, bay):
+            return bay.recommended_order(extents)
 
     def _bays(self) -> dict[int, Bay]:
         with self._finding:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import re
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from drivers.errors import DriverError, OperatorNeeded, Permanent, Retryable
 from drivers.reports import CartridgeReport, DriveReport
-from drivers.tape import encryption, logpages, memory
+from drivers.tape import encryption, logpages, memory, rao
 from drivers.tape.encryption import EncryptionState, PoolKey
 from drivers.tape.io import Completed, DriveStatus, Handle, Io, Op, Restoring, ScsiDevice
 from drivers.tape.logpages import Alerts
+from drivers.tape.rao import Segment
 from drivers.tape.tapeerrors import translated_tape
 
 POLL_SECONDS = 1.0
@@ -233,6 +235,24 @@ class TapeDrive:
             counts.read_bytes if read is None else read << 20,
             counts.write_errors,
             counts.read_errors,
+        )
+
+    def recommended_order(self, segments: Sequence[Segment]) -> tuple[int, ...] | None:
+        """In which order the drive would read from the loaded medium; None when it does not say."""
+        most = self._asked(rao.limits_command, rao.parse_limits)
+        if not most or not 0 < len(segments) <= most:
+            return None
+        asked, count, given = rao.parameters(segments), len(segments), None
+        with contextlib.suppress(OSError), tempfile.NamedTemporaryFile(prefix="hsm-rao-") as file:
+            file.write(asked)
+            file.flush()
+            given = self._asked(
+                lambda generic: rao.generate_command(generic, file.name, len(asked)), lambda _: True
+            )
+        if given is None:
+            return None
+        return self._asked(
+            lambda generic: rao.receive_command(generic, count), lambda answer: rao.parse_order(answer, count)
         )
 
     def encryption(self) -> EncryptionState | None:

@@ -137,9 +137,9 @@ def planners(day: Day) -> dict[str, tuple[planner.Decide, bool]]:
         "FIFO": (Rival(fifo()), False),
         "by block": (Rival(by_block()), False),
         "CTA's rule": (Rival(cta(day.costs)), False),
-        "hsm, not making room": (ours, False),
+        "hsm, staying": (ours, False),
         "hsm": (ours, True),
-        "hsm, one drive reserved": (partial(ours, reserved={LIBRARY: 1}), True),
+        "hsm, 1 reserved": (partial(ours, reserved={LIBRARY: 1}), True),
     }
 
 
@@ -184,15 +184,16 @@ def run(
 
     :param models: each with what makes a drive that differs from it.
     """
-    tables, measurements = [], list[dict[str, Any]]()
+    tables, measurements = list[Table](), list[dict[str, Any]]()
     for model, differing in models:
         for hours, real in product(HOURS, (False, True)):
             name = f"{model.name} ± 30 %" if real else model.name
             title = f"200 requests in {hours:g} h on {name}, {days} days"
             say(title)
             found = _played(model, differing, days, seed, hours, real=real)
-            rows = [_row(each, played) for each, played in found.items()]
-            tables.append(Table(title, _COLUMNS, tuple(rows)))
+            rows = tuple(_spent(each, played) for each, played in found.items())
+            waits = tuple(_waits(each, played) for each, played in found.items())
+            tables += [Table(title, _SPENT, rows), Table(f"{title}: waits", _WAITS, waits)]
             measurements += [
                 {"day": name, "hours": hours, "planner": each} | _record(played)
                 for each, played in found.items()
@@ -218,30 +219,19 @@ def _played(
     return found
 
 
-_COLUMNS = (
-    "planner",
-    ">locate s",
-    ">drive h",
-    ">mounts",
-    *(f">{each.name.lower()} p50/p95 min" for each in SHOWN),
-    ">missed",
-    ">made room",
-)
+_SPENT = ("planner", ">locate, s", ">drives, h", ">mounts", ">missed deadlines", ">made room")
+_WAITS = ("planner, p50/p95 min", *(f">{each.name.lower()}" for each in SHOWN))
 
 
-def _row(name: str, played: Sequence[Played]) -> tuple[str | float | int, ...]:
+def _spent(name: str, played: Sequence[Played]) -> tuple[str | float | int, ...]:
+    keys = ("locate_seconds", "drive_hours", "mounts", "missed", "made_room")
     record = _record(played)
-    said = [record["waits"][each.name.lower()] for each in SHOWN]
-    waits = [f"{each['p50']:.0f}/{each['p95']:.0f}" for each in said]
-    return (
-        name,
-        record["locate_seconds"],
-        record["drive_hours"],
-        record["mounts"],
-        *waits,
-        record["missed"],
-        record["made_room"],
-    )
+    return name, *(record[key] for key in keys)
+
+
+def _waits(name: str, played: Sequence[Played]) -> tuple[str, ...]:
+    said = [_record(played)["waits"][each.name.lower()] for each in SHOWN]
+    return name, *(f"{each['p50']:.0f}/{each['p95']:.0f}" for each in said)
 
 
 def _record(played: Sequence[Played]) -> dict[str, Any]:

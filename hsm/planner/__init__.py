@@ -8,6 +8,7 @@ from hsm.planner.forecast import Ahead, Forecast, Outlook, forecast
 from hsm.planner.locate import Extent, LocateCost, best_order, path_cost
 from hsm.planner.order import PATIENCE, SECONDS_PER_POINT, due, locate_order
 from hsm.planner.pace import Pace, PaceOf
+from hsm.planner.recommended import recommended
 from hsm.planner.tape import model_of, tape_cost
 from hsm.planner.values import DriveAt, Plan, Prompt, Session, VolumeAt, Work
 from hsm.planner.yields import Decide, Yield, may_matter, yields_to
@@ -41,6 +42,7 @@ __all__ = [
     "model_of",
     "path_cost",
     "plan",
+    "recommended",
     "tape_cost",
     "yields_to",
 ]

@@ -67,11 +67,11 @@ def session_order(work: Sequence[Work], cost: LocateCost) -> list[Work]:
     ordered: list[Work] = []
     at = 0  # a volume is at its load point when a session begins
     for group in range(3):
-        ordered += locate_order([each for each in reads if _class(each) == group], at, cost)
+        ordered += locate_order([each for each in reads if reading_class(each) == group], at, cost)
         at = next((end for each in reversed(ordered) if (end := after(each)) is not None), at)
     return ordered + [each for each in by_urgency if each.kind == "write"]
 
 
-def _class(work: Work) -> int:
+def reading_class(work: Work) -> int:
     """0: stat; 1: somebody waits at a workstation; 2: nobody does."""
     return (work.priority > Priority.STAT) + (work.priority > Priority.ROUTINE)

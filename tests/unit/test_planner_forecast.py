@@ -213,6 +213,6 @@ def test_a_mixed_day_is_played_to_its_end_and_nobody_at_a_workstation_waits_long
         assert sum(map(len, played[name].waits.values())) == 200
     stat = {name: max(each.waits[Priority.STAT]) for name, each in played.items()}
     # The change of cartridges, the one package that is being written, and a stat recall or two before it.
-    assert stat["hsm"] < 600 < min(stat["FIFO"], stat["by block"], stat["hsm, not making room"])
+    assert stat["hsm"] < 600 < min(stat["FIFO"], stat["by block"], stat["hsm, staying"])
     assert played["hsm"].made_room > 0
     assert played["hsm"].locate < played["FIFO"].locate
