@@ -12,7 +12,9 @@ from sqlalchemy.orm import Session
 
 from hsm.blame import Pair
 from hsm.catalog import journal
-from hsm.catalog.tables import Drive, DriveUse, Volume
+from hsm.catalog.tables import Copy, Drive, DriveUse, Request, Volume
+from hsm.model import Place
+from hsm.states import BLANK_VOLUMES, LIVE_REQUESTS, CopyState, RequestKind, VolumeState
 
 ERROR_CHARS_MAX = 500
 _COUNTERS = ("writes", "reads", "bytes_written", "bytes_read", "soft_errors", "alerts")
@@ -181,3 +183,23 @@ def _use(session: Session, drive_pk: int, volume_pk: int, now: datetime) -> Driv
         session.add(found)
         session.flush()
     return found
+
+
+def idle_in_slots(session: Session, library: str, limit: int) -> list[str]:
+    """Cartridges in slots of a library that no live request reads, those first that take no more writes."""
+    wanted = (
+        select(Copy.volume_pk)
+        .join(Request, Request.package_pk == Copy.package_pk)
+        .where(
+            Request.state.in_(LIVE_REQUESTS),
+            Request.kind.in_((RequestKind.RECALL, RequestKind.VERIFY)),
+            Copy.state == CopyState.VERIFIED,
+        )
+    )
+    rows = select(Volume.name).where(
+        Volume.library == library,
+        Volume.place == Place.SLOT,
+        Volume.state.not_in(BLANK_VOLUMES),
+        Volume.pk.not_in(wanted),
+    )
+    return list(session.scalars(rows.order_by(Volume.state != VolumeState.FULL, Volume.name).limit(limit)))

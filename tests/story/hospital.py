@@ -3,7 +3,10 @@ daemon whose clock goes so fast that a day takes minutes."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
+import socket
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -14,7 +17,7 @@ from pynetdicom import AE
 
 from drivers.simulated.library import SimulatedLibrary
 from hsm.clock import FastClock
-from tests.story.archive import Archive, free_port, until
+from tests.story.archive import Archive, until
 from tests.story.hospital_script import DAY_BEGINS, WORKSTATIONS, Shape
 from tests.story.hospital_studies import MadeStudy
 
@@ -69,12 +72,21 @@ def title(station: int) -> str:
     return f"WS{station:02d}"
 
 
+def steady_port() -> int:
+    """A free port that the system gives to nobody who asks for any: it is still free after a crash."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
 class Hospital(Archive):
     """The archive, its clock, and the hands and eyes that a person has beside it."""
 
     def __init__(self, home: Path, shape: Shape) -> None:
         self.shape = shape
-        self.ports = {title(number): free_port() for number in range(1, WORKSTATIONS + 1)}
+        self.ports = {title(number): steady_port() for number in range(1, WORKSTATIONS + 1)}
         self.catalog_url = f"sqlite:///{home / 'catalog.db'}"
         tapes = shape.shelved + shape.inside + shape.blank
         vaults = max(2, tapes // 4)
@@ -82,6 +94,8 @@ class Hospital(Archive):
         self.cartridges += [f"VLT{n:03d}L8" for n in range(1, vaults + 1)]
         self.clock: FastClock | None = None
         super().__init__(home, self.catalog_url, POLICIES, CONFIG, **self._preparing())
+        self.port = steady_port()
+        self._configure(self._preparing())
 
     def _preparing(self) -> dict[str, Any]:
         """Before the day: everything at once, a library with a slot for each cartridge."""

@@ -177,7 +177,7 @@ class Stations:
     def _collect(self) -> None:
         """What storescp wrote: it does not tell for which request."""
         for number in DCMTK_STATIONS:
-            for path in sorted(self.folder(number).iterdir()):
+            for path in sorted(self.folder(number).glob("*")):
                 data = path.read_bytes()
                 uid = re.search(rb"UI..(1\.2\.826\.0\.1\.3680043\.10\.511\.7\.[0-9.]+)\0?", data[132:1000])
                 assert uid is not None, path
