@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from drivers.simulated.library import SimulatedLibrary
 from drivers.simulated.medium import make_foreign
 from hsm.catalog import check, media
 from hsm.errors import BadInput, Refused
@@ -189,3 +190,28 @@ def test_a_pool_is_named_where_several_may_have_a_cartridge(make_world: MakeWorl
     assert world.volumes.label("HSM004L8", "", "alice")["pool"] == "vault"
     with pytest.raises(Refused, match="may go to: tape, vault"):
         world.volumes.label("HSM003L8", "", "alice")
+
+
+def test_a_full_library_says_so_and_which_cartridges_may_go(make_world: MakeWorld) -> None:
+    world = make_world(policies=TWO_TAPES, shape=Shape(cartridges=4, slots=4, mail_slots=1))
+    world.store(1, 2)
+    world.follow()
+    loaded = [drive for drive in world.library.inventory().drives() if drive.barcode is not None]
+    idle = loaded[-1]
+    world.custody.unload("library", idle.address, "alice")
+    watch = MediaWatch(world.catalog, world.pools)
+    assert watch.problems() == [], "those in the drives have slots to go back to"
+
+    more = ("HSM008L8", "HSM009L8")
+    SimulatedLibrary(world.home / "library", on_shelf=more)
+    for barcode in more:  # into the mail slot, and the last free slot
+        world.library.hand_insert(barcode)
+    world.custody.inventory()
+    (problem,) = watch.problems()
+    assert "is full: 0 free slots for 1 loaded drives, which cannot be unloaded" in problem
+    assert f"take cartridges out ({idle.barcode}: nothing waits for them)" in problem, "blank ones stay"
+
+    wait = world.retrieve(1)
+    (problem,) = watch.problems()
+    assert str(idle.barcode) not in problem, "somebody waits for what is on it"
+    wait.close()
