@@ -10,13 +10,15 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import audit_html, screen, text
+from cli import audit_html, audit_log, screen, text
 from cli.screen import Json
 from cli.session import EXIT_GOOD, EXIT_PROBLEM, connect
 
 Record = dict[str, Any]
 
-app = typer.Typer(help="Proof: does every study have its copies?", no_args_is_help=True)
+app = typer.Typer(help="Proof of copies, and of what happened.", no_args_is_help=True)
+app.add_typer(audit_log.app, name="log")
+app.command()(audit_log.prove)
 
 COLUMNS = ("policy", "study", "standing", "since", "lacks", "bytes", "received_at", "why", "under_way")
 STANDINGS = ("protected", "due", "late", "under_protected")

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 from urllib.parse import quote
 
 import httpx
@@ -306,6 +306,19 @@ class Client(OperatorCalls):
         given = {name: value for name, value in asked.items() if value}
         return _object(self._ask("GET", "/v1/audit/copies", PLAN_SECONDS, params=given))
 
+    def audit_log(self, *, limit: int = 100, **wanted: str | int) -> list[Record]:
+        """Records of the journal, the last first: ``subject, actor, verb, kind, since, until, before``."""
+        return self._list("/v1/audit/log", limit=limit, **wanted)
+
+    def verify_log(self, anchors: Mapping[int, str] | None = None) -> Record:
+        """Walk the journal's chain, and compare it with digests that were kept elsewhere."""
+        members = {"anchors": {str(seq): digest for seq, digest in (anchors or {}).items()}}
+        return _object(self._ask("POST", "/v1/audit/log/verify", PLAN_SECONDS, json=members))
+
+    def prove(self, uid: str, to: IO[bytes]) -> int:
+        """Write a study's proof, a ZIP, into a file; how many bytes."""
+        return self._download(f"/v1/studies/{_part(uid)}/proof", to)
+
     def activations(self, limit: int = 50) -> list[Record]:
         """The versions of the policies, the last first."""
         return self._list("/v1/policies/activations", limit=limit)
@@ -349,6 +362,22 @@ class Client(OperatorCalls):
     def _act(self, path: str, members: Record) -> httpx.Response:
         by = {"by": self._by} if self._by else {}
         return self._ask("POST", path, ACT_SECONDS, json=members | by)
+
+    def _download(self, path: str, to: IO[bytes]) -> int:
+        timeout = httpx.Timeout(PLAN_SECONDS, connect=CONNECT_SECONDS)
+        size = 0
+        try:
+            self._try_connecting()
+            with self._http.stream("GET", path, timeout=timeout) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    raise _failure(answer)
+                for piece in answer.iter_bytes():
+                    size += to.write(piece)
+        except (httpx.TransportError, OSError) as error:
+            self._connects = False
+            raise self._unreachable(str(error)) from error
+        return size
 
     def _ask(self, method: str, path: str, seconds: float, **more: Any) -> httpx.Response:
         timeout = httpx.Timeout(seconds, connect=CONNECT_SECONDS)

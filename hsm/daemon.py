@@ -235,7 +235,7 @@ class Daemon:
             exports=self.exports,
             storage=self.pool_desk,
             operators=self.operators,
-            audit=Audit(self.catalog, self.pools, self.policies),
+            audit=Audit(self.catalog, self.pools, self.policies, self.config.archive.ae_title),
             turns=self.workers.planning.turns,
         )
 

@@ -238,8 +238,9 @@ def routes(services: Services) -> list[BaseRoute]:
     posts |= {"/v1/exports": exports.begin, "/v1/exports/{pk}/cancel": exports.cancel}
     policies, media = PolicyPaths(services), MediaPaths(services)
     operators = OperatorPaths(services)
-    gets = gets | AuditPaths(services).gets() | policies.gets() | media.gets() | operators.gets()
-    posts = posts | policies.posts() | media.posts() | operators.posts()
+    audit = AuditPaths(services)
+    gets = gets | audit.gets() | policies.gets() | media.gets() | operators.gets()
+    posts = posts | audit.posts() | policies.posts() | media.posts() | operators.posts()
     by_path: dict[str, list[BaseRoute]] = {}
     for method, table in (("GET", gets), ("POST", posts)):
         for path, endpoint in table.items():

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from hsm.audit.copies import Asked
 from hsm.availability import Reach
 from hsm.catalog.engine import Catalog
+from hsm.catalog.journal import Wanted as WantedRecords
 from hsm.catalog.views import Page, PoolFact
 from hsm.model import Priority
 from hsm.repack import Wanted
@@ -255,6 +256,18 @@ class Audit(Protocol):
 
     def copies(self, asked: Asked) -> Record:
         """at, made_at, source, grace_seconds, policies, unsealed, under_protected, good."""
+        ...
+
+    def log(self, wanted: WantedRecords, limit: int) -> list[Record]:
+        """Records of the journal, the last first."""
+        ...
+
+    def verify_log(self, anchors: Mapping[int, bytes]) -> Record:
+        """at, records, digest, anchors, problems (``{seq, message}``), good."""
+        ...
+
+    def prove(self, uid: str, to: IO[bytes]) -> None:
+        """Write a study's proof, a ZIP, into a file."""
         ...
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import IO, Any
 
 from hsm.audit.copies import Asked as Asked
 from hsm.audit.copies import CopiesAudit
+from hsm.audit.log import LogAudit
+from hsm.audit.prove import Prover
 from hsm.catalog.engine import Catalog
+from hsm.catalog.journal import Wanted
 from hsm.policyrun import Policies
 from hsm.pools import Pools
 from policies import PolicySet
@@ -16,13 +20,30 @@ from policies import PolicySet
 class Audit:
     """The audits of one archive, joined to what they ask."""
 
-    def __init__(self, catalog: Catalog, pools: Pools, policies: Policies) -> None:
+    def __init__(self, catalog: Catalog, pools: Pools, policies: Policies, archive: str) -> None:
+        """
+        :param archive: its AE title, for proofs.
+        """
         self._policies = policies
         self._copies = CopiesAudit(catalog, pools, self._in_force)
+        self._log = LogAudit(catalog)
+        self._prover = Prover(catalog, archive)
 
     def copies(self, asked: Asked) -> dict[str, Any]:
         """As :meth:`hsm.audit.copies.CopiesAudit.report`."""
         return self._copies.report(asked)
+
+    def log(self, wanted: Wanted, limit: int) -> list[dict[str, Any]]:
+        """As :meth:`hsm.audit.log.LogAudit.find`."""
+        return self._log.find(wanted, limit)
+
+    def verify_log(self, anchors: Mapping[int, bytes]) -> dict[str, Any]:
+        """As :meth:`hsm.audit.log.LogAudit.verify`."""
+        return self._log.verify(anchors)
+
+    def prove(self, uid: str, to: IO[bytes]) -> None:
+        """As :meth:`hsm.audit.prove.Prover.write`."""
+        self._prover.write(uid, to)
 
     def _in_force(self, at: datetime | None) -> PolicySet:
         return self._policies.set if at is None else self._policies.versions.at(at)

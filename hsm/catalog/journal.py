@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import exists, func, insert, select, update
+from sqlalchemy import ColumnElement, exists, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from drivers.base import DIGEST_BYTES
@@ -25,6 +25,15 @@ from hsm.errors import ConfigError
 GENESIS = bytes(DIGEST_BYTES)
 """The digest that record 1 follows."""
 
+_FIELDS = (
+    Journal.seq,
+    Journal.at,
+    Journal.actor,
+    Journal.verb,
+    Journal.kind,
+    Journal.subject,
+    Journal.detail,
+)
 _BATCH = 1000
 """Records fetched at a time, so that the memory used does not grow with the journal."""
 
@@ -136,13 +145,7 @@ def history(session: Session, subject: str) -> list[Entry]:
     """All records about ``subject``, oldest first."""
     rows = session.execute(
         select(
-            Journal.seq,
-            Journal.at,
-            Journal.actor,
-            Journal.verb,
-            Journal.kind,
-            Journal.subject,
-            Journal.detail,
+            *_FIELDS,
         )
         .where(Journal.subject == subject)
         .order_by(Journal.seq)
@@ -150,24 +153,86 @@ def history(session: Session, subject: str) -> list[Entry]:
     return [Entry(*row[:6], detail=json.loads(row.detail)) for row in rows]
 
 
-def verify(session: Session) -> Iterator[Problem]:
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which records are looked for; empty members do not matter."""
+
+    subject: str = ""
+    actor: str = ""
+    verb: str = ""
+    """Whole, or its beginning where it ends with ``*``."""
+    kind: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+    before: int | None = None
+    """Only records with a lower number: the next page."""
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        exact = ((Journal.subject, self.subject), (Journal.actor, self.actor), (Journal.kind, self.kind))
+        found = [column == value for column, value in exact if value]
+        if self.verb.endswith("*"):
+            found.append(Journal.verb.startswith(self.verb.rstrip("*"), autoescape=True))
+        elif self.verb:
+            found.append(Journal.verb == self.verb)
+        if self.since is not None:
+            found.append(Journal.at >= self.since)
+        if self.until is not None:
+            found.append(Journal.at < self.until)
+        if self.before is not None:
+            found.append(Journal.seq < self.before)
+        return found
+
+
+def find(session: Session, wanted: Wanted, limit: int) -> list[Entry]:
+    """The records that match, the last first."""
+    rows = session.execute(
+        select(*_FIELDS).where(*wanted.conditions()).order_by(Journal.seq.desc()).limit(limit)
+    )
+    return [Entry(*row[:6], detail=json.loads(row.detail)) for row in rows]
+
+
+def lines(session: Session, first: int, last: int) -> Iterator[str]:
+    """Of each record from ``first`` to ``last`` the text that its digest is made of, after the digest before
+    it: a JSON array."""
+    rows = session.execute(
+        select(*_FIELDS)
+        .where(Journal.seq.between(first, last))
+        .order_by(Journal.seq)
+        .execution_options(yield_per=_BATCH)
+    )
+    for row in rows:
+        yield _line(*row)
+
+
+def digest_of(session: Session, seq: int) -> bytes | None:
+    """The digest that record ``seq`` carries; of record 0 what record 1 follows. None: no such record."""
+    if seq == 0:
+        return GENESIS
+    return session.scalar(select(Journal.digest).where(Journal.seq == seq))
+
+
+def head(session: Session) -> tuple[int, bytes]:
+    """Number and digest of the last record; 0 and the genesis of an empty journal."""
+    found = session.execute(select(JournalHead.seq, JournalHead.digest)).one_or_none()
+    return (int(found.seq), bytes(found.digest)) if found is not None else (0, GENESIS)
+
+
+def verify(session: Session, anchors: Mapping[int, bytes] | None = None) -> Iterator[Problem]:
     """Walk the whole chain and yield every break, in order of the records. Nothing means whole.
 
     Each record is checked against the digest that is stored before it, so one altered record shows
     once and does not hide those after it.
+
+    :param anchors: digests by record number that were kept elsewhere: they also show a chain that was written
+        anew from some record on.
     """
+    kept = dict(anchors or {})
     previous_seq, previous_digest = 0, GENESIS
     head: tuple[int, bytes] | None = None
     # One statement sees one snapshot: the head in it belongs to the last record in it.
     rows = session.execute(
         select(
-            Journal.seq,
-            Journal.at,
-            Journal.actor,
-            Journal.verb,
-            Journal.kind,
-            Journal.subject,
-            Journal.detail,
+            *_FIELDS,
             Journal.digest,
             select(JournalHead.seq).scalar_subquery().label("head_seq"),
             select(JournalHead.digest).scalar_subquery().label("head_digest"),
@@ -186,6 +251,12 @@ def verify(session: Session) -> Iterator[Problem]:
                 f" {previous_seq}: it was altered, inserted or moved, or the digest of {previous_seq} was",
             )
         previous_seq, previous_digest = row.seq, row.digest
+        anchor = kept.pop(row.seq, None)
+        if anchor is not None and anchor != row.digest:
+            yield Problem(row.seq, _REWRITTEN.format(seq=row.seq))
+    for seq in sorted(kept):
+        if seq > 0:
+            yield Problem(seq, f"record {seq} is missing, and was there when its digest was kept elsewhere")
     if previous_seq == 0:
         yield from _verify_empty(session)
     elif head is None:
@@ -198,6 +269,10 @@ def verify(session: Session) -> Iterator[Problem]:
         )
 
 
+_REWRITTEN = (
+    "record {seq} does not carry the digest that was kept elsewhere: the journal was written anew, from this "
+    "record or an earlier one on"
+)
 _NO_HEAD = Problem(0, "the journal's head is missing; nothing proves that the last records are all there")
 
 
@@ -237,9 +312,13 @@ def _canonical(value: object) -> str:
 def _digest(
     previous: bytes, seq: int, at: datetime, actor: str, verb: str, kind: str, subject: str, detail: str
 ) -> bytes:
-    """``detail`` is canonical JSON already and is hashed as stored, so not a byte of it may change."""
+    # Lone surrogates cannot be stored either; json.dumps lets them through.
+    line = _line(seq, at, actor, verb, kind, subject, detail).encode()
+    return hashlib.sha256(previous + line).digest()
+
+
+def _line(seq: int, at: datetime, actor: str, verb: str, kind: str, subject: str, detail: str) -> str:
+    """``detail`` is canonical JSON already and is taken as stored: not a byte of it may change."""
     moment = at.astimezone(UTC).isoformat(timespec="microseconds")
     start = _canonical([seq, moment, actor, verb, kind, subject])
-    # Lone surrogates cannot be stored either; json.dumps lets them through.
-    line = f"{start[:-1]},{detail}]".encode()
-    return hashlib.sha256(previous + line).digest()
+    return f"{start[:-1]},{detail}]"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import IO, Any
 
 from sqlalchemy.orm import Session
 
@@ -14,6 +14,7 @@ from hsm.audit.copies import Asked
 from hsm.availability import Reach
 from hsm.catalog import journal, views
 from hsm.catalog.engine import Catalog
+from hsm.catalog.journal import Wanted as WantedRecords
 from hsm.catalog.tables import (
     Copy,
     Decision,
@@ -269,6 +270,15 @@ class Audit:
 
     def copies(self, asked: Asked) -> dict[str, Any]:
         return self._note("audit copies", asked)
+
+    def log(self, wanted: WantedRecords, limit: int) -> list[dict[str, Any]]:
+        return self._note("audit log", wanted, limit)
+
+    def verify_log(self, anchors: Mapping[int, bytes]) -> dict[str, Any]:
+        return self._note("audit verify", anchors)
+
+    def prove(self, uid: str, to: IO[bytes]) -> None:
+        to.write(self._note("prove", uid))
 
 
 class Scan:

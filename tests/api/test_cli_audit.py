@@ -1,4 +1,4 @@
-"""``hsm audit copies``: what is asked, what is shown, and how it ends."""
+"""``hsm audit``: what is asked, what is shown, and how it ends."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 from cli.main import app
 from hsm.audit.copies import Asked
+from hsm.catalog.journal import Wanted
 from hsm.client import BadRequest, Client
 from hsm.errors import NotFound
 
@@ -69,8 +70,12 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+def audit(home: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(app, ["--home", str(home), "audit", *arguments])
+
+
 def run(home: Path, *arguments: str) -> Result:
-    return CliRunner().invoke(app, ["--home", str(home), "audit", "copies", *arguments])
+    return audit(home, "copies", *arguments)
 
 
 def test_an_audit_that_finds_a_study_without_its_copies_names_it_and_ends_with_1(
@@ -135,3 +140,79 @@ def test_a_policy_that_is_not_there_a_bad_grace_and_a_bad_time_are_refused(
         client.audit_copies(as_of="2026-03-01T05:00")
     with pytest.raises(BadRequest, match="at most 100000"):
         client.audit_copies(limit=100_001)
+
+
+RECORD: dict[str, Any] = {
+    "seq": 7,
+    "at": THEN,
+    "actor": "alice",
+    "verb": "retired",
+    "kind": "volume",
+    "subject": "A00001L8",
+    "detail": {"why": "worn out"},
+}
+WHOLE: dict[str, Any] = {
+    "at": THEN,
+    "records": 7,
+    "digest": bytes(32),
+    "anchors": 0,
+    "problems": [],
+    "good": True,
+}
+
+
+def test_the_log_shows_who_did_what_when_and_why(home: Path, script: Script) -> None:
+    script.answers["audit log"] = [RECORD]
+    found = audit(home, "log", "--actor", "alice", "--since", "2026-03-01", "--verb", "ret*", "--limit", "5")
+    assert found.exit_code == 0
+    for text in ("alice", "volume retired", "A00001L8", "worn"):
+        assert text in found.stdout
+    ((_, wanted, limit),) = script.asked
+    assert wanted == Wanted(actor="alice", verb="ret*", since=datetime(2026, 3, 1).astimezone())
+    assert limit == 5
+    assert json.loads(audit(home, "log", "--json").stdout)[0]["seq"] == 7
+
+
+def test_a_whole_log_ends_with_0_and_with_a_line_that_is_an_anchor_for_later(
+    home: Path, script: Script, tmp_path: Path
+) -> None:
+    script.answers["audit verify"] = WHOLE
+    found = audit(home, "log", "verify")
+    assert found.exit_code == 0
+    anchor = found.stdout.splitlines()[-1]
+    assert anchor == f"7 {'00' * 32}"
+    kept = tmp_path / "anchors"
+    kept.write_text(f"# written by cron\n{anchor} 2026-03-01\n\n")
+    audit(home, "log", "verify", "--anchors", str(kept))
+    assert script.asked[-1] == ("audit verify", {7: bytes(32)})
+
+
+def test_a_broken_log_says_where_and_ends_with_1(home: Path, script: Script) -> None:
+    broken = {"problems": [{"seq": 3, "message": "record 3 is missing"}], "good": False}
+    script.answers["audit verify"] = WHOLE | broken
+    found = audit(home, "log", "verify")
+    assert (found.exit_code, "record 3 is missing" in found.stdout) == (1, True)
+
+
+def test_a_file_of_anchors_that_cannot_be_read_names_its_line(home: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "anchors"
+    kept.write_text(f"7 {'00' * 32}\n8 abc\n")
+    found = audit(home, "log", "verify", "--anchors", str(kept))
+    assert found.exit_code == 2
+    assert "line 2" in found.stderr
+
+
+def test_a_proof_is_written_whole_and_never_over_another_file(
+    home: Path, script: Script, tmp_path: Path
+) -> None:
+    script.answers["prove"] = b"PK" * 1000
+    to = tmp_path / "proof.zip"
+    assert audit(home, "prove", "1.2.3", "-o", str(to)).exit_code == 0
+    assert to.read_bytes() == b"PK" * 1000
+    assert audit(home, "prove", "1.2.3", "-o", str(to)).exit_code == 2
+    script.answers["prove"] = NotFound("no study 1.2.4 in the catalog")
+    other = tmp_path / "other.zip"
+    missing = audit(home, "prove", "1.2.4", "-o", str(other))
+    assert missing.exit_code not in (0, 2)
+    assert "no study 1.2.4" in missing.stderr
+    assert [each.name for each in tmp_path.iterdir()] == ["proof.zip"], "nothing half-done stays"

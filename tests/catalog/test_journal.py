@@ -305,3 +305,73 @@ def test_verifying_a_long_journal_does_not_hold_it_in_memory(
     assert peak < 4 << 20
     # The client library's own memory is not traced: on PostgreSQL a server-side cursor keeps it small.
     assert any(server_side) == (dialect == "postgresql")
+
+
+def _rewritten(catalog: Catalog, from_seq: int) -> tuple[list[journal.Problem], list[journal.Problem]]:
+    """The journal written anew from a record on, digests and head included, by who owns the database:
+    what a verification without and with an anchor of the old head finds. Rolled back at the end."""
+    with catalog.read() as session:
+        seq, digest = journal.head(session)
+        rows = [json.loads(line) for line in journal.lines(session, 1, seq)]
+        before = journal.digest_of(session, from_seq - 1)
+    assert before is not None
+    statements = []
+    for number, at, actor, verb, kind, subject, detail in rows[from_seq - 1 :]:
+        line = json.dumps([number, at, actor, verb, kind, subject], separators=(",", ":"))
+        text_ = json.dumps(detail | {"forged": 1}, sort_keys=True, separators=(",", ":"))
+        before = hashlib.sha256(before + f"{line[:-1]},{text_}]".encode()).digest()
+        literal = f"x'{before.hex()}'" if catalog.engine.dialect.name == "sqlite" else f"'\\x{before.hex()}'"
+        said = text_.replace(":", "\\:")
+        statements.append(f"UPDATE journal SET detail = '{said}', digest = {literal} WHERE seq = {number}")
+        statements.append(f"UPDATE journal_head SET digest = {literal}")
+    blind = _tamper(catalog, *statements)
+    with catalog.read() as session:
+        if catalog.engine.dialect.name == "sqlite":
+            for trigger in ("journal_update", "journal_delete", "journal_head_delete"):
+                session.execute(text(f"DROP TRIGGER {trigger}"))
+        else:
+            session.execute(text("ALTER TABLE journal DISABLE TRIGGER USER"))
+        for statement in statements:
+            session.execute(text(statement))
+        return blind, list(journal.verify(session, {seq: digest}))
+
+
+def test_a_journal_that_was_written_anew_is_found_by_a_digest_that_was_kept_elsewhere(
+    catalog: Catalog,
+) -> None:
+    _fill(catalog)
+    blind, seen = _rewritten(catalog, 3)
+    assert blind == [], "the chain itself is whole again: that is why anchors are kept"
+    assert _seqs(seen) == [5]
+    assert "written anew" in seen[0].message
+
+
+def test_anchors_of_a_whole_journal_agree_and_one_of_a_removed_end_is_missed(catalog: Catalog) -> None:
+    _fill(catalog)
+    with catalog.read() as session:
+        anchors = {seq: journal.digest_of(session, seq) or b"" for seq in (0, 2, 5)}
+        assert list(journal.verify(session, anchors)) == []
+        found = list(journal.verify(session, anchors | {9: bytes(32)}))
+    assert [(each.seq, "was there when" in each.message) for each in found] == [(9, True)]
+
+
+def test_records_are_found_by_who_what_and_when_the_last_first(catalog: Catalog) -> None:
+    _fill(catalog, 3)
+    catalog.clock.advance(3600.0)
+    later = catalog.clock.now()
+    with catalog.write() as session:
+        journal.append(session, later, "bob", "copy lost", "study", "1.2", {"why": "50%"})
+    with catalog.read() as session:
+
+        def seqs(**wanted: Any) -> list[int]:
+            return [entry.seq for entry in journal.find(session, journal.Wanted(**wanted), 10)]
+
+        assert seqs() == [4, 3, 2, 1]
+        assert seqs(before=3) == [2, 1]
+        assert seqs(actor="bob") == [4]
+        assert seqs(subject="T00002") == [2]
+        assert seqs(verb="copy*") == [4]
+        assert seqs(verb="cop%") == []
+        assert seqs(kind="volume", until=later) == [3, 2, 1]
+        assert seqs(since=later) == [4]
+        assert [entry.seq for entry in journal.find(session, journal.Wanted(), 1)] == [4]

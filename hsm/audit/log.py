@@ -1,0 +1,57 @@
+"""``hsm audit log``: the journal's records, and whether its chain is whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import islice
+from typing import Any
+
+from hsm.catalog import journal
+from hsm.catalog.engine import Catalog
+from hsm.catalog.journal import Entry, Wanted
+from hsm.policyrun.frozen import frozen
+
+Record = dict[str, Any]
+
+PROBLEMS_MAX = 100
+"""Breaks that are told; a chain that is broken oftener is broken enough."""
+
+
+class LogAudit:
+    """Reads the journal; changes nothing."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    def find(self, wanted: Wanted, limit: int) -> list[Record]:
+        """Records that match, the last first: seq, at, actor, verb, kind, subject, detail."""
+        with self._catalog.read() as session:
+            return [record(entry) for entry in journal.find(session, wanted, limit)]
+
+    def verify(self, anchors: Mapping[int, bytes]) -> Record:
+        """Walk the whole chain: records, digest (of the last), anchors (how many were compared), problems
+        (``{seq, message}``, at most :data:`PROBLEMS_MAX`), good."""
+        with frozen(self._catalog) as session:
+            problems = list(islice(journal.verify(session, anchors), PROBLEMS_MAX))
+            seq, digest = journal.head(session)
+        return {
+            "at": self._catalog.clock.now(),
+            "records": seq,
+            "digest": digest,
+            "anchors": len(anchors),
+            "problems": [{"seq": each.seq, "message": each.message} for each in problems],
+            "good": not problems,
+        }
+
+
+def record(entry: Entry) -> Record:
+    """One record as shown."""
+    return {
+        "seq": entry.seq,
+        "at": entry.at,
+        "actor": entry.actor,
+        "verb": entry.verb,
+        "kind": entry.kind,
+        "subject": entry.subject,
+        "detail": dict(entry.detail),
+    }
