@@ -37,7 +37,7 @@ def save(screen: pyte.Screen, path: Path) -> None:
             _cell(draw, cell.data, (left, top), (wide, high), front, bold if cell.bold else plain)
             if cell.underscore:
                 draw.line((left, top + high - 2, left + wide - 1, top + high - 2), fill=front)
-    image.quantize(32).save(path, optimize=True)
+    image.quantize(64).save(path, optimize=True)
 
 
 def _cell(

@@ -11,8 +11,10 @@ from cli.watch.lines import Line, clip, cut, line, wrap
 from cli.watch.values import Alternative, Prompt
 
 LABEL_COLUMNS = 11
+ROWS_SHORT = 11
+"""With fewer lines, from where and to where stand on one."""
 ALTERNATIVES_SHOWN = 4
-ROWS_TALL = 11
+ROWS_TALL = 8
 """With fewer lines, five for the barcode would leave too few for the rest."""
 
 
@@ -38,7 +40,7 @@ def details(
     else:
         word, style = urgency(prompt, now)
         shown += [line(""), line("  ", (word, style), "  ", (_since(prompt, age), "strong"))]
-    facts = _facts(prompt, now, short=rows < ROWS_TALL, beside=wide)
+    facts = _facts(prompt, now, short=rows < ROWS_SHORT, beside=wide)
     lines_left = rows - len(shown)
     found: list[Line] = []
     for number, (label, values) in enumerate(facts):

@@ -16,6 +16,7 @@ URGENCY_COLUMNS = 11
 WAIT_COLUMNS = 7
 WAITERS_MAX = 20
 BACK_CODE_COLUMNS = 16
+WALKER_COLUMNS = 16
 
 
 def span(seconds: float) -> str:
@@ -93,7 +94,7 @@ def prompt_lines(
     room = columns - indent - width(state) - 2
     second = line(
         " " * indent,
-        (fit(waiters(prompt, room), room), "faint"),
+        fit(waiters(prompt, room), room),
         " ",
         (cut(state, columns - indent - 2), kind),
         " ",
@@ -180,11 +181,11 @@ def pick_lines(walks: Sequence[Walk], columns: int) -> list[tuple[str, Line]]:
 def _pick(pick: Prompt, codes: int, columns: int) -> Line:
     word, style = ("STAT", "stat") if pick.is_stat else (pick.urgency, "")
     tail = f"{pick.walker} walks" if pick.taken_by else ""
-    room = columns - 8 - codes - 2 - URGENCY_COLUMNS - width(tail) - 2
-    into = f"→ {into_words(pick)}"
+    tail_columns = min(WALKER_COLUMNS, columns // 5)
+    room = columns - 8 - codes - 2 - URGENCY_COLUMNS - tail_columns - 2
     return line(
-        "    [ ] ", (fit(pick.barcode, codes), "strong"), "  ", fit(into, room), " ",
-        (word, style), " " * (URGENCY_COLUMNS - width(word)), (tail, "walking"),
+        "    [ ] ", (fit(pick.barcode, codes), "strong"), "  ", fit(f"→ {into_words(pick)}", room), " ",
+        (word, style), " " * (URGENCY_COLUMNS - width(word)), (fit(tail, tail_columns), "walking"),
     )  # fmt: skip
 
 

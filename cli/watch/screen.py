@@ -53,9 +53,10 @@ def _narrow(state: State, columns: int, room: int, halves: bool) -> list[Line]:
     """The view, and the details of the chosen prompt below it."""
     below = 0
     if state.view in (WANTED, PICKS) and state.prompt is not None and state.rows >= DETAILS_ROWS_MIN:
-        below = max(8, room * 2 // 5, room - draw.PROMPT_LINES * len(state.prompts) - 2)
+        least = 8 if halves else 9
+        below = max(least, room * 2 // 5, room - draw.PROMPT_LINES * len(state.prompts) - 2)
         if state.view == PICKS:
-            below = 8
+            below = least
     found = _view(state, columns, room - below)
     if below and state.prompt is not None:
         found.append(draw.rule(_position(state, room - below), columns))

@@ -45,6 +45,7 @@ _PLAIN: Mapping[str, Style] = {
     "good": Style(),
     "walking": Style(),
 }
+_BOLD = frozenset({"strong", "place", "late"})
 _ASCII = str.maketrans(
     {"…": "~", "→": ">", "─": "-", "│": "|", "·": "-", "▶": ">", "█": "#"} | dict.fromkeys("┌┐└┘├┤", "+")
 )
@@ -64,7 +65,14 @@ class Look:
     def style(self, name: str) -> Style:
         """The attributes of a kind of text: the empty name, or several with a space, are fine."""
         table = _COLOUR if self.colours else _PLAIN
-        return Style.combine([Style.null(), *(table[part] for part in name.split())])
+        parts = name.split()
+        if "chosen" in parts:
+            # Reversed colours are hard to read: on the chosen line only what is urgent keeps its own.
+            if "stat" in parts:
+                parts = ["stat"] if self.colours else ["chosen", "strong"]
+            else:
+                parts = ["chosen", *("strong" for part in parts if part in _BOLD)]
+        return Style.combine([Style.null(), *(table[part] for part in parts)])
 
     def plain(self, text: str) -> str:
         """``text`` in characters that the terminal has; as many columns as before."""
