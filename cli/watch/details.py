@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
+from itertools import groupby
 
 from cli import text
 from cli.watch import letters
 from cli.watch.draw import due, into_words, span, urgency, waited
-from cli.watch.lines import Line, clip, cut, line, wrap
+from cli.watch.lines import Line, Span, clip, cut, line, wrap
 from cli.watch.values import Alternative, Prompt
 
 LABEL_COLUMNS = 11
@@ -22,9 +23,15 @@ def barcode_lines(barcode: str, columns: int, rows: int, *, halves: bool) -> lis
     """A barcode as large as there is room for."""
     drawn = letters.large(barcode, halves=halves)
     if drawn and letters.columns(barcode) + 2 <= columns and len(drawn) <= rows:
-        return [line("  ", (row, "letters")) for row in drawn]
+        return [line("  ", *_dots(row)) for row in drawn]
     clear = letters.spaced(barcode)
     return [line("  ", (clear if len(clear) + 2 <= columns else cut(barcode, columns - 2), "strong"))]
+
+
+def _dots(row: str) -> list[Span]:
+    """A row of large letters; dots in ASCII become reversed spaces, which every terminal shows as blocks."""
+    runs = ("".join(group) for _, group in groupby(row, key=lambda dot: dot == "#"))
+    return [(" " * len(run), "key") if run.startswith("#") else (run, "letters") for run in runs]
 
 
 def details(
