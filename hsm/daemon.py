@@ -51,6 +51,7 @@ from hsm.operators import Manners, Operators, Reminders
 from hsm.policyrun import Policies
 from hsm.pooldesk import PoolDesk
 from hsm.poolwatch import PoolWatch
+from hsm.prefetch import Prefetches
 from hsm.queueacts import QueueActs
 from hsm.reader import Reader
 from hsm.recall import Recall
@@ -135,7 +136,9 @@ class Daemon:
         """What is done with instances, copies and volumes, and who does it."""
         config, catalog, pools, bell = self.config, self.catalog, self.pools, self.bell
         goals_of = self.policies.goals_of
-        staging = Staging(config.staging.path, config.staging.size_max_bytes)
+        staging = Staging(
+            config.staging.path, config.staging.size_max_bytes, config.staging.free_min_bytes, self._clock
+        )
         reader = Reader(catalog, pools, staging)
         recall = self.recall = Recall(catalog, staging, reader, bell)
         drives = Drives()
@@ -184,6 +187,7 @@ class Daemon:
             reserved={each.name: each.drives_reserved_for_recall for each in config.libraries},
         )
 
+        self.prefetches = Prefetches(catalog, recall)
         self.etas = Etas(catalog, self.workers.planning)
         self.retrievals.forecast = self.etas.waiting_for
 
@@ -224,6 +228,7 @@ class Daemon:
             pools=self._pool_facts,
             reach=self.retrievals.reader.reach,
             custody=self.custody,
+            prefetches=self.prefetches,
             recall=RecallDesk(self.catalog, self.recall, self.etas),
             policies=self.policies,
             queue=QueueActs(self.catalog, self.bell),
@@ -436,6 +441,7 @@ class Daemon:
             "deliveries": (Schedule(every_seconds=SETTLE_SECONDS), self.deliveries.settle),
         }
         wanted["reminders"] = (Schedule(every_seconds=REMIND_SECONDS), self.reminders.round)
+        wanted["prefetches"] = (Schedule(every_seconds=WATCH_SECONDS), self.prefetches.round)
         wanted["drains"] = (Schedule(every_seconds=WATCH_SECONDS), self.drains.round)
         wanted["announcements"] = (Schedule(every_seconds=ANNOUNCE_SECONDS), self.announcements.round)
         wanted["repack"] = (Schedule(every_seconds=REPACK_SECONDS), self.repack.round)

@@ -167,6 +167,7 @@ def look(session: Session, pools: Pools, staging: Staging, reader: Reader, now: 
                 created=order.created_at,
                 size=package.size,
                 position=copy.position,
+                deadline=order.deadline,
             )
         )
     with_ends, costs = located(session, work, known)

@@ -7,8 +7,9 @@ operator's shift (promise 6).
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy.orm import Session
 
@@ -144,26 +145,52 @@ class Recall:
             pks = sorted({instance.package_pk for instance in instances if instance.package_pk is not None})
             packages = [placement.package(session, pk) for pk in pks]
             copies = placement.copies(session, pks)
-        requests: list[int] = []
-        too_large: list[str] = []
-        here, room = 0, self._staging.size_max_bytes
-        now = self._catalog.clock.now()
-        for package in packages:
-            if self._reader.direct_copies(copies[package.pk]) or self._staging.complete(package.key):
-                here += 1
-                continue
-            if package.size > room:
-                too_large.append(package.key)
-                continue
-            with self._catalog.write() as session:
-                request_pk = self._join(session, package, who, priority)
-                if priority < Priority.PREFETCH:
-                    queue.add_waiter(session, request_pk, who, now)
-            requests.append(request_pk)
-        self._bell.ring()
+        room = self._staging.size_max_bytes
+        too_large = [each.key for each in packages if each.size > room and not self._is_here(each, copies)]
+        requests, here = self.request_packages(
+            [each for each in packages if each.key not in too_large],
+            priority,
+            who,
+            waits=priority < Priority.PREFETCH,
+        )
         return {"uid": uid, "packages": len(packages), "readable_now": here, "requests": requests} | (
             {"too_large": too_large} if too_large else {}
         )
+
+    def _is_here(self, package: PackageRef, copies: Mapping[int, Sequence[CopyAt]]) -> bool:
+        direct = self._reader.direct_copies(copies[package.pk])
+        return bool(direct) or self._staging.complete(package.key)
+
+    def request_packages(
+        self,
+        packages: Sequence[PackageRef],
+        priority: Priority,
+        who: str,
+        *,
+        waits: bool,
+        deadline: datetime | None = None,
+    ) -> tuple[list[int], int]:
+        """Queue the recalls of those of these packages that cannot be read now; their keys, and how many of
+        the packages can.
+
+        :param waits: somebody does, and is named as a waiter.
+        :param deadline: when they are wanted; of several who say so the earliest counts.
+        """
+        requests: list[int] = []
+        with self._catalog.read() as session:
+            copies = placement.copies(session, [each.pk for each in packages])
+        for package in packages:
+            if self._is_here(package, copies):
+                continue
+            with self._catalog.write() as session:
+                request_pk = self._join(session, package, who, priority)
+                if waits:
+                    queue.add_waiter(session, request_pk, who, self._catalog.clock.now())
+                if deadline is not None:
+                    queue.wanted_by(session, request_pk, deadline)
+            requests.append(request_pk)
+        self._bell.ring()
+        return requests, len(packages) - len(requests)
 
     def progress(self, request_pks: Sequence[int]) -> list[dict[str, object]]:
         """State, error and bytes staged of each of these recalls, and who waits: how many instances of it
@@ -204,13 +231,14 @@ class Recall:
         store: Store,
         stop: threading.Event,
         watch: Callable[[Iterator[bytes]], Iterator[bytes]] = iter,
+        expected_until: float = 0.0,
     ) -> None:
         """Read a package from a mounted volume into the staging area, digest-checked.
 
         Readers may have its instances as they arrive; each of them is checked against its own digest.
 
         :param watch: the same chunks, looked at on the way.
-
+        :param expected_until: somebody will read it by then (seconds of the wall clock).
         :raises Corrupt: the volume gave other bytes; nothing stays in the staging area.
         :raises NoSpace: pins leave no room in the staging area.
         :raises ReadAgain: it passes through, and somebody has missed something or is not ready for more.
@@ -223,7 +251,7 @@ class Recall:
             self._pass_through(package, copy, store, stop, watch)
             return
         back = self._back_seconds(self._staging.lacks(package.size))
-        writer = self._staging.admit(package.key, package.size, back)
+        writer = self._staging.admit(package.key, package.size, back, expected_until)
         clock = self._catalog.clock
         rung = clock.monotonic()
         try:

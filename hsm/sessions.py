@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from datetime import datetime
 from functools import partial
 
 from drivers.base import Ordering, Store, VolumeLabel
@@ -36,7 +37,7 @@ from hsm.errors import (
 from hsm.locate import Head, change_seconds
 from hsm.log import get_logger
 from hsm.migrate import Migrate
-from hsm.model import CopyAt, Place
+from hsm.model import CopyAt, Place, Priority
 from hsm.pools import Pools
 from hsm.recall import ReadAgain, Recall, Stopped
 from hsm.sessionends import Assignment, MakingRoom, SessionEnds, left
@@ -49,8 +50,17 @@ from hsm.writing import Writing
 
 log = get_logger(__name__)
 
+EXPECTED_SECONDS = 4 * 3600.0
+"""How long after its deadline, or its coming where it has none, a prefetch is expected to be read."""
 EXPORTED_TO = "shelf"
 """Where an exported volume goes until an operator says where exactly."""
+
+
+def expected_until(order: Order, now: datetime) -> float:
+    """Until when what is prefetched is expected to be read, by the wall clock; 0 for all else. Pure."""
+    if order.priority < Priority.PREFETCH:
+        return 0.0
+    return max(order.deadline or now, now).timestamp() + EXPECTED_SECONDS
 
 
 class DriveSession:
@@ -270,7 +280,8 @@ class DriveSession:
                     locate_seconds=locate,
                     read_seconds=head.read_seconds(package.size),
                 )
-                self._recall.fetch(package, copy, store, stop, watch)
+                until = expected_until(order, self._catalog.clock.now())
+                self._recall.fetch(package, copy, store, stop, watch, until)
         except (Corrupt, NotFound) as error:
             if copy is not None:
                 self._recall.suspect(copy, error)

@@ -19,6 +19,7 @@ from hsm.api.marks import Marks
 from hsm.api.media import MediaPaths
 from hsm.api.operators import OperatorPaths
 from hsm.api.policies import PolicyPaths
+from hsm.api.prefetches import PrefetchPaths
 from hsm.api.services import Record, Services
 from hsm.api.storage import StoragePaths
 from hsm.api.wire import flag, known, number, page, reply
@@ -233,6 +234,9 @@ def routes(services: Services) -> list[BaseRoute]:
         "/v1/library/import": does.import_,
         "/v1/reload": does.reload,
     }
+    prefetches = PrefetchPaths(services)
+    gets |= prefetches.gets()
+    posts |= prefetches.posts()
     exports = ExportPaths(services)
     gets["/v1/exports/{pk}"] = exports.show
     posts |= {"/v1/exports": exports.begin, "/v1/exports/{pk}/cancel": exports.cancel}

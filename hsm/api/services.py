@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import IO, Any, Protocol
 
 from hsm.audit.copies import Asked
@@ -17,6 +18,7 @@ from hsm.catalog.engine import Catalog
 from hsm.catalog.journal import Wanted as WantedRecords
 from hsm.catalog.views import Page, PoolFact
 from hsm.model import Priority
+from hsm.prefetch import Wanted as PrefetchWanted
 from hsm.repack import Wanted
 from hsm.states import Outcome
 
@@ -96,6 +98,21 @@ class Recall(Protocol):
         """One record a request: id, package, state, error, bytes, bytes_done, eta, waiters (who; instances
         and instances_done where known). Of all that are under way, when none is named."""
         ...
+
+
+class Prefetches(Protocol):
+    """What scheduled work will want."""
+
+    def ask(
+        self, key: str, wanted: PrefetchWanted, scheduled: datetime, by: str, margin: timedelta = ...
+    ) -> Record:
+        """key, state (planned, asked, withdrawn), wanted, begins_at, deadline, by, studies, readable_now,
+        requests (id, state, error), comment; changed: whether this call changed anything."""
+        ...
+
+    def show(self, key: str) -> Record: ...
+
+    def withdraw(self, key: str, by: str) -> Record: ...
 
 
 class Policies(Protocol):
@@ -287,6 +304,7 @@ class Services:
     """What can be read now, and how."""
     custody: Custody
     recall: Recall
+    prefetches: Prefetches
     policies: Policies
     queue: Queue
     volumes: Volumes

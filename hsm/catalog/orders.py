@@ -28,6 +28,8 @@ class Order:
     attempts: int
     created_at: datetime
     not_before: datetime | None = None
+    deadline: datetime | None = None
+    """When its result is wanted, where somebody said so."""
 
 
 def order_of(row: Request) -> Order:
@@ -47,4 +49,5 @@ def order_of(row: Request) -> Order:
         row.attempts,
         row.created_at,
         row.not_before,
+        datetime.fromisoformat(row.detail["wanted by"]) if "wanted by" in row.detail else None,
     )

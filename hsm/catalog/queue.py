@@ -76,6 +76,8 @@ FAILED_IN = "failed in"
 """In a request's detail: of each copy the drives in which reading it has failed."""
 WRITTEN_IN = "written in"
 """In a copy request's detail: library and drive that wrote it, where another one shall read it back."""
+DEADLINE = "wanted by"
+"""In a request's detail: when its result is wanted."""
 COLD = "cold since"
 """In a request's detail: when its package was first asked for from cold storage."""
 PREFERRED = "preferred"
@@ -412,6 +414,21 @@ def give_back_lost(session: Session, pk: int, now: datetime, actor: str) -> None
     row = _locked(session, pk)
     if row.state == RequestState.ACTIVE:
         _move(session, row, RequestState.QUEUED, now, actor, "its end could not be recorded")
+
+
+def wanted_by(session: Session, pk: int, deadline: datetime) -> None:
+    """A request's result is wanted by then; the earliest of those who say so counts."""
+    row = _locked(session, pk)
+    known = row.detail.get(DEADLINE)
+    if known is None or deadline < datetime.fromisoformat(known):
+        row.detail = row.detail | {DEADLINE: deadline.isoformat()}
+
+
+def withdraw_unbegun(session: Session, pk: int, now: datetime, actor: str) -> None:
+    """Cancel a request if nobody works on it and nobody waits for it."""
+    row = _locked(session, pk)
+    if row.state in (RequestState.QUEUED, RequestState.WAITING) and not waiters(session, pk):
+        _move(session, row, RequestState.CANCELLED, now, actor)
 
 
 def set_detail(session: Session, pk: int, detail: dict[str, Any]) -> None:

@@ -262,6 +262,9 @@ class SealConfig(Section):
 class StagingConfig(Section):
     path: Folder = Field(description="a folder")
     size_max_bytes: Size = Field(default=20 * 2**30, ge=2**20, description="a size of at least 1 MiB")
+    free_min_bytes: Size = Field(
+        default=2**30, ge=0, description="a size: of its file system, so much is left to others"
+    )
 
 
 class HistoryConfig(Section):
@@ -327,7 +330,7 @@ class Config(Section):
     pools: tuple[PoolConfig, ...] = Field(description="a list of pools, one of them with tier: online")
     libraries: tuple[LibraryConfig, ...] = Field(default=(), description="a list of libraries")
     seal: SealConfig = Field(default=SealConfig(), description="a mapping: quiet_seconds")
-    staging: StagingConfig = Field(description="a mapping: path, size_max_bytes")
+    staging: StagingConfig = Field(description="a mapping: path, size_max_bytes, free_min_bytes")
     policies: Folder = Field(description="the path of a folder with policies")
     schedule: ScheduleConfig = Field(default=ScheduleConfig(), description="a mapping of intervals")
     history: HistoryConfig = Field(

@@ -160,6 +160,20 @@ class Recall:
         return self._note("progress", tuple(request_pks))
 
 
+class Prefetches:
+    def __init__(self, script: Script) -> None:
+        self._note = script.note
+
+    def ask(self, key: str, wanted: Any, scheduled: Any, by: str, margin: Any = None) -> dict[str, Any]:
+        return self._note("prefetch", key, wanted, scheduled, by, margin)
+
+    def show(self, key: str) -> dict[str, Any]:
+        return self._note("prefetch_show", key)
+
+    def withdraw(self, key: str, by: str) -> dict[str, Any]:
+        return self._note("prefetch_withdraw", key, by)
+
+
 class Policies:
     def __init__(self, script: Script) -> None:
         self._note = script.note
@@ -341,6 +355,7 @@ def services(catalog: Catalog, script: Script) -> Services:
         reach=lambda: Reach({pool.name: pool.tier for pool in POOLS}),
         custody=Custody(script),
         recall=Recall(script),
+        prefetches=Prefetches(script),
         policies=Policies(script),
         queue=Queue(script),
         volumes=Volumes(script),

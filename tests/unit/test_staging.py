@@ -16,6 +16,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from hsm.clock import ManualClock
 from hsm.errors import ConfigError, Corrupt, DriverError, NoSpace, NotFound, Retryable
 from hsm.staging import Staging, StagingWriter
 
@@ -151,6 +152,44 @@ def test_the_least_recently_used_unpinned_package_makes_room(area: Staging, tmp_
     fill(area, 5, b"z" * 70)
     assert files(tmp_path) == {key(4), key(5)}
     assert area.used_bytes == 100
+
+
+def test_a_package_that_will_be_read_outlasts_one_that_was_read_just_now(tmp_path: Path) -> None:
+    clock = ManualClock()
+    area = Staging(tmp_path / "staging", 100, clock=clock)
+    until = clock.now().timestamp() + 3600
+    writer = area.admit(key(1), 40, expected_until=until)
+    writer.write(b"x" * 40)
+    writer.commit(sha(b"x" * 40))
+    clock.advance(600)
+    fill(area, 2, b"y" * 40)
+    clock.advance(1)
+    fill(area, 3, b"z" * 40)
+    assert files(tmp_path) == {key(1), key(3)}
+    area.read(key(1), 0, 1)
+    clock.advance(60)
+    area.read(key(3), 0, 1)
+    fill(area, 4, b"w" * 40)
+    assert files(tmp_path) == {key(3), key(4)}, "read once, it is like the others"
+
+
+def test_what_was_dear_to_bring_outlasts_what_is_quickly_back(area: Staging, tmp_path: Path) -> None:
+    fill(area, 1, b"x" * 40)
+    fill(area, 2, b"y" * 40)
+    assert area.lacks(40) == [key(1), key(2)]
+    assert area.lacks(20) == []
+    writer = area.admit(key(3), 40, {key(1): 1800.0, key(2): 60.0})
+    writer.abort()
+    assert files(tmp_path) == {key(1)}
+
+
+def test_room_of_the_disk_is_left_to_others(tmp_path: Path) -> None:
+    status = os.statvfs(tmp_path)
+    free = status.f_bavail * status.f_frsize
+    area = Staging(tmp_path / "staging", 1 << 60, free_min_bytes=free * 2)
+    assert area.room_ever() <= 0
+    with pytest.raises(NoSpace):
+        area.admit(key(1), 1)
 
 
 def test_a_package_that_took_long_to_arrive_is_not_the_oldest_when_it_is_complete(
