@@ -12,6 +12,7 @@
 #   make lab         a SCSI tape library in a small machine: device tests, contract suite, stories (Linux;
 #                    as root it installs the Debian packages that it needs; says so where it cannot run)
 #   make lab-short   the part of it that continuous integration runs
+#   make pictures    the operators' screen as docs/pictures shows it, drawn anew on real terminals
 #   make wheel-check build the wheel and try it in a clean environment outside the checkout
 #   make clean       remove what make made; the data folder (var) stays
 
@@ -31,7 +32,7 @@ ifneq ($(shell cat $(VENV)/.venv-stamp 2>/dev/null && $(BIN)/python -c 'print("w
 $(shell rm -f $(VENV)/.venv-stamp $(VENV)/.run-stamp $(VENV)/.dev-stamp)
 endif
 
-.PHONY: run test sim story day crash large lab lab-short lint wheel-check clean
+.PHONY: pictures run test sim story day crash large lab lab-short lint wheel-check clean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.run-stamp
@@ -74,6 +75,9 @@ lint: $(VENV)/.dev-stamp
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+pictures: $(VENV)/.dev-stamp
+	$(BIN)/python -m tests.operatorpictures docs/pictures
 
 wheel-check: $(VENV)/.venv-stamp
 	.ci/wheel-check $(BIN)/python
