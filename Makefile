@@ -6,6 +6,7 @@
 #   make sim         the simulated archive's tests at full length (about an hour)
 #   make day         a day in a small hospital: 10 workstations, 2 operators who err, 5 crashes (10 minutes;
 #                    HSM_DAY_SEED lives one again, HSM_DAY_SPEED changes how fast its clock goes)
+#   make story       500 studies over NAS, S3 and SFTP while each server is killed, stopped, filled and slowed
 #   make crash       kill a daemon under load, thousands of times (HSM_CRASH_KILLS), at every named step,
 #                    with and without a power cut, and then for HSM_CRASH_MINUTES as chance has it
 #   make large       send a 4 GiB instance to and fro, and look at the memory (HSM_LARGE_MIB)
@@ -42,7 +43,8 @@ run: $(VENV)/.run-stamp
 sim: $(VENV)/.dev-stamp
 	HSM_SIM=long $(BIN)/pytest -n 2 --timeout=7200 tests/sim
 
-# 500 studies go over a NAS and S3 and back while each server is killed, stopped, filled and slowed.
+# 500 studies go over a NAS and S3 and back, and 500 over SFTP, while each server is killed, stopped, filled
+# and slowed: about twenty minutes; as root (small file systems are mounted).
 story: $(VENV)/.dev-stamp
 	HSM_STORY=long $(BIN)/pytest tests/story/test_outages.py tests/story/test_sftp_road.py
 

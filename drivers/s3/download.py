@@ -11,10 +11,11 @@ import hashlib
 import re
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from http.client import HTTPResponse
 from typing import Any
 
 from drivers.base import CHUNK_BYTES
@@ -75,6 +76,38 @@ class Source:
         self, start: int, length: int, seen: Seen, body: Any | None, stop: threading.Event
     ) -> Iterator[bytes]:
         """Yield ``length`` bytes in pieces of at most a chunk; ``body`` is the open answer, if any."""
+        piece = b""
+
+        def take(body: Any, _: int, most: int) -> int:
+            nonlocal piece
+            piece = body.read(most)
+            return len(piece)
+
+        for _ in self._transfer(start, length, seen, body, stop, take):
+            yield piece
+
+    def fill(self, start: int, target: memoryview, seen: Seen, stop: threading.Event) -> None:
+        """Read as many bytes as ``target`` has straight into it."""
+
+        def take(body: Any, at: int, most: int) -> int:
+            return _read_into(body, target[at : at + most])
+
+        for _ in self._transfer(start, len(target), seen, None, stop, take):
+            pass
+
+    def _transfer(
+        self,
+        start: int,
+        length: int,
+        seen: Seen,
+        body: Any | None,
+        stop: threading.Event,
+        take: Callable[[Any, int, int], int],
+    ) -> Iterator[int]:
+        """Have ``length`` bytes taken, resuming where a body broke off, and yield how many came at a time.
+
+        :param take: takes at most so many bytes (the third) from the body; they are those from the second.
+        """
         patience = self._endpoint.patience
         failures = progress = given = 0
         while given < length:
@@ -83,11 +116,11 @@ class Source:
                     body, _ = self.open(start + given, length - given, seen, attempts=1)
                 with closing(body), translated(self.what):
                     while given < length and not stop.is_set():
-                        piece = body.read(min(CHUNK_BYTES, length - given))
-                        if not piece:
+                        got = take(body, given, min(CHUNK_BYTES, length - given))
+                        if not got:
                             raise Retryable(f"{self.what}: the body ended at byte {start + given}")
-                        given += len(piece)
-                        yield piece
+                        given += got
+                        yield got
                 if stop.is_set():
                     return
             except Retryable as error:
@@ -112,7 +145,7 @@ def read_range(
     asked = part_bytes if length is None else min(length, part_bytes)
     body, seen = source.open(offset, asked, None)
     stop = threading.Event()
-    pending: deque[tuple[Future[list[bytes]], int]] = deque()
+    pending: deque[_Part] = deque()
     whole: _Digest | None = None
     try:
         wanted = span(source.key, seen.size, offset, length)
@@ -120,10 +153,17 @@ def read_range(
         first = min(asked, wanted)
         ahead = _Ahead(source, crew, part_bytes, seen, offset + first, wanted - first, stop, pending)
         ahead.fill()
-        for pieces in _in_order(source.read(offset, first, seen, body, stop), ahead):
+        for piece in source.read(offset, first, seen, body, stop):
             if whole is not None:
-                pieces = whole.passing(pieces)
-            yield from pieces
+                whole.update(piece)
+            yield piece
+        for part in ahead:
+            if whole is not None:
+                whole.begin(part)
+            for at in range(0, len(part), CHUNK_BYTES):
+                yield bytes(part[at : at + CHUNK_BYTES])
+            if whole is not None:
+                whole.wait()  # the buffer is used again
         if whole is not None and (found := whole.hexdigest()) != seen.sha256:
             raise Corrupt(f"{source.what}: its SHA-256 is {found}, it was put with {seen.sha256}")
     finally:
@@ -131,56 +171,55 @@ def read_range(
         if whole is not None:
             whole.close()
         body.close()
-        for future, taken in pending:
-            future.cancel()
-            future.add_done_callback(lambda _, taken=taken: crew.give(taken))  # type: ignore[misc]
+        for late in pending:
+            late.done.cancel()
+            late.done.add_done_callback(lambda _, taken=late.taken: crew.give(taken))  # type: ignore[misc]
 
 
-def _in_order(first: Iterator[bytes], ahead: _Ahead) -> Iterator[Iterator[bytes] | list[bytes]]:
-    yield first
-    yield from ahead
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A part that is on its way into a buffer."""
+
+    done: Future[None]
+    data: memoryview
+    buffer: bytearray
+    taken: int
 
 
 class _Digest:
-    """The SHA-256 of what passes, made beside whoever takes it: parts that are there whole are digested in
-    a thread, at most one of them behind."""
+    """The SHA-256 of what passes; of parts that are there whole it is made in a thread, beside whoever takes
+    their bytes."""
 
     def __init__(self) -> None:
         self._hasher = hashlib.sha256()
         self._lane = ThreadPoolExecutor(1, thread_name_prefix="s3-digest")
         self._last: Future[None] | None = None
 
-    def passing(self, pieces: Iterator[bytes] | list[bytes]) -> Iterator[bytes] | list[bytes]:
-        if not isinstance(pieces, list):
-            return self._one_by_one(pieces)
-        self._wait()
-        self._last = self._lane.submit(self._update, pieces)
-        return pieces
+    def update(self, piece: bytes) -> None:
+        self._hasher.update(piece)
+
+    def begin(self, part: memoryview) -> None:
+        """Until :meth:`wait` it must not change."""
+        self._last = self._lane.submit(self._hasher.update, part)
+
+    def wait(self) -> None:
+        if self._last is not None:
+            self._last.result()
+            self._last = None
 
     def hexdigest(self) -> str:
-        self._wait()
+        self.wait()
         return self._hasher.hexdigest()
 
     def close(self) -> None:
         self._lane.shutdown(wait=False)
 
-    def _one_by_one(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
-        for piece in pieces:
-            self._hasher.update(piece)
-            yield piece
-
-    def _update(self, pieces: list[bytes]) -> None:
-        for piece in pieces:
-            self._hasher.update(piece)
-
-    def _wait(self) -> None:
-        if self._last is not None:
-            self._last.result()
-            self._last = None
-
 
 class _Ahead:
-    """The parts after the first one, fetched before they are asked for as far as there is room."""
+    """The parts after the first one, fetched before they are asked for as far as there is room.
+
+    Buffers are used again by the parts after: fresh memory costs as much as the bytes that come into it.
+    """
 
     def __init__(
         self,
@@ -191,39 +230,58 @@ class _Ahead:
         start: int,
         left: int,
         stop: threading.Event,
-        pending: deque[tuple[Future[list[bytes]], int]],
+        pending: deque[_Part],
     ) -> None:
         self._source, self._crew, self._part_bytes = source, crew, part_bytes
         self._seen, self._start, self._left = seen, start, left
         self._stop, self._pending = stop, pending
+        self._spare: list[bytearray] = []
 
     def fill(self) -> None:
-        while self._left and self._crew.take(self._part_bytes):
+        """Begin as many as can be under way at once, and one more."""
+        while self._left and len(self._pending) <= self._crew.threads and self._crew.take(self._part_bytes):
             self._begin(self._part_bytes)
 
-    def __iter__(self) -> Iterator[list[bytes]]:
+    def __iter__(self) -> Iterator[memoryview]:
+        """Each part is there until the next one is asked for."""
         while True:
             if not self._pending and self._left:
                 self._begin(0)
             if not self._pending:
                 return
-            future, taken = self._pending[0]
-            pieces = future.result()
+            part = self._pending[0]
+            part.done.result()
             self._pending.popleft()
             try:
-                yield pieces
+                yield part.data
             finally:
-                del pieces
-                self._crew.give(taken)
+                self._spare.append(part.buffer)
+                self._crew.give(part.taken)
             self.fill()
 
     def _begin(self, taken: int) -> None:
         start, length = self._start, min(self._part_bytes, self._left)
         self._start += length
         self._left -= length
+        buffer = self._spare.pop() if self._spare else bytearray(self._part_bytes)
+        data = memoryview(buffer)[:length]
         source, seen, stop = self._source, self._seen, self._stop
-        work = self._crew.start(lambda: list(source.read(start, length, seen, None, stop)))
-        self._pending.append((work, taken))
+        done = self._crew.start(lambda: source.fill(start, data, seen, stop))
+        self._pending.append(_Part(done, data, buffer, taken))
+
+
+def _read_into(body: Any, target: memoryview) -> int:
+    """Read at most so many bytes as ``target`` has, without a copy where the SDK lets its socket be seen."""
+    raw = getattr(body, "_raw_stream", None)
+    answer = getattr(raw, "_fp", None)
+    if not isinstance(answer, HTTPResponse):
+        piece: bytes = body.read(len(target))
+        target[: len(piece)] = piece
+        return len(piece)
+    got = answer.readinto(target)
+    if answer.isclosed() and raw is not None:
+        raw.release_conn()  # all of the answer has come: another request may use the connection
+    return got
 
 
 def _place(answer: dict[str, Any], what: str) -> tuple[int, int]:

@@ -65,7 +65,7 @@ class Settings:
     """Of an upload; a larger object is sent in parts."""
     single_bytes: int | None = None
     """What is larger is sent in parts, be it only one; None: what is larger than a part."""
-    read_bytes: int = 32 * MIB
+    read_bytes: int = 16 * MIB
     """Of a get: how much one request fetches where several are sent side by side."""
     memory_bytes: int = 256 * MIB
     threads: int = 8

@@ -20,6 +20,7 @@ class Crew:
     """
 
     def __init__(self, threads: int, memory_bytes: int) -> None:
+        self.threads = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="s3")
         self._free = memory_bytes
         self._lock = threading.Lock()
