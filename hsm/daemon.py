@@ -29,6 +29,7 @@ from hsm.commitment import Commitments
 from hsm.config import Config, accepting, differences_needing_restart, kept_dicom, load
 from hsm.custody import Custody, Drives
 from hsm.delivery import Deliveries
+from hsm.deliverylog import DeliveryLog
 from hsm.dicom.availability import Announcer
 from hsm.dicom.commit import Reporter
 from hsm.dicom.contexts import is_storage_class
@@ -36,6 +37,7 @@ from hsm.dicom.deliver import Deliverer
 from hsm.dicom.find import handle_find
 from hsm.dicom.header import read_header
 from hsm.dicom.lookup import CatalogSelect
+from hsm.dicom.outbound import Outbound
 from hsm.dicom.server import DicomServer
 from hsm.drain import Drains
 from hsm.driveuse import DriveUse
@@ -160,11 +162,14 @@ class Daemon:
         self.retrievals = Retrievals(catalog, reader, recall, staging, bell, self.history, pools.tiers)
         title, folder = config.archive.ae_title, config.staging.path.parent / "exports"
         self.exports = Exports(catalog, self.retrievals, title, folder)
-        self.deliveries = Deliveries(catalog, bell)
-        self.deliverer = Deliverer(config.dicom, title, self._clock, self.retrievals, self.deliveries)
+        self.deliveries = Deliveries(catalog, bell, DeliveryLog(config.staging.path.parent / "deliveries"))
+        outbound = self.outbound = Outbound(self._clock)
+        self.deliverer = Deliverer(
+            config.dicom, title, self._clock, self.retrievals, self.deliveries, outbound
+        )
         self.commitments = Commitments(catalog, reader, bell, goals_of, is_storage_class)
-        self.reporter = Reporter(config.dicom, title, self._clock, self.commitments)
-        self.announcer = Announcer(config.dicom, title)
+        self.reporter = Reporter(config.dicom, title, self._clock, self.commitments, outbound)
+        self.announcer = Announcer(config.dicom, title, outbound)
         self.announcements = Announcements(catalog, bell, reader.steady_reach, self.announcer.subscribers)
         self.workers = Workers(
             Joints(
@@ -183,6 +188,7 @@ class Daemon:
                 bell,
                 ColdRecalls(catalog, pools, recall, bell),
                 partial(self.announcer, self.announcements),
+                outbound.resting,
             ),
             reserved={each.name: each.drives_reserved_for_recall for each in config.libraries},
         )
@@ -210,6 +216,7 @@ class Daemon:
             self.deliveries,
             self.commitments,
             self._clock,
+            self.outbound,
         )
         self.receivers = Receivers(config, self.dicom, self._environ, unhurried(self._clock))
 
@@ -257,6 +264,7 @@ class Daemon:
             raise ConfigError(f"catalog: {getattr(error, 'orig', error)}") from error
         if left:
             log.info("%d requests of the last daemon are queued again", left)
+        self.deliveries.begin_again()
         self._recover()
         self.ingest.start()
         self._inventory()

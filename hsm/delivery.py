@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from hsm.catalog import find, queue
 from hsm.catalog.engine import Catalog
 from hsm.catalog.queue import Order
+from hsm.deliverylog import DeliveryLog
 from hsm.model import InstanceRef, Priority, Selection
 from hsm.states import RequestKind
 from hsm.wake import Bell
@@ -38,7 +39,11 @@ class DeliveryOrder:
 class Deliveries:
     """Keeps C-MOVEs as DELIVER requests."""
 
-    def __init__(self, catalog: Catalog, bell: Bell) -> None:
+    def __init__(self, catalog: Catalog, bell: Bell, log: DeliveryLog | None = None) -> None:
+        """
+        :param log: where every answer is written down at once; nowhere without it.
+        """
+        self._log = log
         self._catalog = catalog
         self._bell = bell
         self._lock = threading.Lock()
@@ -67,6 +72,23 @@ class Deliveries:
             )
             queue.take(session, pk, f"association of {calling}", now)
         return pk
+
+    def begin_again(self) -> None:
+        """At start: what was noted of deliveries that have ended since is of no use any more."""
+        if self._log is not None:
+            with self._catalog.read() as session:
+                live = queue.live(session, RequestKind.DELIVER)
+            self._log.keep_only(live)
+
+    def answered(self, key: int, sop_instance_uid: str) -> None:
+        """The destination has an instance: whoever goes on after this process was killed knows it."""
+        if self._log is not None:
+            self._log.note(key, sop_instance_uid)
+
+    def closed(self, key: int) -> None:
+        """The catalog has all that was noted of this delivery."""
+        if self._log is not None:
+            self._log.forget(key)
 
     def delivered(self, key: int, sop_instance_uids: Sequence[str]) -> None:
         """Note progress, so that a later worker does not begin at the beginning."""
@@ -123,11 +145,13 @@ class Deliveries:
             with self._lock:
                 self._owed[key] = change
             raise
+        self.closed(key)
 
     def order(self, order: Order) -> DeliveryOrder:
         """What a queued delivery still has to do."""
         detail = order.detail
-        wanted = tuple(detail["instances"])
+        has = self._log.noted(order.pk) if self._log is not None else set()
+        wanted = tuple(uid for uid in detail["instances"] if uid not in has)
         with self._catalog.read() as session:
             # Of the same studies: another one may have an instance of the same UID.
             selection = Selection(study_uids=tuple(detail.get("studies", ())), sop_instance_uids=wanted)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -98,6 +98,8 @@ class Joints:
     bell: Bell
     cold: ColdRecalls
     notify: Deliver
+    resting: Callable[[], Collection[str]] = tuple
+    """AE titles that nothing is begun for now: down, or busy with us."""
 
 
 class Workers:
@@ -151,7 +153,7 @@ class Workers:
 
     def delivery_step(self) -> bool:
         """Do one delivery, or tell one peer something; False when there is none."""
-        return self._take(PEER_KINDS, None, self._deliver)
+        return self._take(PEER_KINDS, None, self._deliver, self._to.resting())
 
     def drive_step(self) -> bool:
         """Look at everything that needs a drive and start what can be; whether a session was started or
@@ -198,17 +200,21 @@ class Workers:
                 self._to.bell.wait(rings, IDLE_SECONDS)
 
     def _take(
-        self, kinds: tuple[RequestKind, ...], pools: list[str] | None, act: Callable[[Order], None]
+        self,
+        kinds: tuple[RequestKind, ...],
+        pools: list[str] | None,
+        act: Callable[[Order], None],
+        not_for: Collection[str] = (),
     ) -> bool:
         """Take one request and see it through."""
         name = threading.current_thread().name
         clock = self._to.catalog.clock
         with self._to.catalog.read() as session:
-            if not queue.has_work(session, kinds, clock.now(), pools):
+            if not queue.has_work(session, kinds, clock.now(), pools, not_for):
                 return False
         with self._to.catalog.write() as session:
             overdue = next(self._takes) % OVERDUE_EVERY == 0
-            order = queue.take_next(session, kinds, name, clock.now(), pools, overdue=overdue)
+            order = queue.take_next(session, kinds, name, clock.now(), pools, not_for, overdue=overdue)
         if order is None:
             return False
         try:

@@ -6,7 +6,7 @@ in the same transaction. What only looks is in :mod:`hsm.catalog.queuelooks`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -30,6 +30,7 @@ from hsm.catalog.queuelooks import has_work as has_work
 from hsm.catalog.queuelooks import latest as latest
 from hsm.catalog.queuelooks import live as live
 from hsm.catalog.queuelooks import longest_due as longest_due
+from hsm.catalog.queuelooks import may_begin as may_begin
 from hsm.catalog.queuelooks import outcome as outcome
 from hsm.catalog.queuelooks import passed_over as passed_over
 from hsm.catalog.queuelooks import queued_work as queued_work
@@ -230,23 +231,21 @@ def take_next(
     worker: str,
     now: datetime,
     pools: Sequence[str] | None,
+    not_for: Iterable[str] = (),
     *,
     overdue: bool = False,
 ) -> Order | None:
     """Take the most urgent queued request of these kinds (and pools, where given).
 
+    :param not_for: AE titles that nothing is begun for.
     :param overdue: rather the one whose patience ended first, see :func:`hsm.model.patience`.
     """
     if overdue:
-        pk = longest_due(session, kinds, now, pools)
+        pk = longest_due(session, kinds, now, pools, not_for)
         order = take(session, pk, worker, now) if pk is not None else None
         if order is not None:
             return order
-    query = select(Request.pk).where(
-        Request.state == RequestState.QUEUED, Request.kind.in_(kinds), Request.not_before <= now
-    )
-    if pools is not None:
-        query = query.where(Request.pool.in_(pools))
+    query = select(Request.pk).where(*may_begin(kinds, now, pools, not_for))
     query = query.order_by(Request.priority, Request.pk).limit(1).with_for_update(skip_locked=True)
     pk = session.scalar(query)
     return take(session, pk, worker, now) if pk is not None else None

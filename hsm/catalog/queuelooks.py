@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
-from sqlalchemy import exists, func, select
+from sqlalchemy import ColumnElement, exists, func, select
 from sqlalchemy.orm import Session, aliased
 
 from hsm import states
@@ -43,15 +43,26 @@ def queued_work(
     return [order_of(row) for row in rows]
 
 
-def longest_due(
-    session: Session, kinds: Sequence[RequestKind], now: datetime, pools: Sequence[str] | None
-) -> int | None:
-    """The queued request of these kinds (and pools, where given) whose patience ends first."""
-    query = select(Request.pk, Request.priority, Request.created_at).where(
-        Request.state == RequestState.QUEUED, Request.kind.in_(kinds), Request.not_before <= now
-    )
+def may_begin(
+    kinds: Sequence[RequestKind], now: datetime, pools: Sequence[str] | None, not_for: Iterable[str]
+) -> list[ColumnElement[bool]]:
+    """Whether a request is queued and due, of these kinds (and pools, where given), for none of these AEs."""
+    found = [Request.state == RequestState.QUEUED, Request.kind.in_(kinds), Request.not_before <= now]
     if pools is not None:
-        query = query.where(Request.pool.in_(pools))
+        found.append(Request.pool.in_(pools))
+    return found + [~Request.key.contains(f":{title}:", autoescape=True) for title in not_for]
+
+
+def longest_due(
+    session: Session,
+    kinds: Sequence[RequestKind],
+    now: datetime,
+    pools: Sequence[str] | None,
+    not_for: Iterable[str] = (),
+) -> int | None:
+    """The request that may begin (:func:`may_begin`) whose patience ends first."""
+    query = select(Request.pk, Request.priority, Request.created_at)
+    query = query.where(*may_begin(kinds, now, pools, not_for))
     heads = [
         session.execute(query.where(Request.priority == priority).order_by(Request.pk).limit(1)).one_or_none()
         for priority in Priority
@@ -82,14 +93,14 @@ def awaited_volumes(session: Session) -> list[int]:
 
 
 def has_work(
-    session: Session, kinds: Sequence[RequestKind], now: datetime, pools: Sequence[str] | None
+    session: Session,
+    kinds: Sequence[RequestKind],
+    now: datetime,
+    pools: Sequence[str] | None,
+    not_for: Iterable[str] = (),
 ) -> bool:
     """Whether :func:`take_next` would find something: a look that takes no lock."""
-    query = select(Request.pk).where(
-        Request.state == RequestState.QUEUED, Request.kind.in_(kinds), Request.not_before <= now
-    )
-    if pools is not None:
-        query = query.where(Request.pool.in_(pools))
+    query = select(Request.pk).where(*may_begin(kinds, now, pools, not_for))
     return session.scalar(query.limit(1)) is not None
 
 
@@ -102,6 +113,12 @@ def has_more_urgent(session: Session, priority: int, now: datetime) -> bool:
         Request.not_before <= now,
     )
     return session.scalar(query.limit(1)) is not None
+
+
+def live(session: Session, kind: RequestKind) -> set[int]:
+    """Requests of this kind that still stand for work."""
+    mine = select(Request.pk).where(Request.kind == kind, Request.state.in_(states.LIVE_REQUESTS))
+    return set(session.scalars(mine))
 
 
 def copies_under_way(session: Session) -> set[tuple[int, str]]:
@@ -188,6 +205,11 @@ def awaited(session: Session, volume_pk: int) -> int:
     return session.scalar(query) or 0
 
 
+def _shelf(name: str) -> str:
+    """Where a volume stands, in words; operators call a shelf as they like, also just ``B3``."""
+    return name if "shelf" in name.lower() else f"shelf {name}".rstrip()
+
+
 def waiting_for(session: Session, pks: Sequence[int]) -> str:
     """In words for a human: what the first unfinished one of these requests waits for; empty when none
     is left."""
@@ -202,7 +224,7 @@ def waiting_for(session: Session, pks: Sequence[int]) -> str:
         return ""
     state, error, volume, shelf, place = row
     if state == RequestState.WAITING and volume is not None:
-        return f"{volume} is on the shelf {shelf}".rstrip() + ", an operator has been asked for it"
+        return f"waiting for operator: {volume} {_shelf(shelf)}"
     if state == RequestState.ACTIVE:
         return "being read" + (f" from {volume} ({place})" if volume else "")
     return f"queued{': ' + error if error else ''}"

@@ -92,6 +92,16 @@ class UserConfig(Section):
     )
 
 
+class SendConfig(Section):
+    """How much one peer is sent at the same time, by all C-MOVEs and deliveries together."""
+
+    associations_max: int | None = Field(
+        default=None, ge=1, le=1000, strict=True, description="a whole number from 1 to 1000"
+    )
+    instances_per_second: float | None = Field(default=None, gt=0, description="a number above 0")
+    bytes_per_second: Size | None = Field(default=None, ge=1, description='a size: "20 MiB" a second')
+
+
 class AeConfig(Section):
     """A peer: who it is, where it listens, and what it may do."""
 
@@ -103,6 +113,15 @@ class AeConfig(Section):
         default=True,
         strict=True,
         description="true or false: a C-MOVE to it is finished when the caller has gone away",
+    )
+    deliver_when_down: bool = Field(
+        default=False,
+        strict=True,
+        description="true or false: so is one that found it down; its caller is told that it failed, and why",
+    )
+    send: SendConfig = Field(
+        default=SendConfig(),
+        description="a mapping: associations_max, instances_per_second, bytes_per_second",
     )
     notify: tuple[Subject, ...] = Field(
         default=(), description='a list of what it is told of by itself: "availability"'

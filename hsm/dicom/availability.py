@@ -17,6 +17,7 @@ from hsm.catalog.orders import Order
 from hsm.config import DicomConfig
 from hsm.dicom.answer import uuid_uid
 from hsm.dicom.contexts import AVAILABILITY
+from hsm.dicom.outbound import Outbound
 from hsm.dicom.rights import AeBook
 from hsm.dicom.telling import SUCCESS, WARNINGS, telling
 from hsm.errors import Permanent, Retryable
@@ -66,8 +67,8 @@ def _item(told: Told, notification: Notification, ae_title: str) -> Dataset:
 class Announcer:
     """Executes NOTIFY requests, and knows who wants to be told."""
 
-    def __init__(self, config: DicomConfig, ae_title: str) -> None:
-        self._config, self._ae_title = config, ae_title
+    def __init__(self, config: DicomConfig, ae_title: str, outbound: Outbound) -> None:
+        self._config, self._ae_title, self._outbound = config, ae_title, outbound
 
     def reload(self, config: DicomConfig) -> None:
         """Use other peers from the next notification on."""
@@ -92,7 +93,7 @@ class Announcer:
         left = notifications.notifications(order)
         if not left:
             return
-        with telling(peer, self._ae_title, self._config, AVAILABILITY) as line:
+        with telling(peer, self._ae_title, self._config, AVAILABILITY, self._outbound) as line:
             for each in left:
                 if stop.is_set():
                     raise Stopped

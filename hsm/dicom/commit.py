@@ -22,6 +22,7 @@ from hsm.config import DicomConfig
 from hsm.dicom.answer import uuid_uid
 from hsm.dicom.call import Call
 from hsm.dicom.contexts import COMMITMENT
+from hsm.dicom.outbound import Outbound
 from hsm.dicom.rights import NOT_AUTHORIZED, AeBook
 from hsm.dicom.telling import SUCCESS, WARNINGS, telling
 from hsm.errors import Permanent, Retryable
@@ -168,7 +169,15 @@ def _report(event: int) -> N_EVENT_REPORT:
 class Reporter:
     """Callable with a COMMIT request; returns when the peer has its report."""
 
-    def __init__(self, config: DicomConfig, ae_title: str, clock: Clock, commitments: Results) -> None:
+    def __init__(
+        self,
+        config: DicomConfig,
+        ae_title: str,
+        clock: Clock,
+        commitments: Results,
+        outbound: Outbound | None = None,
+    ) -> None:
+        self._outbound = outbound or Outbound(clock)
         self._config, self._ae_title, self._clock = config, ae_title, clock
         self._commitments = commitments
 
@@ -190,7 +199,7 @@ class Reporter:
         if peer is None:
             raise Permanent(f"{result.calling} is not among the configured AEs any more")
         event, dataset = event_information(result, self._ae_title)
-        with telling(peer, self._ae_title, self._config, COMMITMENT, as_scp=True) as line:
+        with telling(peer, self._ae_title, self._config, COMMITMENT, self._outbound, as_scp=True) as line:
             status, comment = line.tell(_report(event), "EventInformation", dataset)
         if status not in (SUCCESS, *WARNINGS):
             raise Retryable(f"{line.name} refused the report with {status:04X} {comment}".rstrip())

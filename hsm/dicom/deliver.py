@@ -8,6 +8,7 @@ from hsm.catalog.queue import Order
 from hsm.clock import Clock
 from hsm.config import DicomConfig
 from hsm.delivery import Deliveries
+from hsm.dicom.outbound import Outbound
 from hsm.dicom.rights import AeBook
 from hsm.dicom.sendline import Originator
 from hsm.dicom.subops import Destination, deliver
@@ -34,6 +35,7 @@ class _Notes:
         self._at = clock.monotonic()
 
     def add(self, uid: str) -> None:
+        self._deliveries.answered(self._key, uid)
         self._new.append(uid)
         if self._clock.monotonic() - self._at >= NOTE_SECONDS:
             self.write()
@@ -55,7 +57,9 @@ class Deliverer:
         clock: Clock,
         retrievals: Retrievals,
         deliveries: Deliveries,
+        outbound: Outbound | None = None,
     ) -> None:
+        self._outbound = outbound or Outbound(clock)
         self._config = config
         self._ae_title = ae_title
         self._clock = clock
@@ -70,7 +74,7 @@ class Deliverer:
         """
         :raises Retryable: the destination cannot be reached now, or takes something not now.
         :raises Permanent: it is not configured any more, or instances failed for good.
-        :raises Postponed: the rest cannot be read yet.
+        :raises Postponed: the rest cannot be read yet, or the destination may not be sent more now.
         :raises Stopped: the daemon stops; progress is noted.
         """
         left = self._deliveries.order(order)
@@ -80,7 +84,10 @@ class Deliverer:
         if not left.instances:
             return
         originator = Originator(left.calling, left.message_id)
-        target = Destination(peer, self._ae_title, self._config, self._clock, left.instances, originator)
+        gate = self._outbound.gate(peer)
+        target = Destination(
+            peer, self._ae_title, self._config, self._clock, left.instances, originator, gate
+        )
         who = f"delivery to {left.destination} for {left.calling}"
         source = self._retrievals.open(left.instances, who, Priority.ROUTINE, left.calling, comes_back=True)
         notes = _Notes(self._deliveries, order.pk, self._clock)
@@ -90,12 +97,15 @@ class Deliverer:
         finally:
             source.close()
             notes.write()
+            self._deliveries.closed(order.pk)
         if result.stopped:
             raise Stopped
         if result.unreachable:
             raise Retryable(f"{left.destination}: {result.unreachable}")
         if result.refused:
             raise Retryable(f"{left.destination} takes not everything now, first {result.refused}")
+        if result.held_up:
+            raise Postponed(result.held_up)
         if result.waiting:
             raise Postponed(waits_for or "waits for its recalls")
         if result.failed:

@@ -9,7 +9,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import Final
 
-from hsm.dicom.call import Counts
+from hsm.dicom.call import COMMENT_CHARACTERS_MAX, Counts
 from hsm.dicom.sendline import SubOperation, Verdict
 from hsm.model import InstanceRef
 
@@ -118,7 +118,7 @@ def final_status(end: End, tally: Tally) -> int:
 
 
 def final_comment(end: End, tally: Tally, *, later: bool, waiting_for: str) -> str:
-    """Why it ended so; empty for success. Error Comment shows its first 64 characters.
+    """Why it ended so, for Error Comment (0000,0902), which has 64 characters; empty for success.
 
     :param later: whether a worker delivers what is missing.
     """
@@ -126,7 +126,18 @@ def final_comment(end: End, tally: Tally, *, later: bool, waiting_for: str) -> s
         return ""
     missing = len(tally.failed)
     if later:
-        return f"{missing} will follow: {waiting_for or end.value}"
+        why = tally.reason if end is End.UNREACHABLE else waiting_for
+        return fitting(why or end.value, f"; {missing} delivered later")
     if end is End.TIME_OVER:
-        return f"{missing} not in time: {waiting_for or end.value}"
+        return fitting(waiting_for or end.value, f"; {missing} not sent in time")
     return f"{missing} failed: {tally.reason or end.value}"
+
+
+def fitting(text: str, end: str) -> str:
+    """A comment whose end is always read: the beginning is shortened, between words, where both are too long
+    for an Error Comment."""
+    room = COMMENT_CHARACTERS_MAX - len(end)
+    text = " ".join(text.split())
+    if len(text) > room:
+        text = text[: room - 1].rsplit(" ", 1)[0].rstrip(",;: ") if " " in text[: room - 1] else text[:room]
+    return text + end

@@ -18,6 +18,7 @@ from hsm.clock import Clock
 from hsm.config import AeConfig, DicomConfig
 from hsm.dicom.call import Call, failed_list
 from hsm.dicom.contexts import QUERY_RETRIEVE, Operation
+from hsm.dicom.outbound import Outbound
 from hsm.dicom.progress import (
     BAD_IDENTIFIER,
     CANNOT_COUNT,
@@ -70,6 +71,7 @@ class Deliveries(Protocol):
     def finish(self, key: int, *, failed: int, comment: str) -> None: ...
     def cancel(self, key: int) -> None: ...
     def hand_over(self, key: int, undelivered: Sequence[str]) -> None: ...
+    def answered(self, key: int, sop_instance_uid: str) -> None: ...
     def delivered(self, key: int, sop_instance_uids: Sequence[str]) -> None: ...
 
 
@@ -84,6 +86,8 @@ class Select(Protocol):
 class Sender(Protocol):
     """Where sub-operations go."""
 
+    def held_up(self) -> str: ...
+    def pause_seconds(self) -> float: ...
     def send(self, item: Readable) -> SubOperation: ...
     def rest(self) -> None: ...
     def close(self) -> None: ...
@@ -92,20 +96,29 @@ class Sender(Protocol):
 class DeliveryNotes:
     """The durable side of one C-MOVE; silent where nothing is delivered later."""
 
-    def __init__(self, deliveries: Deliveries, key: int | None, clock: Clock) -> None:
+    def __init__(
+        self, deliveries: Deliveries, key: int | None, clock: Clock, *, when_down: bool = False
+    ) -> None:
         self._deliveries = deliveries
         self._key = key
         self._clock = clock
-        self._noted = 0
+        self._noted = self._written = 0
         self._at = clock.monotonic()
 
-    @property
-    def durable(self) -> bool:
-        return self._key is not None
+        self._ends = _DELIVERED_LATER | ({End.UNREACHABLE} if when_down else set())
+
+    def goes_on(self, end: End) -> bool:
+        """Whether what is left after such an end is delivered later."""
+        return self._key is not None and end in self._ends
 
     def progress(self, tally: Tally) -> None:
-        """Record now and then what the destination has, so that a restart does not send it again."""
+        """Record what the destination has, so that a restart does not send it again: at once in a file, now
+        and then in the catalog."""
         now = self._clock.monotonic()
+        if self._key is not None:
+            for uid in tally.delivered[self._written :]:
+                self._deliveries.answered(self._key, uid)
+            self._written = len(tally.delivered)
         if self._key is None or now - self._at < NOTE_PROGRESS_SECONDS:
             return
         new = tally.delivered[self._noted :]
@@ -138,7 +151,9 @@ class Retrieve:
         deliveries: Deliveries,
         clock: Clock,
         stopping: threading.Event,
+        outbound: Outbound,
     ) -> None:
+        self._outbound = outbound
         self._config = config
         self._our_ae_title = our_ae_title
         self._book = book
@@ -207,9 +222,11 @@ class Retrieve:
             self._clock,
             instances,
             Originator(call.calling, call.message_id),
+            self._outbound.gate(peer),
         )
         who = f"C-MOVE from {call.calling} to {peer.ae_title}"
-        self._run(call, who, sender, instances, tally, DeliveryNotes(self._deliveries, key, self._clock))
+        notes = DeliveryNotes(self._deliveries, key, self._clock, when_down=peer.deliver_when_down)
+        self._run(call, who, sender, instances, tally, notes)
 
     def _run(
         self,
@@ -244,7 +261,7 @@ class Retrieve:
     ) -> None:
         """Settle the durable side first, then answer: what the answer promises is then kept."""
         undelivered = [each.sop_instance_uid for each in tally.left.values()]
-        later = notes.durable and bool(undelivered) and end in _DELIVERED_LATER
+        later = bool(undelivered) and notes.goes_on(end)
         if end is not End.CANCELLED:
             tally.give_up(tally.reason or end.value)
         comment = final_comment(end, tally, later=later, waiting_for=waiting_for)
@@ -326,6 +343,8 @@ class _Operation:
                     return end
             elif isinstance(item, Readable):
                 try:
+                    if (end := self._until_ready(stopping)) is not None:
+                        return end
                     self._note(item.instance, self._sender.send(item))
                 except Unreachable as error:
                     log.warning("%s: %s", self._who, error)
@@ -337,6 +356,24 @@ class _Operation:
                 self._note(item.instance, SubOperation(Verdict.FAILED, item.reason))
             self._report()
         return End.THROUGH
+
+    def _until_ready(self, stopping: threading.Event) -> End | None:
+        """Wait until the destination may be sent more; or how the retrieve ends before that."""
+        since = None
+        while not self._call.caller_gone and not self._call.cancelled:
+            why, pause = self._sender.held_up(), self._sender.pause_seconds()
+            if not why and pause <= 0:
+                return None
+            if stopping.is_set():
+                return End.STOPPING
+            now = self._clock.monotonic()
+            since = now if since is None else since
+            if why and max(now - since, 0.0) and now - self._started >= self._hold_seconds_max:
+                self.waits_for = why
+                return End.TIME_OVER
+            self._report()
+            self._clock.wait(stopping, min(pause or LOOK_SECONDS, LOOK_SECONDS))
+        return End.GONE if self._call.caller_gone else End.CANCELLED
 
     def _note(self, instance: InstanceRef, outcome: SubOperation) -> None:
         if outcome.verdict is not Verdict.COMPLETED:

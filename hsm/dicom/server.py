@@ -32,6 +32,7 @@ from hsm.dicom.entrance import Entrance, Rules
 from hsm.dicom.identity import Identities, answer, given_by
 from hsm.dicom.lane import install
 from hsm.dicom.listener import Desk, Greeted, Listener, SecureListener
+from hsm.dicom.outbound import Outbound
 from hsm.dicom.retrieve import Deliveries, Retrievals, Retrieve, Select
 from hsm.dicom.rights import AeBook
 from hsm.dicom.search import Find, Search
@@ -64,7 +65,12 @@ class DicomServer:
         deliveries: Deliveries,
         commitments: Asks,
         clock: Clock,
+        outbound: Outbound | None = None,
     ) -> None:
+        """
+        :param outbound: what peers are sent at the same time, shared with whoever else sends to them.
+        """
+        self._outbound = outbound or Outbound(clock)
         self._ae_title = ae_title
         self._commitments = commitments
         self._select = select
@@ -272,6 +278,7 @@ class DicomServer:
             self._deliveries,
             self._clock,
             self._stopping,
+            self._outbound,
         )
         self._entrance.rules = Rules(config, context)
         self._config, self._book = config, book

@@ -8,6 +8,7 @@ the peer accepts no stored transfer syntax (:mod:`hsm.dicom.transcode`).
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from hsm.clock import Clock
 from hsm.config import AeConfig, DicomConfig, TlsConfig, sending
 from hsm.dicom.call import Call
 from hsm.dicom.contexts import UNCOMPRESSED, Proposal, plan_associations
+from hsm.dicom.outbound import Gate, Outbound
 from hsm.dicom.sendahead import Ahead, Source
 from hsm.dicom.sendhold import Lost
 from hsm.dicom.sendline import LOOK_SECONDS, Line, Originator, SubOperation, Verdict
@@ -37,12 +39,21 @@ log = get_logger(__name__)
 CONNECT_SECONDS: Final = 20.0
 IDLE_SECONDS: Final = 10.0
 """A destination's association is released when nothing was sent for so long: it may wait for tape."""
+SILENT_MAX: Final = 3
+"""After so many instances in a row without an answer, each tried twice, a peer is as good as down."""
 _ANSWER_BYTES_MAX: Final = 2**20
 _PDU_BYTES: Final = 131072
 
 
 class Unreachable(Retryable):
-    """No association with the destination; the message says why. Later it may work."""
+    """No association with the destination; the message says why. Later it may work.
+
+    :param down: it does not answer at all; else it answered, and does not want this.
+    """
+
+    def __init__(self, message: str, *, down: bool = True) -> None:
+        super().__init__(message)
+        self.down = down
 
 
 class SameAssociation:
@@ -50,6 +61,13 @@ class SameAssociation:
 
     def __init__(self, call: Call) -> None:
         self._line = Line(call.assoc, as_acceptor=True)
+
+    def held_up(self) -> str:
+        """Never: whoever asks over its own association decides how fast it takes what it asked for."""
+        return ""
+
+    def pause_seconds(self) -> float:
+        return 0.0
 
     def send(self, item: Readable) -> SubOperation:
         """:raises Unreachable: the caller is gone, or does not answer (then it is aborted)."""
@@ -102,8 +120,15 @@ class Destination:
         clock: Clock,
         instances: Sequence[InstanceRef],
         originator: Originator | None,
+        gate: Gate | None = None,
     ) -> None:
+        """
+        :param gate: what the peer may be sent at the same time; without it as much as it takes.
+        """
         self._peer = peer
+        self._gate = gate or Outbound(clock).gate(peer)
+        self._silent = 0
+        """Instances in a row for which no association gave an answer."""
         self._own_tls = config.tls
         self._clock = clock
         self._originator = originator
@@ -114,27 +139,43 @@ class Destination:
         self._last_used = clock.monotonic()
         self._ae = _sending_ae(our_ae_title, config)
 
+    def held_up(self) -> str:
+        """Why nothing can be sent just now: the peer has as many associations as it may. Or empty."""
+        return "" if self._lines else self._gate.full()
+
+    def pause_seconds(self) -> float:
+        """Until the next instance may be sent: the peer has had as much as it may for now."""
+        return self._gate.pause_seconds()
+
     def send(self, item: Readable) -> SubOperation:
         """Send one instance; an association that broke is made anew once.
 
-        :raises Unreachable: no association can be had.
+        :raises Unreachable: no association can be had, or several instances in a row got no answer.
         """
         group = self._plan.group_of[item.instance.sop_class_uid]
         reason = ""
         for _ in range(2):
             line = self._lines.get(group)
             if line is None or gone(line.assoc):
+                self._drop(group)
                 line = self._lines[group] = self._open(group)
             try:
-                return line.send(item, self._originator)
+                outcome = line.send(item, self._originator)
+                self._silent = 0
+                self._gate.sent(item.instance.size)
+                return outcome
             except Lost as error:
                 reason = str(error)
                 log.warning("%s: %s while sending %s", self._name(), reason, item.instance.sop_instance_uid)
                 line.hold.let_go()
                 line.assoc.abort()
-                del self._lines[group]
+                self._drop(group)
             finally:
                 self._last_used = self._clock.monotonic()
+        self._silent += 1
+        if self._silent >= SILENT_MAX:
+            self._gate.unreachable()
+            raise Unreachable(f"{self._name()}: {reason}, {self._silent} instances in a row")
         return SubOperation(Verdict.FAILED, reason, passing=True)
 
     def rest(self) -> None:
@@ -149,14 +190,30 @@ class Destination:
         for line in self._lines.values():
             line.hold.close()
             threading.Thread(target=line.assoc.release, name="release", daemon=True).start()
+            self._gate.leave()
         self._lines.clear()
+
+    def _drop(self, group: int) -> None:
+        if self._lines.pop(group, None) is not None:
+            self._gate.leave()
 
     def _open(self, group: int) -> Line:
         contexts = [
             build_context(each.abstract_syntax, list(each.transfer_syntaxes))
             for each in self._plan.groups[group]
         ]
-        assoc = _associate(self._ae, self._peer, self._own_tls, contexts)
+        if self._gate.enter():
+            self.close()  # another of our own is in the way, or somebody was quicker
+            if why := self._gate.enter():
+                raise Unreachable(f"{self._name()}: {why}")
+        try:
+            assoc = _associate(self._ae, self._peer, self._own_tls, contexts)
+        except BaseException as error:
+            self._gate.leave()
+            if isinstance(error, Unreachable) and error.down:
+                self._gate.unreachable()
+            raise
+        self._gate.reached()
         return Line(assoc, as_acceptor=False)
 
     def _name(self) -> str:
@@ -165,7 +222,13 @@ class Destination:
 
 @contextmanager
 def open_association(
-    peer: AeConfig, our_ae_title: str, config: DicomConfig, sop_class: str, *, as_scp: bool
+    peer: AeConfig,
+    our_ae_title: str,
+    config: DicomConfig,
+    sop_class: str,
+    *,
+    as_scp: bool,
+    gate: Gate | None = None,
 ) -> Iterator[Association]:
     """An association with a configured AE for one SOP class; released at the end.
 
@@ -176,7 +239,14 @@ def open_association(
     ae = _sending_ae(our_ae_title, config)
     # Many peers do not answer the role selection, and take what an SCP sends all the same.
     roles = [build_role(UID(sop_class), scp_role=True)] if as_scp else None
-    assoc = _associate(ae, peer, config.tls, [build_context(sop_class, list(UNCOMPRESSED[:2]))], roles)
+    try:
+        assoc = _associate(ae, peer, config.tls, [build_context(sop_class, list(UNCOMPRESSED[:2]))], roles)
+    except Unreachable as error:
+        if gate is not None and error.down:
+            gate.unreachable()
+        raise
+    if gate is not None:
+        gate.reached()
     try:
         yield assoc
     finally:
@@ -218,7 +288,8 @@ def _associate(
         raise Unreachable(f"{_named(peer)}: {error.strerror or error}") from error
     if not assoc.is_established:
         _tidy(assoc)
-        raise Unreachable(f"{_named(peer)}: {_why(assoc)}")
+        answered = assoc.acceptor.primitive is not None and not assoc.is_rejected
+        raise Unreachable(f"{_named(peer)}: {_why(assoc)}", down=not answered)
     return assoc
 
 
@@ -266,6 +337,8 @@ class DeliveryResult:
     """Whether it was told to stop before it was through."""
     waiting: bool = False
     """Whether it ended because nothing more could be read for a while."""
+    held_up: str = ""
+    """Why nothing could be sent for a while. Or empty."""
 
 
 def deliver(
@@ -300,6 +373,10 @@ def deliver(
                 failed.append((uid, item.reason))
                 continue
             try:
+                if why := _held_up(destination, stop, monotonic):
+                    return DeliveryResult(delivered, tuple(failed), refused=refused, held_up=why)
+                if stop():
+                    return DeliveryResult(delivered, tuple(failed), refused=refused, stopped=True)
                 outcome = destination.send(item)
             finally:
                 item.content.close()
@@ -317,3 +394,16 @@ def deliver(
         source.close()
         destination.close()
     return DeliveryResult(delivered, tuple(failed), refused=refused)
+
+
+def _held_up(destination: Destination, stop: Callable[[], bool], monotonic: Callable[[], float]) -> str:
+    """Wait until the destination may be sent more; why it may not, when that takes too long."""
+    begun = monotonic()
+    while not stop():
+        why, pause = destination.held_up(), destination.pause_seconds()
+        if not why and pause <= 0:
+            return ""
+        if why and monotonic() - begun >= PATIENCE_SECONDS:
+            return why
+        time.sleep(min(pause or LOOK_SECONDS, LOOK_SECONDS))
+    return ""

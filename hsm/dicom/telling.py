@@ -12,6 +12,7 @@ from pynetdicom.association import Association
 from pynetdicom.dsutils import encode
 
 from hsm.config import AeConfig, DicomConfig
+from hsm.dicom.outbound import Outbound
 from hsm.dicom.sendhold import Lost
 from hsm.dicom.sendline import queued_answer
 from hsm.dicom.subops import open_association
@@ -50,16 +51,24 @@ class Telling:
 
 @contextmanager
 def telling(
-    peer: AeConfig, our_ae_title: str, config: DicomConfig, sop_class: str, *, as_scp: bool = False
+    peer: AeConfig,
+    our_ae_title: str,
+    config: DicomConfig,
+    sop_class: str,
+    outbound: Outbound,
+    *,
+    as_scp: bool = False,
 ) -> Iterator[Telling]:
     """An association with a configured AE; released at the end.
 
+    :param outbound: knows after this whether the peer can be reached.
     :param as_scp: we are the SCP of the class on it, as of who reports events.
     :raises Retryable: it cannot be had, or the peer does not answer on it.
     """
     name = f"{peer.ae_title} at {peer.host}:{peer.port}"
     try:
-        with open_association(peer, our_ae_title, config, sop_class, as_scp=as_scp) as assoc:
+        gate = outbound.gate(peer)
+        with open_association(peer, our_ae_title, config, sop_class, as_scp=as_scp, gate=gate) as assoc:
             yield Telling(assoc, name)
     except Lost as error:
         raise Retryable(f"{name}: {error}") from error

@@ -69,6 +69,9 @@ class NotHere:
     def hand_over(self, key: int, undelivered: Sequence[str]) -> None:
         _refuse()
 
+    def answered(self, key: int, sop_instance_uid: str) -> None:
+        _refuse()
+
     def delivered(self, key: int, sop_instance_uids: Sequence[str]) -> None:
         _refuse()
 

@@ -29,7 +29,7 @@ def test_a_shelved_cartridge_is_asked_for_once_and_its_return_answers_the_prompt
     world.settle()
     assert world.prompts() == ["HSM001L8"]
     assert [request.state for request in world.requests(kind="recall")] == ["waiting"]
-    assert "HSM001L8 is on the shelf B3" in waits[0].retrieval.waiting_for()
+    assert "waiting for operator: HSM001L8 shelf B3" in waits[0].retrieval.waiting_for()
     answer = world.custody.operator_done("HSM001L8", "alice")
     assert answer["answered"] is True
     world.settle()

@@ -269,9 +269,17 @@ def test_the_final_comment_says_what_is_missing_and_why() -> None:
     shelf = "cartridge HSM003L8 is on shelf B3"
     missing = tally(completed=1, failed=2)
     assert final_comment(End.TIME_OVER, missing, later=False, waiting_for=shelf) == (
-        "2 not in time: cartridge HSM003L8 is on shelf B3"
+        "cartridge HSM003L8 is on shelf B3; 2 not sent in time"
     )
-    assert final_comment(End.TIME_OVER, missing, later=True, waiting_for=shelf).startswith("2 will follow: ")
+    assert final_comment(End.TIME_OVER, missing, later=True, waiting_for=shelf) == (
+        "cartridge HSM003L8 is on shelf B3; 2 delivered later"
+    )
+    long = f"{shelf} in the cellar of the old radiology, behind the boiler"
+    assert final_comment(End.TIME_OVER, missing, later=True, waiting_for=long) == (
+        "cartridge HSM003L8 is on shelf B3 in the; 2 delivered later"
+    )
+    down = final_comment(End.UNREACHABLE, missing, later=True, waiting_for="")
+    assert down == "peer answers A700; 2 delivered later"
     assert final_comment(End.THROUGH, missing, later=False, waiting_for="") == "2 failed: peer answers A700"
     assert final_comment(End.THROUGH, tally(completed=1), later=False, waiting_for="") == ""
 

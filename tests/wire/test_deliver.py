@@ -34,9 +34,16 @@ class Kept:
             ingest.stored[uid] = stored(small_dataset(uid))
         self._references = {uid: reference(each, pk) for pk, (uid, each) in enumerate(ingest.stored.items())}
         self.notes: list[list[str]] = []
+        self.answers: list[str] = []
 
     def order(self, _order: object) -> DeliveryOrder:
         return DeliveryOrder(1, "DEST", "WS1", 7, tuple(self._references[uid] for uid in self.left))
+
+    def answered(self, _key: int, uid: str) -> None:
+        self.answers.append(uid)
+
+    def closed(self, _key: int) -> None:
+        pass
 
     def delivered(self, _key: int, uids: list[str]) -> None:
         self.notes.append(list(uids))

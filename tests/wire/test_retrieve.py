@@ -451,7 +451,7 @@ def test_the_hard_limit_ends_the_wait_truthfully_and_hands_the_rest_over(
     assert 30 <= clock.monotonic() < 36
     assert (status.Status, counts(status)) == (0xB000, (None, 1, 2, 0))
     assert failed_uids(identifier) == wanted[1:]
-    assert status.ErrorComment == "2 will follow: cartridge HSM003L8 is on shelf B3"
+    assert status.ErrorComment == "cartridge HSM003L8 is on shelf B3; 2 delivered later"
     assert archive.deliveries.handed_over == [(1, wanted[1:])]
     assert archive.retrievals.opened[0].closed
 
@@ -467,7 +467,7 @@ def test_the_hard_limit_without_later_delivery_says_what_was_waited_for(moving: 
     with associated(archive.port, MOVE) as assoc:
         status, _ = Move(assoc, "DEST", study_identifier(STUDY)).final()
     assert status.Status == 0xA702
-    assert status.ErrorComment == "1 not in time: cartridge HSM003L8 is on shelf B3"
+    assert status.ErrorComment == "cartridge HSM003L8 is on shelf B3; 1 not sent in time"
     assert archive.deliveries.begun == archive.deliveries.handed_over == []
 
 

@@ -217,7 +217,13 @@ class FakeRetrievals:
         self.open_fails: Exception | None = None
 
     def open(
-        self, instances: Sequence[InstanceRef], who: str, priority: Priority, ae: str = ""
+        self,
+        instances: Sequence[InstanceRef],
+        who: str,
+        priority: Priority,
+        ae: str = "",
+        *,
+        comes_back: bool = False,
     ) -> FakeRetrieval:
         if self.open_fails is not None:
             raise self.open_fails
@@ -248,6 +254,7 @@ class FakeDeliveries:
     cancelled: list[int] = field(default_factory=list)
     handed_over: list[tuple[int, list[str]]] = field(default_factory=list)
     progress: list[str] = field(default_factory=list)
+    answers: list[str] = field(default_factory=list)
     settled: threading.Event = field(default_factory=threading.Event)
 
     def begin(self, destination: str, calling: str, message_id: int, instances: Sequence[InstanceRef]) -> int:
@@ -265,6 +272,9 @@ class FakeDeliveries:
     def hand_over(self, key: int, undelivered: Sequence[str]) -> None:
         self.handed_over.append((key, list(undelivered)))
         self.settled.set()
+
+    def answered(self, key: int, sop_instance_uid: str) -> None:
+        self.answers.append(sop_instance_uid)
 
     def delivered(self, key: int, sop_instance_uids: Sequence[str]) -> None:
         self.progress.extend(sop_instance_uids)
