@@ -77,7 +77,7 @@ class Deliveries:
         """At start: what was noted of deliveries that have ended since is of no use any more."""
         if self._log is not None:
             with self._catalog.read() as session:
-                live = queue.live(session, RequestKind.DELIVER)
+                live = queue.unfinished(session, RequestKind.DELIVER)
             self._log.keep_only(live)
 
     def answered(self, key: int, sop_instance_uid: str) -> None:

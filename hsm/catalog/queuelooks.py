@@ -115,7 +115,7 @@ def has_more_urgent(session: Session, priority: int, now: datetime) -> bool:
     return session.scalar(query.limit(1)) is not None
 
 
-def live(session: Session, kind: RequestKind) -> set[int]:
+def unfinished(session: Session, kind: RequestKind) -> set[int]:
     """Requests of this kind that still stand for work."""
     mine = select(Request.pk).where(Request.kind == kind, Request.state.in_(states.LIVE_REQUESTS))
     return set(session.scalars(mine))

@@ -304,6 +304,7 @@ class World:
             "bell": self.bell,
             "cold": ColdRecalls(self.catalog, self.pools, self.recall, self.bell),
             "notify": self._notify,
+            "resting": tuple,
         }
         joints: Any = {each.name: joined[each.name] for each in fields(Joints)}
         self.workers = Workers(Joints(**joints), launch=self._inline)
