@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -125,8 +126,8 @@ def _percentiles(waits: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def books(hospital: Hospital) -> Account:
-    """The catalog of a daemon that has stopped: prompts, records, places."""
+def books(hospital: Hospital, stations: Stations) -> Account:
+    """The catalog of a daemon that has stopped: prompts, records, deliveries, places."""
     engine = open_engine(hospital.catalog_url)
     try:
         with Catalog(engine, SystemClock()).read() as session:
@@ -135,6 +136,7 @@ def books(hospital: Hospital) -> Account:
                 *(f"catalog: {finding}" for finding in check(session)),
                 *_prompts(session),
                 *_records(session),
+                *_delivered(session, stations),
                 *_left(session),
                 *_places(session, hospital),
             ]
@@ -183,12 +185,30 @@ def _records(session: Session) -> Iterator[str]:
             yield f"request {pk} ({kind}) is {state}, and its last record says {found[-1]}"
 
 
+def _delivered(session: Session, stations: Stations) -> Iterator[str]:
+    """Each C-MOVE that the archive has heard is one request in the catalog, done; or failed, as it said."""
+    kept: dict[tuple[str, int], list[str]] = defaultdict(list)
+    for detail, state in session.execute(text("SELECT detail, state FROM request WHERE kind = 'deliver'")):
+        found = json.loads(detail)
+        kept[found["calling"], int(found["message_id"])].append(str(state))
+    for request in stations.requests:
+        if request.station in DCMTK_STATIONS:
+            continue
+        states = kept.pop((title(request.station), request.message_id), [])
+        wanted = ["failed"] if request.end == "failed" else ["done"]
+        if states != wanted and (request.heard or states):
+            yield f"{request}: in the catalog it is {states}, expected {wanted}"
+    for (calling, number), states in kept.items():
+        if calling not in {title(each) for each in DCMTK_STATIONS}:
+            yield f"the catalog has a delivery that nobody asked for: {calling} #{number} {states}"
+
+
 def _left(session: Session) -> Iterator[str]:
     """Nothing that somebody waits for is left over."""
     rows = session.execute(
         text(
-            "SELECT pk, kind, state, reason, error FROM request WHERE kind IN ('recall', 'deliver') "
-            "AND state NOT IN ('done', 'cancelled')"
+            "SELECT pk, kind, state, reason, error FROM request WHERE kind IN ('recall', 'deliver', 'copy') "
+            "AND state IN ('queued', 'active', 'waiting')"
         )
     )
     for row in rows:

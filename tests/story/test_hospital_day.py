@@ -66,7 +66,7 @@ def live(folder: Path, seed: int, shape: Shape) -> None:
         with stations.listening():
             kills = through(day, stations, cupboard)
         hospital.stop()
-        accounts = [deliveries(stations, kills), books(hospital)]
+        accounts = [deliveries(stations, kills), books(hospital, stations)]
         report(accounts, stations, cupboard, kills, time.monotonic() - prepared)
         faults = [fault for account in accounts for fault in account.faults]
         faults += [*stations.faults, *cupboard.faults]
