@@ -46,7 +46,7 @@ class Night:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def prompts(self, limit: int = 50) -> list[Record]:
+    def prompts(self, limit: int = 50, **_: object) -> list[Record]:
         now = datetime.now(UTC)
         return [_prompt(number, row, now) for number, row in enumerate(WANTED, start=1)][:limit]
 

@@ -16,6 +16,9 @@ PROMPTS_MAX = 1000
 REST_SECONDS = 5.0
 """How old what changes seldom may be: drives, mail slots, and the walks while the prompts are the same."""
 
+ENDED_MAX = 100
+"""How many of the newest prompts are looked through for those that ended meanwhile."""
+
 WORDS: Mapping[Kind, str] = {
     Kind.DONE: "done",
     Kind.CANNOT_FIND: "cannot-find",
@@ -37,6 +40,7 @@ class Looks:
         self._clock = clock
         self._rest_at = float("-inf")
         self._key: object = None
+        self._open: frozenset[int] = frozenset()
         self._status: Record = {}
         self._mail: Sequence[Record] = ()
         self._walks: Sequence[Record] = ()
@@ -54,7 +58,22 @@ class Looks:
             self._status = self._client.status()
             self._mail = self._client.volumes(place="mail", limit=PROMPTS_MAX)
             self._key, self._rest_at = key, now
-        return picture(text.now(), prompts, status=self._status, walks=self._walks, mail=self._mail)
+        return picture(
+            text.now(),
+            prompts,
+            status=self._status,
+            walks=self._walks,
+            mail=self._mail,
+            ended=self._ended(frozenset(each["id"] for each in prompts)),
+        )
+
+    def _ended(self, now_open: frozenset[int]) -> list[Record]:
+        """What became of the prompts that were open at the last look, as far as one page tells."""
+        gone, self._open = self._open - now_open, now_open
+        if not gone:
+            return []
+        newest = self._client.prompts(every=True, limit=ENDED_MAX)
+        return [each for each in newest if each["id"] in gone and each["state"] != "open"]
 
 
 def perform(client: Client, act: Act) -> Outcome:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from hsm.client import ApiError, Client, Unreachable
 
 AWAY_SECONDS = 2.0
 """How long after a failed connection the next one is tried."""
+SHARE = 5.0
+"""Consoles look seldom where looking is slow: after as many times as long as the last look took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,11 @@ class Answered:
     """An act was answered, well or not."""
 
     outcome: Outcome
+
+
+def pause(interval: float, took: float, *, reachable: bool) -> float:
+    """Seconds until the next look, after one that ``took`` so many."""
+    return max(interval, SHARE * took) if reachable else max(interval, AWAY_SECONDS)
 
 
 News = Seen | Away | Answered
@@ -78,9 +86,11 @@ class Link:
         with self._open() as client:
             looks = ask.Looks(client)
             while not self._ended:
+                began = time.monotonic()
                 self._look(looks)
+                took = time.monotonic() - began
                 with self._change:
-                    seconds = self._interval if self._reachable else max(self._interval, AWAY_SECONDS)
+                    seconds = pause(self._interval, took, reachable=self._reachable)
                     self._change.wait_for(lambda: self._look_now or self._ended, seconds)
                     self._look_now = False
 

@@ -11,6 +11,7 @@ from cli.watch.typed import NOTHING_TYPED, Typed
 from cli.watch.values import Picture, Prompt, Walk
 
 SAID_MAX = 50
+ENDED_SAID = 5
 VIEWS = ("wanted", "pick list", "drives and slots", "back to the shelf")
 WANTED, PICKS, DRIVES, BACK = range(4)
 ROUTINE_RANK = 10
@@ -120,12 +121,20 @@ def seen(state: State, picture: Picture) -> tuple[State, bool]:
     if state.away:
         fresh = fresh.say("the daemon answers again", "good")
     fresh = _keep_choice(fresh, before)
+    for each in picture.ended[:ENDED_SAID]:
+        if not _is_by(each.by, state.name):  # one's own answers were said when they were taken
+            fresh = fresh.say(f"{each.barcode}: {each.outcome or 'answered'}, by {each.by}")
     dialog = fresh.dialog
     if dialog is not None and dialog.act is not None and picture.find(dialog.act.barcode) is None:
         fresh = replace(fresh, dialog=None).say(
             f"{dialog.act.barcode} is not asked for any more: answered elsewhere, or nobody waits for it"
         )
     return fresh, urgent and state.bell
+
+
+def _is_by(by: str, name: str) -> bool:
+    """Whether the journal means this operator; it adds the login to a name."""
+    return by == name or by.startswith(f"{name} (as ")
 
 
 def _keep_choice(state: State, before: tuple[str, ...]) -> State:

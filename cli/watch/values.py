@@ -141,10 +141,20 @@ class Cartridge:
 
 
 @dataclass(frozen=True, slots=True)
+class Ended:
+    """How a prompt ended, and by whom."""
+
+    barcode: str
+    outcome: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
 class Picture:
     """Everything that was seen at one look.
 
     :ivar total: open prompts altogether; ``prompts`` are the most urgent of them.
+    :ivar ended: what became of prompts that the last picture had and this one has not.
     """
 
     looked_at: datetime
@@ -154,8 +164,8 @@ class Picture:
     drives: tuple[Drive, ...] = ()
     mail: tuple[Cartridge, ...] = ()
     back: tuple[Cartridge, ...] = ()
+    ended: tuple[Ended, ...] = ()
     archive: str = ""
-    problems: tuple[str, ...] = ()
     by_barcode: Mapping[str, Prompt] = field(default_factory=dict, compare=False, repr=False)
 
     def find(self, barcode: str) -> Prompt | None:
@@ -171,6 +181,7 @@ def picture(
     walks: Sequence[Record] = (),
     mail: Sequence[Record] = (),
     back: Sequence[Record] = (),
+    ended: Sequence[Record] = (),
 ) -> Picture:
     """The API's answers as one picture, its prompts in the order to do them."""
     prompts = by_urgency([prompt(mount) for mount in mounts if mount.get("state", "open") == "open"])
@@ -188,8 +199,11 @@ def picture(
         tuple(drive(each) for each in daemon.get("drives", ())),
         in_mail,
         home,
+        tuple(
+            Ended(_clean(each["barcode"]), _clean(each.get("outcome")), _clean(each.get("answered_by")))
+            for each in ended
+        ),
         _clean(daemon.get("listen", {}).get("ae_title", "")),
-        tuple(_clean(problem) for problem in daemon.get("problems", ())),
         {each.barcode.upper(): each for each in prompts},
     )
 

@@ -154,7 +154,8 @@ def test_two_consoles_see_each_others_answers_and_a_wrong_cartridge_is_said_loud
         assert "Wanted: " in bob.shown
         bob.type(second + ENTER)  # the notice is no obstacle
         bob.until(lambda shown: f"{second} is in library" in shown, "the next scan")
-        anna.until(lambda shown: second not in shown.partition("──")[0], "it has gone from the other console")
+        anna.until(lambda shown: f"{second}: done, by bob" in shown, "the other console says who answered")
+        assert second not in anna.shown.partition("──")[0]
         before = shelf.number(first)
         anna.type(F4 + "behind the radiator?" + ENTER)
         until(lambda: shelf.number(first) not in (0, before), "it is asked for anew: nothing else has it")

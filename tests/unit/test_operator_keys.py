@@ -11,6 +11,7 @@ from test_operator_values import NOW, mount
 
 from cli.watch import state as states
 from cli.watch.actions import Act, Kind, Outcome
+from cli.watch.link import pause
 from cli.watch.press import PENDING_MAX, Do, Effect, Named, Quit, ask_name, press
 from cli.watch.screen import screen
 from cli.watch.state import State
@@ -164,6 +165,22 @@ def test_a_question_about_a_prompt_that_was_answered_elsewhere_goes_away_and_say
     after, _ = states.seen(keyboard.state, picture(NOW, [mount("B")], status={}))
     assert after.dialog is None
     assert "A is not asked for any more" in after.said[-1].text
+
+
+def test_what_others_answered_is_said_with_their_names_and_ones_own_answers_are_not_said_twice() -> None:
+    keyboard = Keyboard(mount("A"), mount("B"))
+    ended = [
+        {"barcode": "A", "outcome": "done", "answered_by": "bob (as root)"},
+        {"barcode": "B", "outcome": "damaged", "answered_by": "anna (as root)"},
+    ]
+    after, _ = states.seen(keyboard.state, picture(NOW, [], status={}, ended=ended))
+    assert [said.text for said in after.said] == ["A: done, by bob (as root)"]
+
+
+def test_consoles_look_seldom_where_looking_is_slow() -> None:
+    assert pause(2.0, 0.01, reachable=True) == 2.0
+    assert pause(2.0, 1.0, reachable=True) == 5.0
+    assert pause(0.2, 5.0, reachable=False) == 2.0
 
 
 def test_a_wrong_scan_is_said_in_front_of_everything_and_the_next_scan_goes_through() -> None:
