@@ -137,7 +137,7 @@ class FolderStore:
                 if self._must_drop(key):
                     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
                 while wanted:
-                    chunk = os.pread(fd, min(CHUNK_BYTES, wanted), offset)
+                    chunk = self._read(fd, min(CHUNK_BYTES, wanted), offset)
                     if not chunk:
                         raise Corrupt(f"get {key}: {self._root / key} ended at byte {offset}")
                     offset += len(chunk)
@@ -145,6 +145,9 @@ class FolderStore:
                     yield chunk
             finally:
                 os.close(fd)
+
+    def _read(self, fd: int, size: int, offset: int) -> bytes:
+        return os.pread(fd, size, offset)
 
     def delete(self, key: str) -> None:
         """See :meth:`drivers.base.Store.delete`. Folders that become empty go too."""

@@ -1,6 +1,7 @@
 """Storage on an NFS or SMB mount (`driver: nas`), in helper processes that can be given up on.
 
-``worker`` is such a process, ``frames`` what goes through its pipes, ``helpers`` starts, lends and
+``worker`` is such a process, ``frames`` what goes through its pipes, ``segment`` the
+memory that gets come through, ``helpers`` starts, lends and
 buries them, ``store`` is the Store.
 """
 

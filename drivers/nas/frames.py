@@ -26,6 +26,10 @@ class Kind(bytes, enum.Enum):
 
     COMMAND = b"C"
     DATA = b"D"
+    FILLED = b"F"
+    """Data, in a slot of the shared memory (:mod:`drivers.nas.segment`)."""
+    FREE = b"G"
+    """A slot has been read: it may be filled again."""
     END = b"E"
     """Of the bytes of a put."""
     ABORT = b"A"

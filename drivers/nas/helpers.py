@@ -7,6 +7,8 @@ in. So file work that may hang is done in processes that the daemon can do witho
 from __future__ import annotations
 
 import json
+import os
+import struct
 import subprocess
 import sys
 import threading
@@ -17,26 +19,49 @@ from typing import Any
 from drivers import errors
 from drivers.errors import DriverError, Retryable
 from drivers.nas.frames import Died, Kind, Line
+from drivers.nas.segment import Segment, make
 
 _COMMAND = (sys.executable, "-m", "drivers.nas.worker")
 _END_SECONDS = 2.0
 
-Starter = Callable[[], "subprocess.Popen[bytes]"]
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A helper process, and the memory that it shares with us, if any."""
+
+    process: subprocess.Popen[bytes]
+    segment: Segment | None
 
 
-def start_helper() -> subprocess.Popen[bytes]:
+Starter = Callable[[], Started]
+
+
+def start_helper() -> Started:
     """A helper process; its own session, so that a terminal's Ctrl-C is the daemon's business only."""
-    return subprocess.Popen(
-        _COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, start_new_session=True
-    )
+    descriptor, segment = make() or (None, None)
+    shared = () if descriptor is None else (descriptor,)
+    try:
+        process = subprocess.Popen(
+            (*_COMMAND, *map(str, shared)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            start_new_session=True,
+            pass_fds=shared,
+        )
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+    return Started(process, segment)
 
 
 class Helper:
     """One helper process and the line to it."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, started: Started) -> None:
+        process = started.process
         assert process.stdin and process.stdout
-        self._process = process
+        self._process, self._segment = process, started.segment
         self.line = Line(process.stdout.fileno(), process.stdin.fileno())
         self.at_rest = True
         """Nothing is under way: it can take a command."""
@@ -59,6 +84,8 @@ class Helper:
         kind, payload = self.line.receive(seconds)
         if kind is Kind.DATA:
             return kind, payload
+        if kind is Kind.FILLED:
+            return Kind.DATA, self._taken(payload, seconds)
         value = json.loads(payload)
         if kind in (Kind.RESULT, Kind.ERROR):
             self.at_rest = True
@@ -66,6 +93,16 @@ class Helper:
             name, message = value
             raise _error(name, message)
         return kind, value
+
+    def _taken(self, filled: bytes, seconds: float) -> bytes:
+        if self._segment is None:
+            raise Died("a helper process filled memory that it does not share")
+        try:
+            data = self._segment.taken(filled)
+        except (ValueError, struct.error) as error:
+            raise Died(f"a helper process says what cannot be: {error}") from error
+        self.line.send(Kind.FREE, b"", seconds)
+        return data
 
     def call(self, op: str, seconds: float, **fields: Any) -> Any:
         """Command and result in one. :raises DriverError: it failed; Stuck, Died: there is no answer."""
@@ -76,6 +113,8 @@ class Helper:
     def kill(self) -> None:
         """End it. One that hangs in a system call ends when that returns."""
         self._process.kill()
+        if self._segment is not None:
+            self._segment.close()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()

@@ -1,6 +1,7 @@
 """The helper process: does one piece of file work after the other for a store that may give up on it.
 
-usage: python -m drivers.nas.worker   (a store starts it; commands on stdin, answers on stdout)
+usage: python -m drivers.nas.worker [DESCRIPTOR]   (a store starts it; commands on stdin, answers on stdout,
+what is read into the shared memory that DESCRIPTOR is)
 
 It ends when its stdin does. Every command opens the folder anew, so nothing is stale for longer than
 one command.
@@ -14,11 +15,12 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from drivers.errors import DriverError, OperatorNeeded, Retryable
 from drivers.folder import FolderStore
 from drivers.nas.frames import HelperLine, Kind, enlarge
+from drivers.nas.segment import SLOTS, Segment, filled
 from drivers.walk import below
 
 SYNC_BYTES = 64 << 20
@@ -77,9 +79,32 @@ class _Source:
             self.ended = self._line.receive()[0] is not Kind.DATA
 
 
-class _Paced(FolderStore):
-    """Knows the file that its put writes, and flushes it now and then."""
+class _Slots:
+    """The shared memory as one get fills it; all of it is free when it begins."""
 
+    def __init__(self, line: HelperLine, segment: Segment) -> None:
+        self._line, self._segment = line, segment
+        self._next, self._free = 0, SLOTS
+
+    def read(self, fd: int, size: int, offset: int) -> memoryview:
+        """Read a piece of a file into the next slot, once the store has taken what was there."""
+        while not self._free:
+            kind, _ = self._line.receive()
+            if kind is not Kind.FREE:
+                raise ValueError(f"frame {kind!r} in the middle of a get")
+            self._free += 1
+        into = self._segment.slot(self._next)[:size]
+        return into[: os.preadv(fd, [into], offset)]
+
+    def tell(self, size: int) -> None:
+        self._line.send(Kind.FILLED, filled(self._next, size))
+        self._next, self._free = (self._next + 1) % SLOTS, self._free - 1
+
+
+class _Paced(FolderStore):
+    """Knows the file that its put writes, and flushes it now and then; a get may read into shared memory."""
+
+    slots: _Slots | None = None
     _writing = -1
     _unsynced = 0
 
@@ -106,6 +131,11 @@ class _Paced(FolderStore):
 
         return Paced()
 
+    def _read(self, fd: int, size: int, offset: int) -> bytes:
+        if self.slots is None:
+            return super()._read(fd, size, offset)
+        return cast(bytes, self.slots.read(fd, size, offset))  # as good: only its length is looked at
+
     def remove_late(self, key: str, size: int, since: int) -> bool:
         """Delete ``key`` if it has ``size`` bytes and was written at ``since`` or later: the object of a put
         that was given up on. (Not its inode: not every network file system keeps it over a link.)"""
@@ -122,23 +152,25 @@ class _Paced(FolderStore):
         return late
 
 
-def serve(line: HelperLine) -> None:
+def serve(line: HelperLine, segment: Segment | None = None) -> None:
     """Do what the commands say, until the store has gone."""
     while True:
         try:
             kind, payload = line.receive()
         except EOFError:
             return
+        if kind is Kind.FREE:
+            continue  # the last slots of a get that has ended
         if kind is not Kind.COMMAND:
             raise ValueError(f"frame {kind!r} where a command was expected")
-        _answer(line, json.loads(payload))
+        _answer(line, json.loads(payload), segment)
 
 
-def _answer(line: HelperLine, command: dict[str, Any]) -> None:
+def _answer(line: HelperLine, command: dict[str, Any], segment: Segment | None) -> None:
     for attempt in (1, 2):
         source = _Source(line, dict)
         try:
-            result = _do(line, command, source)
+            result = _do(line, command, source, segment)
         except _Aborted:
             line.send(Kind.RESULT, b"null")
         except (DriverError, OSError) as error:
@@ -151,7 +183,7 @@ def _answer(line: HelperLine, command: dict[str, Any]) -> None:
         return
 
 
-def _do(line: HelperLine, command: dict[str, Any], source: _Source) -> Any:
+def _do(line: HelperLine, command: dict[str, Any], source: _Source, segment: Segment | None) -> Any:
     op, key = command["op"], command.get("key", "")
     store = _Paced(command["path"], command["reserve_bytes"], command["expect_uuid"], clean=command["clean"])
     if op == "put":
@@ -161,9 +193,13 @@ def _do(line: HelperLine, command: dict[str, Any], source: _Source) -> Any:
     if op == "get":
         if command["drop"]:
             store.drop_caches()
+        store.slots = _Slots(line, segment) if segment is not None else None
         for piece in store.get(key, command["offset"], command["length"]):
             source.begun = source.ended = True  # something was answered: no second attempt
-            line.send(Kind.DATA, piece)
+            if store.slots is not None:
+                store.slots.tell(len(piece))
+            else:
+                line.send(Kind.DATA, piece)
         return None
     if op == "list":
         return _list(line, store)
@@ -256,8 +292,9 @@ def main() -> None:
     os.dup2(2, 1)
     for descriptor in (0, writing):
         enlarge(descriptor)
+    segment = Segment(int(sys.argv[1])) if len(sys.argv) > 1 else None
     try:
-        serve(HelperLine(0, writing))
+        serve(HelperLine(0, writing), segment)
     except (BrokenPipeError, EOFError):
         sys.exit(0)
 

@@ -23,7 +23,7 @@ from fuseserver import FuseServer
 from drivers.base import CHUNK_BYTES, StoreLabel
 from drivers.errors import DriverError, NoSpace, NotFound, OperatorNeeded, Permanent, Retryable
 from drivers.nas import open_nas, worker
-from drivers.nas.helpers import Helpers, Limits, start_helper
+from drivers.nas.helpers import Helpers, Limits, Started, start_helper
 from drivers.nas.store import NasStore, Settings
 from drivers.oserrors import translate
 
@@ -339,13 +339,13 @@ def test_a_mountpoint_without_its_file_system_is_refused_by_the_sentinel(site: S
 def test_a_helper_that_dies_costs_its_work_only(tmp_path: Path) -> None:
     started = []
 
-    def start() -> subprocess.Popen[bytes]:
+    def start() -> Started:
         started.append(start_helper())
         return started[-1]
 
     def kill() -> None:
-        started[-1].kill()
-        started[-1].wait(5)
+        started[-1].process.kill()
+        started[-1].process.wait(5)
 
     store = NasStore(Settings(str(tmp_path)), Helpers(Limits(), start))
     try:
