@@ -55,13 +55,24 @@ class XorrisoBurner:
         :raises OperatorNeeded: the device cannot be opened.
         """
         path = self.device.removeprefix("stdio:")
-        with translated(f"open {path}"):
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        extents = xorriso.files(self.device)
+        descriptor = _open(path)
         try:
-            return Contents(descriptor, path, xorriso.files(self.device))
+            found = Contents(descriptor, path, extents)
+            if os.lseek(descriptor, 0, os.SEEK_END) >= found.used or path != self.device:
+                return found
         except BaseException:
             os.close(descriptor)
             raise
+        # Just burnt, and the kernel still goes by the size of before.
+        found.close()
+        xorriso.reload(self.device)
+        return Contents(_open(path), path, extents)
+
+
+def _open(path: str) -> int:
+    with translated(f"open {path}"):
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
 class Contents:

@@ -27,6 +27,8 @@ BURN_SECONDS_MAX = 8 * 3600.0
 """A BD-R of 100 GB at 2x takes about four."""
 _ADDED = re.compile(rb"File data lba:\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*,\s*'(.*)'")
 _BLOCKS = re.compile(r"Media blocks : (\d+) readable , (\d+) writable , (\d+) overall")
+# What lies in the spool only we may read; a disc is read by whoever holds it. (xorriso knows no X of chmod.)
+_FOR_EVERYBODY = ("-chmod_r", "a=r", "/", "--", "-find", "/", "-type", "d", "-exec", "chmod", "a=rx", "--")
 
 
 class State(enum.StrEnum):
@@ -139,7 +141,7 @@ def burn(device: str, tree: Path, name: str, *, close: bool, speed: int | None =
     if speed is not None:
         command += ["-speed", str(speed)]
     command += ["-close", "on" if close else "off", "-uid", "0", "-gid", "0"]
-    command += ["-map", str(tree), "/", "-chmod_r", "a+rX,a-w", "/", "--", "-commit"]
+    command += ["-map", str(tree), "/", *_FOR_EVERYBODY, "-commit"]
     try:
         _run(command, BURN_SECONDS_MAX, f"burn {name} in {device}")
     except Retryable as error:
@@ -163,7 +165,7 @@ def make_image(tree: Path, image: Path, name: str, *, level: int = 1, udf: bool 
         return
     command = ["-joliet", "on", "-compliance", f"iso_9660_level={level}", "-volid", name]
     command += ["-outdev", f"stdio:{image}", "-uid", "0", "-gid", "0", "-map", str(tree), "/"]
-    _run([*command, "-chmod_r", "a+rX,a-w", "/", "--", "-commit"], BURN_SECONDS_MAX, f"write {image}")
+    _run([*command, *_FOR_EVERYBODY, "-commit"], BURN_SECONDS_MAX, f"write {image}")
 
 
 def burn_image(device: str, image: Path, speed: int | None = None) -> None:
@@ -183,6 +185,15 @@ def eject(device: str) -> None:
     """Open the tray, or let the robot have the disc."""
     if not device.startswith("stdio:"):
         _run(("-outdev", device, "-eject", "all"), LOOK_SECONDS, f"eject {device}")
+
+
+def reload(device: str) -> None:
+    """Out and in again: only then does the kernel ask a drive anew how much there is to read.
+
+    :raises Retryable: the drive does not answer.
+    """
+    eject(device)
+    look(device)
 
 
 def _run(command: Sequence[str], seconds: float, what: str) -> str:

@@ -48,7 +48,9 @@ def parts(length: str) -> tuple[Part, ...]:
             "not (same_trouble or take_turns or same_time or dictionary or exactly_these_bytes"
             " or never_anything_else)"
         )
+        disks = "(mid_write and cut and 4.2) or (quota_leaves and ext4 and user) or path_that_is_lost"
         return (
+            Part("disks", True, ("tests/lab/disks", "-k", disks), "disks"),
             Part("contracts", True, ("tests/lab/devices/test_lab_double.py", "tests/contract", "-k", slow)),
             Part(
                 "archive and power cut",
@@ -106,8 +108,7 @@ def main() -> int:
     machine.end_with_us()
     try:
         packages.require()
-        if length == "long":
-            packages.try_for(*(part.setup for part in parts(length)))
+        packages.try_for(*(part.setup for part in parts(length)))
         machine.memory_folder(machine.Plan(("true",)).memory_mib << 20)
         failed = 0
         for part in parts(length):

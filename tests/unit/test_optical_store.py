@@ -20,6 +20,7 @@ from drivers.base import ElementKind, VolumeLabel
 from drivers.errors import Corrupt, NoSpace, OperatorNeeded, Permanent, Retryable, WrongVolume
 from drivers.optical import media, xorriso
 from drivers.optical.bay import DiscBay, DiscDrive, Writing
+from drivers.optical.burner import XorrisoBurner
 from drivers.optical.configure import open_optical
 from drivers.optical.dicomdir import entries_of
 from drivers.optical.index import Object, Piece, parse_index
@@ -125,6 +126,35 @@ def test_the_disc_explains_itself_and_its_directory_grows_with_each_session(tmp_
         dumped = subprocess.run(["dcmdump", disc / "DICOMDIR"], capture_output=True, text=True)
         assert (dumped.returncode, dumped.stderr) == (0, "")
         assert "CompressedSamples^CT1" in dumped.stdout
+
+
+def test_whoever_holds_the_disc_may_read_all_of_it(tmp_path: Path) -> None:
+    store = mounted(bay(tmp_path / "d"))
+    put(store, "s1", package("CT_small.dcm"))
+    store.flush()
+    modes = ["xorriso", "-indev", f"stdio:{tmp_path / 'd' / 'disc.iso'}", "-find", "/", "-exec", "lsdl", "--"]
+    listed = subprocess.run(modes, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert {line.split()[0] for line in listed if " " in line} == {"-r--r--r--", "dr-xr-xr-x"}
+
+
+def test_a_drive_whose_size_the_kernel_does_not_know_yet_is_reloaded_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = tmp_path / "sr0"
+    device.write_bytes(bytes(2048))
+    reloaded: list[str] = []
+
+    def reload(name: str) -> None:
+        reloaded.append(name)
+        device.write_bytes(bytes(range(256)) * 24)
+
+    monkeypatch.setattr(xorriso, "files", lambda name: {"/A": (xorriso.Extent(2048, 4096),)})
+    monkeypatch.setattr(xorriso, "reload", reload)
+    for _ in range(2):
+        contents = XorrisoBurner(str(device)).contents()
+        assert contents.whole("A", 4096) == bytes(range(256)) * 16
+        contents.close()
+    assert reloaded == [str(device)], "not when it knows"
 
 
 def test_a_package_is_put_together_by_hand_as_the_index_says(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from instruments import changer_device, mtx, run
 
 DISC = Path("/dev/sr0")
-DISCS = ("DVD0001", "DVD0002", "DVD0003")
+DISCS = tuple(f"DVD000{number}" for number in range(1, 7))
 SETTLE_SECONDS = 15.0
 
 
@@ -47,11 +47,11 @@ def test_the_changer_shows_its_discs_and_moves_them() -> None:
     shown = mtx("status").stdout
     assert re.search(r"Data Transfer Element 0:Full .*VolumeTag *= ?DVD0001", shown), shown
     assert mtx("load", 2, 0).returncode != 0, "the drive is full"
-    assert mtx("unload", 4, 0).returncode == 0
-    assert slots()[4] == "DVD0001"
-    assert mtx("transfer", 4, 7).returncode == 0, "into the mail slot"
+    assert mtx("unload", 8, 0).returncode == 0
+    assert slots()[8] == "DVD0001"
+    assert mtx("transfer", 8, 9).returncode == 0, "into the mail slot"
     assert "DVD0001" in mtx("status").stdout.split("IMPORT/EXPORT")[1]
-    assert mtx("transfer", 7, 1).returncode == 0
+    assert mtx("transfer", 9, 1).returncode == 0
 
 
 def test_a_disc_is_burnt_once_and_reads_back_after_it_was_moved(tmp_path: Path) -> None:
