@@ -1,4 +1,4 @@
-"""The optical driver in a jukebox: the changer and the burner are the kernel's, as is what reads the discs."""
+"""The optical driver in a jukebox: changer and burner are the kernel's, and so is what reads the discs."""
 
 from __future__ import annotations
 
