@@ -6,11 +6,15 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import screen, text
+from cli import paper, screen, text
 from cli.screen import Json
-from cli.session import EXIT_GOOD, EXIT_PROBLEM, connect
+from cli.session import EXIT_GOOD, EXIT_PROBLEM, EXIT_REFUSED, connect
 
 Barcode = Annotated[str, typer.Argument(help="The volume's barcode.")]
+
+Barcodes = Annotated[list[str], typer.Argument(help="The volumes' barcodes.")]
+PickList = Annotated[bool, typer.Option("--pick-list", help="Print a list that fits a sheet of A4.")]
+Comment = Annotated[str, typer.Option(help="For the journal.")]
 
 app = typer.Typer(help="Media libraries: what is in them, and moving it.", no_args_is_help=True)
 
@@ -74,19 +78,113 @@ def unload(
 @app.command()
 def export(
     context: typer.Context,
-    barcode: Barcode,
-    shelf: Annotated[str, typer.Option(help="Where it will stand, in your words.")] = "shelf",
+    barcodes: Barcodes,
+    shelf: Annotated[str, typer.Option(help="Where they will stand, in your words.")] = "shelf",
+    site: Annotated[str, typer.Option(help="In which building, if it is not the library's.")] = "",
+    plan: Annotated[bool, typer.Option("--plan", help="Only plan it: the robot moves nothing yet.")] = False,
+    pick_list: PickList = False,
     json: Json = False,
 ) -> None:
-    """Send a volume out of the library to the shelf."""
+    """Send volumes out of the library to the shelf, or to a vault at another site.
+
+    They are on their way until somebody says `hsm library arrived`. Said again, it goes on with what was
+    left: as many go at once as there are mail slots.
+    """
     with connect(context) as client:
-        done = client.export(barcode, shelf)
+        rows = client.plan_export(barcodes, shelf, site, plan=plan)
+    _say_moves(rows, json=json, pick_list=pick_list)
+    if any(row.get("note") for row in rows):
+        raise typer.Exit(EXIT_REFUSED)
+
+
+@app.command("return")
+def bring_back(
+    context: typer.Context, barcodes: Barcodes, pick_list: PickList = False, json: Json = False
+) -> None:
+    """Plan that volumes come back into their library from where they stand."""
+    with connect(context) as client:
+        rows = client.plan_return(barcodes)
+    _say_moves(rows, json=json, pick_list=pick_list)
+
+
+@app.command()
+def moves(
+    context: typer.Context,
+    number: Annotated[int, typer.Option("--list", min=0, help="Of this pick list; else all under way.")] = 0,
+    all_: Annotated[bool, typer.Option("--all", help="Ended ones too, the newest first.")] = False,
+    pick_list: PickList = False,
+    receipt: Annotated[bool, typer.Option("--receipt", help="Print who took what, and who has it.")] = False,
+    json: Json = False,
+) -> None:
+    """Volumes on their way to a shelf or vault, or back."""
+    with connect(context) as client:
+        rows = client.movements(number=number, every=all_)
+    if receipt and not json:
+        screen.say(paper.receipt(rows))
+        return
+    _say_moves(rows, json=json, pick_list=pick_list)
+
+
+@app.command()
+def left(context: typer.Context, barcodes: Barcodes, comment: Comment = "", json: Json = False) -> None:
+    """Say that you have taken volumes away: out of the mail slot, or from their shelf."""
+    with connect(context) as client:
+        rows = [client.movement(barcode, "left", comment) for barcode in barcodes]
+    _say_moves(rows, json=json)
+
+
+@app.command()
+def arrived(
+    context: typer.Context,
+    barcodes: Barcodes,
+    shelf: Annotated[str, typer.Option(help="Where they stand, if not where it was planned.")] = "",
+    comment: Comment = "",
+    json: Json = False,
+) -> None:
+    """Say that volumes are where they were to go."""
+    with connect(context) as client:
+        rows = [client.movement(barcode, "arrived", comment, shelf) for barcode in barcodes]
+    _say_moves(rows, json=json)
+
+
+@app.command()
+def undo(context: typer.Context, barcodes: Barcodes, comment: Comment = "", json: Json = False) -> None:
+    """Take the last step of a volume's way back: planned, taken or confirmed by mistake."""
+    with connect(context) as client:
+        rows = [client.movement(barcode, "undo", comment) for barcode in barcodes]
+    _say_moves(rows, json=json)
+
+
+def _say_moves(rows: list[dict[str, Any]], *, json: bool, pick_list: bool = False) -> None:
     if json:
-        screen.say_json(done)
-    elif done.get("place") == "mail":
-        screen.say(f"{barcode} is in a mail slot: take it out and put it on {shelf}")
-    else:
-        screen.say(f"{barcode} is on {text.clean(done.get('shelf') or shelf)}")
+        screen.say_json(rows)
+        return
+    if pick_list:
+        screen.say(paper.pick_list(rows))
+        return
+    screen.say_table(
+        [">list", "volume", "", "from", "to", "state", "who"],
+        [
+            (
+                row["list"],
+                row["barcode"],
+                row["kind"],
+                text.clean(row["from"]),
+                text.clean(row["to"]),
+                screen.state(row["state"]),
+                text.clean(row["ended_by"] or row["left_by"] or row["planned_by"]),
+            )
+            for row in rows
+        ],
+        empty="nothing is on its way",
+    )
+    for row in rows:
+        if row.get("note"):
+            screen.say(f"{row['barcode']} {text.clean(row['note'])}", style="yellow")
+        elif row["kind"] == "export" and row["state"] == "planned" and "note" in row:
+            screen.say(
+                f"{row['barcode']} is in a mail slot: take it out and put it on {text.clean(row['to'])}"
+            )
 
 
 @app.command("import")

@@ -124,6 +124,54 @@ def show(
     )
 
 
+@app.command()
+def where(context: typer.Context, barcode: Barcode, json: Json = False) -> None:
+    """Where a volume is, where it is going, and who said so last."""
+    with connect(context) as client:
+        row = client.where(barcode)
+    if json:
+        screen.say_json(row)
+        return
+    last = row["last"]
+    screen.say_record(
+        {
+            "volume": row["name"],
+            "where": row["where"],
+            "on its way": row["moving"],
+            "stands on": row["home"],
+            "asked for": text.local(row["asked_for_since"]) if row["asked_for_since"] else "",
+            "state": row["state"],
+            "error": row["error"],
+            "last": f"{text.local(last['at'])} {last['actor']}: {last['verb']}" if last else "",
+        }
+    )
+
+
+@app.command()
+def history(
+    context: typer.Context, barcode: Barcode, limit: Limit = 200, offset: Offset = 0, json: Json = False
+) -> None:
+    """The journal's records about a volume, oldest first: who moved it, asked for it, wrote on it."""
+    with connect(context) as client:
+        records = client.volume_history(barcode, limit=limit, offset=offset)
+    if json:
+        screen.say_json(records)
+        return
+    screen.say_table(
+        ["when", "who", "what", ""],
+        [
+            (
+                text.local(each["at"]),
+                text.clean(each["actor"]),
+                text.clean(each["verb"]),
+                text.clean(", ".join(f"{key} {value}" for key, value in each["detail"].items() if value)),
+            )
+            for each in records
+        ],
+        empty="nothing is recorded of it",
+    )
+
+
 Reason = Annotated[str, typer.Option(help="Why, for the journal.")]
 
 

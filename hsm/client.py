@@ -359,6 +359,12 @@ class Client(OperatorCalls):
     def _post(self, path: str, **members: Any) -> Record:
         return _object(self._act(path, members))
 
+    def _name(self, text: str) -> str:
+        return _part(text)
+
+    def _posted(self, path: str, **members: Any) -> list[Record]:
+        return _array(self._act(path, members))
+
     def _act(self, path: str, members: Record) -> httpx.Response:
         by = {"by": self._by} if self._by else {}
         return self._ask("POST", path, ACT_SECONDS, json=members | by)

@@ -16,14 +16,16 @@ from sqlalchemy.orm import Session
 
 from drivers.base import Cleaning, Element, ElementKind, Inventory, Library, SimulatedHands, VolumeLabel
 from hsm.barcodes import is_write_once
-from hsm.catalog import journal, media, prompts, queue, usage, volumelife
+from hsm.catalog import journal, media, movements, prompts, queue, usage, volumelife
 from hsm.catalog.engine import Catalog
 from hsm.catalog.media import VolumeRef
+from hsm.catalog.movements import MovementRef
+from hsm.claims import Drives as Drives
 from hsm.errors import DriverError, NotFound, OperatorNeeded, Refused, Retryable, StaleMap
 from hsm.log import get_logger
 from hsm.model import Place
 from hsm.pools import Pools
-from hsm.states import Outcome, VolumeState
+from hsm.states import MovementKind, MovementState, Outcome, VolumeState
 from hsm.wake import Bell
 
 log = get_logger(__name__)
@@ -38,60 +40,6 @@ class StuckInDrive(OperatorNeeded):
     def __init__(self, drive: int, why: str) -> None:
         super().__init__(why)
         self.drive = drive
-
-
-class Drives:
-    """Which drives of this process's libraries are in use, so that nobody moves a volume under a reader."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._busy: dict[tuple[str, int], str] = {}
-        self._leaving: set[str] = set()
-
-    def claim(self, library: str, address: int, barcode: str = "") -> bool:
-        """Take a drive (for a volume); False when somebody has it, or the volume is on its way out."""
-        with self._lock:
-            if (library, address) in self._busy or barcode in self._leaving:
-                return False
-            self._busy[library, address] = barcode
-            return True
-
-    def free(self, library: str, address: int) -> None:
-        with self._lock:
-            self._busy.pop((library, address), None)
-
-    @contextlib.contextmanager
-    def leaving(self, barcode: str) -> Iterator[None]:
-        """Nobody begins a session with this volume meanwhile.
-
-        :raises Refused: a session has it.
-        """
-        with self._lock:
-            for (library, address), held in self._busy.items():
-                if held == barcode:
-                    raise Refused(
-                        f"{barcode} is in use in drive {address} of {library}; try again when it has finished"
-                    )
-            self._leaving.add(barcode)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._leaving.discard(barcode)
-
-    def busy(self, library: str, address: int) -> bool:
-        with self._lock:
-            return (library, address) in self._busy
-
-    @contextlib.contextmanager
-    def claimed(self, library: str, address: int) -> Iterator[None]:
-        """:raises Refused: the drive is in use."""
-        if not self.claim(library, address):
-            raise Refused(f"drive {address} of {library} is in use; try again when it has finished")
-        try:
-            yield
-        finally:
-            self.free(library, address)
 
 
 class Custody:
@@ -162,8 +110,9 @@ class Custody:
         self._bell.ring()
         return {"barcode": barcode, "refused": True}
 
-    def export(self, barcode: str, shelf: str, by: str) -> dict[str, object]:
-        """Send a volume to the shelf: out of its drive, into a mail slot, and from there by hand.
+    def export(self, barcode: str, shelf: str, by: str, *, site: str = "") -> dict[str, object]:
+        """Send a volume to the shelf: out of its drive, into a mail slot, and from there by hand. It is on
+        its way until somebody confirms that it is there.
 
         :raises Refused: it is in use or in no library.
         :raises OperatorNeeded: every mail slot is occupied.
@@ -179,7 +128,22 @@ class Custody:
             now = self._catalog.clock.now()
             with self._catalog.write() as session:
                 place = Place.SHELF if taken else Place.MAIL
-                media.place_volume(session, volume.pk, place, now, by, library=library, shelf=shelf)
+                way = movements.plan(
+                    session,
+                    volume,
+                    MovementKind.EXPORT,
+                    library,
+                    site,
+                    shelf,
+                    now,
+                    by,
+                    origin=f"{library} {volume.place.value} {volume.element}",
+                )
+                if taken:
+                    movements.step(session, way.pk, MovementState.LEFT, now, by)
+                media.place_volume(
+                    session, volume.pk, place, now, by, library=library, shelf=shelf, site=site
+                )
                 self._reconcile(session, library, seen)
         self._bell.ring()
         return {"barcode": barcode, "place": place.value, "shelf": shelf}
@@ -287,6 +251,7 @@ class Custody:
         """Make the catalog's places those of the inventory; wake what waited for a volume that is back."""
         now = self._catalog.clock.now()
         known = {volume.name: volume for volume in media.volumes(session)}
+        ways = movements.open_ones(session)
         for element in seen.elements:
             if element.barcode is None:
                 continue
@@ -312,13 +277,25 @@ class Custody:
                 element=element.address,
                 shelf=shelf,
             )
+            _end_of_way(session, ways.get(pk), now)
             prompts.answer(session, pk, Outcome.DONE, now, ACTOR, "seen by the inventory")
             queue.wake_waiting(session, pk, now, ACTOR)
         for volume in known.values():
             if volume.library == library and volume.place in (Place.SLOT, Place.MAIL, Place.DRIVE):
                 log.info("%s has left %s", volume.name, library)
+                way = ways.get(volume.pk)
+                gone = way is not None and way.kind is MovementKind.EXPORT
+                if way is not None and gone:
+                    movements.step(session, way.pk, MovementState.LEFT, now, ACTOR, "seen by the inventory")
                 media.place_volume(
-                    session, volume.pk, Place.SHELF, now, ACTOR, library=library, shelf=volume.shelf
+                    session,
+                    volume.pk,
+                    Place.SHELF,
+                    now,
+                    ACTOR,
+                    library=library,
+                    shelf=way.shelf if way is not None and gone else volume.shelf,
+                    site=way.site if way is not None and gone else None,
                 )
 
     def _newcomer(self, session: Session, barcode: str, library: str, now: datetime) -> int:
@@ -371,6 +348,14 @@ class Custody:
         if len(self._pools.libraries) != 1:
             raise Refused("the volume was in no library yet; import it through the library that has it")
         return next(iter(self._pools.libraries))
+
+
+def _end_of_way(session: Session, way: MovementRef | None, now: datetime) -> None:
+    """A volume on its way is in the library: it has come back, or has never gone far."""
+    if way is not None and way.kind is MovementKind.RETURN:
+        movements.step(session, way.pk, MovementState.ARRIVED, now, ACTOR, "seen by the inventory")
+    elif way is not None and way.state is MovementState.LEFT:
+        movements.step(session, way.pk, MovementState.UNDONE, now, ACTOR, "it is in the library again")
 
 
 def _shown(library: str, element: Element, volume: VolumeRef | None) -> dict[str, object]:

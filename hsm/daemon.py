@@ -49,7 +49,7 @@ from hsm.mediawatch import MediaWatch
 from hsm.migrate import Migrate
 from hsm.model import Layout
 from hsm.opening import open_pools
-from hsm.operators import Manners, Operators, Reminders
+from hsm.operators import Manners, Movements, Operators, Reminders
 from hsm.policyrun import Policies
 from hsm.pooldesk import PoolDesk
 from hsm.poolwatch import PoolWatch
@@ -147,6 +147,7 @@ class Daemon:
         self.custody = Custody(catalog, pools, drives, bell)
         manners = Manners.of(config.operator, config.dicom.retrieve.hold_seconds_max)
         self.operators = Operators(catalog, pools, self.custody, drives, bell, manners)
+        self.movements = Movements(catalog, pools, self.custody, bell)
         self.reminders = Reminders(catalog, self.operators, config.operator, config.archive.ae_title, bell)
         migrate = Migrate(catalog, pools, staging, reader, recall, goals_of)
         self.drains = Drains(catalog, pools, goals_of, bell)
@@ -247,6 +248,7 @@ class Daemon:
             exports=self.exports,
             storage=self.pool_desk,
             operators=self.operators,
+            movements=self.movements,
             audit=Audit(self.catalog, self.pools, self.policies, self.config.archive.ae_title),
             turns=self.workers.planning.turns,
         )

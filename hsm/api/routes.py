@@ -17,6 +17,7 @@ from hsm.api.audit import AuditPaths
 from hsm.api.exports import ExportPaths
 from hsm.api.marks import Marks
 from hsm.api.media import MediaPaths
+from hsm.api.movements import MovementPaths
 from hsm.api.operators import OperatorPaths
 from hsm.api.policies import PolicyPaths
 from hsm.api.prefetches import PrefetchPaths
@@ -241,10 +242,10 @@ def routes(services: Services) -> list[BaseRoute]:
     gets["/v1/exports/{pk}"] = exports.show
     posts |= {"/v1/exports": exports.begin, "/v1/exports/{pk}/cancel": exports.cancel}
     policies, media = PolicyPaths(services), MediaPaths(services)
-    operators = OperatorPaths(services)
+    operators, moves = OperatorPaths(services), MovementPaths(services)
     audit = AuditPaths(services)
-    gets = gets | audit.gets() | policies.gets() | media.gets() | operators.gets()
-    posts = posts | audit.posts() | policies.posts() | media.posts() | operators.posts()
+    gets = gets | audit.gets() | policies.gets() | media.gets() | operators.gets() | moves.gets()
+    posts = posts | audit.posts() | policies.posts() | media.posts() | operators.posts() | moves.posts()
     by_path: dict[str, list[BaseRoute]] = {}
     for method, table in (("GET", gets), ("POST", posts)):
         for path, endpoint in table.items():

@@ -85,6 +85,25 @@ class Operators(Protocol):
         ...
 
 
+class Movements(Protocol):
+    """Cartridges that leave for a shelf or vault, or come back. A record: id, list, barcode, kind, state,
+    open, from, to, library, site, shelf, pool, volume_state, and who planned, took and ended it, and when."""
+
+    def export(
+        self, barcodes: Sequence[str], shelf: str, by: str, site: str = "", *, plan_only: bool = False
+    ) -> list[Record]: ...
+
+    def bring_back(self, barcodes: Sequence[str], by: str) -> list[Record]: ...
+
+    def left(self, barcode: str, by: str, comment: str = "") -> Record: ...
+
+    def arrived(self, barcode: str, by: str, comment: str = "", shelf: str = "") -> Record: ...
+
+    def undo(self, barcode: str, by: str, comment: str = "") -> Record: ...
+
+    def listing(self, *, number: int = 0, every: bool = False) -> list[Record]: ...
+
+
 class Recall(Protocol):
     """Bringing packages back to where they can be read. ``eta`` says in words where a recall is and how long
     it takes, ``eta_seconds`` and ``eta_at`` the same in figures (None where nobody can say)."""
@@ -315,5 +334,6 @@ class Services:
     exports: Exports
     storage: Storage
     operators: Operators
+    movements: Movements
     audit: Audit
     turns: Turns = lambda _requests: {}

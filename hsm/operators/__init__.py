@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from hsm.operators.desk import Manners, Operators
+from hsm.operators.desk import Operators
+from hsm.operators.manners import Manners
+from hsm.operators.movements import Movements
 from hsm.operators.reach import Feet
 from hsm.operators.reminders import Reminders
 
-__all__ = ["Feet", "Manners", "Operators", "Reminders"]
+__all__ = ["Feet", "Manners", "Movements", "Operators", "Reminders"]

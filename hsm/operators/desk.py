@@ -6,27 +6,27 @@ later is told who was first.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from drivers.base import SimulatedHands
-from hsm.catalog import media, prompts, queue, views
+from hsm.catalog import media, movements, prompts, queue, views
 from hsm.catalog.engine import Catalog
 from hsm.catalog.media import VolumeRef
 from hsm.catalog.prompts import PromptRef
 from hsm.catalog.views import Page
 from hsm.catalog.views.prompts import Other, others
-from hsm.config.operators import OperatorConfig
 from hsm.custody import Custody, Drives
 from hsm.errors import BadInput, DriverError, Refused
 from hsm.model import Place
 from hsm.operators.doors import LibraryDoors
+from hsm.operators.manners import Manners
 from hsm.operators.picklist import Walk, Wanted, pick
-from hsm.operators.reach import Feet, seconds_to_read
+from hsm.operators.reach import seconds_to_read
 from hsm.operators.scanning import Held, Verdict, decide
+from hsm.operators.words import closed, end_of, held_since, stands
 from hsm.pools import Pools
 from hsm.states import Outcome
 from hsm.wake import Bell
@@ -35,27 +35,9 @@ Record = dict[str, Any]
 
 PROMPTS_MAX = 1000
 COMMENT_MAX = 1000
-HELD = ("C-MOVE", "C-GET")
-"""How those who wait for a retrieve that is held begin."""
 FAILING = (Outcome.CANNOT_FIND, Outcome.DAMAGED, Outcome.WRONG_SITE)
 ANSWERS = (Outcome.DONE, Outcome.REFUSED, *FAILING, Outcome.SUBSTITUTED)
 """What a person may answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Manners:
-    """How long things may take, in seconds."""
-
-    acknowledged: float = 1800.0
-    """Until somebody who is on the way is not taken to be any more."""
-    hold: float = 7200.0
-    """How long a retrieve is held at most: after that, whoever asked has gone."""
-    feet: Feet = field(default_factory=Feet)
-
-    @classmethod
-    def of(cls, config: OperatorConfig, hold: float) -> Manners:
-        """As configured; ``hold`` is that of retrieves."""
-        return cls(config.acknowledged_for, hold, Feet(config.walk, config.other_site))
 
 
 class Operators:
@@ -84,13 +66,16 @@ class Operators:
         now = self._catalog.clock.now()
         with self._catalog.read() as session:
             shown = views.mounts(session, now, every=every, page=page)
+            ways = movements.open_ones(session)
             else_where = others(session, [each["volume_pk"] for each in shown])
         into = self._places(self._walks(now))
         for each in shown:
-            found = else_where[each.pop("volume_pk")] if each["state"] == "open" else []
+            pk = each.pop("volume_pk")
+            found = else_where[pk] if each["state"] == "open" else []
+            each["moving"] = ways[pk].words if pk in ways and each["state"] == "open" else ""
             each["alternatives"] = [self._alternative(other) for other in found]
             each["into"] = into.get(each["id"], "")
-            since = _held_since(each["waiters"])
+            since = held_since(each["waiters"])
             each["deadline"] = since + timedelta(seconds=self.manners.hold) if since else None
         return shown
 
@@ -325,12 +310,12 @@ class Operators:
             raise Refused(closed(prompt))
         elif outcome is Outcome.DONE and volume.place in (Place.SHELF, Place.UNKNOWN):
             return None  # it had been brought once, left again, and is back
-        return {"barcode": volume.name, "library": volume.library, "answered": False} | _end_of(prompt)
+        return {"barcode": volume.name, "library": volume.library, "answered": False} | end_of(prompt)
 
     def _ended(self, volume: VolumeRef) -> Record:
         with self._catalog.read() as session:
             ended = prompts.last(session, volume.pk)
-        return {} if ended is None else _end_of(ended)
+        return {} if ended is None else end_of(ended)
 
     # Scanned
 
@@ -388,33 +373,3 @@ class Operators:
             return changer.inventory().find(barcode) is not None
         except DriverError:
             return False
-
-
-def _held_since(waiters: list[Record]) -> datetime | None:
-    """Since when the longest retrieve that is held waits; deliveries and commands wait without end."""
-    held = (each["since"] for each in waiters if each["who"].startswith(HELD))
-    return min(held, default=None)
-
-
-def stands(volume: VolumeRef) -> str:
-    """Where it stands when no library has it, in an operator's words; empty when nobody has said."""
-    shelf = volume.shelf or volume.home
-    site = f" at {volume.site}" if volume.site else ""
-    return f"shelf {shelf}{site}" if shelf else site.strip()
-
-
-def closed(prompt: PromptRef) -> str:
-    """One sentence about a mount request that was answered."""
-    at = f" at {prompt.answered_at:%Y-%m-%d %H:%M} UTC" if prompt.answered_at else ""
-    why = f": {prompt.comment}" if prompt.comment else ""
-    outcome = prompt.outcome or prompt.state.value
-    return f"{prompt.barcode} was answered already: {outcome}, by {prompt.answered_by}{at}{why}"
-
-
-def _end_of(prompt: PromptRef) -> Record:
-    return {
-        "outcome": prompt.outcome or prompt.state.value,
-        "answered_by": prompt.answered_by,
-        "answered_at": prompt.answered_at,
-        "comment": prompt.comment,
-    }

@@ -149,6 +149,56 @@ class Operators:
         return self._note("operator_scan", barcode, by)
 
 
+class Movements:
+    def __init__(self, script: Script) -> None:
+        self._note = script.note
+
+    def export(
+        self, barcodes: Sequence[str], shelf: str, by: str, site: str = "", *, plan_only: bool = False
+    ) -> Any:
+        return self._note("plan_export", list(barcodes), shelf, by, site, plan_only)
+
+    def bring_back(self, barcodes: Sequence[str], by: str) -> Any:
+        return self._note("bring_back", list(barcodes), by)
+
+    def left(self, barcode: str, by: str, comment: str = "") -> Any:
+        return self._note("left", barcode, by, comment)
+
+    def arrived(self, barcode: str, by: str, comment: str = "", shelf: str = "") -> Any:
+        return self._note("arrived", barcode, by, comment, shelf)
+
+    def undo(self, barcode: str, by: str, comment: str = "") -> Any:
+        return self._note("undo", barcode, by, comment)
+
+    def listing(self, *, number: int = 0, every: bool = False) -> Any:
+        return self._note("movements", number, every)
+
+
+MOVEMENT = {
+    "id": 1,
+    "list": 1,
+    "barcode": "T00002",
+    "kind": "export",
+    "state": "planned",
+    "open": True,
+    "from": "sim slot 1",
+    "to": "shelf A3",
+    "library": "sim",
+    "site": "",
+    "shelf": "A3",
+    "pool": "tape",
+    "volume_state": "full",
+    "planned_at": "2026-03-01T02:00:00Z",
+    "planned_by": "alice",
+    "left_at": None,
+    "left_by": "",
+    "ended_at": None,
+    "ended_by": "",
+    "comment": "",
+}
+"""As the daemon shows one."""
+
+
 class Recall:
     def __init__(self, script: Script) -> None:
         self._note = script.note
@@ -366,6 +416,7 @@ def services(catalog: Catalog, script: Script) -> Services:
         exports=Exports(script),
         storage=Storage(script),
         operators=Operators(catalog, script),
+        movements=Movements(script),
         audit=Audit(script),
         turns=turns,
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from api_world import LONG_UID, NEW_UID, TAPE_UID, Script
+from api_world import LONG_UID, MOVEMENT, NEW_UID, TAPE_UID, Script
 from rich.cells import cell_len
 from typer.testing import CliRunner, Result
 
@@ -198,7 +198,20 @@ ANSWERS: dict[str, Any] = {
     "progress": [{"id": 2, "package": "p", "state": "done", "error": "", "bytes": 7, "bytes_done": 7}],
     "operator_done": {"barcode": "T00001", "library": "sim", "answered": True},
     "reload": {"policies": 1, "needs_restart": ["dicom.port"]},
-    "export": {"barcode": "T00002", "place": "mail", "shelf": "A3"},
+    "plan_export": [MOVEMENT | {"note": ""}],
+    "movements": [MOVEMENT],
+    "left": MOVEMENT | {"state": "left", "left_by": "bob", "left_at": "2026-03-01T03:00:00Z"},
+    "picklist": {"at": "2026-03-01T02:00:00Z", "open": 0, "walks": []},
+    "operator_scan": {"barcode": "T00001", "verdict": "done", "text": "T00001 is in sim: thank you"},
+    "acknowledge": {"acked_by": "alice", "acked_until": "2026-03-01T02:30:00Z"},
+    "answer": {
+        "barcode": "T00001",
+        "answered": True,
+        "outcome": "cannot find",
+        "others": [{"barcode": "T00003", "where": "shelf C1"}],
+        "switched": 2,
+        "left": 1,
+    },
 }
 
 SCREENS = [
@@ -230,7 +243,17 @@ SCREENS = [
     (["recall", TAPE_UID, "--wait"], ["recall 2 is done", "everything can be read now"]),
     (["reload"], ["reloaded", "dicom.port"]),
     (["operator", "done", "T00001"], ["T00001 is in sim"]),
-    (["library", "export", "T00002", "--shelf", "A3"], ["take it out and put it on A3"]),
+    (["library", "export", "T00002", "--shelf", "A3"], ["take it out and put it on shelf A3"]),
+    (["library", "moves"], ["T00002", "sim slot 1", "shelf A3", "alice"]),
+    (["library", "moves", "--pick-list"], ["PICK LIST  list 1", "[ ] taken  [ ] there   T00002"]),
+    (["library", "moves", "--receipt"], ["RECEIPT  list 1", "left    not yet", "received by:"]),
+    (["library", "left", "T00002"], ["left", "bob"]),
+    (["volume", "where", "T00001"], ["shelf A3"]),
+    (["volume", "history", "T00001"], ["nothing is recorded of it"]),
+    (["operator", "picklist"], ["nothing is asked for"]),
+    (["operator", "scan", "T00001"], ["T00001 is in sim: thank you"]),
+    (["operator", "ack", "T00001"], ["alice goes for T00001, until 2026-03-01"]),
+    (["operator", "cannot-find", "T00001"], ["2 recalls go on with T00003 (shelf C1); 1 recall waits on"]),
 ]
 UNWRAPPED = {"policy run", "policy plan", "policy diff", "policy list", "recall", "policy explain", "status"}
 """Screens with sentences that are not wrapped, because UIDs and paths in them are copied."""

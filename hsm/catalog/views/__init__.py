@@ -6,7 +6,7 @@ Pages are at most :data:`PAGE_MAX` rows.
 """
 
 from hsm.catalog.views.common import PAGE_MAX, Page, PoolFact, Record
-from hsm.catalog.views.media import mounts, volume, volumes
+from hsm.catalog.views.media import mounts, volume, volume_history, volumes, where
 from hsm.catalog.views.overview import overview, samples
 from hsm.catalog.views.studies import StudyFilter, find_studies, history, locate, study
 from hsm.catalog.views.work import decisions, queue, request, runs
@@ -29,5 +29,7 @@ __all__ = [
     "samples",
     "study",
     "volume",
+    "volume_history",
     "volumes",
+    "where",
 ]

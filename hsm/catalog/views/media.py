@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from hsm.blame import Blame, blame
-from hsm.catalog import placements, usage
+from hsm.catalog import movements, placements, prompts, usage
 from hsm.catalog.draining import repack_requests
-from hsm.catalog.tables import Copy, MountRequest, Package, Request, Study, Volume, Waiter
+from hsm.catalog.tables import Copy, Journal, MountRequest, Package, Request, Study, Volume, Waiter
 from hsm.catalog.views.common import Page, Record, place_of, priority_name
 from hsm.errors import NotFound
 from hsm.states import LIVE_REQUESTS, MountState
@@ -38,9 +39,7 @@ def volume(session: Session, name: str, page: Page) -> Record:
 
     :raises NotFound: no such volume.
     """
-    found = session.scalars(select(Volume).where(Volume.name == name)).one_or_none()
-    if found is None:
-        raise NotFound(f"volume {name!r} is not in the catalog; `hsm volume ls` lists them all")
+    found = _one(session, name)
     record = _record(found, _copy_counts(session, [found.pk])[found.pk])
     record["error"] = found.error
     record["content"] = found.content
@@ -68,6 +67,58 @@ def volume(session: Session, name: str, page: Page) -> Record:
         )
     ]
     return record
+
+
+def where(session: Session, name: str) -> Record:
+    """Where one volume is, what it is on its way to, and what was said of it last.
+
+    :raises NotFound: no such volume.
+    """
+    found = _one(session, name)
+    way = movements.open_of(session, found.pk)
+    prompt = prompts.current(session, found.pk)
+    last = session.scalars(_journal(name).order_by(Journal.seq.desc()).limit(1)).one_or_none()
+    return {
+        "name": found.name,
+        "where": place_of(found),
+        "place": found.place,
+        "library": found.library,
+        "element": found.element,
+        "site": found.site,
+        "shelf": found.shelf,
+        "home": found.home,
+        "state": found.state,
+        "error": found.error,
+        "moving": "" if way is None else way.words,
+        "asked_for_since": prompt.created_at if prompt is not None and prompt.is_open else None,
+        "last": None if last is None else _entry(last),
+    }
+
+
+def volume_history(session: Session, name: str, page: Page) -> list[Record]:
+    """The journal's records about a volume, oldest first: seq, at, actor, verb, kind, subject, detail.
+
+    :raises NotFound: no such volume.
+    """
+    _one(session, name)
+    query = _journal(name).order_by(Journal.seq).limit(page.limit).offset(page.offset)
+    return [_entry(entry) for entry in session.scalars(query)]
+
+
+def _one(session: Session, name: str) -> Volume:
+    found = session.scalars(select(Volume).where(Volume.name == name)).one_or_none()
+    if found is None:
+        raise NotFound(f"volume {name!r} is not in the catalog; `hsm volume ls` lists them all")
+    return found
+
+
+def _journal(name: str) -> Select[Journal]:
+    return select(Journal).where(Journal.kind == "volume", Journal.subject == name)
+
+
+def _entry(entry: Journal) -> Record:
+    same = ("seq", "at", "actor", "verb", "kind", "subject")
+    return {key: getattr(entry, key) for key in same} | {"detail": json.loads(entry.detail or "{}")}
 
 
 def _copy_counts(session: Session, pks: Sequence[int]) -> dict[int, dict[str, int]]:
