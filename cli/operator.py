@@ -271,7 +271,7 @@ def _answer(
 ) -> None:
     with connect(context) as client:
         answer = client.answer(barcode, word, comment, id=prompt, site=site, volume=volume)
-    screen.say_json(answer) if json else screen.say(outcome_of(barcode, word, answer))
+    screen.say_json(answer) if json else screen.say_text(outcome_of(barcode, word, answer))
 
 
 def outcome_of(barcode: str, word: str, answer: Record) -> str:

@@ -253,7 +253,7 @@ SCREENS = [
     (["operator", "picklist"], ["nothing is asked for"]),
     (["operator", "scan", "T00001"], ["T00001 is in sim: thank you"]),
     (["operator", "ack", "T00001"], ["alice goes for T00001, until 2026-03-01"]),
-    (["operator", "cannot-find", "T00001"], ["2 recalls go on with T00003 (shelf C1); 1 recall waits on"]),
+    (["operator", "cannot-find", "T00001"], ["2 recalls go on with T00003 (shelf C1)"]),
 ]
 UNWRAPPED = {"policy run", "policy plan", "policy diff", "policy list", "recall", "policy explain", "status"}
 """Screens with sentences that are not wrapped, because UIDs and paths in them are copied."""
