@@ -149,4 +149,4 @@ def _full(title: str, peer: _Peer) -> str:
     most = peer.send.associations_max
     if most is None or peer.open < most:
         return ""
-    return f"{title} has {peer.open} associations with us, as many as it may"
+    return f"waiting for {title}: {peer.open} of {most} associations in use"

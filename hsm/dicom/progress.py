@@ -75,6 +75,8 @@ class Tally:
     """SOP Instance UIDs."""
     delivered: list[str] = field(default_factory=list)
     """SOP Instance UIDs of completed ones and of those with a warning."""
+    passing: list[str] = field(default_factory=list)
+    """Of the failed ones those that may go well later."""
     reason: str = ""
     """Of the first failure."""
 
@@ -82,6 +84,8 @@ class Tally:
         del self.left[instance.pk]
         if outcome.verdict is Verdict.FAILED:
             self.failed.append(instance.sop_instance_uid)
+            if outcome.passing:
+                self.passing.append(instance.sop_instance_uid)
             self.reason = self.reason or outcome.reason
             return
         self.delivered.append(instance.sop_instance_uid)

@@ -260,7 +260,7 @@ class Retrieve:
         self, call: Call, who: str, end: End, tally: Tally, notes: DeliveryNotes, waiting_for: str
     ) -> None:
         """Settle the durable side first, then answer: what the answer promises is then kept."""
-        undelivered = [each.sop_instance_uid for each in tally.left.values()]
+        undelivered = [*tally.passing, *(each.sop_instance_uid for each in tally.left.values())]
         later = bool(undelivered) and notes.goes_on(end)
         if end is not End.CANCELLED:
             tally.give_up(tally.reason or end.value)
