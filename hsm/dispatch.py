@@ -21,7 +21,7 @@ from hsm.log import get_logger
 from hsm.model import CopyAt, Place
 from hsm.pools import Pools
 from hsm.reader import Reader
-from hsm.recall import quickest, why_none
+from hsm.sources import colder, equals, source, why_no_source
 from hsm.staging import Staging
 from hsm.states import CopyState, RequestKind
 
@@ -36,8 +36,6 @@ _TOO_LARGE = (
     "{0.key} of {0.size} bytes is larger than the whole staging area of {1}: it passes through to those who "
     "retrieve it, and nobody does; or raise staging.size_max_bytes"
 )
-TROUBLE_MAX = 3
-"""How often a copy may fail to be read for one recall before another one is tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +93,18 @@ class Picture:
         return [known[pk] for pk in request_pks if pk in known]
 
 
-def look(session: Session, pools: Pools, staging: Staging, reader: Reader, now: datetime) -> Picture:
-    """Read the queue and turn each request into the work that would serve it."""
+def look(
+    session: Session,
+    pools: Pools,
+    staging: Staging,
+    reader: Reader,
+    now: datetime,
+    busy: Collection[str] = (),
+) -> Picture:
+    """Read the queue and turn each request into the work that would serve it.
+
+    :param busy: volumes that sessions have now.
+    """
     orders = _orders(session, pools, now)
     wanted = {order.package_pk for order in orders if order.package_pk is not None}
     copies = placement.copies(session, wanted)
@@ -112,6 +120,7 @@ def look(session: Session, pools: Pools, staging: Staging, reader: Reader, now: 
     hopeless: list[tuple[int, str]] = []
     cold: list[tuple[int, CopyAt]] = []
     sources: list[placement.PackageRef] = []
+    reads: list[tuple[Order, int, Sequence[CopyAt]]] = []
     failed = queue.failed_recalls(
         session, [order.package_pk or 0 for order in orders if order.kind is RequestKind.COPY]
     )
@@ -148,28 +157,18 @@ def look(session: Session, pools: Pools, staging: Staging, reader: Reader, now: 
                 writing.add((package.pk, order.pool or ""))
                 work.append(_write(order, package.size, held, volumes, beside))
             continue
-        copy = _source(order, held, stuck)
-        if order.kind is RequestKind.RECALL and (frozen := _colder(copy, reader.cold_copies(held))):
+        copy = source(order, held, stuck)
+        if order.kind is RequestKind.RECALL and (frozen := colder(copy, reader.cold_copies(held))):
             cold.append((order.pk, frozen))
             continue
         if copy is None and reader.disk_copies(held):
             continue  # its file system is away and comes back
         if copy is None:
-            hopeless.append((order.pk, _why_none(order, held)))
+            hopeless.append((order.pk, why_no_source(order, held)))
             continue
-        work.append(
-            planner.Work(
-                request_pk=order.pk,
-                kind="verify" if order.kind is RequestKind.VERIFY else "read",
-                volume=copy.volume_name,
-                pool=copy.pool,
-                priority=order.priority,
-                created=order.created_at,
-                size=package.size,
-                position=copy.position,
-                deadline=order.deadline,
-            )
-        )
+        reads.append((order, package.size, equals(order, held, copy, stuck)))
+    awaited = tuple(queue.awaited_volumes(session))
+    work += _reads(reads, _at_hand(volumes, awaited, busy))
     with_ends, costs = located(session, work, known)
     return Picture(
         with_ends,
@@ -178,7 +177,7 @@ def look(session: Session, pools: Pools, staging: Staging, reader: Reader, now: 
         tuple(hopeless),
         tuple(sources),
         frozenset(order.package_pk or 0 for order in orders if order.kind is RequestKind.RECALL),
-        tuple(queue.awaited_volumes(session)),
+        awaited,
         bool(prompts.open_mount_requests(session)),
         off,
         tuple(usage.pairs(session, now - FAILING_FOR)),
@@ -188,11 +187,41 @@ def look(session: Session, pools: Pools, staging: Staging, reader: Reader, now: 
     )
 
 
-def _colder(copy: CopyAt | None, cold: Sequence[CopyAt]) -> CopyAt | None:
-    """The cold copy to ask for; None where there is none, or a good one in a library is quicker."""
-    if copy is not None and copy.place is not Place.SHELF and copy.state != CopyState.SUSPECT:
-        return None
-    return min(cold, key=lambda each: each.copy_pk, default=None)
+def _at_hand(
+    volumes: Mapping[int, planner.VolumeAt], awaited: Collection[int], busy: Collection[str]
+) -> list[str]:
+    """Volumes that lie in an idle drive, or that an operator brings anyway."""
+    return [
+        volume.barcode
+        for pk, volume in volumes.items()
+        if pk in awaited or (volume.place is Place.DRIVE and volume.barcode not in busy)
+    ]
+
+
+def _reads(
+    reads: Sequence[tuple[Order, int, Sequence[CopyAt]]], at_hand: Collection[str]
+) -> list[planner.Work]:
+    """What is read, each from the one of its equally quick copies that saves mounts."""
+    picked = planner.share_volumes(
+        {order.pk: [copy.volume_name for copy in equal] for order, _, equal in reads}, at_hand
+    )
+    found = []
+    for order, size, equal in reads:
+        copy = next(each for each in equal if each.volume_name == picked[order.pk])
+        found.append(
+            planner.Work(
+                request_pk=order.pk,
+                kind="verify" if order.kind is RequestKind.VERIFY else "read",
+                volume=copy.volume_name,
+                pool=copy.pool,
+                priority=order.priority,
+                created=order.created_at,
+                size=size,
+                position=copy.position,
+                deadline=order.deadline,
+            )
+        )
+    return found
 
 
 def _drive_limit(order: Order) -> tuple[str, int] | None:
@@ -356,46 +385,6 @@ def _begun(order: Order, held: Sequence[CopyAt], state: CopyState) -> list[CopyA
         for copy in held
         if copy.pool == order.pool and copy.state == state and copy.volume_state in GOOD_VOLUMES
     ]
-
-
-def _source(order: Order, held: Sequence[CopyAt], stuck: Collection[str] = ()) -> CopyAt | None:
-    """The copy to read for a recall or a verification; None when there is none.
-
-    A recall reads no copy twice that gave wrong bytes, and leaves one that fails otherwise, or that is
-    stuck in a drive, for another.
-    """
-    if order.kind is RequestKind.VERIFY:
-        mine = next((copy for copy in held if copy.volume_pk == order.volume_pk), None)
-        return mine if mine is not None and mine.place is not Place.UNKNOWN else None
-    tried, trouble = order.detail.get(queue.TRIED, []), order.detail.get(queue.TROUBLE, {})
-    left = [copy for copy in held if copy.place is not Place.MOUNTED and copy.copy_pk not in tried]
-    left = _as_operators_said(left, order)
-    smooth = [
-        copy
-        for copy in left
-        if trouble.get(str(copy.copy_pk), 0) < TROUBLE_MAX and copy.volume_name not in stuck
-    ]
-    return quickest(smooth) or quickest(left)
-
-
-def _as_operators_said(left: Sequence[CopyAt], order: Order) -> list[CopyAt]:
-    """What a person brings instead, else all but what could not be brought; everything where that leaves
-    nothing that can be read."""
-    passed = order.detail.get(queue.PASSED, [])
-    shelf = (Place.SHELF, Place.UNKNOWN)
-    preferred = [copy for copy in left if copy.volume_name == order.detail.get(queue.PREFERRED)]
-    others = [copy for copy in left if copy.volume_name not in passed or copy.place not in shelf]
-    for some in (preferred, others):
-        if quickest(some) is not None:
-            return some
-    return list(left)
-
-
-def _why_none(order: Order, held: Sequence[CopyAt]) -> str:
-    if order.kind is RequestKind.VERIFY:
-        lost = next((copy.volume_name for copy in held if copy.volume_pk == order.volume_pk), None)
-        return f"nobody knows where {lost} is" if lost else "the copy to verify is not there any more"
-    return why_none(held, order.detail.get(queue.TRIED, []))
 
 
 def _is_stuck(library: str | None, drive: int | None, off: Collection[tuple[str, int]]) -> bool:

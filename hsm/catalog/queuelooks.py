@@ -14,8 +14,8 @@ from hsm.catalog.tables import Request, Volume, Waiter
 from hsm.model import Priority, patience
 from hsm.states import RequestKind, RequestState
 
-OLDEST_SHOWN = 100
-"""Of each class, beside the most urgent."""
+OLDEST_PART = 20
+"""Beside the most urgent, of each class as many as one part in so many of them."""
 PASSED = "passed"
 """In a recall's detail: volumes that a person could not bring, or was asked for too long."""
 
@@ -39,7 +39,7 @@ def queued_work(
         known = {row.pk for row in rows}
         for priority in Priority:
             oldest = query.where(Request.priority == priority).order_by(Request.pk)
-            rows += [row for row in session.scalars(oldest.limit(OLDEST_SHOWN)) if row.pk not in known]
+            rows += [row for row in session.scalars(oldest.limit(limit // OLDEST_PART)) if row.pk not in known]
     return [order_of(row) for row in rows]
 
 

@@ -9,6 +9,7 @@ from hsm.planner.locate import Extent, LocateCost, best_order, path_cost
 from hsm.planner.order import PATIENCE, SECONDS_PER_POINT, due, locate_order
 from hsm.planner.pace import Pace, PaceOf
 from hsm.planner.recommended import recommended
+from hsm.planner.share import share_volumes
 from hsm.planner.tape import model_of, tape_cost
 from hsm.planner.values import DriveAt, Plan, Prompt, Session, VolumeAt, Work
 from hsm.planner.yields import Decide, Yield, may_matter, yields_to
@@ -43,6 +44,7 @@ __all__ = [
     "path_cost",
     "plan",
     "recommended",
+    "share_volumes",
     "tape_cost",
     "yields_to",
 ]

@@ -40,10 +40,10 @@ def test_a_look_that_cannot_show_everything_shows_the_oldest_of_each_class_too(c
     now = catalog.clock.now()
     with catalog.write() as session:
         old = [ask(session, now, f"old {each.name}", each) for each in (Priority.SCRUB, Priority.BULK)]
-        new = [ask(session, now, f"stat {number}", Priority.STAT) for number in range(9)]
+        new = [ask(session, now, f"stat {number}", Priority.STAT) for number in range(30)]
         later = now + HOUR
-        found = queuelooks.queued_work(session, later, RequestKind.RECALL, (), 5)
-        assert [each.pk for each in found[:5]] == new[:5], "the most urgent first"
-        assert {each.pk for each in found[5:]} >= set(old)
+        found = queuelooks.queued_work(session, later, RequestKind.RECALL, (), 20)
+        assert [each.pk for each in found[:20]] == new[:20], "the most urgent first"
+        assert {each.pk for each in found[20:]} >= set(old)
         assert len({each.pk for each in found}) == len(found), "none twice"
-        assert len(queuelooks.queued_work(session, later, RequestKind.RECALL, (), 50)) == 11
+        assert len(queuelooks.queued_work(session, later, RequestKind.RECALL, (), 50)) == 32

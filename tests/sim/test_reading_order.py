@@ -12,7 +12,7 @@ from drivers.errors import Retryable
 from hsm.catalog.placement import PackageRef
 from tests.sim.conftest import MakeWorld
 from tests.sim.test_making_room import STUDIES, busy_world
-from tests.sim.world import Wait, World
+from tests.sim.world import TWO_TAPES, Shape, Wait, World
 
 
 def tried(world: World, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -64,3 +64,37 @@ def test_a_drive_that_cannot_be_asked_now_reads_in_our_own_order(
 
     world.tapped.recommended_order = failing  # type: ignore[attr-defined]
     assert tried(world, monkeypatch) == [str(study) for study in STUDIES]
+
+
+def test_studies_that_lie_on_two_cartridges_each_are_read_from_the_one_they_share(
+    make_world: MakeWorld,
+) -> None:
+    """Study 1 is on 1 and 2, study 2 on 2 and 3, study 3 on 3 and 1, the first copy of each elsewhere: any two
+    of the cartridges will do."""
+    world = make_world(policies=TWO_TAPES, shape=Shape(drives=1, cartridges=3))
+    for barcode in ("HSM001L8", "HSM002L8", "HSM003L8"):
+        world.library.hand_remove(barcode)
+    placed = {1: ("HSM001L8", "HSM002L8"), 2: ("HSM002L8", "HSM003L8"), 3: ("HSM001L8", "HSM003L8")}
+    for study, barcodes in placed.items():
+        for barcode in barcodes:
+            world.library.hand_insert(barcode)
+        world.custody.inventory()
+        world.store(study, 1, size=300_000 if study == 2 else 20_000)
+        world.seal_all()
+        world.run_policies()
+        world.run_policies()
+        for barcode in barcodes:
+            world.custody.export(barcode, "B3", "alice")
+        assert world.on_tape(study) == list(barcodes)
+    waits = [world.retrieve(study) for study in placed]
+    world.settle()
+    asked = world.prompts()
+    assert len(asked) == 2, "nobody is sent for the third"
+    for barcode in asked:
+        world.custody.import_(barcode, "alice")
+    world.settle()
+    for wait in waits:
+        got = wait.look()
+        assert (len(got.files), got.lost, got.waiting) == (1, {}, 0)
+        wait.close()
+    world.check()
