@@ -38,8 +38,10 @@ def queued_work(
     if len(rows) == limit:
         known = {row.pk for row in rows}
         for priority in Priority:
-            oldest = query.where(Request.priority == priority).order_by(Request.pk)
-            rows += [row for row in session.scalars(oldest.limit(limit // OLDEST_PART)) if row.pk not in known]
+            oldest = (
+                query.where(Request.priority == priority).order_by(Request.pk).limit(limit // OLDEST_PART)
+            )
+            rows += [row for row in session.scalars(oldest) if row.pk not in known]
     return [order_of(row) for row in rows]
 
 

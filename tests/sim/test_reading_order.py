@@ -69,8 +69,8 @@ def test_a_drive_that_cannot_be_asked_now_reads_in_our_own_order(
 def test_studies_that_lie_on_two_cartridges_each_are_read_from_the_one_they_share(
     make_world: MakeWorld,
 ) -> None:
-    """Study 1 is on 1 and 2, study 2 on 2 and 3, study 3 on 3 and 1, the first copy of each elsewhere: any two
-    of the cartridges will do."""
+    """Study 1 is on 1 and 2, study 2 on 2 and 3, study 3 on 3 and 1, the first copy of each elsewhere: any
+    two of the cartridges will do."""
     world = make_world(policies=TWO_TAPES, shape=Shape(drives=1, cartridges=3))
     for barcode in ("HSM001L8", "HSM002L8", "HSM003L8"):
         world.library.hand_remove(barcode)
