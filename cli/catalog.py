@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 from pathlib import Path
 from typing import Annotated
@@ -42,3 +43,32 @@ def upgrade(config: ConfigFile = None, json: Json = False) -> None:
     from hsm.offline import upgrade_catalog  # heavy: only for the commands that need it
 
     offline.finish(upgrade_catalog(config, os.environ), json)
+
+
+@app.command("backup")
+def backup_(
+    output: Annotated[Path, typer.Option("-o", "--output", help="The file to write, a new one.")],
+    config: ConfigFile = None,
+    json: Json = False,
+) -> None:
+    """Write the whole catalog, as of one moment, into one file. A daemon may go on meanwhile."""
+    from hsm.offline import backup_catalog  # heavy: only for the commands that need it
+
+    offline.finish(backup_catalog(config, os.environ, output), json)
+
+
+@app.command()
+def restore(
+    context: typer.Context,
+    backup: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="What `backup` wrote.")],
+    config: ConfigFile = None,
+    json: Json = False,
+) -> None:
+    """Put a backup back into an empty catalog, of either database. Stop the daemon first.
+
+    What was written to media since the backup is taken in afterwards by `hsm volume scan --adopt`.
+    """
+    from hsm.offline import restore_catalog  # heavy: only for the commands that need it
+
+    by = context.obj.by or getpass.getuser()
+    offline.finish(restore_catalog(config, os.environ, backup, by), json)

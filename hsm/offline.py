@@ -15,7 +15,7 @@ from sqlalchemy import Engine, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from hsm import config
-from hsm.catalog import check, journal, mend, upgrade
+from hsm.catalog import backup, check, journal, mend, upgrade
 from hsm.catalog.engine import Catalog, open_engine
 from hsm.catalog.tables import Journal
 from hsm.clock import SystemClock
@@ -198,6 +198,62 @@ def refresh_catalog(config_path: Path | None, environ: Mapping[str, str]) -> Rep
     finally:
         engine.dispose()
     return Report("catalog", facts=(f"{mended} studies were not as their rows say, and are now",))
+
+
+def backup_catalog(config_path: Path | None, environ: Mapping[str, str], to: Path) -> Report:
+    """Write the catalog as it is at one moment into a new file; a daemon may go on meanwhile."""
+    try:
+        found = config.load(config_path, environ)
+        _require_file(found)
+        engine = open_engine(found.catalog.url)
+    except ConfigError as error:
+        return Report("catalog", (str(error),))
+    try:
+        upgrade.require_head(engine)
+        catalog = Catalog(engine, SystemClock())
+        with backup.new_file(to) as file, frozen(catalog) as session:
+            summary = backup.write(catalog, session, file)
+    except (ConfigError, SQLAlchemyError, OSError) as error:
+        return Report(str(to), (str(getattr(error, "orig", error)),))
+    finally:
+        engine.dispose()
+    return Report(str(to), facts=_backup_facts(summary))
+
+
+def restore_catalog(config_path: Path | None, environ: Mapping[str, str], source: Path, by: str) -> Report:
+    """Put a backup back into the configured catalog, which must be empty or not there yet.
+
+    Refused while a daemon answers on this configuration's control socket.
+    """
+    try:
+        found = config.load(config_path, environ)
+    except ConfigError as error:
+        return Report("catalog", (str(error),))
+    if _answers(found.api.socket):
+        why = f"a daemon answers on {found.api.socket}: stop it (and every other node) first"
+        return Report("catalog", (why,), refused=True)
+    engine = open_engine(found.catalog.url)
+    subject = engine.url.render_as_string(hide_password=True)
+    try:
+        if engine.url.database and engine.dialect.name == "sqlite":
+            Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True)
+        upgrade.upgrade(engine)
+        with source.open("rb") as file:
+            summary = backup.restore(Catalog(engine, SystemClock()), file, by)
+    except Refused as error:
+        return Report(subject, (str(error),), refused=True)
+    except (ConfigError, SQLAlchemyError, OSError) as error:
+        return Report(subject, (str(getattr(error, "orig", error)),))
+    finally:
+        engine.dispose()
+    return Report(subject, facts=_backup_facts(summary))
+
+
+def _backup_facts(summary: backup.Summary) -> tuple[str, ...]:
+    return (
+        f"as of {summary.at:%Y-%m-%d %H:%M:%S} UTC, revision {summary.revision}, {summary.rows} rows",
+        f"journal: {summary.journal_seq} {summary.journal_digest}",
+    )
 
 
 def _require_file(found: config.Config) -> None:
