@@ -40,6 +40,7 @@ class Failure(enum.IntEnum):
     CLASS_INSTANCE_CONFLICT = 0x0119
     SOP_CLASS_NOT_SUPPORTED = 0x0122
     DUPLICATE_TRANSACTION_UID = 0x0131
+    RESOURCE_LIMITATION = 0x0213
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,18 +100,18 @@ class Held:
             if copy.state == CopyState.VERIFIED and copy.volume_state in GOOD_VOLUMES
         }
 
-    def lacks(self, goals: Iterable[Goal]) -> str:
-        """The first goal of policy that is not met yet, in words; empty when all are.
+    def lacks(self, goals: Iterable[Goal]) -> tuple[str, Goal | None]:
+        """The first goal of policy that is not met yet, in words and as it is; empty when all are.
 
         What is in no package yet has no goals that anybody could know, and no copies.
         """
         if self.instance.package_pk is None:
-            return "its study is not sealed yet"
+            return "its study is not sealed yet", None
         pools = [copy.pool for copy in self.good.values()]
         for goal in goals:
             if (have := goal.have(pools)) < goal.copies:
-                return f"{goal.copies} verified in {goal.pool}, has {have}"
-        return ""
+                return f"{goal.copies} verified in {goal.pool}, has {have}", goal
+        return "", None
 
 
 class Commitments:
@@ -118,6 +119,7 @@ class Commitments:
 
     :param goals_of: the copy goals of a study's policy.
     :param keeps: whether instances of a SOP class are kept here at all.
+    :param full: whether a pool has no room for so many bytes.
     """
 
     def __init__(
@@ -127,7 +129,9 @@ class Commitments:
         bell: Bell,
         goals_of: Callable[[str], Sequence[Goal]],
         keeps: Callable[[str], bool],
+        full: Callable[[Session, str, int], bool],
     ) -> None:
+        self._full = full
         self._catalog, self._reader, self._bell = catalog, reader, bell
         self._goals_of, self._keeps = goals_of, keeps
 
@@ -171,13 +175,17 @@ class Commitments:
         goals = self._goals(held.values()) if wait_for == "copies" else {}
         committed: list[Committed] = []
         failed = []
+        lacking: dict[tuple[int | None, Goal | None], Failure] = {}
         for item in items:
             fault, mine = self._fault(item, held.get(item.sop_instance_uid, ()))
             if fault is None and mine is not None and wait_for == "copies":
-                lacks = mine.lacks(goals.get(mine.instance.study_uid, ()))
+                lacks, goal = mine.lacks(goals.get(mine.instance.study_uid, ()))
                 if lacks and not late:
                     return Result(calling, transaction, waits_for=f"{item.sop_instance_uid}: {lacks}")
-                fault = Failure.PROCESSING_FAILURE if lacks else None
+                key = (mine.instance.package_pk, goal)
+                if lacks and key not in lacking:
+                    lacking[key] = self._why_lacking(*key)
+                fault = lacking[key] if lacks else None
             if fault is not None:
                 failed.append(Failed(item, fault))
             elif mine is not None:
@@ -195,6 +203,15 @@ class Commitments:
         # The same UID may have come with different bytes: the peer means one of them, nobody knows which.
         unsafe = [each for each in of_class if not self._is_safe(each)]
         return (Failure.PROCESSING_FAILURE, None) if unsafe else (None, of_class[0])
+
+    def _why_lacking(self, package_pk: int | None, goal: Goal | None) -> Failure:
+        """Why a copy did not come in time: nothing has room for it, or something else."""
+        if goal is None or package_pk is None:
+            return Failure.PROCESSING_FAILURE
+        with self._catalog.read() as session:
+            size = placement.package(session, package_pk).size
+            full = all(self._full(session, pool, size) for pool in goal.counted)
+        return Failure.RESOURCE_LIMITATION if full else Failure.PROCESSING_FAILURE
 
     def _is_safe(self, held: Held) -> bool:
         if held.good:

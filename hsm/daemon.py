@@ -44,6 +44,7 @@ from hsm.driveuse import DriveUse
 from hsm.errors import ConfigError, DriverError, HsmError
 from hsm.eta import Etas
 from hsm.export.jobs import Exports
+from hsm.fullness import is_full
 from hsm.ingest import Ingest
 from hsm.mediawatch import MediaWatch
 from hsm.migrate import Migrate
@@ -168,7 +169,8 @@ class Daemon:
         self.deliverer = Deliverer(
             config.dicom, title, self._clock, self.retrievals, self.deliveries, outbound
         )
-        self.commitments = Commitments(catalog, reader, bell, goals_of, is_storage_class)
+        full = partial(is_full, pools)
+        self.commitments = Commitments(catalog, reader, bell, goals_of, is_storage_class, full)
         self.reporter = Reporter(config.dicom, title, self._clock, self.commitments, outbound)
         self.announcer = Announcer(config.dicom, title, outbound)
         self.announcements = Announcements(catalog, bell, reader.steady_reach, self.announcer.subscribers)

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from hsm.catalog import queue
 from hsm.commitment import Failure, Item, Result
+from hsm.dicom.commit import event_information
 from hsm.dicom.contexts import is_storage_class
 from hsm.states import CopyState
 from tests.sim.conftest import MakeWorld
-from tests.sim.world import NEARLINE, NOTHING, World, header
+from tests.sim.world import NEARLINE, NOTHING, Shape, World, header
 
 TAPE = "policy: t\npriority: 1\ncopies: {tape: 1}\nrules: [{name: t, copy to: tape}]\n"
 CT = header(1, 1).sop_class_uid
@@ -141,6 +142,42 @@ def test_copies_that_never_come_end_the_wait_with_a_failure(make_world: MakeWorl
         world.later(300)
     (result,) = world.reported
     assert reasons(result) == [Failure.PROCESSING_FAILURE] * 2, "the peer keeps its images"
+
+
+def test_copies_for_which_nothing_has_room_end_the_wait_with_that_reason(make_world: MakeWorld) -> None:
+    world = make_world(policies=TAPE, shape=Shape(cartridges=0))
+    world.wait_for, world.commit_seconds_max = "copies", 3600.0
+    world.store(1, 2)
+    world.store(2, 1)
+    world.commitments.ask("CT1", TRANSACTION, [*items(), *items(2, 1)])
+    world.seal_all()
+    world.run_policies()
+    assert world.reported == []
+    for _ in range(14):
+        world.later(300)
+    (result,) = world.reported
+    assert reasons(result) == [Failure.RESOURCE_LIMITATION] * 3
+    assert event_information(result, "HSM")[1].FailedSOPSequence[0].FailureReason == 0x0213
+
+
+def test_what_waits_for_its_copies_is_reported_by_the_next_daemon(make_world: MakeWorld) -> None:
+    world = make_world(policies=TAPE)
+    world.wait_for = "copies"
+    world.store(1, 2)
+    world.commitments.ask("CT1", TRANSACTION, items())
+    world.settle()
+    again = world.rebuild()
+    again.wait_for = "copies"
+    again.later(400)
+    assert again.reported == []
+    third = again.rebuild()
+    third.wait_for = "copies"
+    third.follow()
+    third.later(400)
+    (result,) = third.reported
+    assert len(result.committed) == 2
+    assert {each.medium.name for each in result.committed if each.medium} == {"HSM001L8"}
+    third.close()
 
 
 def test_no_policy_is_nothing_to_wait_for(make_world: MakeWorld) -> None:

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -36,6 +37,7 @@ from hsm.delivery import Deliveries
 from hsm.dicom.contexts import is_storage_class
 from hsm.driveuse import DriveUse
 from hsm.errors import Retryable
+from hsm.fullness import is_full
 from hsm.ingest import Ingest, StoreOutcome
 from hsm.layout import instance_path
 from hsm.migrate import Migrate
@@ -275,7 +277,12 @@ class World:
         self.repack = Repack(self.catalog, self.pools, self.bell, self.policies.goals_of)
         self.use = DriveUse(self.catalog, self.pools)
         self.commitments = Commitments(
-            self.catalog, self.reader, self.bell, self.policies.goals_of, is_storage_class
+            self.catalog,
+            self.reader,
+            self.bell,
+            self.policies.goals_of,
+            is_storage_class,
+            partial(is_full, self.pools),
         )
         self.announcements = Announcements(
             self.catalog, self.bell, self.reader.steady_reach, lambda: self.subscribers
