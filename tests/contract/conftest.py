@@ -226,6 +226,7 @@ class S3Harness:
 
 
 NAS_HELPERS = Helpers(Limits())
+atexit.register(NAS_HELPERS.close)
 """Of all tests of this process: a helper costs a tenth of a second to start, and belongs to no folder."""
 
 
