@@ -78,6 +78,12 @@ class Night:
     def volumes(self, **_: object) -> list[Record]:
         return [{"name": "MV0410L8", "library": "lib1", "element": 103, "shelf": "B3-02", "pool": "tape-a"}]
 
+    def movements(self) -> list[Record]:
+        return [
+            {"barcode": "MV0321L8", "open": True, "kind": "export", "state": "left", "from": "lib1 slot 12",
+             "to": "shelf 2-14 at vault", "left_by": "bob (as operator)", "planned_by": "carol"},
+        ]  # fmt: skip
+
     def operator_scan(self, barcode: str) -> Record:
         return {"barcode": barcode, "verdict": "not wanted", "text": WRONG}
 

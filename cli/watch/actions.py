@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 
 from cli import text
-from cli.watch.values import Prompt
+from cli.watch.values import Prompt, Trip
 
 COMMENT_LENGTH_MAX = 200
 
@@ -22,6 +22,8 @@ class Kind(enum.StrEnum):
     WRONG_SITE = "wrong site"
     SUBSTITUTE = "substitute"
     STAY = "not walking"
+    TAKEN = "taken away"
+    ARRIVED = "arrived"
     LOOK = "look"
 
 
@@ -84,6 +86,13 @@ ANSWERS: tuple[Answer, ...] = (
     Answer(Kind.SUBSTITUTE, "f7", "other copy", "Other copy: I bring another volume instead"),
 )
 BY_KEY = {answer.key: answer for answer in ANSWERS}
+
+STEPS: tuple[Answer, ...] = (
+    Answer(Kind.TAKEN, "f2", "taken", "Taken: I have it in my hands"),
+    Answer(Kind.ARRIVED, "f3", "it is there", "Arrived: it is where it should be"),
+)
+"""What can be said of a cartridge that is carried out of a library or back."""
+STEPS_BY_KEY = {answer.key: answer for answer in STEPS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +179,26 @@ def question(kind: Kind, prompt: Prompt, name: str) -> Question:
         f"Bring another copy instead of {code}?",
         (f"Choose what you bring. {_who(prompt).capitalize()} the same bytes from it.", closed),
         choices=choices(prompt),
+    )
+
+
+def step_question(kind: Kind, trip: Trip, name: str) -> Question:
+    """The confirmation of a step of a cartridge's way."""
+    if kind is Kind.TAKEN:
+        return Question(
+            f"Have you taken {trip.barcode}?",
+            (
+                f"The custody record says that {name} took it away from {trip.origin}. Until somebody says"
+                f" that it is at {trip.target}, it counts as being on its way.",
+                "It is refused while the library still sees it there.",
+            ),
+        )
+    return Question(
+        f"Is {trip.barcode} at {trip.target}?",
+        (
+            f"The custody record says that {name} has seen it there, and its way has ended.",
+            "What comes back into a library must be seen by it.",
+        ),
     )
 
 

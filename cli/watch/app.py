@@ -179,7 +179,7 @@ class Watch(App[int], inherit_bindings=False):
             if ring:
                 self.bell()
         elif isinstance(told.news, Away):
-            self.state = states.gone_away(self.state, told.news.error)
+            self.state = states.gone_away(self.state, told.news.error, answers=told.news.answers)
         elif isinstance(told.news, Answered):
             self.state = states.answered(self.state, told.news.outcome)
             if told.news.outcome.loud:

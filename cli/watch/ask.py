@@ -44,19 +44,21 @@ class Looks:
         self._status: Record = {}
         self._mail: Sequence[Record] = ()
         self._walks: Sequence[Record] = ()
+        self._movements: Sequence[Record] = ()
 
-    def look(self) -> Picture:
-        """Everything that the screen shows.
+    def look(self, *, fresh: bool = False) -> Picture:
+        """Everything that the screen shows; ``fresh``: also what changes seldom.
 
         :raises ApiError: the daemon does not answer, or not well.
         """
         prompts = self._client.prompts(limit=PROMPTS_MAX)
         key = [(each["id"], each["acked_by"], each["into"]) for each in prompts]
         now = self._clock()
-        if key != self._key or now - self._rest_at >= REST_SECONDS:
+        if fresh or key != self._key or now - self._rest_at >= REST_SECONDS:
             self._walks = self._client.picklist()["walks"]
             self._status = self._client.status()
             self._mail = self._client.volumes(place="mail", limit=PROMPTS_MAX)
+            self._movements = self._client.movements()
             self._key, self._rest_at = key, now
         return picture(
             text.now(),
@@ -64,6 +66,7 @@ class Looks:
             status=self._status,
             walks=self._walks,
             mail=self._mail,
+            movements=self._movements,
             ended=self._ended(frozenset(each["id"] for each in prompts)),
         )
 
@@ -103,6 +106,10 @@ def _perform(client: Client, act: Act) -> Outcome:
     if act.kind is Kind.STAY:
         client.release(act.barcode)
         return Outcome(act, True, f"nobody is walking for {act.barcode} any more")
+    if act.kind in (Kind.TAKEN, Kind.ARRIVED):
+        done = client.movement(act.barcode, "left" if act.kind is Kind.TAKEN else "arrived")
+        words = "is on its way" if done["state"] == "left" else f"is {done['state']}"
+        return Outcome(act, True, text.clean(f"{act.barcode} {words}: {done['from']} to {done['to']}"))
     site, comment = (act.comment, "") if act.kind is Kind.WRONG_SITE else ("", act.comment)
     answer = client.answer(act.barcode, WORDS[act.kind], comment, id=act.id, site=site, volume=act.instead)
     return Outcome(act, True, outcome_of(act.barcode, str(act.kind), answer))

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from cli import text
 from cli.watch.lines import Line, add_style, clip, cut, fit, line, right, width
-from cli.watch.values import Cartridge, Drive, Picture, Prompt, Walk
+from cli.watch.values import Cartridge, Drive, Picture, Prompt, Trip, Walk
 
 PROMPT_LINES = 2
 BARCODE_COLUMNS_MIN = 8
@@ -119,7 +119,7 @@ def head(
     clock = f"{now.astimezone():%H:%M:%S}"
     if away:
         old = f"; this is {span(age)} old" if picture is not None else ""
-        return clip(line(f" NO DAEMON ANSWERS{old}; trying again", f"  {clock} "), columns), "loud"
+        return clip(line(f" {away}{old}; trying again", f"  {clock} "), columns), "loud"
     if picture is None:
         return clip(line(" looking ..."), columns), "head"
     prompts = picture.prompts
@@ -223,15 +223,31 @@ def _place(place: str, code: tuple[str, str], said: Sequence[str], columns: int)
     return line(f"  {fit(place, wide)}  ", (fit(code[0], BACK_CODE_COLUMNS), code[1]), "  ", rest)
 
 
-def back_lines(back: Sequence[Cartridge], columns: int) -> list[Line]:
-    """Cartridges that a person should take out of the library and to their shelf."""
-    if not back:
-        return [line(""), line(("  Nothing to take back.", "good"))]
-    found = []
-    for each in back:
-        place = f"from {each.library} mail slot {each.slot}" if each.slot is not None else each.library
-        to = f"to shelf {each.shelf}" if each.shelf else "no shelf is known: `hsm volume move` notes one"
-        rest = cut(", ".join(filter(None, (to, each.note))), max(0, columns - 64))
-        code = (fit(each.barcode, BACK_CODE_COLUMNS), "strong")
-        found.append(line("  [ ] ", code, "  ", fit(place, min(34, columns // 3)), "  ", rest))
+def trip_lines(trips: Sequence[Trip], columns: int) -> list[tuple[str, Line]]:
+    """Cartridges that a person carries out of a library or back, each with its barcode; two lines each."""
+    if not trips:
+        return [("", line("")), ("", line(("  Nothing is to be carried out or back.", "good")))]
+    codes = barcode_columns([Prompt(each.barcode) for each in trips])
+    found: list[tuple[str, Line]] = []
+    for each in trips:
+        state, style = _TRIP_WORDS.get(each.state, (each.state, ""))
+        by = f", {each.by}" if each.by else ""
+        box = "[x] " if each.state == "left" else "[ ] "
+        room = columns - 6 - codes - 4
+        found.append(
+            (
+                each.barcode,
+                line("  ", box, (fit(each.barcode, codes), "strong"), "  ", fit(f"→ {each.target}", room)),
+            )
+        )
+        found.append(
+            (each.barcode, line(" " * (8 + codes), (cut(f"from {each.origin}: {state}{by}", room), style)))
+        )
     return found
+
+
+_TRIP_WORDS = {
+    "planned": ("to be taken", ""),
+    "left": ("taken, not confirmed there yet", "walking"),
+    "": ("to be taken", ""),
+}

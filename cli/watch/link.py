@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from cli import text
 from cli.watch import ask
 from cli.watch.actions import Act, Outcome
 from cli.watch.values import Picture
@@ -28,9 +29,10 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Away:
-    """A look failed: why."""
+    """A look failed: why, and whether a daemon answers at all."""
 
     error: str
+    answers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,23 +87,25 @@ class Link:
     def _looks(self) -> None:
         with self._open() as client:
             looks = ask.Looks(client)
+            fresh = True
             while not self._ended:
                 began = time.monotonic()
-                self._look(looks)
+                self._look(looks, fresh)
                 took = time.monotonic() - began
                 with self._change:
                     seconds = pause(self._interval, took, reachable=self._reachable)
                     self._change.wait_for(lambda: self._look_now or self._ended, seconds)
-                    self._look_now = False
+                    fresh, self._look_now = self._look_now, False
 
-    def _look(self, looks: ask.Looks) -> None:
+    def _look(self, looks: ask.Looks, fresh: bool) -> None:
         try:
-            picture = looks.look()
+            picture = looks.look(fresh=fresh)
         except ApiError as error:
-            self._set_reachable(not isinstance(error, Unreachable))
-            self._tell(Away(str(error)))
+            answers = not isinstance(error, Unreachable)
+            self._set_reachable(answers)
+            self._tell(Away(text.clean(error), answers))
         except (KeyError, TypeError, ValueError) as error:
-            self._tell(Away(f"the daemon's answer is not understood: {error!r}"))
+            self._tell(Away(text.clean(f"its answer is not understood: {error!r}"), answers=True))
         else:
             self._set_reachable(True)
             self._tell(Seen(picture))
@@ -121,7 +125,7 @@ class Link:
             outcome = ask.perform(client, act)
         except Unreachable as error:
             self._set_reachable(False)
-            self._tell(Away(str(error)))
+            self._tell(Away(text.clean(error)))
             return
         except (KeyError, TypeError, ValueError) as error:
             outcome = Outcome(act, False, f"{act}: the daemon's answer is not understood: {error!r}")

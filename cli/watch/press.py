@@ -8,13 +8,16 @@ from cli.watch.actions import (
     ANSWERS,
     BY_KEY,
     COMMENT_LENGTH_MAX,
+    STEPS,
+    STEPS_BY_KEY,
     Act,
     Choice,
     Kind,
     Question,
     question,
+    step_question,
 )
-from cli.watch.state import DRIVES, KIND_OF_MENU, VIEWS, Dialog, State, send
+from cli.watch.state import DRIVES, KIND_OF_MENU, VIEWS, WAYS, Dialog, State, send
 from cli.watch.typed import entered
 
 NAME_LENGTH_MAX = 64
@@ -26,7 +29,8 @@ HELP = (
     " the library sees the volume; one that is wrong is said at once.",
     "Up and Down choose a prompt; Enter shows what can be answered, and F2 to F7 do the same. Each"
     " asks once more and says what will happen.",
-    "Tab goes to the next view: wanted, pick list, drives and slots, back to the shelf.",
+    "Tab goes to the next view: wanted, pick list, drives and slots, and what is on its way out of a library"
+    " or back; there F2 says that you have taken it, F3 that it is there.",
     "F8 asks the libraries what is in them now. F9 turns the bell off and on. Esc empties the line or"
     " closes what is open. F10 or Ctrl-Q ends; so does Ctrl-C.",
     "Any number of consoles may be open. Answers may be given twice: the second changes nothing.",
@@ -100,6 +104,8 @@ def _on_screen(state: State, key: str, character: str, clock: float) -> Result:
     if key in ("tab", "shift+tab"):
         step = 1 if key == "tab" else -1
         return replace(state, view=(state.view + step) % len(VIEWS), scroll=0), ()
+    if state.view == WAYS and key in STEPS_BY_KEY:
+        return _ask_step(state, STEPS_BY_KEY[key].kind), ()
     if key in BY_KEY:
         return _ask(state, BY_KEY[key].kind), ()
     if key == "f8":
@@ -146,8 +152,12 @@ def _do(state: State, act: Act) -> Result:
 
 
 def _menu(state: State) -> State:
-    """What can be answered about the chosen prompt."""
-    if state.prompt is None:
+    """What can be answered about the chosen prompt, or about the chosen cartridge on its way."""
+    if state.view == WAYS and state.trip is not None:
+        steps = tuple(Choice(f"{each.key.upper()}  {each.title}", each.kind.value) for each in STEPS)
+        asked = Question(f"{state.trip.barcode}: what about it?", (), choices=steps)
+        return replace(state, dialog=Dialog(asked, "menu"))
+    if state.prompt is None or state.view >= DRIVES:
         return state.say("nothing is chosen")
     choices = tuple(Choice(f"{each.key.upper()}  {each.title}", each.kind.value) for each in ANSWERS)
     asked = Question(f"{state.prompt.barcode}: what about it?", (), choices=choices)
@@ -170,6 +180,19 @@ def _ask(state: State, kind: Kind) -> State:
     return replace(state, dialog=Dialog(asked, "confirm", act))
 
 
+def _ask_step(state: State, kind: Kind) -> State:
+    """The confirmation of a step of the chosen cartridge's way."""
+    trip = state.trip
+    if trip is None:
+        return replace(state, dialog=None).say("nothing is on its way")
+    if not trip.state:
+        return replace(state, dialog=None).say(
+            f"take {trip.barcode} to {trip.target}: the library notes that it has gone"
+        )
+    asked = step_question(kind, trip, state.name)
+    return replace(state, dialog=Dialog(asked, "confirm", Act(kind, trip.barcode)))
+
+
 def _in_dialog(state: State, dialog: Dialog, key: str, character: str, clock: float) -> Result:
     if dialog.purpose == "notice":  # any key closes it, and what a scanner types begins there
         closed = replace(state, dialog=None)
@@ -183,7 +206,7 @@ def _in_dialog(state: State, dialog: Dialog, key: str, character: str, clock: fl
             state, dialog=replace(dialog, choice=min(max(dialog.choice + _MOVES[key], 0), last))
         ), ()
     if dialog.purpose == "menu" and key in BY_KEY:
-        return _ask(replace(state, dialog=None), BY_KEY[key].kind), ()
+        return _on_screen(replace(state, dialog=None), key, "", clock)
     if key == "enter":
         return _confirm(state, dialog)
     if not dialog.takes_text:
@@ -222,7 +245,9 @@ def _confirm(state: State, dialog: Dialog) -> Result:
         return state, (Quit(0),)
     choice = dialog.question.choices[dialog.choice].value if dialog.question.choices else ""
     if dialog.purpose == "menu":
-        return _ask(replace(state, dialog=None), KIND_OF_MENU[choice]), ()
+        kind = KIND_OF_MENU[choice]
+        ask = _ask_step if kind in (Kind.TAKEN, Kind.ARRIVED) else _ask
+        return ask(replace(state, dialog=None), kind), ()
     if dialog.act is None:
         return replace(state, dialog=None), ()
     return _do(replace(state, dialog=None), replace(dialog.act, comment=given, instead=choice))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from cli.watch import draw
-from cli.watch.actions import ANSWERS
+from cli.watch.actions import ANSWERS, STEPS
 from cli.watch.details import details
 from cli.watch.dialogs import overlay
 from cli.watch.lines import Line, add_style, clip, cut, line, right, width
-from cli.watch.state import BACK, DRIVES, PICKS, VIEWS, WANTED, State, waiting_words
+from cli.watch.state import DRIVES, PICKS, VIEWS, WANTED, WAYS, State, waiting_words
 
 WIDE_COLUMNS = 150
 """From here on details and pick list stand beside the list."""
@@ -17,6 +17,7 @@ SAID_ROWS_WIDE = 4
 WAITING_COLUMNS_MIN = 8
 
 KEYS_OF_PROMPTS = tuple((answer.key.upper(), answer.label) for answer in ANSWERS)
+KEYS_OF_STEPS = tuple((answer.key.upper(), answer.label) for answer in STEPS)
 KEYS_OF_SCREEN = (
     ("Enter", "actions"), ("Tab", "view"), ("F8", "look in library"), ("F9", "bell"), ("F1", "help"),
     ("F10", "end"),
@@ -45,7 +46,7 @@ def _titles(state: State) -> list[tuple[str, int | None]]:
     picture = state.picture
     counts: list[int | None] = [None] * len(VIEWS)
     if picture is not None:
-        counts[WANTED], counts[BACK] = picture.total, len(picture.back)
+        counts[WANTED], counts[WAYS] = picture.total, len(picture.trips)
     return list(zip(VIEWS, counts, strict=True))
 
 
@@ -115,8 +116,7 @@ def _view(state: State, columns: int, room: int) -> list[Line]:
         found = draw.drive_lines(picture.drives, picture.mail, columns)
         found = found[min(state.scroll, max(0, len(found) - room)) :]
     else:
-        found = draw.back_lines(picture.back, columns)
-        found = found[min(state.scroll, max(0, len(found) - room)) :]
+        found = _ways(state, columns, room)
     return (found + [line("")] * room)[:room]
 
 
@@ -167,6 +167,14 @@ def _position(state: State, room: int) -> str:
     return f"{first + 1} to {last} of {total}" if state.view == WANTED and last - first < total else ""
 
 
+def _ways(state: State, columns: int, room: int) -> list[Line]:
+    chosen = state.trip.barcode if state.trip is not None else ""
+    lines = draw.trip_lines(state.trips, columns)
+    at = next((row for row, (code, _) in enumerate(lines) if code and code == chosen), 0)
+    first = min(max(0, at - room // 2), max(0, len(lines) - room))
+    return [_marked(clip(each, columns), code, chosen) for code, each in lines[first : first + room]]
+
+
 def _marked(drawn: Line, code: str, chosen: str) -> Line:
     return add_style(drawn, "chosen") if code and code == chosen else drawn
 
@@ -180,13 +188,14 @@ def _foot(state: State, said_rows: int) -> list[Line]:
         found.append(line(" ", (at, "faint"), " ", (said.text, said.style)))
     found = [line("")] * (said_rows - len(found)) + found
     found.append(_typing(state))
+    answers = KEYS_OF_STEPS if state.view == WAYS else KEYS_OF_PROMPTS
     bell = [
         (key, f"bell {'off' if state.bell else 'on'}" if key == "F9" else what)
         for key, what in KEYS_OF_SCREEN
     ]
     if columns >= WIDE_COLUMNS:
-        return [*found, draw.keys([*KEYS_OF_PROMPTS, *bell], columns)]
-    return [*found, draw.keys(KEYS_OF_PROMPTS, columns), draw.keys(bell, columns)]
+        return [*found, draw.keys([*answers, *bell], columns)]
+    return [*found, draw.keys(answers, columns), draw.keys(bell, columns)]
 
 
 def _typing(state: State) -> Line:

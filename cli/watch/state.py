@@ -8,12 +8,12 @@ from datetime import datetime
 
 from cli.watch.actions import Act, Kind, Outcome, Question
 from cli.watch.typed import NOTHING_TYPED, Typed
-from cli.watch.values import Picture, Prompt, Walk
+from cli.watch.values import Picture, Prompt, Trip, Walk
 
 SAID_MAX = 50
 ENDED_SAID = 5
-VIEWS = ("wanted", "pick list", "drives and slots", "back to the shelf")
-WANTED, PICKS, DRIVES, BACK = range(4)
+VIEWS = ("wanted", "pick list", "drives and slots", "on their way")
+WANTED, PICKS, DRIVES, WAYS = range(4)
 ROUTINE_RANK = 10
 """A prompt of this rank or a more urgent one rings: somebody sits and waits for it."""
 
@@ -50,7 +50,13 @@ class Dialog:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Everything that the screen shows."""
+    """Everything that the screen shows.
+
+    :ivar age: seconds since the picture was taken.
+    :ivar away: why there is no fresh picture, in a few words; empty while there is.
+    :ivar carried: the chosen cartridge of those on their way.
+    :ivar rung: the prompts that the bell has rung for, or need not.
+    """
 
     now: datetime
     picture: Picture | None = None
@@ -59,6 +65,7 @@ class State:
     name: str = ""
     view: int = WANTED
     chosen: str = ""
+    carried: str = ""
     scroll: int = 0
     typed: Typed = NOTHING_TYPED
     dialog: Dialog | None = None
@@ -85,6 +92,16 @@ class State:
         return tuple(prompt.barcode for prompt in self.prompts)
 
     @property
+    def trips(self) -> tuple[Trip, ...]:
+        return self.picture.trips if self.picture is not None else ()
+
+    @property
+    def trip(self) -> Trip | None:
+        """The chosen cartridge of those on their way: the first one when none was chosen."""
+        found = self.picture.trip(self.carried) if self.picture is not None and self.carried else None
+        return found or (self.trips[0] if self.trips else None)
+
+    @property
     def prompt(self) -> Prompt | None:
         """The chosen prompt."""
         return self.picture.find(self.chosen) if self.picture is not None and self.chosen else None
@@ -95,8 +112,12 @@ class State:
 
     def move(self, step: int) -> State:
         """The choice so many places further, or as far as there are prompts; other views scroll."""
-        if self.view in (DRIVES, BACK):
+        if self.view == DRIVES:
             return replace(self, scroll=max(0, self.scroll + step))
+        if self.view == WAYS:
+            ways = [each.barcode for each in self.trips]
+            at = ways.index(self.carried) if self.carried in ways else 0
+            return replace(self, carried=ways[min(max(at + step, 0), len(ways) - 1)] if ways else "")
         order = self.order
         if not order:
             return self
@@ -125,9 +146,14 @@ def seen(state: State, picture: Picture) -> tuple[State, bool]:
         if not _is_by(each.by, state.name):  # one's own answers were said when they were taken
             fresh = fresh.say(f"{each.barcode}: {each.outcome or 'answered'}, by {each.by}")
     dialog = fresh.dialog
-    if dialog is not None and dialog.act is not None and picture.find(dialog.act.barcode) is None:
+    about = dialog.act if dialog is not None else None
+    steps = (Kind.TAKEN, Kind.ARRIVED)
+    gone = about is not None and (
+        picture.trip(about.barcode) is None if about.kind in steps else picture.find(about.barcode) is None
+    )
+    if about is not None and gone:
         fresh = replace(fresh, dialog=None).say(
-            f"{dialog.act.barcode} is not asked for any more: answered elsewhere, or nobody waits for it"
+            f"{about.barcode} is not asked for any more: answered elsewhere, or nobody waits for it"
         )
     return fresh, urgent and state.bell
 
@@ -146,9 +172,15 @@ def _keep_choice(state: State, before: tuple[str, ...]) -> State:
     return replace(state, chosen=order[min(at, len(order) - 1)] if order else "")
 
 
-def gone_away(state: State, error: str) -> State:
-    """No daemon answers: the last picture stays."""
-    return state if state.away else replace(state, away=error).say(error, "late")
+NO_DAEMON = "NO DAEMON ANSWERS"
+TROUBLE = "THE DAEMON CANNOT SAY"
+"""It answers, but not with what is asked for."""
+
+
+def gone_away(state: State, error: str, *, answers: bool = False) -> State:
+    """There is no fresh picture: the last one stays, and why is said once."""
+    headline = TROUBLE if answers else NO_DAEMON
+    return state if state.away == headline else replace(state, away=headline).say(error, "late")
 
 
 def answered(state: State, outcome: Outcome) -> State:
@@ -174,7 +206,7 @@ def waiting_words(state: State) -> str:
         return ""
     names = ", ".join(str(act) for act in state.pending[:3])
     more = f" and {len(state.pending) - 3} more" if len(state.pending) > 3 else ""
-    if state.away:
+    if state.away == NO_DAEMON:
         return f"NOT SENT YET: {names}{more}"
     return f"asking: {names}{more} ..."
 

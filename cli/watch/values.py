@@ -141,6 +141,21 @@ class Cartridge:
 
 
 @dataclass(frozen=True, slots=True)
+class Trip:
+    """A cartridge that a person carries out of a library to its shelf, or back.
+
+    :ivar state: ``planned`` or ``left``; empty for one that lies in a mail slot and was never planned.
+    :ivar by: who took that step.
+    """
+
+    barcode: str
+    origin: str
+    target: str
+    state: str = ""
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """How a prompt ended, and by whom."""
 
@@ -163,7 +178,7 @@ class Picture:
     walks: tuple[Walk, ...] = ()
     drives: tuple[Drive, ...] = ()
     mail: tuple[Cartridge, ...] = ()
-    back: tuple[Cartridge, ...] = ()
+    trips: tuple[Trip, ...] = ()
     ended: tuple[Ended, ...] = ()
     archive: str = ""
     by_barcode: Mapping[str, Prompt] = field(default_factory=dict, compare=False, repr=False)
@@ -171,6 +186,10 @@ class Picture:
     def find(self, barcode: str) -> Prompt | None:
         """The open prompt for a barcode; barcodes are compared without regard to case."""
         return self.by_barcode.get(barcode.upper())
+
+    def trip(self, barcode: str) -> Trip | None:
+        """The way that a cartridge is on."""
+        return next((each for each in self.trips if each.barcode == barcode), None)
 
 
 def picture(
@@ -180,7 +199,7 @@ def picture(
     status: Record,
     walks: Sequence[Record] = (),
     mail: Sequence[Record] = (),
-    back: Sequence[Record] = (),
+    movements: Sequence[Record] = (),
     ended: Sequence[Record] = (),
 ) -> Picture:
     """The API's answers as one picture, its prompts in the order to do them."""
@@ -188,9 +207,9 @@ def picture(
     daemon = status.get("daemon", {})
     in_mail = tuple(cartridge(volume) for volume in mail)
     wanted = {each.barcode for each in prompts}
-    home = tuple(cartridge(volume) for volume in back) or tuple(
-        each for each in in_mail if each.shelf and each.barcode not in wanted
-    )
+    carried = [trip(each) for each in movements if each.get("open")]
+    planned = wanted | {each.barcode for each in carried}
+    carried += [_unplanned(each) for each in in_mail if each.shelf and each.barcode not in planned]
     return Picture(
         looked_at,
         prompts,
@@ -198,7 +217,7 @@ def picture(
         tuple(walk(each) for each in walks),
         tuple(drive(each) for each in daemon.get("drives", ())),
         in_mail,
-        home,
+        tuple(carried),
         tuple(
             Ended(_clean(each["barcode"]), _clean(each.get("outcome")), _clean(each.get("answered_by")))
             for each in ended
@@ -282,6 +301,22 @@ def cartridge(volume: Record) -> Cartridge:
         _clean(volume.get("state")),
         _clean(volume.get("pool")),
     )
+
+
+def trip(movement: Record) -> Trip:
+    """One cartridge of ``GET /v1/movements``."""
+    return Trip(
+        _clean(movement["barcode"]),
+        _clean(movement.get("from")),
+        _clean(movement.get("to")),
+        _clean(movement.get("state")),
+        _clean(movement.get("left_by") or movement.get("planned_by")),
+    )
+
+
+def _unplanned(each: Cartridge) -> Trip:
+    number = "" if each.slot is None else f" {each.slot}"
+    return Trip(each.barcode, f"{each.library} mail slot{number}", f"shelf {each.shelf}")
 
 
 def _rank(urgency: str) -> int:

@@ -167,6 +167,40 @@ def test_a_question_about_a_prompt_that_was_answered_elsewhere_goes_away_and_say
     assert "A is not asked for any more" in after.said[-1].text
 
 
+MOVEMENT = {
+    "barcode": "V1", "open": True, "kind": "export", "state": "planned", "from": "lib1 slot 4",
+    "to": "shelf 2 at vault", "planned_by": "carol", "left_by": "",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("key", "kind"), [("f2", Kind.TAKEN), ("f3", Kind.ARRIVED)])
+def test_a_cartridge_on_its_way_is_taken_and_confirmed_there_each_asked_once_more(
+    key: str, kind: Kind
+) -> None:
+    keyboard = Keyboard(mount("A"))
+    keyboard.state, _ = states.seen(
+        keyboard.state,
+        picture(NOW, [mount("A")], status={}, movements=[MOVEMENT, MOVEMENT | {"barcode": "V2"}]),
+    )
+    keyboard.press("tab").press("tab").press("tab")
+    assert "→ shelf 2 at vault" in keyboard.drawn
+    keyboard.press("down").press(key)
+    assert keyboard.acts == []
+    assert "anna" in keyboard.drawn
+    keyboard.press("enter")
+    assert keyboard.acts == [Act(kind, "V2")]
+    assert keyboard.state.chosen == "A", "the list of prompts has a choice of its own"
+
+
+def test_answers_about_prompts_are_not_given_where_no_prompt_is_seen() -> None:
+    keyboard = Keyboard(mount("A")).press("tab").press("tab").press("tab")
+    for key in ("f2", "f3", "f4", "f7", "enter"):
+        keyboard.press(key)
+        assert keyboard.state.dialog is None or keyboard.state.dialog.purpose == "menu"
+        keyboard.press("escape")
+    assert keyboard.acts == []
+
+
 def test_what_others_answered_is_said_with_their_names_and_ones_own_answers_are_not_said_twice() -> None:
     keyboard = Keyboard(mount("A"), mount("B"))
     ended = [
@@ -218,6 +252,14 @@ def test_without_a_daemon_the_picture_stays_and_answers_wait_where_they_are_seen
     assert "the daemon answers again" in back.said[-1].text
     done = states.answered(back, Outcome(back.pending[0], True, "T00001L8 is in lib1"))
     assert done.pending == ()
+
+
+def test_a_daemon_that_answers_with_an_error_is_not_called_away() -> None:
+    keyboard = Keyboard(mount()).scan("T00001L8")
+    keyboard.state = states.gone_away(keyboard.state, "the database is locked", answers=True)
+    assert "THE DAEMON CANNOT SAY; this is 0 s old" in keyboard.drawn
+    assert "the database is locked" in keyboard.drawn
+    assert "NOT SENT" not in keyboard.drawn
 
 
 def test_answers_that_wait_have_a_limit_and_one_too_many_is_refused_aloud() -> None:

@@ -119,7 +119,9 @@ def test_drives_slots_and_what_goes_back_are_shown() -> None:
     shown = "\n".join(drawn(state))
     for words in ("lib1 drive 0", "T00044L8", "out of service", "lib1 mail slot 101", "take it to shelf C4"):
         assert words in shown
-    assert "to shelf C4" in "\n".join(drawn(replace(state, view=states.BACK)))
+    shown = "\n".join(drawn(replace(state, view=states.WAYS)))
+    assert "→ shelf C4" in shown
+    assert "from lib1 mail slot 101: to be taken" in shown
 
 
 def test_a_list_of_ten_thousand_draws_only_what_is_seen_and_says_which_part() -> None:

@@ -56,7 +56,7 @@ def test_what_is_in_a_mail_slot_with_a_shelf_of_its_own_goes_back_unless_it_is_w
         {"name": "T00003L8", "library": "lib1", "element": 103, "shelf": ""},
     ]
     seen = picture(NOW, [mount("T00001L8")], status={}, mail=mail)
-    assert [each.barcode for each in seen.back] == ["T00002L8"]
+    assert [each.barcode for each in seen.trips] == ["T00002L8"]
     assert len(seen.mail) == 3
 
 
