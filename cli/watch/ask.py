@@ -16,6 +16,7 @@ PROMPTS_MAX = 1000
 REST_SECONDS = 5.0
 """How old what changes seldom may be: drives, mail slots, and the walks while the prompts are the same."""
 
+QUEUE_MAX = 1000
 ENDED_MAX = 100
 """How many of the newest prompts are looked through for those that ended meanwhile."""
 
@@ -45,6 +46,7 @@ class Looks:
         self._mail: Sequence[Record] = ()
         self._walks: Sequence[Record] = ()
         self._movements: Sequence[Record] = ()
+        self._busy: frozenset[str] | None = frozenset()
 
     def look(self, *, fresh: bool = False) -> Picture:
         """Everything that the screen shows; ``fresh``: also what changes seldom.
@@ -59,6 +61,7 @@ class Looks:
             self._status = self._client.status()
             self._mail = self._client.volumes(place="mail", limit=PROMPTS_MAX)
             self._movements = self._client.movements()
+            self._busy = self._in_use()
             self._key, self._rest_at = key, now
         return picture(
             text.now(),
@@ -67,8 +70,21 @@ class Looks:
             walks=self._walks,
             mail=self._mail,
             movements=self._movements,
+            busy=self._busy,
             ended=self._ended(frozenset(each["id"] for each in prompts)),
         )
+
+    def _in_use(self) -> frozenset[str] | None:
+        """Volumes that something waits for, so that nobody takes them away; None when that is not known."""
+        if not any(volume.get("shelf") for volume in self._mail):
+            return frozenset()
+        live: set[str] = set()
+        for state in ("queued", "waiting", "running"):
+            rows = self._client.queue(state=state, limit=QUEUE_MAX)
+            if len(rows) >= QUEUE_MAX:
+                return None
+            live |= {str(row["volume"]) for row in rows if row.get("volume")}
+        return frozenset(live)
 
     def _ended(self, now_open: frozenset[int]) -> list[Record]:
         """What became of the prompts that were open at the last look, as far as one page tells."""

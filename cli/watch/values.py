@@ -200,16 +200,21 @@ def picture(
     walks: Sequence[Record] = (),
     mail: Sequence[Record] = (),
     movements: Sequence[Record] = (),
+    busy: frozenset[str] | None = frozenset(),
     ended: Sequence[Record] = (),
 ) -> Picture:
-    """The API's answers as one picture, its prompts in the order to do them."""
+    """The API's answers as one picture, its prompts in the order to do them.
+
+    :param busy: volumes that something waits for: they are not carried away; None when that is not known.
+    """
     prompts = by_urgency([prompt(mount) for mount in mounts if mount.get("state", "open") == "open"])
     daemon = status.get("daemon", {})
     in_mail = tuple(cartridge(volume) for volume in mail)
     wanted = {each.barcode for each in prompts}
     carried = [trip(each) for each in movements if each.get("open")]
     planned = wanted | {each.barcode for each in carried}
-    carried += [_unplanned(each) for each in in_mail if each.shelf and each.barcode not in planned]
+    if busy is not None:
+        carried += [_unplanned(each) for each in in_mail if each.shelf and each.barcode not in planned | busy]
     return Picture(
         looked_at,
         prompts,

@@ -19,7 +19,7 @@ from textual.pilot import Pilot
 from cli.watch.app import Watch
 from cli.watch.terminal import Look
 from hsm.client import Client, Refused
-from tests.realterminal import ENTER, F2, F4, F10, TAB, Terminal
+from tests.realterminal import ENTER, F2, F3, F4, F10, TAB, Terminal
 from tests.story.archive import CONFIG, Archive, until
 
 SHELVES = ("A3", "A12", "B1", "C7")
@@ -181,6 +181,26 @@ def test_without_the_daemon_the_last_picture_stays_and_a_scan_is_sent_when_it_is
         shelf.archive.start()
         terminal.until(lambda shown: f"{barcode} is in library" in shown, "it is sent")
         assert "NO DAEMON" not in terminal.shown
+
+
+def test_a_cartridge_that_leaves_is_taken_and_confirmed_on_the_screen(shelf: Shelf) -> None:
+    with shelf.archive.client() as client:
+        barcode = next(each["name"] for each in client.volumes(place="slot", limit=50))
+        client.plan_export([barcode], "9-01", "vault", plan=True)
+        with shelf.watch() as terminal:
+            terminal.until(lambda shown: "on their way" in shown, "the screen")
+            terminal.type(TAB + TAB + TAB)
+            terminal.until(lambda shown: barcode in shown and "shelf 9-01 at vault" in shown, "where it goes")
+            terminal.type(F2 + ENTER)
+            terminal.until(lambda shown: f"still sees {barcode}" in shown, "the library knows better")
+            client.plan_export([barcode], "9-01", "vault")
+            terminal.until(lambda shown: "taken, not confirmed" in shown, "it has left")
+            terminal.type(F3)
+            terminal.until(lambda shown: "The custody record says that anna" in shown, "what will happen")
+            terminal.type(ENTER)
+            terminal.until(lambda shown: f"{barcode} is arrived" in shown, "it is there")
+        (last,) = [each for each in client.movements(every=True) if each["shelf"] == "9-01"]
+    assert (last["state"], last["ended_by"].partition(" ")[0]) == ("arrived", "anna")
 
 
 def test_an_old_terminal_gets_ascii_without_colours_and_a_hang_up_ends_it(shelf: Shelf) -> None:

@@ -60,6 +60,13 @@ def test_what_is_in_a_mail_slot_with_a_shelf_of_its_own_goes_back_unless_it_is_w
     assert len(seen.mail) == 3
 
 
+def test_nobody_is_sent_to_take_away_what_something_waits_for() -> None:
+    mail = [{"name": "T00002L8", "library": "lib1", "element": 102, "shelf": "B1"}]
+    assert picture(NOW, [], status={}, mail=mail).trip("T00002L8") is not None
+    assert picture(NOW, [], status={}, mail=mail, busy=frozenset({"T00002L8"})).trips == ()
+    assert picture(NOW, [], status={}, mail=mail, busy=None).trips == (), "nobody knows: then rather not"
+
+
 def test_texts_from_outside_cannot_steer_the_terminal_and_have_a_limit() -> None:
     evil = "\x1b[2J\x07" + "x" * 5000
     seen = prompt(mount(evil, where=evil, waiters=[{"who": evil, "since": None}], note=evil))
