@@ -17,6 +17,8 @@ class _Session:
     barcode: str
     left: tuple[planner.Work, ...]
     looks: int = 0
+    urgent: tuple[tuple[int, int], float] | None = None
+    """What was queued that is more urgent when somebody looked last, and when (seconds)."""
 
 
 class Floor:
@@ -72,6 +74,21 @@ class Floor:
             if session.looks == 1 or seen is None:
                 return None
             return planner.Running(self._now(seen), session.barcode, session.left)
+
+    def knows(self, place: Place, urgent: tuple[int, int], now: float, seconds: float) -> bool:
+        """Whether the session looked at just this no longer than so many seconds ago; it is remembered."""
+        with self._lock:
+            session = self._sessions.get(place)
+            if session is None:
+                return False
+            if (
+                session.urgent is not None
+                and session.urgent[0] == urgent
+                and now - session.urgent[1] < seconds
+            ):
+                return True
+            session.urgent = (urgent, now)
+            return False
 
     def end(self, place: Place, priority: int | None) -> None:
         """A session has ended; ``priority`` as :attr:`planner.DriveAt.priority` has it."""

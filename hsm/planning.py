@@ -6,7 +6,7 @@ What decides is :mod:`hsm.planner`; what is looked at is :mod:`hsm.dispatch`; wh
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -30,6 +30,8 @@ from hsm.stopwatch import Stopwatch
 
 log = get_logger(__name__)
 
+LOOK_AGAIN_SECONDS = 10.0
+"""A session looks again whether its drive is needed though nothing new is queued: drives come and go too."""
 FRESH_SECONDS = 2.0
 """An outlook is worked out anew when it is older."""
 
@@ -66,8 +68,9 @@ class Planning:
 
     def look(self) -> dispatch.Picture:
         """What needs a drive now."""
+        busy, now = [running.barcode for running in self.floor.running], self._catalog.clock.now()
         with self._catalog.read() as session:
-            return dispatch.look(session, self._pools, self._staging, self._reader, self._catalog.clock.now())
+            return dispatch.look(session, self._pools, self._staging, self._reader, now, busy)
 
     def plan(self, picture: dispatch.Picture, using: Mapping[str, int]) -> planner.Plan:
         """The next sessions, the changers asked what is in their drives.
@@ -79,19 +82,25 @@ class Planning:
         decide = self._decide(picture, drives)
         return decide(work, picture.volumes, drives, self._catalog.clock.now())
 
-    def makes_room(self, place: Place, left: Sequence[int]) -> str:
+    def makes_room(self, place: Place, using: Callable[[], Mapping[str, int]], left: Sequence[int]) -> str:
         """Whether the session of a drive stops before its next package, the first of ``left``, because the
         drive is needed for something more urgent: why, or empty. It always does one package first.
+
+        It is asked before every package, so it looks closely only when something new is queued, or when the
+        last look is old: a drive must not be kept waiting.
+
+        :param using: drives in use, by policy.
         """
         running = self.floor.goes_on(place, left)
         if running is None or not running.left:
             return ""
-        now = self._catalog.clock.now()
+        now, tick = self._catalog.clock.now(), self._catalog.clock.monotonic()
         try:
             with self._catalog.read() as session:
                 least = min(each.priority for each in running.left)
-                if not queue.has_more_urgent(session, least, now):
-                    return ""
+                urgent = queue.more_urgent(session, least, now)
+            if not urgent[0] or self.floor.knows(place, urgent, tick, LOOK_AGAIN_SECONDS):
+                return ""
             picture = self.look()
         except (SQLAlchemyError, DriverError) as error:
             log.warning("whether drive %d of %s is needed cannot be seen now: %s", place[1], place[0], error)
@@ -101,11 +110,11 @@ class Planning:
             running.left,
             running.drive,
             running.barcode,
-            picture.work,
+            dispatch.within_drives(picture, using()),
             picture.volumes,
             drives,
             now,
-            self._decide(picture, drives),
+            partial(self._decide(picture, drives), ordered=False),
         )
         return f"makes room: {found.why}" if found is not None else ""
 
@@ -178,7 +187,9 @@ class Planning:
         takes = seconds_left(doing, now, own, pace(place[0]), first.size)
         return replace(running, first_takes=takes) if takes is not None else running
 
-    def _decide(self, picture: dispatch.Picture, drives: Sequence[planner.DriveAt]) -> planner.Decide:
+    def _decide(
+        self, picture: dispatch.Picture, drives: Sequence[planner.DriveAt]
+    ) -> Callable[..., planner.Plan]:
         used = [(drive.library, drive.address) for drive in drives if drive.in_service]
         return partial(
             planner.plan,

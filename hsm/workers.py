@@ -426,7 +426,7 @@ class Workers:
             plan.barcode,
             picture.pool_of(plan.work[0]),
             taken,
-            partial(self.planning.makes_room, place),
+            partial(self.planning.makes_room, place, self._using),
             tuple(each for each in works if each.kind != "write"),
         )
         self._launch(f"drive-{drive.address}", lambda: self._run(work))

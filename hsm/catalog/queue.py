@@ -25,12 +25,12 @@ from hsm.catalog.queuelooks import awaited_volumes as awaited_volumes
 from hsm.catalog.queuelooks import copies_under_way as copies_under_way
 from hsm.catalog.queuelooks import failed_recalls as failed_recalls
 from hsm.catalog.queuelooks import failed_total as failed_total
-from hsm.catalog.queuelooks import has_more_urgent as has_more_urgent
 from hsm.catalog.queuelooks import has_work as has_work
 from hsm.catalog.queuelooks import latest as latest
 from hsm.catalog.queuelooks import live as live
 from hsm.catalog.queuelooks import longest_due as longest_due
 from hsm.catalog.queuelooks import may_begin as may_begin
+from hsm.catalog.queuelooks import more_urgent as more_urgent
 from hsm.catalog.queuelooks import outcome as outcome
 from hsm.catalog.queuelooks import passed_over as passed_over
 from hsm.catalog.queuelooks import queued_work as queued_work

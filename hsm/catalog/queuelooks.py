@@ -106,15 +106,17 @@ def has_work(
     return session.scalar(query.limit(1)) is not None
 
 
-def has_more_urgent(session: Session, priority: int, now: datetime) -> bool:
-    """Whether a request that may need a drive, and is of a more urgent class than this one, is queued."""
-    query = select(Request.pk).where(
+def more_urgent(session: Session, priority: int, now: datetime) -> tuple[int, int]:
+    """Of queued requests that may need a drive and are of a more urgent class than this one: how many, and
+    the newest; (0, 0) where there is none."""
+    query = select(func.count(), func.max(Request.pk)).where(
         Request.state == RequestState.QUEUED,
         Request.priority < priority,
         Request.kind.in_((RequestKind.RECALL, RequestKind.COPY, RequestKind.VERIFY)),
         Request.not_before <= now,
     )
-    return session.scalar(query.limit(1)) is not None
+    count, newest = session.execute(query).one()
+    return count, newest or 0
 
 
 def unfinished(session: Session, kind: RequestKind) -> set[int]:

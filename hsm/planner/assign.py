@@ -36,6 +36,7 @@ def plan(
     scratch: Mapping[str, Sequence[str]] | None = None,
     avoid: Collection[tuple[str, int, str]] = (),
     reserved: Mapping[str, int] | None = None,
+    ordered: bool = True,
 ) -> Plan:
     """The next session of every idle drive. Equal arguments in any order give the same plan.
 
@@ -44,10 +45,10 @@ def plan(
     :param scratch: patterns of the barcodes that each pool may begin; one that is not listed may begin any.
     :param avoid: library, drive and volume that are not to be tried together.
     :param reserved: by library, how many drives work that nobody waits for leaves free.
+    :param ordered: False: sessions list their work by urgency alone, which takes less time to work out.
     """
-    desk = _Desk(
-        work, volumes, drives, now, homes or {}, costs or {}, scratch or {}, frozenset(avoid), reserved or {}
-    )
+    given = (homes or {}, costs or {}, scratch or {}, frozenset(avoid), reserved or {})
+    desk = _Desk(work, volumes, drives, now, *given, ordered)
     queue = desk.batches(work)
     while queue:
         queue.sort(key=lambda batch: batch.rank)
@@ -123,6 +124,7 @@ class _Desk:
         scratch: Mapping[str, Sequence[str]],
         avoid: frozenset[tuple[str, int, str]],
         reserved: Mapping[str, int],
+        ordered: bool,
     ) -> None:
         self._volumes = {volume.barcode: volume for volume in sorted(volumes, key=lambda v: v.barcode)}
         self._drives = sorted(drives, key=lambda drive: (drive.library, drive.address))
@@ -132,6 +134,7 @@ class _Desk:
         self._scratch = scratch
         self._avoid = avoid
         self._reserved = reserved
+        self._ordered = ordered
         self.alone = False
         """What is placed now has its turn for one package: nothing else joins its session."""
         self._turns = its_turn(work, self._volumes, self._drives, homes, now)
@@ -378,10 +381,12 @@ class _Desk:
         drive, barcode = draft.drive, draft.volume.barcode
         how = "in" if drive.holds == barcode else "to be loaded into"
         blank = f", blank, for {draft.scratch_for}" if draft.scratch_for else ""
+        cost = self._costs.get(barcode, distance)
+        work = session_order(draft.work, cost) if self._ordered else sorted(draft.work, key=urgency)
         return Session(
             drive,
             barcode,
-            tuple(each.request_pk for each in session_order(draft.work, self._costs.get(barcode, distance))),
+            tuple(each.request_pk for each in work),
             f"{barcode} {how} drive {drive.address}{blank}; {self._summary(draft.work)}",
             draft.scratch_for,
         )
