@@ -41,7 +41,14 @@ class NotReadableNow(Retryable):
 
 
 class WrongVolume(Permanent):
-    """The medium is not the one that was expected: blank, foreign, or labelled as another volume."""
+    """The medium is not the one that was expected: blank, foreign, or labelled as another volume.
+
+    :ivar found: the barcode on its label; empty where it has none of ours.
+    """
+
+    def __init__(self, message: str = "", found: str = "") -> None:
+        super().__init__(message)
+        self.found = found
 
 
 class StaleMap(OperatorNeeded):

@@ -17,5 +17,6 @@ def require_volume(wanted: VolumeLabel, found: VolumeLabel, drive: str) -> None:
     if (found.barcode, found.uuid) != (wanted.barcode, wanted.uuid):
         raise WrongVolume(
             f"what carries the barcode {wanted.barcode} in drive {drive} says it is {found.barcode} "
-            f"({found.uuid}) of pool {found.pool!r}, expected {wanted.uuid}: nothing was written"
+            f"({found.uuid}) of pool {found.pool!r}, expected {wanted.uuid}: nothing was written",
+            found.barcode,
         )

@@ -31,6 +31,7 @@ from hsm.wake import Bell
 log = get_logger(__name__)
 
 ACTOR = "custody"
+SHOWN_MAX = 5
 PLACES = {ElementKind.DRIVE: Place.DRIVE, ElementKind.SLOT: Place.SLOT, ElementKind.MAIL: Place.MAIL}
 
 
@@ -83,17 +84,36 @@ class Custody:
         library = volume.library or self._only_library()
         changer = self.library(library)
         if isinstance(changer, SimulatedHands) and changer.inventory().find(barcode) is None:
-            changer.hand_insert(barcode)
+            try:
+                changer.hand_insert(barcode)
+            except OperatorNeeded as error:
+                # Drives without a robot: another cartridge lies in one, or none.
+                raise OperatorNeeded(f"{error}; {self._instead(changer.inventory())}") from error
         with self._looking[library]:
             seen = changer.inventory()
             if seen.find(barcode) is None:
-                raise Refused(f"{library} does not see {barcode}; {_mail_slots(seen)}")
+                raise Refused(f"{library} does not see {barcode}; {self._instead(seen)}")
             now = self._catalog.clock.now()
             with self._catalog.write() as session:
                 answered = prompts.answer(session, volume.pk, Outcome.DONE, now, by, comment)
                 self._reconcile(session, library, seen)
         self._bell.ring()
         return {"barcode": barcode, "library": library, "answered": answered}
+
+    def _instead(self, seen: Inventory) -> str:
+        """What somebody has put in instead of what was wanted: what it is, and where it belongs."""
+        mail = any(each.kind is ElementKind.MAIL for each in seen.elements)
+        doors = "mail slots" if mail else "drives"
+        kind = ElementKind.MAIL if mail else ElementKind.DRIVE
+        found = [each.barcode for each in seen.elements if each.kind is kind and each.barcode is not None]
+        if not found:
+            return f"its {doors} are empty"
+        with self._catalog.read() as session:
+            known = {name: media.find_volume(session, name) for name in found[:SHOWN_MAX]}
+            asked = {each.barcode for each in prompts.open_prompts(session)}
+        words = ", ".join(_what(name, volume, name in asked) for name, volume in known.items())
+        wanted = ", ".join(sorted(asked)[:SHOWN_MAX])
+        return f"its {doors} hold {words}" + (f"; wanted: {wanted}" if wanted else "")
 
     def operator_refuse(self, barcode: str, by: str, comment: str) -> dict[str, object]:
         """An operator cannot load a volume: what waits for it goes on with another copy, or fails.
@@ -371,6 +391,11 @@ def _shown(library: str, element: Element, volume: VolumeRef | None) -> dict[str
     }
 
 
-def _mail_slots(seen: Inventory) -> str:
-    found = [e.barcode for e in seen.elements if e.kind is ElementKind.MAIL and e.barcode is not None]
-    return f"its mail slots hold {', '.join(found)}" if found else "its mail slots are empty"
+def _what(barcode: str, volume: VolumeRef | None, asked: bool) -> str:
+    """A cartridge, what it is, where it belongs, and whether anybody wants it."""
+    if volume is None:
+        return f"{barcode} (not in the catalog)"
+    parts = [f"{volume.pool or 'no pool'}, {volume.state.value}"]
+    parts += ["wanted too"] if asked else ["not wanted"]
+    parts += [f"belongs on {volume.stands}"] if volume.stands and not asked else []
+    return f"{barcode} ({'; '.join(parts)})"

@@ -12,7 +12,7 @@ from hsm.catalog.engine import Catalog
 from hsm.catalog.queue import Order
 from hsm.catalog.usage import Tally
 from hsm.driveuse import DriveUse
-from hsm.errors import DriverError, Permanent
+from hsm.errors import Corrupt, DriverError, Permanent, WrongVolume
 from hsm.states import VolumeState
 
 MakesRoom = Callable[[Sequence[int]], str]
@@ -61,6 +61,19 @@ class SessionEnds:
         tally.failed = True
         permanent = isinstance(error, Permanent)
         return self._use.failed(work.library, work.drive, work.barcode, str(error), permanent=permanent)
+
+    def what_it_is(self, error: WrongVolume | Corrupt, barcode: str) -> str:
+        """The error, and for the wrong cartridge where it belongs and which one is wanted."""
+        found = error.found if isinstance(error, WrongVolume) else ""
+        if found in ("", barcode):
+            return str(error)
+        with self._catalog.read() as session:
+            volume = media.find_volume(session, found)
+        if volume is None:
+            belongs = f"{found} is none of this archive"
+        else:
+            belongs = f"{found} ({volume.pool or 'no pool'}) belongs on {volume.stands or 'no known shelf'}"
+        return f"{error}; {belongs}; wanted is {barcode}: look at their labels"
 
     def suspect_volume(self, barcode: str, actor: str, why: str) -> None:
         """Nobody writes to the volume any more; what was begun on it is begun anew elsewhere."""

@@ -118,10 +118,11 @@ class DriveSession:
             self._ends.give_back(pending, actor, str(error))
         except (WrongVolume, Corrupt) as error:
             # Not what its barcode promises, or its own index cannot be read: nobody writes to it now.
-            log.error("%s: %s: %s", actor, work.barcode, error)
-            self._ends.suspect_volume(work.barcode, actor, str(error))
+            told = self._ends.what_it_is(error, work.barcode)
+            log.error("%s: %s: %s", actor, work.barcode, told)
+            self._ends.suspect_volume(work.barcode, actor, told)
             self._note_reads(work, pending, bad=True)
-            self._ends.retry(pending, actor, str(error))
+            self._ends.retry(pending, actor, told)
         except (DriverError, HsmError) as error:
             log.error("%s: %s: %s", actor, work.barcode, error)
             if isinstance(error, DriverError):

@@ -155,7 +155,8 @@ class SimulatedRobot:
             if (found.barcode, found.uuid) != (label.barcode, label.uuid):
                 raise WrongVolume(
                     f"what carries the barcode {label.barcode} in drive {drive} is {found.barcode} "
-                    f"({found.uuid}), expected {label.uuid}: nothing was read or written"
+                    f"({found.uuid}), expected {label.uuid}: nothing was read or written",
+                    found.barcode,
                 )
             failed: Medium | None = None
             if bay.store is not None and bay.store.failed:

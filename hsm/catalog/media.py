@@ -44,6 +44,13 @@ class VolumeRef:
     error: str = ""
 
     @property
+    def stands(self) -> str:
+        """Where it stands when no library has it, in an operator's words; empty when nobody has said."""
+        shelf = self.shelf or self.home
+        site = f" at {self.site}" if self.site else ""
+        return f"shelf {shelf}{site}" if shelf else site.strip()
+
+    @property
     def takes_writes(self) -> bool:
         """Whether its state lets packages be written to it, once it has a label."""
         return self.state in WRITABLE and not self.drain_to

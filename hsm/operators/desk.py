@@ -26,7 +26,7 @@ from hsm.operators.manners import Manners
 from hsm.operators.picklist import Walk, Wanted, pick
 from hsm.operators.reach import seconds_to_read
 from hsm.operators.scanning import Held, Verdict, decide
-from hsm.operators.words import closed, end_of, held_since, stands
+from hsm.operators.words import closed, end_of, held_since
 from hsm.pools import Pools
 from hsm.states import Outcome
 from hsm.wake import Bell
@@ -359,7 +359,7 @@ class Operators:
             library=library,
             into=into.get(prompt.pk, "") if prompt is not None else "",
             what=f"{volume.pool or 'no pool'}, {volume.state.value}",
-            belongs=stands(volume),
+            belongs=volume.stands,
             answered="" if prompt is None or wanted else closed(prompt),
         )
 

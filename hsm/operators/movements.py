@@ -15,7 +15,6 @@ from hsm.catalog.movements import MovementRef
 from hsm.custody import Custody
 from hsm.errors import BadInput, OperatorNeeded, Refused
 from hsm.model import Place
-from hsm.operators.words import stands
 from hsm.pools import Pools
 from hsm.states import MovementKind, MovementState
 from hsm.wake import Bell
@@ -98,7 +97,7 @@ class Movements:
                     shelf if kind is MovementKind.EXPORT else volume.shelf or volume.home,
                     now,
                     by,
-                    origin=origin if kind is MovementKind.EXPORT else stands(volume) or "nobody knows",
+                    origin=origin if kind is MovementKind.EXPORT else volume.stands or "nobody knows",
                     number=number,
                 )
                 number = number or made.number
@@ -209,7 +208,7 @@ class Movements:
 def _check(kind: MovementKind, volume: VolumeRef) -> None:
     inside = volume.library is not None and volume.place in INSIDE
     if kind is MovementKind.EXPORT and not inside:
-        where = stands(volume) or volume.place.value
+        where = volume.stands or volume.place.value
         raise Refused(f"{volume.name} is in no library (it is: {where})")
     if kind is MovementKind.RETURN and volume.place not in (Place.SHELF, Place.UNKNOWN):
         raise Refused(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from hsm.catalog.media import VolumeRef
 from hsm.catalog.prompts import PromptRef
 
 Record = dict[str, Any]
@@ -18,13 +17,6 @@ def held_since(waiters: list[Record]) -> datetime | None:
     """Since when the longest retrieve that is held waits; deliveries and commands wait without end."""
     held = (each["since"] for each in waiters if each["who"].startswith(HELD))
     return min(held, default=None)
-
-
-def stands(volume: VolumeRef) -> str:
-    """Where it stands when no library has it, in an operator's words; empty when nobody has said."""
-    shelf = volume.shelf or volume.home
-    site = f" at {volume.site}" if volume.site else ""
-    return f"shelf {shelf}{site}" if shelf else site.strip()
 
 
 def closed(prompt: PromptRef) -> str:

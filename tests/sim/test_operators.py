@@ -6,8 +6,10 @@ from datetime import datetime
 
 import pytest
 
+from hsm.catalog import media
 from hsm.config.operators import ChannelConfig, OperatorConfig
 from hsm.errors import BadInput, NotFound, Refused
+from hsm.model import Place
 from hsm.operators import Reminders
 from hsm.operators.channels import NotSent
 from hsm.operators.message import Message
@@ -338,3 +340,43 @@ def test_an_unanswered_prompt_for_the_only_copy_stays(make_world: MakeWorld) -> 
     service.round()
     world.settle()
     assert asked(world) == ["HSM001L8"]
+
+
+def test_the_wrong_cartridge_in_the_mail_slot_is_named_with_its_place_and_what_is_wanted(
+    make_world: MakeWorld,
+) -> None:
+    world = shelved(make_world)
+    world.custody.export("HSM004L8", "C7", "alice")
+    again = world.rebuild(handless=True)
+    again.library.hand_insert("HSM004L8")
+    with pytest.raises(Refused) as refused:
+        again.operators.answer("HSM001L8", Outcome.DONE, "bob")
+    assert str(refused.value) == (
+        "library does not see HSM001L8; its mail slots hold HSM004L8 (no pool, scratch; not wanted; belongs "
+        "on shelf C7); wanted: HSM001L8"
+    )
+    assert again.operators.scan("HSM004L8", "bob")["verdict"] == "again"
+    assert asked(again) == ["HSM001L8"]
+
+
+def test_a_cartridge_with_another_ones_label_is_read_by_nobody_and_both_are_named(
+    make_world: MakeWorld,
+) -> None:
+    world = shelved(make_world)
+    world.library.hand_remove("HSM002L8")
+    with world.catalog.write() as session:
+        there = media.volume(session, "HSM001L8")
+        media.place_volume(
+            session, media.volume(session, "HSM002L8").pk, Place.SHELF, world.now(), "alice",
+            library="library", shelf="C7",
+        )  # fmt: skip
+    cartridges = world.home / "library" / "cartridges"
+    label = next(cartridges.glob("HSM001L8/**/*label*"))
+    label.write_text(label.read_text().replace("HSM001L8", "HSM002L8"))
+    world.operators.answer("HSM001L8", Outcome.DONE, "bob")
+    world.settle()
+    volume = world.volume("HSM001L8")
+    assert volume.state == "suspect"
+    assert "nothing was read or written" in volume.error
+    assert "HSM002L8 (no pool) belongs on shelf C7; wanted is HSM001L8" in volume.error
+    assert there.uuid in volume.error
