@@ -1,0 +1,90 @@
+"""A C-MOVE's destination gets each instance once, whatever dies meanwhile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hsm.catalog import queue
+from hsm.catalog.orders import Order
+from hsm.delivery import Deliveries
+from hsm.deliverylog import DeliveryLog
+from hsm.states import RequestState
+from tests.sim.conftest import MakeWorld
+from tests.sim.world import World, header
+
+
+def deliveries(world: World) -> Deliveries:
+    """As a daemon has them."""
+    found = Deliveries(world.catalog, world.bell, DeliveryLog(world.home / "deliveries"))
+    found.begin_again()
+    return found
+
+
+def order_of(world: World, key: int) -> Order:
+    with world.catalog.read() as session:
+        return queue.get(session, key)
+
+
+def left(world: World, key: int) -> list[str]:
+    order = deliveries(world).order(order_of(world, key))
+    return [each.sop_instance_uid for each in order.instances]
+
+
+def test_what_a_destination_answered_for_before_a_kill_is_not_sent_again(make_world: MakeWorld) -> None:
+    world = make_world()
+    world.store(1, 5)
+    uids = [header(1, number).sop_instance_uid for number in range(1, 6)]
+    mine = deliveries(world)
+    key = mine.begin("DEST", "WS1", 7, world.instances(1))
+    mine.answered(key, uids[0])
+    mine.delivered(key, uids[:1])
+    mine.answered(key, uids[1])
+    mine.answered(key, uids[3])
+    again = world.rebuild()
+    assert order_of(again, key).state is RequestState.QUEUED
+    assert left(again, key) == [uids[2], uids[4]]
+    third = again.rebuild()
+    assert left(third, key) == [uids[2], uids[4]], "also after a second one"
+    third.close()
+
+
+def test_a_delivery_that_has_ended_leaves_nothing_behind(make_world: MakeWorld, tmp_path: Path) -> None:
+    world = make_world()
+    world.store(1, 2)
+    mine = deliveries(world)
+    folder = world.home / "deliveries"
+    ends = {
+        mine.begin("DEST", "WS1", 7, world.instances(1)): lambda key: mine.finish(key, failed=0, comment=""),
+        mine.begin("DEST", "WS2", 8, world.instances(1)): mine.cancel,
+        mine.begin("DEST", "WS3", 9, world.instances(1)): lambda key: mine.hand_over(key, ["2.25.9"]),
+    }
+    for key, end in ends.items():
+        mine.answered(key, "1.2.3")
+        assert (folder / f"{key}.sent").exists()
+        end(key)
+    assert list(folder.iterdir()) == []
+    (folder / "4711.sent").write_text("1.2.3\n")
+    deliveries(world)
+    assert list(folder.iterdir()) == [], "what nobody knows any more goes at the start"
+
+
+def test_nothing_is_begun_for_a_destination_that_rests_and_others_are_served_meanwhile(
+    make_world: MakeWorld,
+) -> None:
+    world = make_world()
+    world.store(1, 2)
+    resting = {"DOWN"}
+    joints = world.workers._to
+    object.__setattr__(joints, "resting", lambda: resting)
+    keys = {}
+    for title in ("DOWN", "UP"):
+        keys[title] = world.deliveries.begin(title, "WS1", 7, world.instances(1))
+        world.deliveries.hand_over(keys[title], [each.sop_instance_uid for each in world.instances(1)])
+    world.settle()
+    assert {title for title, _ in world.delivered} == {"UP"}
+    waiting = order_of(world, keys["DOWN"])
+    assert (waiting.state, waiting.attempts) == (RequestState.QUEUED, 0), "it costs no attempt"
+    resting.clear()
+    world.settle()
+    assert sorted({title for title, _ in world.delivered}) == ["DOWN", "UP"]
+    assert len(world.delivered) == 4
