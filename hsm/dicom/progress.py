@@ -22,6 +22,10 @@ ALL_FAILED: Final = 0xA702
 DESTINATION_UNKNOWN: Final = 0xA801
 BAD_IDENTIFIER: Final = 0xA900
 
+_LEAD_ON: Final = frozenset(
+    ["a", "an", "and", "at", "for", "in", "is", "of", "on", "or", "since", "the", "to"]
+)
+"""Words that nothing is cut behind."""
 PENDING_GAP_SECONDS: Final = 0.5
 """Progress is not reported more often than this."""
 
@@ -142,6 +146,9 @@ def fitting(text: str, end: str) -> str:
     for an Error Comment."""
     room = COMMENT_CHARACTERS_MAX - len(end)
     text = " ".join(text.split())
-    if len(text) > room:
-        text = text[: room - 1].rsplit(" ", 1)[0].rstrip(",;: ") if " " in text[: room - 1] else text[:room]
-    return text + end
+    if len(text) <= room:
+        return text + end
+    words = text[: room + 1].split(" ")[:-1]
+    while words and words[-1] in _LEAD_ON:
+        words.pop()
+    return (" ".join(words) or text[:room]).rstrip(",;: ") + end

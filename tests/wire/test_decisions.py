@@ -276,7 +276,14 @@ def test_the_final_comment_says_what_is_missing_and_why() -> None:
     )
     long = f"{shelf} in the cellar of the old radiology, behind the boiler"
     assert final_comment(End.TIME_OVER, missing, later=True, waiting_for=long) == (
-        "cartridge HSM003L8 is on shelf B3 in the; 2 delivered later"
+        "cartridge HSM003L8 is on shelf B3; 2 delivered later"
+    )
+    asked = "shelf B3, waiting for an operator since 02:10, usually 4 min more"
+    assert final_comment(End.TIME_OVER, missing, later=False, waiting_for=asked) == (
+        "shelf B3, waiting for an operator; 2 not sent in time"
+    )
+    assert (
+        final_comment(End.GONE, missing, later=True, waiting_for="x" * 80) == f"{'x' * 45}; 2 delivered later"
     )
     down = final_comment(End.UNREACHABLE, missing, later=True, waiting_for="")
     assert down == "peer answers A700; 2 delivered later"
