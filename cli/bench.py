@@ -85,6 +85,23 @@ def recall(
     _show(lambda _: [bench.run(cases, comparisons, days, _say)], folder, json)
 
 
+@app.command("eta")
+def eta(
+    studies: Annotated[int, typer.Option(min=6, help="To recall.")] = 60,
+    speed: Annotated[float, typer.Option(min=1, max=200, help="Of the simulation's clock.")] = 25.0,
+    slower: Annotated[
+        float, typer.Option(min=0.1, max=10, help="How many times slower the drives are than their model.")
+    ] = 1.0,
+    folder: Folder = None,
+    json: screen.Json = False,
+) -> None:
+    """How far off a recall's ETA is: a whole daemon, a simulated library, recalls at random moments, and an
+    operator who walks."""
+    from hsm.bench import eta as bench
+
+    _show(lambda work: [bench.run(work, studies=studies, speed=speed, slower=slower, say=_say)], folder, json)
+
+
 @app.command("s3")
 def s3(
     against: Annotated[

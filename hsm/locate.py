@@ -42,19 +42,23 @@ def _pace(volume: VolumeRef) -> planner.Pace:
 class Head:
     """The head of a drive in one session, and what it is expected to take to the next package."""
 
-    def __init__(self, session: Session, volume: VolumeRef) -> None:
+    def __init__(self, session: Session, volume: VolumeRef, at: int | None = 0) -> None:
+        """
+        :param at: where it is; None where nobody knows.
+        """
         starts = placement.positions(session, [volume.pk]).get(volume.pk, [])
         self._tape = _Tape(volume, starts) if starts else None
         self._cost = self._tape.cost() if self._tape is not None else None
         self._pace = _pace(volume)
-        self._at: int | None = 0
+        self.at = at
+        """Where it is, None where nobody knows."""
 
     def locate_seconds(self, position: int | None, size: int) -> float:
         """To a package, after which the head is where it ends."""
-        before, self._at = self._at, None
+        before, self.at = self.at, None
         if position is None or self._tape is None or self._cost is None:
             return self._pace.locate
-        self._at = self._tape.end(position, size)
+        self.at = self._tape.end(position, size)
         return self._pace.locate if before is None else self._cost(before, position)
 
     def read_seconds(self, size: int) -> float:
@@ -64,18 +68,22 @@ class Head:
 @dataclass(frozen=True, slots=True)
 class _Tape:
     volume: VolumeRef
-    starts: Sequence[int]
-    """Of every package on it; there is one at least."""
+    packages: Sequence[tuple[int, int]]
+    """Start and size of every package on it; there is one at least."""
 
     @property
     def scale(self) -> float:
-        """Bytes in a position: so many positions for what is on it."""
-        return max(self.volume.used, 1) / (self.starts[-1] + 1)
+        """Bytes in a position: from the first package to the last, so many for what lies between."""
+        (first, _), (last, _) = self.packages[0], self.packages[-1]
+        if last > first:
+            return max(sum(size for _, size in self.packages[:-1]), 1) / (last - first)
+        return max(self.volume.used, 1) / (last + 1)
 
     def end(self, start: int, size: int) -> int:
         """Where the next package begins; after the last one, by its size."""
-        index = bisect_right(self.starts, start)
-        return self.starts[index] if index < len(self.starts) else start + ceil(size / self.scale)
+        index = bisect_right(self.packages, start, key=lambda each: each[0])
+        known = index < len(self.packages)
+        return self.packages[index][0] if known else start + ceil(size / self.scale)
 
     def cost(self) -> planner.LocateCost:
         model = planner.model_of(self.volume.name, self.volume.capacity or None)

@@ -164,6 +164,11 @@ class Planning:
             pace=pace,
             costs=factors.costs(costs, places),
             running=[self._so_far(each, factors, pace) for each in running],
+            heads={
+                (drive.library, drive.address): self.stopwatch.head(drive.library, drive.address, drive.holds)
+                for drive in drives
+                if drive.holds is not None
+            },
         )
 
     def _pace(self, picture: dispatch.Picture) -> planner.PaceOf:

@@ -98,6 +98,8 @@ class DriveSession:
             with self.stopwatch.session(work.library, work.drive):
                 volume, store = self._mount(work, actor)
                 self._read(work, volume, store, pending, tally, stop, actor)
+                if any(order.kind is RequestKind.COPY for order in pending.values()):
+                    self.stopwatch.stands(work.library, work.drive, work.barcode, None)
                 self._writing.write(work, volume, store, pending, tally, stop, actor)
         except Stopped:
             log.info("%s: stopping; %d requests are handed back", actor, len(pending))
@@ -217,7 +219,7 @@ class DriveSession:
         if all(order.kind is RequestKind.COPY for order in work.orders):
             return
         with self._catalog.read() as session:
-            head = Head(session, volume)
+            head = Head(session, volume, self.stopwatch.head(work.library, work.drive, work.barcode))
         for order in self._in_order(work, actor):
             if order.kind is RequestKind.COPY:
                 continue
@@ -226,6 +228,7 @@ class DriveSession:
             if why := work.makes_room(left(order.pk, pending)):
                 raise MakingRoom(why)
             self._read_one(work, order, volume, store, head, tally, stop, actor)
+            self.stopwatch.stands(work.library, work.drive, work.barcode, head.at)
             del pending[order.pk]
 
     def _in_order(self, work: Assignment, actor: str) -> Sequence[Order]:

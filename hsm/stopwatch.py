@@ -52,12 +52,24 @@ class Stopwatch:
         self._lock = threading.Lock()
         self._doing: dict[tuple[str, int], Doing] = {}
         self._notes: dict[tuple[str, int], _Notes] = {}
+        self._heads: dict[tuple[str, int], tuple[str, int | None]] = {}
 
     @property
     def now(self) -> dict[tuple[str, int], Doing]:
         """By library and element address of the drive."""
         with self._lock:
             return dict(self._doing)
+
+    def stands(self, library: str, drive: int, barcode: str, position: int | None) -> None:
+        """The head of a drive is here now; None: nobody knows where."""
+        with self._lock:
+            self._heads[library, drive] = (barcode, position)
+
+    def head(self, library: str, drive: int, barcode: str) -> int | None:
+        """Where it is on this volume; None where nobody knows, or another one was in the drive last."""
+        with self._lock:
+            held, position = self._heads.get((library, drive), ("", None))
+            return position if held == barcode else None
 
     @contextlib.contextmanager
     def session(self, library: str, drive: int) -> Iterator[None]:
@@ -79,6 +91,7 @@ class Stopwatch:
         begun = self._begin((library, drive), Doing(barcode, "mount", self._monotonic(), expected))
         yield
         if expected > 0:
+            self.stands(library, drive, barcode, 0)
             self._note((library, drive), Took("mount", self._monotonic() - begun, expected))
 
     def read(

@@ -285,16 +285,18 @@ def packages_on(session: Session, volume_pk: int) -> list[tuple[int, int, str]]:
     return [(pk, study_pk, key) for pk, study_pk, key in rows]
 
 
-def positions(session: Session, volume_pks: Iterable[int]) -> dict[int, list[int]]:
-    """Where packages begin on each volume, in order; those that do not count any more, too."""
-    found: dict[int, list[int]] = {}
+def positions(session: Session, volume_pks: Iterable[int]) -> dict[int, list[tuple[int, int]]]:
+    """Where packages begin on each volume, in order, and their sizes in bytes; those that do not count any
+    more, too."""
+    found: dict[int, list[tuple[int, int]]] = {}
     rows = session.execute(
-        select(Copy.volume_pk, Copy.position)
+        select(Copy.volume_pk, Copy.position, Package.size)
+        .join(Package, Package.pk == Copy.package_pk)
         .where(Copy.volume_pk.in_(list(volume_pks)), Copy.position.is_not(None))
         .order_by(Copy.volume_pk, Copy.position)
     )
-    for pk, position in rows:
-        found.setdefault(pk, []).append(int(position or 0))
+    for pk, position, size in rows:
+        found.setdefault(pk, []).append((int(position or 0), size))
     return found
 
 

@@ -115,6 +115,7 @@ class Course:
         read_back: bool = True,
         yields: bool = True,
         tick: float | None = None,
+        heads: Mapping[tuple[str, int], int | None] | None = None,
     ) -> None:
         """
         :param pace: of the drives of a library, by its name.
@@ -123,6 +124,8 @@ class Course:
         :param brought: by barcode, in how many seconds a person puts a volume into which library.
         :param ends: by barcode, where the next package is written.
         :param read_back: whether what is written is read back in the same session.
+        :param heads: of drives that hold a volume, where the head is on it; None where nobody knows. At the
+            beginning of those that are not named.
         :param yields: whether a session makes room for what is more urgent.
         :param tick: seconds after which idle drives are planned for again though nothing has happened, for a
             planner that waits; None: never.
@@ -150,6 +153,8 @@ class Course:
         self._news = 1
         self._planned = 0
         self._bays = [_Bay(each) for each in sorted(drives, key=lambda d: (d.library, d.address))]
+        for bay in self._bays:
+            bay.head = (heads or {}).get(bay.place, 0)
         for number, session in enumerate(running):
             self._resume(session, -number)
 
