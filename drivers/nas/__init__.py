@@ -41,5 +41,16 @@ def open_nas(options: Mapping[str, Any]) -> NasStore:
     return NasStore(settings, Helpers(limits))
 
 
+def _check(options: Mapping[str, Any]) -> None:
+    open_nas(options)  # nothing is started or looked at before the first call
+
+
 # No path_option: with one the daemon would open files below the path itself, and hang with the server.
-FAMILY = Family(name="nas", options=OPTIONS, required=frozenset({"path"}), open_store=open_nas, kind="nas")
+FAMILY = Family(
+    name="nas",
+    options=OPTIONS,
+    required=frozenset({"path"}),
+    open_store=open_nas,
+    check=_check,
+    kind="nas",
+)

@@ -209,6 +209,8 @@ def _pool_errors(place: Place, pool: Mapping[str, Any], libraries: list[Any]) ->
         yield (*place, "tier"), "a pool of a library cannot be online; expected nearline or offline"
     if pool.get("layout") == "files":
         yield (*place, "layout"), "a pool of a library has layout: packages"
+    if pool.get("reserve_bytes"):
+        yield (*place, "reserve_bytes"), "a pool of a library keeps no reserve; leave reserve_bytes out"
     if pool.get("driver", "folder") != "folder" or pool.get("options") or pool.get("volumes"):
         given = ("driver",) if pool.get("driver", "folder") != "folder" else ("options", "volumes")
         wrong = next(name for name in given if pool.get(name))

@@ -20,19 +20,20 @@ DISCS = CONFIG.replace(
 """,
     """    driver: optical
     options: {{images: "{home}/jukebox", discs: 6, slots: 6, mail_slots: 2, drives: 2,
-               spool: "{home}/spool", capacity_bytes: 64 MiB}}
+               spool: "{home}/spool", capacity_bytes: 64 MiB{more}}}
 """,
 )
 IMAGES = ("CT_small.dcm", "MR_small.dcm", "rtplan.dcm")
 
 
+@pytest.mark.parametrize("more", ["", ", file_system: udf, append: false"], ids=["sessions", "udf"])
 def test_a_study_is_burnt_shelved_prompted_for_and_served_byte_for_byte(
-    sqlite_url: str, tmp_path: Path
+    sqlite_url: str, tmp_path: Path, more: str
 ) -> None:
     if shutil.which("xorriso") is None:
         pytest.skip("xorriso is not installed")
     assert DISCS != CONFIG
-    archive = Archive(tmp_path / "home", sqlite_url, ROAD, DISCS)
+    archive = Archive(tmp_path / "home", sqlite_url, ROAD, DISCS, more=more)
     paths = bundled(*IMAGES)
     wanted = digests(as_sent_by_storescu(paths[:1], tmp_path / "sent"))
     with running(archive):

@@ -283,6 +283,7 @@ LIBRARY = "libraries:\n  - {name: r, driver: simulated, options: {folder: lib}}\
     [
         ("{name: t, tier: online, library: r}", "tier", "a pool of a library cannot be online"),
         ("{name: t, tier: offline, library: r, layout: files}", "layout", "has layout: packages"),
+        ("{name: t, tier: offline, library: r, reserve_bytes: 1 GiB}", "reserve_bytes", "keeps no reserve"),
         ("{name: t, tier: offline, library: r, driver: s3}", "driver", "not both"),
         ("{name: t, tier: offline, library: r, options: {path: x}}", "options", "not both"),
     ],
