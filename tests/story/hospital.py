@@ -138,7 +138,9 @@ class Hospital(Archive):
         stay |= set([each for each in self.cartridges if each not in used][: self.shape.blank])
         with self.client() as client:
             for number, barcode in enumerate(each for each in self.cartridges if each not in stay):
-                client.export(barcode, f"{'ABCDEF'[number // 10 % 6]}{number % 10 + 1}")
+                shelf = f"{'ABCDEF'[number // 10 % 6]}{number % 10 + 1}"
+                client.export(barcode, shelf)
+                client.movement(barcode, "arrived", "", shelf)
         assert self.stop() == 0, self.log()
         # Into the smaller library of the day, as hands would.
         for barcode in sorted(stay):

@@ -138,6 +138,7 @@ def books(hospital: Hospital, stations: Stations) -> Account:
                 *_records(session),
                 *_delivered(session, stations),
                 *_left(session),
+                *_ways(session),
                 *_places(session, hospital),
             ]
             prompts = {
@@ -207,12 +208,24 @@ def _left(session: Session) -> Iterator[str]:
     """Nothing that somebody waits for is left over."""
     rows = session.execute(
         text(
-            "SELECT pk, kind, state, reason, error FROM request WHERE kind IN ('recall', 'deliver', 'copy') "
+            "SELECT pk, kind, state, reason, error FROM request WHERE kind IN ('recall', 'deliver') "
             "AND state IN ('queued', 'active', 'waiting')"
         )
     )
     for row in rows:
         yield f"left over: {tuple(row)}"
+
+
+def _ways(session: Session) -> Iterator[str]:
+    """Nothing is still on its way: it has arrived, or the way was given up."""
+    for name, kind, state in session.execute(
+        text(
+            "SELECT volume.name, movement.kind, movement.state FROM movement "
+            "JOIN volume ON volume.pk = volume_pk"
+        )
+    ):
+        if state not in ("arrived", "undone"):
+            yield f"the {kind} of {name} is {state}"
 
 
 def _places(session: Session, hospital: Hospital) -> Iterator[str]:

@@ -236,8 +236,9 @@ class Operator(threading.Thread):
             self._export(hands, str(self._rng.choice(mail or idle).barcode))
 
     def _export(self, hands: SimulatedLibrary, barcode: str) -> None:
+        shelf = f"Z{self._rng.randint(1, 9)}"
         try:
-            self._ask(lambda client: client.export(barcode, f"Z{self._rng.randint(1, 9)}"))
+            self._ask(lambda client: client.export(barcode, shelf))
         except ApiError as error:
             self._cupboard.note("export refused", str(error))
             return
@@ -246,3 +247,12 @@ class Operator(threading.Thread):
             hands.hand_remove(barcode)
             self._cupboard.note("back to the shelf")
             self._ask(lambda client: client.inventory())
+            self._confirm(barcode, shelf)
+
+    def _confirm(self, barcode: str, shelf: str) -> None:
+        """It stands there; nobody else has brought it back meanwhile, or the archive says so."""
+        try:
+            self._ask(lambda client: client.movement(barcode, "arrived", "", shelf))
+            self._cupboard.note("confirmed")
+        except Refused as error:
+            self._cupboard.note("not confirmed", str(error))

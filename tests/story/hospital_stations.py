@@ -41,7 +41,7 @@ LOST_SECONDS = 10.0
 TRIES_MAX = 40
 AGAIN_SECONDS = (60.0, 900.0)
 """Between a request that came to nothing and the next try."""
-PROMISED = "will follow"
+PROMISED = "delivered later"
 
 
 @dataclass(slots=True)
