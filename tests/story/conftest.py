@@ -12,11 +12,17 @@ from tests.story.archive import needs_dcmtk
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What is marked `long` belongs to `make day` alone: it is left out elsewhere, not skipped."""
-    if os.environ.get("HSM_DAY") == "long":
-        return
+    """What is marked `long` belongs to `make day` alone, but for a morning of it in `make story`: it is left
+    out elsewhere, not skipped."""
+    lived = os.environ.get("HSM_DAY", "")
     here = Path(__file__).parent
-    left_out = [item for item in items if here in item.path.parents and item.get_closest_marker("long")]
+    left_out = [
+        item
+        for item in items
+        if here in item.path.parents
+        and item.get_closest_marker("long")
+        and not (lived == "long" or (lived == "morning" and "morning" in item.name))
+    ]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
 

@@ -181,6 +181,7 @@ class Hospital(Archive):
     def store(self, studies: Sequence[MadeStudy], calling: str = "WS01") -> None:
         """By C-STORE, over one association."""
         modality = AE(calling)
+        modality.acse_timeout = modality.dimse_timeout = 120  # other tests may keep the disk busy
         for sop_class in sorted({each.SOPClassUID for study in studies for each in study.instances}):
             modality.add_requested_context(sop_class, "1.2.840.10008.1.2.1")
         association = modality.associate("127.0.0.1", self.port, ae_title="HSM")

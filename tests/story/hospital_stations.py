@@ -17,6 +17,7 @@ from __future__ import annotations
 import itertools
 import random
 import re
+import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -106,6 +107,7 @@ class Stations:
     receipts: list[Receipt] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     _ids: Any = field(default_factory=lambda: {n: itertools.count(1) for n in range(1, WORKSTATIONS + 1)})
+    _sockets: list[socket.socket] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _dcmtk: dict[int, threading.Lock] = field(
         default_factory=lambda: {number: threading.Lock() for number in DCMTK_STATIONS}
@@ -128,6 +130,8 @@ class Stations:
             for process in processes:
                 process.kill()
                 process.wait()
+            for held in self._sockets:
+                held.close()
             self._collect()
 
     def folder(self, station: int) -> Path:
@@ -156,7 +160,18 @@ class Stations:
             return 0
 
         port = self.hospital.ports[title(number)]
-        return ae.start_server(("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, received)])
+        return ae.start_server(
+            ("127.0.0.1", port),
+            block=False,
+            evt_handlers=[(evt.EVT_C_STORE, received), (evt.EVT_CONN_OPEN, self._opened)],
+        )
+
+    def _opened(self, event: evt.Event) -> None:
+        """pynetdicom forgets to close a socket whose other end is gone: it is closed when the day is over."""
+        held = event.assoc.dul.socket
+        if held is not None and held.socket is not None:
+            with self._lock:
+                self._sockets.append(held.socket)
 
     def _storescp(self, number: int) -> subprocess.Popen[bytes]:
         self.folder(number).mkdir(exist_ok=True)
@@ -218,12 +233,21 @@ class Stations:
         return request
 
     def _send_move(self, ask: Ask, request: Request) -> None:
+        with socket.socket() as probe:  # pynetdicom leaves its socket open where nobody listens
+            if probe.connect_ex(("127.0.0.1", self.hospital.port)):
+                request.end = "unreachable"
+                return
         ae = AE(title(ask.station))
         ae.add_requested_context(StudyRootQueryRetrieveInformationModelMove)
         # A Pending is due every few of the hospital's seconds. Without a limit pynetdicom would wait for
         # ever for a daemon that was killed between two of its looks.
         ae.dimse_timeout = ae.network_timeout = LOST_SECONDS
-        association = ae.associate("127.0.0.1", self.hospital.port, ae_title="HSM")
+        association = ae.associate(
+            "127.0.0.1",
+            self.hospital.port,
+            ae_title="HSM",
+            evt_handlers=[(evt.EVT_CONN_OPEN, self._opened)],
+        )
         if not association.is_established:
             request.end = "unreachable"
             return
