@@ -78,6 +78,9 @@ class Night:
     def volumes(self, **_: object) -> list[Record]:
         return [{"name": "MV0410L8", "library": "lib1", "element": 103, "shelf": "B3-02", "pool": "tape-a"}]
 
+    def queue(self, **_: object) -> list[Record]:
+        return []
+
     def movements(self) -> list[Record]:
         return [
             {"barcode": "MV0321L8", "open": True, "kind": "export", "state": "left", "from": "lib1 slot 12",

@@ -22,13 +22,14 @@ from textual.widget import Widget
 from cli import text
 from cli.watch import state as states
 from cli.watch.lines import Line
-from cli.watch.link import Answered, Away, Link, News, OpenClient, Seen
+from cli.watch.link import Answered, Away, Link, News, OpenClient, Seen, Stopped
 from cli.watch.press import Do, Effect, Named, Quit, ask_name, press
 from cli.watch.screen import screen
 from cli.watch.state import State
 from cli.watch.terminal import Look
 
 TERMINATED = 143
+FAULT = 1
 
 
 class Told(Message):
@@ -116,6 +117,7 @@ class Watch(App[int], inherit_bindings=False):
         self._terminal = look
         self.canvas = Canvas(look, self._resize)
         self._link: Link | None = None
+        self.fault = ""
         self._seen_at = time.monotonic()
         self.state = State(text.now(), name=name, bell=bell)
         if not name:
@@ -180,6 +182,9 @@ class Watch(App[int], inherit_bindings=False):
                 self.bell()
         elif isinstance(told.news, Away):
             self.state = states.gone_away(self.state, told.news.error, answers=told.news.answers)
+        elif isinstance(told.news, Stopped):
+            self.fault = told.news.fault
+            self.exit(FAULT)
         elif isinstance(told.news, Answered):
             self.state = states.answered(self.state, told.news.outcome)
             if told.news.outcome.loud:

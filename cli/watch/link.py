@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections import deque
@@ -47,7 +48,14 @@ def pause(interval: float, took: float, *, reachable: bool) -> float:
     return max(interval, SHARE * took) if reachable else max(interval, AWAY_SECONDS)
 
 
-News = Seen | Away | Answered
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """A thread has ended by a fault of this program: nothing more would be seen or sent."""
+
+    fault: str
+
+
+News = Seen | Away | Answered | Stopped
 OpenClient = Callable[[], Client]
 
 
@@ -70,7 +78,15 @@ class Link:
 
     def start(self) -> None:
         for name, target in (("looks", self._looks), ("acts", self._performs)):
-            threading.Thread(target=target, name=f"operator-{name}", daemon=True).start()
+            threading.Thread(target=self._run, args=(target,), name=f"operator-{name}", daemon=True).start()
+
+    def _run(self, target: Callable[[], None]) -> None:
+        """A thread never ends unnoticed."""
+        try:
+            target()
+        finally:
+            if not self._ended:
+                self._tell(Stopped(text.clean(repr(sys.exc_info()[1]))))
 
     def do(self, act: Act) -> None:
         """Have an act performed."""

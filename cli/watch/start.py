@@ -43,6 +43,8 @@ def watch(
         bell=bell,
     )
     code = app.run(mouse=False)
+    if app.fault:
+        typer.echo(f"hsm: the screen ended by a fault of its own: {app.fault}", err=True)
     if app.state.pending:
         typer.echo("hsm: never answered by the daemon: " + ", ".join(map(str, app.state.pending)), err=True)
     raise typer.Exit(app.return_code or code or 0)
