@@ -95,7 +95,8 @@ def _turn(turn: Record | None) -> str:
         return ""
     place = "now" if turn["position"] == 0 else str(turn["position"])
     left = (text.parse_time(turn["finishes_at"]) - text.now()).total_seconds()
-    return f"{place} on drive {turn['drive']}, {text.span(max(0.0, left))}"
+    until = text.span(max(0.0, left)).replace(" ", "\N{NO-BREAK SPACE}")
+    return f"{place} on drive {turn['drive']}, {until}"
 
 
 def _mount(mount: Record) -> str:
