@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from drivers.base import ElementKind
 from drivers.simulated.library import SimulatedLibrary
 from drivers.simulated.medium import make_foreign
 from hsm.catalog import check, media
 from hsm.errors import BadInput, Refused
 from hsm.mediawatch import MediaWatch
+from hsm.model import Place
 from hsm.states import VolumeState
 from tests.sim.conftest import MakeWorld
 from tests.sim.world import NOTHING, TWO_TAPES, Shape, World
@@ -215,3 +217,19 @@ def test_a_full_library_says_so_and_which_cartridges_may_go(make_world: MakeWorl
     (problem,) = watch.problems()
     assert str(idle.barcode) not in problem, "somebody waits for what is on it"
     wait.close()
+
+
+def test_after_a_stop_the_catalog_has_what_came_out_of_the_drives_where_it_lies(
+    make_world: MakeWorld,
+) -> None:
+    world = make_world(policies=TO_TAPE)
+    world.store(1, 2)
+    world.follow()
+    (barcode,) = world.on_tape(1)
+    world.custody.unmount_all()
+    lies = world.library.inventory().find(barcode)
+    assert lies is not None
+    assert lies.kind is ElementKind.SLOT
+    with world.catalog.read() as session:
+        volume = media.volume(session, barcode)
+    assert (volume.place, volume.element) == (Place.SLOT, lies.address)
