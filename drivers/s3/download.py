@@ -258,6 +258,7 @@ class _Ahead:
                 self._spare.append(part.buffer)
                 self._crew.give(part.taken)
             self.fill()
+            self._spare.clear()  # its room may be another get's by now
 
     def _begin(self, taken: int) -> None:
         start, length = self._start, min(self._part_bytes, self._left)
