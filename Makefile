@@ -46,7 +46,7 @@ sim: $(VENV)/.dev-stamp
 # 500 studies go over a NAS and S3 and back, and 500 over SFTP, while each server is killed, stopped, filled
 # and slowed: about twenty minutes; as root (small file systems are mounted).
 story: $(VENV)/.dev-stamp
-	HSM_STORY=long $(BIN)/pytest tests/story/test_outages.py tests/story/test_sftp_road.py
+	HSM_STORY=long $(BIN)/pytest tests/story/test_outages.py tests/story/test_sftp_road.py tests/story/test_told.py
 	HSM_DAY=morning $(BIN)/pytest -s tests/story/test_hospital_day.py
 
 # The seed is printed; a day that went wrong is lived again with it.

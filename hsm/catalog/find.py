@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Executable, Row, Select, exists, func, null, select, text
+from sqlalchemy import ColumnElement, Executable, Row, Select, exists, func, select, text
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from hsm.availability import Reach, Standing, standing, unsealed, worst
@@ -150,8 +150,11 @@ def availability_of(session: Session, level: Level, pks: Sequence[int], reach: R
 
 def _owned(session: Session, query: Executable, pks: Sequence[int]) -> dict[int, set[int | None]]:
     found: dict[int, set[int | None]] = {pk: set() for pk in pks}
-    for row in session.execute(query):
-        found[row[0]].add(row[1])
+    for pk, package_pk, *unsealed_too in session.execute(query):
+        if package_pk is not None or not unsealed_too:
+            found[pk].add(package_pk)
+        if any(unsealed_too):
+            found[pk].add(None)
     return found
 
 
@@ -299,14 +302,15 @@ def _condition(field: Field, term: Term, sqlite: bool) -> ColumnElement[bool]:
 
 
 def _packages_of(level: Level, pks: Sequence[int]) -> Executable:
-    """Each entity with the packages it lies in, None standing for what is not sealed."""
+    """Each entity with the packages it lies in, None standing for what is not sealed; of patients and studies
+    also how much is not."""
     if level is Level.IMAGE:
         return select(Instance.pk, Instance.package_pk).where(Instance.pk.in_(pks))
     if level is Level.SERIES:
         return select(Instance.series_pk, Instance.package_pk).where(Instance.series_pk.in_(pks)).distinct()
     owner = Study.pk if level is Level.STUDY else Study.patient_pk
-    sealed = select(owner, Package.pk).join(Package, Package.study_pk == Study.pk).where(owner.in_(pks))
-    return sealed.union_all(select(owner, null()).where(owner.in_(pks), Study.unsealed > 0))
+    query = select(owner, Package.pk, Study.unsealed).select_from(Study)
+    return query.join(Package, Package.study_pk == Study.pk, isouter=True).where(owner.in_(pks))
 
 
 def _packages_of_newest(level: Level, pks: Sequence[int]) -> Executable:
