@@ -108,7 +108,7 @@ class Terminal:
             self.raw += data
             self._stream.feed(data.replace(b"\x1b[?2026$p", b"").replace(b"\x1b[?2048$p", b""))
 
-    def until(self, seen: Callable[[str], Any], what: str, seconds: float = 30.0) -> str:
+    def until(self, seen: Callable[[str], Any], what: str, seconds: float = 60.0) -> str:
         """The screen once ``seen`` holds of it."""
         deadline = time.monotonic() + seconds
         while not seen(self.shown):
@@ -116,7 +116,7 @@ class Terminal:
             self.read()
         return self.shown
 
-    def until_ended(self, seconds: float = 30.0) -> int:
+    def until_ended(self, seconds: float = 60.0) -> int:
         """The exit code."""
         deadline = time.monotonic() + seconds
         while self.process.poll() is None:

@@ -63,6 +63,8 @@ Result = tuple[State, tuple[Effect, ...]]
 
 INTERRUPTED = 130
 _MOVES = {"up": -1, "down": 1}
+_SAME = {"ctrl+j": "enter", "ctrl+m": "enter", "ctrl+h": "backspace"}
+"""Scanners that send a line feed, keypads, and terminals of another mind about the rubout key."""
 
 
 def press(state: State, key: str, character: str, clock: float) -> Result:
@@ -72,6 +74,7 @@ def press(state: State, key: str, character: str, clock: float) -> Result:
     :param character: what it types; empty for none.
     :param clock: seconds of a clock that only goes forward, to know a scanner from fingers.
     """
+    key = _SAME.get(key, key)
     if key in ("ctrl+c", "ctrl+q", "f10"):
         return _end(state, INTERRUPTED if key == "ctrl+c" else 0)
     if state.dialog is not None:
@@ -122,7 +125,7 @@ def _on_screen(state: State, key: str, character: str, clock: float) -> Result:
 
 def _edit(state: State, key: str, character: str, clock: float) -> State:
     """The line at the foot of the screen, whatever is open."""
-    if key in ("backspace", "ctrl+h"):
+    if key == "backspace":
         return replace(state, typed=state.typed.backspace())
     if key in ("escape", "ctrl+u"):
         return replace(state, typed=state.typed.clear())
@@ -216,7 +219,7 @@ def _in_dialog(state: State, dialog: Dialog, key: str, character: str, clock: fl
 
 def _fill(dialog: Dialog, key: str, character: str, clock: float) -> Dialog:
     """What is typed into a dialog."""
-    if key in ("backspace", "ctrl+h"):
+    if key == "backspace":
         return replace(dialog, field=dialog.field.backspace())
     if key == "ctrl+u":
         return replace(dialog, field=dialog.field.clear())

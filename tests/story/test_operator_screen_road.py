@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pydicom
 import pytest
@@ -16,7 +17,9 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 from textual.pilot import Pilot
 
+from cli.watch.actions import Act, Kind, Outcome
 from cli.watch.app import Watch
+from cli.watch.ask import perform
 from cli.watch.terminal import Look
 from hsm.client import Client, Refused
 from tests.realterminal import ENTER, F2, F3, F4, F10, TAB, Terminal
@@ -276,3 +279,27 @@ async def _until(pilot: Pilot[int], seen: Callable[[], bool]) -> None:
 def _keep(app: Watch) -> None:
     size = f"{app.size.width}x{app.size.height}"
     Path(PICTURES, f"operator-{size}.svg").write_text(app.export_screenshot(title="hsm operator watch"))
+
+
+def test_every_answer_is_one_that_the_daemon_knows(shelf: Shelf) -> None:
+    with shelf.archive.client() as client:
+        if len(shelf.prompts(client)) < 2:
+            shelf.ask(2 - len(shelf.prompts(client)))
+        first, second = sorted(shelf.prompts(client))[:2]
+
+        def say(kind: Kind, barcode: str = "", **more: Any) -> Outcome:
+            number = shelf.number(barcode) if barcode else 0
+            return perform(client, Act(kind, barcode, id=number, **more))
+
+        assert "walking for" in say(Kind.WALK, first, take=True).said
+        assert "nobody is walking" in say(Kind.STAY, first).said
+        refused = say(Kind.SUBSTITUTE, first, instead=first)
+        assert not refused.good
+        assert "cannot stand in for itself" in refused.said
+        wrong = say(Kind.WRONG_SITE, first, comment="north")
+        assert wrong.good, wrong.said
+        assert client.volume(first)["where"].endswith("at north")
+        damaged = say(Kind.DAMAGED, second, comment="cracked")
+        assert damaged.good, damaged.said
+        assert "cracked" in client.volume(second)["error"]
+        assert say(Kind.LOOK).good

@@ -91,6 +91,11 @@ def test_what_was_typed_before_a_scan_is_told_and_not_mixed_into_it() -> None:
     assert "left out: 'T00'" in keyboard.drawn
 
 
+@pytest.mark.parametrize("end", ["enter", "ctrl+j", "ctrl+m"])
+def test_a_scanner_may_end_with_a_carriage_return_or_a_line_feed(end: str) -> None:
+    assert Keyboard(mount()).type("T00001L8", SCANNER).press(end).acts == [Act(Kind.SCAN, "T00001L8")]
+
+
 def test_a_line_that_is_no_barcode_stays_to_be_mended() -> None:
     keyboard = Keyboard(mount()).type("lent to the museum\n")
     assert keyboard.acts == []
