@@ -52,7 +52,7 @@ def _say(asked: list[Record], ended: list[Record]) -> None:
     done = {each["id"] for each in ended if each["state"] == "done"}
     for each in asked:
         total, here = each["packages"], each["readable_now"]
-        if here == total or done.issuperset(each["requests"]):
+        if here == total or (done.issuperset(each["requests"]) and not each.get("too_large")):
             screen.say(f"{each['uid']}: everything can be read now")
             continue
         numbers = ", ".join(map(str, each["requests"]))

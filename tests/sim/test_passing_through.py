@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -243,4 +244,28 @@ def test_a_quick_waiter_gets_all_of_it_with_one_mount_and_one_read(make_world: M
     assert whole(world, wait.look())
     assert len(mounts) == 1
     assert world.requests(kind="recall")[0].attempts == 1
+    wait.close()
+
+
+def test_of_a_package_that_fits_too_the_first_instance_goes_out_while_the_rest_is_read(
+    make_world: MakeWorld,
+) -> None:
+    world = make_world(shape=Shape(capacity_bytes=16 << 20))
+    world.store(1, 6, size=900_000)
+    world.follow()
+    wait = world.retrieve(1)
+    had: list[int] = []
+    watch = world.session.stopwatch.read
+
+    def looking(*given: Any, **more: Any) -> Iterator[bytes]:
+        for chunk in watch(*given, **more):
+            had.append(len(wait.look().files))
+            yield chunk
+
+    world.session.stopwatch.read = looking  # type: ignore[method-assign]
+    world.settle()
+    assert had[0] == 0
+    assert 1 <= had[-1] < 6, "before the last piece was read"
+    assert len(wait.look().files) == 6
+    assert world.staging.complete(f"{study_uid(1)}.p0001.tar")
     wait.close()
