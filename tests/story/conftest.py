@@ -12,9 +12,10 @@ from tests.story.archive import needs_dcmtk
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What is marked `long` belongs to `make day` alone, but for a morning of it in `make story`: it is left
-    out elsewhere, not skipped."""
+    """What is marked `long` belongs to `make day` alone, but for a morning of it and other long stories in
+    `make story`: it is left out elsewhere, not skipped."""
     lived = os.environ.get("HSM_DAY", "")
+    told = os.environ.get("HSM_STORY") == "long"
     here = Path(__file__).parent
     left_out = [
         item
@@ -22,6 +23,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if here in item.path.parents
         and item.get_closest_marker("long")
         and not (lived == "long" or (lived == "morning" and "morning" in item.name))
+        and not (told and "hospital" not in item.path.name)
     ]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]

@@ -19,7 +19,7 @@ from hsm.dicom.elements import elements
 from hsm.dicom.header import read_header
 from hsm.errors import NoSpace
 
-TOOLS = ("echoscu", "storescu", "findscu", "movescu", "getscu")
+TOOLS = ("storescp", "echoscu", "storescu", "findscu", "movescu", "getscu")
 FILES = [
     TEST_FILES / name
     for name in (
@@ -197,6 +197,50 @@ def test_movescu_waits_with_pending_until_the_cartridge_is_there(
     assert done[0].returncode == 0, done[0].stderr
     assert len(list(folder.iterdir())) == 3
     assert "Success" in done[0].stdout + done[0].stderr
+
+
+@pytest.fixture
+def receivers(tmp_path: Path) -> Iterator[dict[str, tuple[int, Path]]]:
+    """Two storescp: one aborts after each instance that it has received, one is as it should be."""
+    found: dict[str, tuple[int, Path]] = {}
+    running = []
+    for title, options in (("BAD", ["--abort-after"]), ("GOOD", [])):
+        folder, port = tmp_path / title, free_port()
+        folder.mkdir()
+        command = ["storescp", *options, "-od", str(folder), str(port)]
+        running.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        found[title] = (port, folder)
+    for port, _ in found.values():
+        eventually(lambda port=port: listens(port))
+    yield found
+    for each in running:
+        each.kill()
+        each.wait(10)
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_a_storescp_that_aborts_after_each_store_is_given_up_and_another_one_gets_everything(
+    start_server: StartServer, receivers: dict[str, tuple[int, Path]]
+) -> None:
+    aes = [
+        {"ae_title": title, "host": "127.0.0.1", "port": port, "send": {"associations_max": 1}}
+        for title, (port, _) in receivers.items()
+    ]
+    archive = start_server(aes=aes)
+    for n in range(8):
+        archive.ingest.stored[f"1.2.{n}"] = stored(small_dataset(f"1.2.{n}"))
+    keys = ["-S", "-k", "QueryRetrieveLevel=STUDY", "-k", "StudyInstanceUID=1.2.3", "-aem"]
+    bad = run("movescu", archive.port, *keys, "BAD")
+    assert "Refused: OutOfResourcesSubOperations" in bad.stdout + bad.stderr
+    assert len(archive.deliveries.answers) == 0
+    good = run("movescu", archive.port, *keys, "GOOD")
+    assert good.returncode == 0, good.stderr
+    assert set(arrived(receivers["GOOD"][1])) == set(archive.ingest.stored)
+    assert len(archive.deliveries.answers) == 8
 
 
 def test_movescu_cancels_a_move(movable: tuple[Running, list[str], Path]) -> None:
