@@ -9,8 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import subprocess
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 EXPORTS = Path("/srv/exports")
@@ -138,14 +137,12 @@ class NfsServer:
     def unmount(self) -> None:
         tool("umount", "-f", "-l", self.point)
 
-    @contextmanager
-    def frozen(self) -> Iterator[None]:
+    def freeze(self) -> None:
         """The server answers, but its own disk does not."""
         tool("fsfreeze", "--freeze", self.served)
-        try:
-            yield
-        finally:
-            tool("fsfreeze", "--unfreeze", self.served)
+
+    def thaw(self) -> None:
+        tool("fsfreeze", "--unfreeze", self.served)
 
     def files(self) -> set[str]:
         """Everything that lies in the pool on the server."""

@@ -165,9 +165,12 @@ def test_a_hard_mount_that_hangs_in_mid_read_holds_nobody_and_is_read_on_afterwa
 def test_a_server_whose_own_disk_hangs_is_a_server_that_hangs(tmp_path: Path) -> None:
     with opened(tmp_path) as site:
         site.put("a/before")
-        with site.server.frozen():
+        site.server.freeze()
+        try:
             refused_in_time(site.put)
             site.other_work_goes_on("meanwhile")
+        finally:
+            site.server.thaw()
         site.comes_back()
         site.helpers_end()
         with pytest.raises(NotFound):
