@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.sim.world import World
+from hsm.clock import ManualClock
+from tests.sim.world import ROAD, World
 
 MakeWorld = Callable[..., World]
 
@@ -41,6 +42,37 @@ def make_world(sqlite_file: str, tmp_path: Path) -> Iterator[MakeWorld]:
     yield make
     for world in made:
         world.close()
+
+
+@pytest.fixture(scope="session")
+def filled_homes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Archives with one study on tape, by their policies: made once, and copied for each test."""
+    return {"folder": tmp_path_factory.mktemp("filled")}
+
+
+@pytest.fixture
+def make_filled(
+    make_world: MakeWorld, filled_homes: dict[str, Any], sqlite_template: Path, tmp_path: Path
+) -> MakeWorld:
+    """As ``make_world``, with the first study of two instances where the policies want it."""
+
+    def make(policies: str = ROAD) -> World:
+        if policies not in filled_homes:
+            folder = filled_homes["folder"] / str(len(filled_homes))
+            folder.mkdir()
+            shutil.copyfile(sqlite_template, folder / "sim.db")
+            first = World(folder / "home", f"sqlite:///{folder}/sim.db", policies=policies)
+            first.store(1, 2)
+            first.follow()
+            first.close()
+            filled_homes[policies] = (folder, first.now(), dict(first.acknowledged))
+        folder, now, acknowledged = filled_homes[policies]
+        for file in folder.glob("sim.db*"):
+            shutil.copyfile(file, tmp_path / file.name)
+        shutil.copytree(folder / "home", tmp_path / "home")
+        return make_world(clock=ManualClock(now), policies=policies, acknowledged=dict(acknowledged))
+
+    return make
 
 
 @pytest.fixture

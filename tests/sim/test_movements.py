@@ -18,15 +18,8 @@ def states(world: World) -> list[tuple[str, str, str]]:
     return [(row["barcode"], row["kind"], row["state"]) for row in desk(world).listing(every=True)]
 
 
-def filled(make_world: MakeWorld, **options: object) -> World:
-    world = make_world(**options)
-    world.store(1, 2)
-    world.follow()
-    return world
-
-
-def test_what_has_left_is_not_there_until_somebody_says_so(make_world: MakeWorld) -> None:
-    world = filled(make_world)
+def test_what_has_left_is_not_there_until_somebody_says_so(make_filled: MakeWorld) -> None:
+    world = make_filled()
     (row,) = desk(world).export(["HSM001L8"], "V7", "alice", "vault")
     assert (row["state"], row["left_by"], row["to"]) == ("left", "alice", "shelf V7 at vault")
     volume = world.volume("HSM001L8")
@@ -40,8 +33,8 @@ def test_what_has_left_is_not_there_until_somebody_says_so(make_world: MakeWorld
     assert verbs == ["export planned", "export left", "export arrived", "export left", "export arrived"]
 
 
-def test_a_confirmation_is_undone_and_what_has_left_must_be_found_first(make_world: MakeWorld) -> None:
-    world = filled(make_world)
+def test_a_confirmation_is_undone_and_what_has_left_must_be_found_first(make_filled: MakeWorld) -> None:
+    world = make_filled()
     desk(world).export(["HSM001L8"], "B3", "alice")
     desk(world).arrived("HSM001L8", "bob")
     assert desk(world).undo("HSM001L8", "bob", "it was another one")["state"] == "left"
@@ -53,8 +46,8 @@ def test_a_confirmation_is_undone_and_what_has_left_must_be_found_first(make_wor
         desk(world).left("HSM001L8", "carol")
 
 
-def test_a_plan_moves_nothing_and_may_be_undone_or_made_true(make_world: MakeWorld) -> None:
-    world = filled(make_world)
+def test_a_plan_moves_nothing_and_may_be_undone_or_made_true(make_filled: MakeWorld) -> None:
+    world = make_filled()
     rows = desk(world).export(["HSM001L8", "HSM002L8", "HSM001L8"], "B3", "alice", plan_only=True)
     assert [(row["barcode"], row["state"]) for row in rows] == [
         ("HSM001L8", "planned"),
@@ -71,8 +64,8 @@ def test_a_plan_moves_nothing_and_may_be_undone_or_made_true(make_world: MakeWor
     assert states(world) == [("HSM001L8", "export", "left"), ("HSM002L8", "export", "undone")]
 
 
-def test_a_plan_with_one_impossible_volume_plans_nothing(make_world: MakeWorld) -> None:
-    world = filled(make_world)
+def test_a_plan_with_one_impossible_volume_plans_nothing(make_filled: MakeWorld) -> None:
+    world = make_filled()
     with pytest.raises(NotFound):
         desk(world).export(["HSM001L8", "XYZ"], "B3", "alice")
     desk(world).export(["HSM002L8"], "B3", "alice")
@@ -85,9 +78,9 @@ def test_a_plan_with_one_impossible_volume_plans_nothing(make_world: MakeWorld) 
 
 
 def test_a_cartridge_taken_from_the_mail_slot_has_left_when_the_inventory_misses_it(
-    make_world: MakeWorld,
+    make_filled: MakeWorld,
 ) -> None:
-    world = filled(make_world).rebuild(handless=True)
+    world = make_filled().rebuild(handless=True)
     (row,) = desk(world).export(["HSM001L8"], "V7", "alice", "vault")
     assert (row["state"], row["note"]) == ("planned", "")
     assert world.volume("HSM001L8").place == "mail"
@@ -100,8 +93,8 @@ def test_a_cartridge_taken_from_the_mail_slot_has_left_when_the_inventory_misses
     assert states(world) == [("HSM001L8", "export", "left")]
 
 
-def test_full_mail_slots_leave_the_rest_planned_for_the_next_time(make_world: MakeWorld) -> None:
-    world = filled(make_world).rebuild(handless=True)
+def test_full_mail_slots_leave_the_rest_planned_for_the_next_time(make_filled: MakeWorld) -> None:
+    world = make_filled().rebuild(handless=True)
     rows = desk(world).export([f"HSM00{n}L8" for n in (1, 2, 3, 4)], "B3", "alice")
     stay = [row["barcode"] for row in rows if row["note"]]
     assert stay
@@ -114,8 +107,8 @@ def test_full_mail_slots_leave_the_rest_planned_for_the_next_time(make_world: Ma
     assert not again[0]["note"]
 
 
-def test_a_return_is_planned_taken_and_ends_when_the_library_sees_it(make_world: MakeWorld) -> None:
-    world = filled(make_world)
+def test_a_return_is_planned_taken_and_ends_when_the_library_sees_it(make_filled: MakeWorld) -> None:
+    world = make_filled()
     with pytest.raises(Refused, match="in library already"):
         desk(world).bring_back(["HSM001L8"], "alice")
     desk(world).export(["HSM001L8"], "V7", "alice", "vault")
@@ -135,8 +128,8 @@ def test_a_return_is_planned_taken_and_ends_when_the_library_sees_it(make_world:
         desk(world).undo("HSM001L8", "bob")
 
 
-def test_a_recall_of_what_is_on_its_way_asks_for_it_all_the_same(make_world: MakeWorld) -> None:
-    world = filled(make_world)
+def test_a_recall_of_what_is_on_its_way_asks_for_it_all_the_same(make_filled: MakeWorld) -> None:
+    world = make_filled()
     desk(world).export(["HSM001L8"], "V7", "alice", "vault")
     wait = world.retrieve(1)
     world.settle()

@@ -18,11 +18,9 @@ from tests.sim.conftest import MakeWorld
 from tests.sim.world import TWO_TAPES, World
 
 
-def shelved(make_world: MakeWorld, shelf: str = "B3", **options: object) -> World:
+def shelved(make_filled: MakeWorld, shelf: str = "B3", **options: object) -> World:
     """A study whose cartridges are on the shelf, and somebody who waits for it."""
-    world = make_world(**options)
-    world.store(1, 2)
-    world.follow()
+    world = make_filled(**options)
     for barcode in world.on_tape(1):
         world.custody.export(barcode, shelf, "alice")
     world.retrieve(1)
@@ -34,8 +32,8 @@ def asked(world: World) -> list[str]:
     return [each["barcode"] for each in world.operators.prompts()]
 
 
-def test_a_prompt_says_who_waits_where_it_stands_and_where_to_put_it(make_world: MakeWorld) -> None:
-    world = shelved(make_world, policies=TWO_TAPES)
+def test_a_prompt_says_who_waits_where_it_stands_and_where_to_put_it(make_filled: MakeWorld) -> None:
+    world = shelved(make_filled, policies=TWO_TAPES)
     (prompt,) = world.operators.prompts()
     assert (prompt["barcode"], prompt["where"], prompt["stands"]) == ("HSM001L8", "shelf B3", "B3")
     assert prompt["into"].startswith("mail slot ")
@@ -45,8 +43,8 @@ def test_a_prompt_says_who_waits_where_it_stands_and_where_to_put_it(make_world:
     assert other["seconds"] > 600, "somebody has to walk for it too"
 
 
-def test_whoever_goes_is_named_until_it_takes_too_long(make_world: MakeWorld) -> None:
-    world = shelved(make_world)
+def test_whoever_goes_is_named_until_it_takes_too_long(make_filled: MakeWorld) -> None:
+    world = shelved(make_filled)
     world.operators.acknowledge("HSM001L8", "alice", 600)
     world.operators.acknowledge("HSM001L8", "alice", 900)
     with pytest.raises(Refused, match="alice has gone for HSM001L8"):
@@ -62,8 +60,8 @@ def test_whoever_goes_is_named_until_it_takes_too_long(make_world: MakeWorld) ->
     assert len(gone) == 3, "said again by the same person it is no news"
 
 
-def test_whoever_had_gone_has_brought_it_when_only_the_inventory_sees_it(make_world: MakeWorld) -> None:
-    world = shelved(make_world)
+def test_whoever_had_gone_has_brought_it_when_only_the_inventory_sees_it(make_filled: MakeWorld) -> None:
+    world = shelved(make_filled)
     world.operators.acknowledge("HSM001L8", "alice")
     world.library.hand_insert("HSM001L8")
     world.custody.inventory()
@@ -71,8 +69,8 @@ def test_whoever_had_gone_has_brought_it_when_only_the_inventory_sees_it(make_wo
     assert (prompt["outcome"], prompt["answered_by"]) == ("done", "alice")
 
 
-def test_the_same_answer_twice_is_fine_and_another_one_is_told_who_was_first(make_world: MakeWorld) -> None:
-    world = shelved(make_world)
+def test_the_same_answer_twice_is_fine_and_another_one_is_told_who_was_first(make_filled: MakeWorld) -> None:
+    world = shelved(make_filled)
     number = world.operators.prompts()[0]["id"]
     first = world.operators.answer("HSM001L8", Outcome.DONE, "alice")
     assert first["answered"] is True
@@ -91,9 +89,9 @@ def test_the_same_answer_twice_is_fine_and_another_one_is_told_who_was_first(mak
 
 @pytest.mark.parametrize("outcome", [Outcome.CANNOT_FIND, Outcome.DAMAGED, Outcome.WRONG_SITE])
 def test_a_cartridge_that_is_not_brought_gives_way_to_another_copy(
-    make_world: MakeWorld, outcome: Outcome
+    make_filled: MakeWorld, outcome: Outcome
 ) -> None:
-    world = shelved(make_world, policies=TWO_TAPES)
+    world = shelved(make_filled, policies=TWO_TAPES)
     answer = world.operators.answer("HSM001L8", outcome, "alice", "looked everywhere", site="")
     assert (answer["switched"], answer["left"]) == (1, 0)
     assert [each["barcode"] for each in answer["others"]] == ["HSM002L8"]
@@ -105,8 +103,8 @@ def test_a_cartridge_that_is_not_brought_gives_way_to_another_copy(
     world.check()
 
 
-def test_the_only_copy_that_cannot_be_found_is_searched_on_and_nobody_fails(make_world: MakeWorld) -> None:
-    world = shelved(make_world)
+def test_the_only_copy_that_cannot_be_found_is_searched_on_and_nobody_fails(make_filled: MakeWorld) -> None:
+    world = shelved(make_filled)
     answer = world.operators.answer("HSM001L8", Outcome.CANNOT_FIND, "alice", "not in its box")
     assert (answer["switched"], answer["left"]) == (0, 1)
     world.settle()
@@ -129,8 +127,8 @@ def test_the_only_copy_that_cannot_be_found_is_searched_on_and_nobody_fails(make
     world.check()
 
 
-def test_a_damaged_only_copy_is_tried_all_the_same_and_stays_suspect(make_world: MakeWorld) -> None:
-    world = shelved(make_world)
+def test_a_damaged_only_copy_is_tried_all_the_same_and_stays_suspect(make_filled: MakeWorld) -> None:
+    world = shelved(make_filled)
     world.operators.answer("HSM001L8", Outcome.DAMAGED, "alice", "dropped")
     world.settle()
     assert "hsm volume lost" in world.operators.prompts()[0]["note"]
@@ -141,8 +139,8 @@ def test_a_damaged_only_copy_is_tried_all_the_same_and_stays_suspect(make_world:
     assert (volume.state, volume.error) == ("suspect", "damaged, says alice: dropped")
 
 
-def test_a_cartridge_at_another_site_says_so_until_it_is_back(make_world: MakeWorld) -> None:
-    world = shelved(make_world)
+def test_a_cartridge_at_another_site_says_so_until_it_is_back(make_filled: MakeWorld) -> None:
+    world = shelved(make_filled)
     world.operators.answer("HSM001L8", Outcome.WRONG_SITE, "alice", site="north")
     world.settle()
     (prompt,) = world.operators.prompts()
@@ -152,8 +150,8 @@ def test_a_cartridge_at_another_site_says_so_until_it_is_back(make_world: MakeWo
     assert world.volume("HSM001L8").site == ""
 
 
-def test_somebody_brings_another_copy_instead(make_world: MakeWorld) -> None:
-    world = shelved(make_world, policies=TWO_TAPES)
+def test_somebody_brings_another_copy_instead(make_filled: MakeWorld) -> None:
+    world = shelved(make_filled, policies=TWO_TAPES)
     with pytest.raises(BadInput, match="the volume to use instead"):
         world.operators.answer("HSM001L8", Outcome.SUBSTITUTED, "alice")
     with pytest.raises(BadInput, match="stand in for itself"):
@@ -172,9 +170,9 @@ def test_somebody_brings_another_copy_instead(make_world: MakeWorld) -> None:
 
 
 def test_a_scanned_barcode_completes_its_prompt_and_another_one_is_told_what_is_wanted(
-    make_world: MakeWorld,
+    make_filled: MakeWorld,
 ) -> None:
-    world = shelved(make_world)
+    world = shelved(make_filled)
     world.custody.export("HSM004L8", "C7", "alice")
     wrong = world.operators.scan(" HSM004L8 ", "bob")
     assert wrong["verdict"] == "not wanted"
@@ -188,9 +186,9 @@ def test_a_scanned_barcode_completes_its_prompt_and_another_one_is_told_what_is_
 
 
 def test_a_wanted_cartridge_scanned_on_the_way_is_told_its_door_and_who_carries_it(
-    make_world: MakeWorld,
+    make_filled: MakeWorld,
 ) -> None:
-    world = shelved(make_world).rebuild(handless=True)
+    world = shelved(make_filled).rebuild(handless=True)
     found = world.operators.scan("HSM001L8", "bob")
     assert found["verdict"] == "put in"
     assert "put it into mail slot" in found["text"]
@@ -199,8 +197,8 @@ def test_a_wanted_cartridge_scanned_on_the_way_is_told_its_door_and_who_carries_
     assert world.operators.scan("HSM001L8", "bob")["verdict"] == "done"
 
 
-def test_the_pick_list_has_no_more_in_a_walk_than_doors(make_world: MakeWorld) -> None:
-    world = shelved(make_world)
+def test_the_pick_list_has_no_more_in_a_walk_than_doors(make_filled: MakeWorld) -> None:
+    world = shelved(make_filled)
     found = world.operators.picklist()
     (walk,) = found["walks"]
     (stop,) = walk["stops"]
@@ -211,8 +209,8 @@ def test_the_pick_list_has_no_more_in_a_walk_than_doors(make_world: MakeWorld) -
     )
 
 
-def test_answers_survive_the_daemon_and_the_shift(make_world: MakeWorld) -> None:
-    world = shelved(make_world, policies=TWO_TAPES)
+def test_answers_survive_the_daemon_and_the_shift(make_filled: MakeWorld) -> None:
+    world = shelved(make_filled, policies=TWO_TAPES)
     world.operators.acknowledge("HSM001L8", "alice")
     again = world.rebuild()
     assert again.operators.prompts()[0]["acked_by"] == "alice"
@@ -253,8 +251,8 @@ def reminders(world: World, outbox: Outbox, **more: object) -> Reminders:
     return Reminders(world.catalog, world.operators, config, "HSM", world.bell, outbox)
 
 
-def test_reminders_follow_the_steps_and_a_restart_sends_nothing_again(make_world: MakeWorld) -> None:
-    world = shelved(make_world)
+def test_reminders_follow_the_steps_and_a_restart_sends_nothing_again(make_filled: MakeWorld) -> None:
+    world = shelved(make_filled)
     outbox = Outbox()
     assert reminders(world, outbox).round() == 0
     world.clock.advance(601)
@@ -273,8 +271,8 @@ def test_reminders_follow_the_steps_and_a_restart_sends_nothing_again(make_world
     assert reminders(again, outbox).round() == 0
 
 
-def test_what_cannot_be_sent_is_a_problem_until_it_went_and_ends_no_wait(make_world: MakeWorld) -> None:
-    world = shelved(make_world)
+def test_what_cannot_be_sent_is_a_problem_until_it_went_and_ends_no_wait(make_filled: MakeWorld) -> None:
+    world = shelved(make_filled)
     outbox = Outbox()
     outbox.broken = "no route to host"
     service = reminders(world, outbox)
@@ -294,8 +292,8 @@ def test_what_cannot_be_sent_is_a_problem_until_it_went_and_ends_no_wait(make_wo
     assert service.problems() == []
 
 
-def test_in_quiet_hours_nobody_is_told_and_once_when_they_end(make_world: MakeWorld) -> None:
-    world = shelved(make_world)
+def test_in_quiet_hours_nobody_is_told_and_once_when_they_end(make_filled: MakeWorld) -> None:
+    world = shelved(make_filled)
     outbox = Outbox()
     service = reminders(world, outbox, quiet_hours={"start": "00:00", "end": "23:59"})
     world.clock.advance(7200)
@@ -305,8 +303,8 @@ def test_in_quiet_hours_nobody_is_told_and_once_when_they_end(make_world: MakeWo
     assert service.round() == 0
 
 
-def test_an_unanswered_prompt_gives_way_to_each_other_copy_once(make_world: MakeWorld) -> None:
-    world = shelved(make_world, policies=TWO_TAPES)
+def test_an_unanswered_prompt_gives_way_to_each_other_copy_once(make_filled: MakeWorld) -> None:
+    world = shelved(make_filled, policies=TWO_TAPES)
     service = reminders(world, Outbox(), switch_after="1 h")
     world.clock.advance(1800)
     world.operators.acknowledge("HSM001L8", "alice", 3000)
@@ -333,8 +331,8 @@ def test_an_unanswered_prompt_gives_way_to_each_other_copy_once(make_world: Make
     assert asked(world) == [], "the first one came after all"
 
 
-def test_an_unanswered_prompt_for_the_only_copy_stays(make_world: MakeWorld) -> None:
-    world = shelved(make_world)
+def test_an_unanswered_prompt_for_the_only_copy_stays(make_filled: MakeWorld) -> None:
+    world = shelved(make_filled)
     service = reminders(world, Outbox(), switch_after="1 h")
     world.clock.advance(86400 * 30)
     service.round()
@@ -343,9 +341,9 @@ def test_an_unanswered_prompt_for_the_only_copy_stays(make_world: MakeWorld) -> 
 
 
 def test_the_wrong_cartridge_in_the_mail_slot_is_named_with_its_place_and_what_is_wanted(
-    make_world: MakeWorld,
+    make_filled: MakeWorld,
 ) -> None:
-    world = shelved(make_world)
+    world = shelved(make_filled)
     world.custody.export("HSM004L8", "C7", "alice")
     again = world.rebuild(handless=True)
     again.library.hand_insert("HSM004L8")
@@ -360,9 +358,9 @@ def test_the_wrong_cartridge_in_the_mail_slot_is_named_with_its_place_and_what_i
 
 
 def test_a_cartridge_with_another_ones_label_is_read_by_nobody_and_both_are_named(
-    make_world: MakeWorld,
+    make_filled: MakeWorld,
 ) -> None:
-    world = shelved(make_world)
+    world = shelved(make_filled)
     world.library.hand_remove("HSM002L8")
     with world.catalog.write() as session:
         there = media.volume(session, "HSM001L8")
