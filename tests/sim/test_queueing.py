@@ -97,7 +97,7 @@ def test_a_package_larger_than_the_staging_area_fails_at_once_and_says_what_to_c
     world.settle()
     got = waits[0].look()
     (reason,) = got.lost.values()
-    assert "larger than the whole area of 1048576 bytes; raise staging.size_max_bytes" in reason
+    assert "the area has 1048576; raise staging.size_max_bytes" in reason
     assert got.waiting == 0
     assert len(waits[1].look().files) == 1, "its neighbour is read in the same session"
     for wait in waits:
