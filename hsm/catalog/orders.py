@@ -9,6 +9,9 @@ from typing import Any
 from hsm.catalog.tables import Request
 from hsm.states import RequestKind, RequestState
 
+DEADLINE = "wanted by"
+"""In a request's detail: when its result is wanted."""
+
 
 @dataclass(frozen=True, slots=True)
 class Order:
@@ -49,5 +52,5 @@ def order_of(row: Request) -> Order:
         row.attempts,
         row.created_at,
         row.not_before,
-        datetime.fromisoformat(row.detail["wanted by"]) if "wanted by" in row.detail else None,
+        datetime.fromisoformat(row.detail[DEADLINE]) if DEADLINE in row.detail else None,
     )

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from hsm import states
 from hsm.catalog import journal
+from hsm.catalog.orders import DEADLINE as DEADLINE
 from hsm.catalog.orders import Order as Order
 from hsm.catalog.orders import order_of
 from hsm.catalog.queuelooks import PASSED as PASSED
@@ -78,8 +79,6 @@ FAILED_IN = "failed in"
 """In a request's detail: of each copy the drives in which reading it has failed."""
 WRITTEN_IN = "written in"
 """In a copy request's detail: library and drive that wrote it, where another one shall read it back."""
-DEADLINE = "wanted by"
-"""In a request's detail: when its result is wanted."""
 COLD = "cold since"
 """In a request's detail: when its package was first asked for from cold storage."""
 PREFERRED = "preferred"

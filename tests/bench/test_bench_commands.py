@@ -117,3 +117,12 @@ def test_s3_compares_with_another_tool_and_packages_with_single_puts(tmp_path: P
     assert by["s5cmd"]["put_ratio"]["median"] > 0
     assert by["s5cmd"]["get_ratio"]["median"] > 0
     assert report["measurements"][-1]["gain"]["median"] > 0
+
+
+def test_eta_compares_what_recalls_say_with_the_truth(tmp_path: Path) -> None:
+    (report,) = bench(tmp_path, "eta", "--studies", "6", "--speed", "150", "--json")
+    assert len(report["measurements"]) == 6
+    for each in report["measurements"]:
+        assert each["took_seconds"] >= 0
+        assert all(seconds is None or seconds > 0 for _, seconds, _ in each["said"])
+    assert any(each["said"] for each in report["measurements"])
