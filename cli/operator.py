@@ -68,6 +68,7 @@ def _dim(words: str) -> Text:
 def _remarks(mount: Record) -> list[str]:
     """Who is on the way, what is known, and what could be brought instead."""
     found = [f"{mount['acked_by']} is on the way"] if mount.get("acked_by") else []
+    found += [mount["moving"]] if mount.get("moving") else []
     found += [mount["note"]] if mount.get("note") else []
     return found + [
         f"or {each['barcode']} ({each['where']}), {text.span(each['seconds'])}"

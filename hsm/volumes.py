@@ -9,7 +9,7 @@ from typing import Any
 
 from drivers.base import Library, Overwriting, VolumeLabel
 from hsm.barcodes import belongs
-from hsm.catalog import media, placement, prompts, queue, usage, volumelife
+from hsm.catalog import media, movements, placement, prompts, queue, usage, volumelife
 from hsm.catalog.engine import Catalog
 from hsm.catalog.media import VolumeRef
 from hsm.catalog.queue import NewRequest
@@ -20,7 +20,15 @@ from hsm.guard import GOOD_VOLUMES
 from hsm.log import get_logger
 from hsm.model import Goal, Place, Priority
 from hsm.pools import LibraryPool, Pools
-from hsm.states import BLANK_VOLUMES, CopyState, Outcome, RequestKind, VolumeState
+from hsm.states import (
+    BLANK_VOLUMES,
+    CopyState,
+    MovementKind,
+    MovementState,
+    Outcome,
+    RequestKind,
+    VolumeState,
+)
 from hsm.wake import Bell
 
 log = get_logger(__name__)
@@ -192,6 +200,9 @@ class Volumes:
                 raise Refused(f"{barcode} is in {volume.library or 'use'}; export it first")
             now = self._catalog.clock.now()
             media.place_volume(session, volume.pk, Place.SHELF, now, by, library=volume.library, shelf=shelf)
+            way = movements.open_of(session, volume.pk)
+            if way is not None and way.kind is MovementKind.EXPORT:  # somebody has seen where it stands
+                movements.step(session, way.pk, MovementState.ARRIVED, now, by, "", shelf)
         return {"barcode": barcode, "shelf": shelf}
 
     def verify(self, barcode: str, by: str) -> dict[str, object]:
@@ -263,6 +274,8 @@ class Volumes:
             if volume.place in (Place.SHELF, Place.UNKNOWN):
                 media.place_volume(session, volume.pk, Place.UNKNOWN, now, by, library=volume.library)
             prompts.answer(session, volume.pk, Outcome.REFUSED, now, by, f"lost: {reason}")
+            if (way := movements.open_of(session, volume.pk)) is not None:
+                movements.step(session, way.pk, MovementState.UNDONE, now, by, f"lost: {reason}")
         gone: list[Gone] = []
         requests = 0
         for some in self._lose(volume.pk, by, f"{barcode} is lost: {reason}"):

@@ -144,3 +144,12 @@ def test_a_recall_of_what_is_on_its_way_asks_for_it_all_the_same(make_filled: Ma
     assert states(world) == [("HSM001L8", "export", "undone")]
     wait.close()
     world.check()
+
+
+def test_a_volume_on_its_way_arrives_where_somebody_notes_it_or_is_lost(make_filled: MakeWorld) -> None:
+    world = make_filled()
+    desk(world).export(["HSM001L8", "HSM002L8"], "B3", "alice")
+    world.volumes.move("HSM001L8", "C9", "bob")
+    world.volumes.lost("HSM002L8", "bob", "fell off the cart")
+    assert sorted(states(world)) == [("HSM001L8", "export", "arrived"), ("HSM002L8", "export", "undone")]
+    assert world.volume("HSM001L8").shelf == "C9"
