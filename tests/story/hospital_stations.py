@@ -37,7 +37,7 @@ from tests.story.hospital_script import DCMTK_STATIONS, WORKSTATIONS, Ask
 from tests.story.hospital_studies import MadeStudy, digest
 
 SYNTAX = "1.2.840.10008.1.2.1"
-LOST_SECONDS = 10.0
+LOST_SECONDS = 30.0
 """Of the machine's: without a word for so long, an association is lost."""
 TRIES_MAX = 40
 AGAIN_SECONDS = (60.0, 900.0)
