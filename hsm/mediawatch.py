@@ -66,8 +66,8 @@ class MediaWatch:
                 idle = usage.idle_in_slots(session, name, IDLE_SHOWN_MAX)
             which = f" ({', '.join(idle)}: nothing waits for them)" if idle else ""
             found.append(
-                f"library {name} is full: {free} free slots for {loaded} loaded drives, which cannot be "
-                f"unloaded; take cartridges out{which}: hsm library export BARCODE --shelf SHELF"
+                f"library {name} is full: {free} free slots for {loaded} loaded drives, which cannot "
+                f"all be unloaded; take cartridges out{which}: hsm library export BARCODE --shelf SHELF"
             )
         return found
 

@@ -210,7 +210,7 @@ def test_a_full_library_says_so_and_which_cartridges_may_go(make_world: MakeWorl
         world.library.hand_insert(barcode)
     world.custody.inventory()
     (problem,) = watch.problems()
-    assert "is full: 0 free slots for 1 loaded drives, which cannot be unloaded" in problem
+    assert "is full: 0 free slots for 1 loaded drives, which cannot all be unloaded" in problem
     assert f"take cartridges out ({idle.barcode}: nothing waits for them)" in problem, "blank ones stay"
 
     wait = world.retrieve(1)

@@ -71,11 +71,6 @@ class Request:
         """Whether its workstation may count on getting the study for this very request."""
         return self.end in ("success", "promised") or (self.pendings > 0 and self.end in ("left", "lost"))
 
-    @property
-    def settled(self) -> bool:
-        """Whether the person need not ask again."""
-        return self.owed
-
     def __str__(self) -> str:
         status = "" if self.status is None else f" {self.status:04X}"
         return (
@@ -203,12 +198,16 @@ class Stations:
     def person(self, ask: Ask) -> None:
         """Somebody who wants a study, and asks until the archive has taken that on."""
         since, rng = ask.at, random.Random(f"{self.seed} {ask}")
-        for _ in range(TRIES_MAX):
+        tries, pause = 0, AGAIN_SECONDS[0]
+        while tries < TRIES_MAX:
             request = self.move(ask, since)
-            if request.settled:
+            if request.owed:
                 return
-            pause = 60.0 if request.end == "unreachable" else rng.uniform(*AGAIN_SECONDS)
-            self.hospital.sleep(pause)
+            if request.end == "unreachable":  # the archive is down: a crash counts for nobody's patience
+                pause = min(pause * 1.5, AGAIN_SECONDS[1])
+            else:
+                tries, pause = tries + 1, AGAIN_SECONDS[0]
+            self.hospital.sleep(rng.uniform(pause, AGAIN_SECONDS[1]))
         with self._lock:
             self.faults.append(f"{title(ask.station)} gave up asking for study {ask.study}")
 
