@@ -327,7 +327,7 @@ def agrees(case: Case) -> None:
 
 
 @settings(
-    max_examples=1500 if LONG else 15,
+    max_examples=300 if LONG else 15,
     deadline=None,
     report_multiple_bugs=False,
     phases=(Phase.explicit, Phase.reuse, Phase.generate, *([Phase.shrink] if LONG else [])),

@@ -67,6 +67,9 @@ def _volumes(session: Session, random: Random) -> list[int]:
     found = []
     for pool in (*POOLS, None):
         for number in range(6):
+            place = random.choice(PLACES)
+            if pool is not None and pool.tier == "online" and number != 3:
+                place = "mounted"  # a disk's; what is carried about is never online
             row = Volume(
                 name=f"{pool.name if pool else 'scratch'}{number}",
                 uuid=f"{pool}{number}",
@@ -76,7 +79,7 @@ def _volumes(session: Session, random: Random) -> list[int]:
                 capacity=1,
                 used=0,
                 library="lib",
-                place=random.choice(PLACES),
+                place=place,
                 element=None,
                 shelf="",
                 error="",
