@@ -65,6 +65,9 @@ class Picture:
     costs: Mapping[str, planner.LocateCost] = field(default_factory=dict)
     """What moving the head costs, by barcode, of volumes with several reads."""
 
+    too_large: tuple[tuple[int, str, str], ...] = ()
+    """Recalls of packages that only pass through the staging area and that nobody waits for: request, package
+    and why they end."""
     cold: tuple[tuple[int, CopyAt], ...] = ()
     """Recalls that are asked of cold storage, and of which copy."""
 
@@ -75,6 +78,7 @@ class Picture:
             or self.work
             or self.ready
             or self.hopeless
+            or self.too_large
             or self.sources
             or self.awaited
             or self.asked
@@ -118,6 +122,7 @@ def look(
     work: list[planner.Work] = []
     ready: list[int] = []
     hopeless: list[tuple[int, str]] = []
+    too_large: list[tuple[int, str, str]] = []
     cold: list[tuple[int, CopyAt]] = []
     sources: list[placement.PackageRef] = []
     reads: list[tuple[Order, int, Sequence[CopyAt]]] = []
@@ -138,7 +143,7 @@ def look(
             # It passes through to those who wait, as they take it.
             hungry = staging.streams.hungry(package.key)
             if hungry is None and package.size > staging.size_max_bytes:
-                hopeless.append((order.pk, _TOO_LARGE.format(package, staging.size_max_bytes)))
+                too_large.append((order.pk, package.key, _TOO_LARGE.format(package, staging.size_max_bytes)))
                 continue
             if hungry is False:
                 continue
@@ -183,7 +188,8 @@ def look(
         tuple(usage.pairs(session, now - FAILING_FOR)),
         {order.pk: limit for order in orders if (limit := _drive_limit(order)) is not None},
         costs,
-        tuple(cold),
+        cold=tuple(cold),
+        too_large=tuple(too_large),
     )
 
 

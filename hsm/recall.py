@@ -19,9 +19,10 @@ from hsm.availability import why_none as why_none
 from hsm.catalog import find, placement, queue
 from hsm.catalog.engine import Catalog
 from hsm.catalog.placement import PackageRef
-from hsm.errors import Corrupt, NotFound, Refused
+from hsm.errors import Corrupt, NoSpace, NotFound, Refused, Retryable
 from hsm.log import get_logger
 from hsm.model import CopyAt, InstanceRef, Place, Priority, Selection
+from hsm.passing import Pass
 from hsm.reader import Reader
 from hsm.staging import Staging
 from hsm.states import READABLE_COPIES, CopyState, RequestKind, RequestState
@@ -278,7 +279,12 @@ class Recall:
         watch: Callable[[Iterator[bytes]], Iterator[bytes]],
     ) -> None:
         """Read what is wanted of a package that does not fit, at the speed of those who take it."""
-        read = self._staging.streams.begin(package.key)
+        try:
+            read = self._staging.streams.begin(package.key)
+        except NoSpace:
+            raise
+        except Retryable as error:  # whoever waited has left, or has enough to read: no fault of the drive
+            raise ReadAgain(str(error)) from error
         blocked = 0.0
         try:
             for chunk in watch(store.get(copy.locator, read.start, package.size - read.start)):
@@ -286,7 +292,7 @@ class Recall:
                 while rest and not read.over:
                     if stop.is_set():
                         raise Stopped
-                    taken = read.write(rest)
+                    taken = self._take(read, rest)
                     rest = rest[taken:]
                     if taken:
                         self._bell.ring()
@@ -305,6 +311,14 @@ class Recall:
         if missed := read.wanted_again:
             raise ReadAgain(f"{package.key} is read again for {missed}")
         log.info("%s passed through the staging area from %s", package.key, copy.volume_name)
+
+    def _take(self, read: Pass, data: memoryview) -> int:
+        try:
+            return read.write(data)
+        except NoSpace:
+            raise
+        except Retryable as error:  # the staging area's disk, not the volume
+            raise ReadAgain(str(error)) from error
 
     def _back_seconds(self, keys: Sequence[str]) -> dict[str, float]:
         """What it would take to bring staged packages back, if they are evicted."""

@@ -35,7 +35,7 @@ from hsm.errors import (
 )
 from hsm.log import get_logger
 from hsm.migrate import Migrate, SourceComing
-from hsm.model import CopyAt, Place
+from hsm.model import CopyAt, Place, Priority
 from hsm.planning import Planning
 from hsm.pools import Pools
 from hsm.reader import Reader
@@ -371,7 +371,7 @@ class Workers:
     def _settle(self, picture: dispatch.Picture) -> None:
         """Recalls that need no drive after all, and requests that nothing can serve."""
         now = self._to.catalog.clock.now()
-        if not picture.ready and not picture.hopeless:
+        if not picture.ready and not picture.hopeless and not picture.too_large:
             return
         with self._to.catalog.write() as session:
             for pk in picture.ready:
@@ -380,7 +380,23 @@ class Workers:
             for pk, why in picture.hopeless:
                 if queue.take(session, pk, ACTOR, now) is not None:
                     queue.fail(session, pk, now, ACTOR, why)
+            for pk, key, why in picture.too_large:
+                self._end_unwanted(session, pk, key, why, now)
         self._to.bell.ring()
+
+    def _end_unwanted(self, session: Session, pk: int, key: str, why: str, now: datetime) -> None:
+        """Nobody waits for a package that is never kept: withdrawn where somebody did, failed where nobody
+        ever would have been served. Who has come meanwhile said so before joining: it goes on."""
+        order = queue.take(session, pk, ACTOR, now)
+        if order is None:
+            return
+        if self._to.staging.streams.hungry(key) is not None:
+            queue.give_back(session, pk, now, ACTOR, "somebody waits for it again")
+        elif order.priority < Priority.PREFETCH:
+            queue.explain(session, pk, why)
+            queue.cancel_active(session, pk, now, ACTOR)
+        else:
+            queue.fail(session, pk, now, ACTOR, why)
 
     def _fetch(self, picture: dispatch.Picture) -> None:
         """Ask for the recall of what is to be copied from tape to tape: as much as half of the staging area

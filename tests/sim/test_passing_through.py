@@ -180,6 +180,14 @@ def test_a_waiter_that_leaves_in_the_middle_frees_the_room(world: World) -> None
     wait.close()
     assert staged(world) == []
     assert world.staging.used_bytes == 0
+    world.later(11)
+    (recall,) = world.requests(kind="recall")
+    assert recall.state == "cancelled", "nobody wants it, and nothing has failed"
+    again = world.retrieve(1)
+    to_the_end(world, again)
+    assert whole(world, again.got)
+    again.close()
+    world.check()
 
 
 def test_an_instance_larger_than_the_area_is_refused_with_what_to_do(make_world: MakeWorld) -> None:
