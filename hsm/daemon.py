@@ -269,6 +269,7 @@ class Daemon:
         if left:
             log.info("%d requests of the last daemon are queued again", left)
         self.deliveries.begin_again()
+        self.announcements.round()  # what happens from now on is told
         self._recover()
         self.ingest.start()
         self._inventory()
