@@ -89,7 +89,7 @@ class Hospital(Archive):
         self.ports = {title(number): steady_port() for number in range(1, WORKSTATIONS + 1)}
         self.catalog_url = f"sqlite:///{home / 'catalog.db'}"
         tapes = shape.shelved + shape.inside + shape.blank
-        vaults = max(2, tapes // 4)
+        vaults = max(5, tapes // 3)
         self.cartridges = [f"HSM{n:03d}L8" for n in range(1, tapes - vaults + 1)]
         self.cartridges += [f"VLT{n:03d}L8" for n in range(1, vaults + 1)]
         self.clock: FastClock | None = None

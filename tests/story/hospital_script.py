@@ -39,7 +39,7 @@ class Shape:
     blank: int
     slots: int = 24
     instances_max: int = 3
-    capacity_bytes: int = 900_000
+    capacity_bytes: int = 1_000_000
     home_at: float = 11 * HOUR
     """The operators go home at 18:00,"""
     back_at: float = 24 * HOUR
@@ -54,7 +54,7 @@ SHORT = Shape(
     studies=14,
     requests=16,
     kills=1,
-    shelved=6,
+    shelved=10,
     inside=1,
     blank=1,
     capacity_bytes=600_000,
