@@ -130,17 +130,19 @@ def availability_in(tiers: Mapping[str, Tier]) -> ColumnElement[str]:
         & Volume.state.not_in((VolumeState.LOST, VolumeState.RETIRED))
         & (Volume.place != Place.UNKNOWN)
     )
-    on_line = (Volume.place == Place.MOUNTED) & Volume.pool.in_(online)
-    rank = case((Volume.place == Place.SHELF, 2), (on_line, 0), else_=1)
-    # A suspect copy counts only where no better one is left: behind all others.
-    suspect = len(Availability)
+    mounted = Volume.place == Place.MOUNTED
+    rank = case((Volume.place == Place.SHELF, 2), (mounted & Volume.pool.in_(online), 0), else_=1)
+    # What is read where it lies goes before what is carried, a trusted volume before a suspect one, and every
+    # good copy before one that is suspect: of the numbers the least is taken, its remainder is the rank.
+    ranks = len(Availability)
+    carried = case((mounted, 0), (Volume.state != VolumeState.SUSPECT, ranks), else_=2 * ranks)
     of_copy = case(
         (~reachable, None),
-        (Copy.state.in_(READABLE_COPIES), rank),
-        (Copy.state == CopyState.SUSPECT, rank + suspect),
+        (Copy.state.in_(READABLE_COPIES), rank + carried),
+        (Copy.state == CopyState.SUSPECT, rank + carried + 3 * ranks),
         else_=None,
     )
-    of_package = func.coalesce(func.min(of_copy) % suspect, Availability.UNAVAILABLE.rank)
+    of_package = func.coalesce(func.min(of_copy) % ranks, Availability.UNAVAILABLE.rank)
     worst = (
         select(of_package)
         .select_from(Package)

@@ -261,7 +261,7 @@ def test_the_hardware_of_the_configuration_is_used_when_no_site_is_given(home: P
 
     report = ask(CONFIG.replace("URL", "sqlite:///x.db"))()
     assert [pool.name for pool in report.pools] == ["online", "tape"]  # type: ignore[attr-defined]
-    cloud = "  - {name: cloud, tier: nearline, driver: s3, options: {bucket: b}}\nlibraries:"
+    cloud = "  - {name: cloud, tier: nearline, driver: s3, options: {bucket: bench}}\nlibraries:"
     with pytest.raises(WhatIfError, match=r"how large pool cloud is: describe the hardware with --site"):
         ask(CONFIG.replace("URL", "sqlite:///x.db").replace("libraries:", cloud))()
 
