@@ -9,6 +9,7 @@
 #   make story       500 studies over NAS, S3 and SFTP while each server is killed, stopped, filled and slowed
 #   make crash       kill a daemon under load, thousands of times (HSM_CRASH_KILLS), at every named step,
 #                    with and without a power cut, and then for HSM_CRASH_MINUTES as chance has it
+#   make campaigns   the short forms of crash and story: what continuous integration runs of them
 #   make large       send a 4 GiB instance to and fro, and look at the memory (HSM_LARGE_MIB)
 #   make lab         a SCSI tape library in a small machine: device tests, contract suite, stories (Linux;
 #                    as root it installs the Debian packages that it needs; says so where it cannot run)
@@ -33,7 +34,7 @@ ifneq ($(shell cat $(VENV)/.venv-stamp 2>/dev/null && $(BIN)/python -c 'print("w
 $(shell rm -f $(VENV)/.venv-stamp $(VENV)/.run-stamp $(VENV)/.dev-stamp)
 endif
 
-.PHONY: pictures run test sim story day crash large lab lab-short lint wheel-check clean
+.PHONY: pictures run test sim story day crash campaigns large lab lab-short lint wheel-check clean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.run-stamp
@@ -41,23 +42,26 @@ run: $(VENV)/.run-stamp
 
 # Every crash point, and long random lives of an archive: an hour or so. Hypothesis prints what fails.
 sim: $(VENV)/.dev-stamp
-	HSM_SIM=long $(BIN)/pytest -n 2 --timeout=7200 tests/sim
+	HSM_SIM=long $(BIN)/pytest -m "" -n 2 --timeout=7200 tests/sim
 
 # 500 studies go over a NAS and S3 and back, and 500 over SFTP, while each server is killed, stopped, filled
 # and slowed: about twenty minutes; as root (small file systems are mounted).
 story: $(VENV)/.dev-stamp
-	HSM_STORY=long $(BIN)/pytest tests/story/test_outages.py tests/story/test_sftp_road.py tests/story/test_told.py
-	HSM_DAY=morning $(BIN)/pytest -s tests/story/test_hospital_day.py
+	HSM_STORY=long $(BIN)/pytest -m "" tests/story/test_outages.py tests/story/test_sftp_road.py tests/story/test_told.py
+	HSM_DAY=morning $(BIN)/pytest -m "" -s tests/story/test_hospital_day.py
 
 # The seed is printed; a day that went wrong is lived again with it.
 day: $(VENV)/.dev-stamp
-	HSM_DAY=long $(BIN)/pytest -s tests/story/test_hospital_day.py
+	HSM_DAY=long $(BIN)/pytest -m "" -s tests/story/test_hospital_day.py
 
 # A daemon killed again and again under load; HSM_CRASH_KILLS, HSM_CRASH_MINUTES and HSM_CRASH_SEED
 # change the campaign.
 crash: $(VENV)/.dev-stamp
-	HSM_CRASH_MINUTES=$${HSM_CRASH_MINUTES:-60} $(BIN)/pytest -s tests/crash/test_power_cut.py tests/crash/test_named_steps.py
-	HSM_CRASH_KILLS=$${HSM_CRASH_KILLS:-2000} $(BIN)/pytest -s tests/crash/test_kill.py
+	HSM_CRASH_MINUTES=$${HSM_CRASH_MINUTES:-60} $(BIN)/pytest -m "" -s tests/crash/test_power_cut.py tests/crash/test_named_steps.py
+	HSM_CRASH_KILLS=$${HSM_CRASH_KILLS:-2000} $(BIN)/pytest -m "" -s tests/crash/test_kill.py
+
+campaigns: $(VENV)/.dev-stamp
+	$(BIN)/pytest -m campaign -n 2 tests/crash tests/story
 
 large: $(VENV)/.dev-stamp
 	HSM_LARGE_MIB=$${HSM_LARGE_MIB:-4096} $(BIN)/pytest -s tests/wire/test_lane_memory.py -k large

@@ -119,6 +119,7 @@ def retrieved(archive: Archive, study: int) -> dict[str, str]:
     return got
 
 
+@pytest.mark.campaign
 @pytest.mark.timeout(180 + 30 * KILLS)
 def test_whatever_was_acknowledged_survives_kills_at_random_moments(sqlite_url: str, tmp_path: Path) -> None:
     dice = random.Random(SEED)

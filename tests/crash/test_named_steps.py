@@ -38,6 +38,7 @@ SHORT = [
 ]
 
 
+@pytest.mark.campaign
 def test_a_kill_at_a_named_step_loses_nothing_that_was_acknowledged(make_campaign: MakeCampaign) -> None:
     lives = make_campaign()
     for fault in SHORT:
@@ -46,6 +47,7 @@ def test_a_kill_at_a_named_step_loses_nothing_that_was_acknowledged(make_campaig
     assert len(lives.acknowledged) > 20
 
 
+@pytest.mark.campaign
 def test_a_disk_or_database_that_fails_once_loses_nothing_and_goes_on(make_campaign: MakeCampaign) -> None:
     lives = make_campaign()
     for step, nth in (
@@ -60,6 +62,7 @@ def test_a_disk_or_database_that_fails_once_loses_nothing_and_goes_on(make_campa
     lives.finish()
 
 
+@pytest.mark.campaign
 def test_two_receivers_that_die_with_their_daemon_lose_nothing(make_campaign: MakeCampaign) -> None:
     lives = make_campaign(receivers=2)
     lives.life(Fault("commit rows", when="after", nth=12), "strict", seconds=PATIENCE_SECONDS)

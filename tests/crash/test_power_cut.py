@@ -29,6 +29,7 @@ schedule: every 1 second
 """
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("cut", ["strict", "torn"])
 def test_what_was_acknowledged_survives_a_power_cut(make_campaign: MakeCampaign, cut: str) -> None:
     lives = make_campaign()

@@ -74,6 +74,10 @@ def make_scene(tmp_path: Path, sqlite_template: Path) -> MakeScene:
     return lambda policies, prepare: Scene(tmp_path, sqlite_template, policies, prepare)
 
 
+LIVES = 12
+"""Deaths of a scene at most, about; `make sim` dies at every effect."""
+
+
 def attack(
     scene: Scene, act: Callable[[World], None], arrived: Callable[[World], None], every: int = 1
 ) -> int:
@@ -84,7 +88,8 @@ def attack(
     effects = whole.fuse.count
     arrived(whole)
     whole.close()
-    for at in range(1, effects + 1, 1 if LONG else every):
+    step = 1 if LONG else max(every, effects // LIVES)
+    for at in range(1, effects + 1, step):
         world = scene.life(f"life{at}")
         world.fuse.blows_at = at
         try:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pydicom
+import pytest
 from pydicom.uid import ExplicitVRLittleEndian
 
 from tests.story.archive import (
@@ -42,6 +43,7 @@ def large_study(folder: Path) -> list[Path]:
     return paths
 
 
+@pytest.mark.campaign
 def test_a_study_larger_than_the_staging_area_comes_by_cget_and_cmove(
     sqlite_url: str, tmp_path: Path
 ) -> None:

@@ -192,6 +192,7 @@ class Road:
         return bool(self.archive.ask(lambda client: client.status())["daemon"]["problems"])
 
 
+@pytest.mark.campaign
 @pytest.mark.timeout(int(SECONDS) * 5)
 def test_studies_go_over_nas_and_s3_and_come_back_whole_whatever_happens_to_the_servers(
     sqlite_url: str, tmp_path: Path, nas: FuseServer, cloud: Seaweed

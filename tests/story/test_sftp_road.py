@@ -30,6 +30,7 @@ REMOTE = CONFIG.replace(
 )
 
 
+@pytest.mark.campaign
 @pytest.mark.timeout(int(SECONDS) * 3)
 def test_studies_go_to_an_sftp_server_and_come_back_whole_whatever_happens_to_it(
     sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
