@@ -134,12 +134,9 @@ def _load_policies(path: Path, pools: tuple[PoolInfo, ...]) -> PolicySet:
 
 def check_catalog(config_path: Path | None, environ: Mapping[str, str]) -> Report:
     """Is the catalog at the right revision, whole, and its journal unbroken? Changes nothing."""
-    try:
-        found = config.load(config_path, environ)
-        _require_file(found)
-        engine = open_engine(found.catalog.url)
-    except ConfigError as error:
-        return Report("catalog", (str(error),))
+    engine = _there(config_path, environ)
+    if isinstance(engine, Report):
+        return engine
     subject = engine.url.render_as_string(hide_password=True)
     try:
         upgrade.require_head(engine)
@@ -157,18 +154,11 @@ def upgrade_catalog(config_path: Path | None, environ: Mapping[str, str]) -> Rep
 
     Refused while a daemon answers on this configuration's control socket.
     """
-    try:
-        found = config.load(config_path, environ)
-    except ConfigError as error:
-        return Report("catalog", (str(error),))
-    if _answers(found.api.socket):
-        why = f"a daemon answers on {found.api.socket}: stop it (and every other node) first"
-        return Report("catalog", (why,), refused=True)
-    engine = open_engine(found.catalog.url)
+    engine = _at_rest(config_path, environ)
+    if isinstance(engine, Report):
+        return engine
     subject = engine.url.render_as_string(hide_password=True)
     try:
-        if engine.url.database and engine.dialect.name == "sqlite":
-            Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True)
         before = upgrade.current_revision(engine)
         upgrade.upgrade(engine)
     except (ConfigError, SQLAlchemyError, OSError) as error:
@@ -184,12 +174,9 @@ def upgrade_catalog(config_path: Path | None, environ: Mapping[str, str]) -> Rep
 
 def refresh_catalog(config_path: Path | None, environ: Mapping[str, str]) -> Report:
     """Make what studies keep for policies what their copies and series say."""
-    try:
-        found = config.load(config_path, environ)
-        _require_file(found)
-        engine = open_engine(found.catalog.url)
-    except ConfigError as error:
-        return Report("catalog", (str(error),))
+    engine = _there(config_path, environ)
+    if isinstance(engine, Report):
+        return engine
     try:
         upgrade.require_head(engine)
         mended = mend.refresh_studies(Catalog(engine, SystemClock()))
@@ -202,12 +189,9 @@ def refresh_catalog(config_path: Path | None, environ: Mapping[str, str]) -> Rep
 
 def backup_catalog(config_path: Path | None, environ: Mapping[str, str], to: Path) -> Report:
     """Write the catalog as it is at one moment into a new file; a daemon may go on meanwhile."""
-    try:
-        found = config.load(config_path, environ)
-        _require_file(found)
-        engine = open_engine(found.catalog.url)
-    except ConfigError as error:
-        return Report("catalog", (str(error),))
+    engine = _there(config_path, environ)
+    if isinstance(engine, Report):
+        return engine
     try:
         upgrade.require_head(engine)
         catalog = Catalog(engine, SystemClock())
@@ -225,18 +209,11 @@ def restore_catalog(config_path: Path | None, environ: Mapping[str, str], source
 
     Refused while a daemon answers on this configuration's control socket.
     """
-    try:
-        found = config.load(config_path, environ)
-    except ConfigError as error:
-        return Report("catalog", (str(error),))
-    if _answers(found.api.socket):
-        why = f"a daemon answers on {found.api.socket}: stop it (and every other node) first"
-        return Report("catalog", (why,), refused=True)
-    engine = open_engine(found.catalog.url)
+    engine = _at_rest(config_path, environ)
+    if isinstance(engine, Report):
+        return engine
     subject = engine.url.render_as_string(hide_password=True)
     try:
-        if engine.url.database and engine.dialect.name == "sqlite":
-            Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True)
         upgrade.upgrade(engine)
         with source.open("rb") as file:
             summary = backup.restore(Catalog(engine, SystemClock()), file, by)
@@ -247,6 +224,34 @@ def restore_catalog(config_path: Path | None, environ: Mapping[str, str], source
     finally:
         engine.dispose()
     return Report(subject, facts=_backup_facts(summary))
+
+
+def _there(config_path: Path | None, environ: Mapping[str, str]) -> Engine | Report:
+    """The configured catalog, which must be there; else why not."""
+    try:
+        found = config.load(config_path, environ)
+        _require_file(found)
+        return open_engine(found.catalog.url)
+    except ConfigError as error:
+        return Report("catalog", (str(error),))
+
+
+def _at_rest(config_path: Path | None, environ: Mapping[str, str]) -> Engine | Report:
+    """The configured catalog, which may not be there yet and which no daemon serves; else why not."""
+    try:
+        found = config.load(config_path, environ)
+    except ConfigError as error:
+        return Report("catalog", (str(error),))
+    if _answers(found.api.socket):
+        why = f"a daemon answers on {found.api.socket}: stop it (and every other node) first"
+        return Report("catalog", (why,), refused=True)
+    engine = open_engine(found.catalog.url)
+    if engine.url.database and engine.dialect.name == "sqlite":
+        try:
+            Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            return Report(engine.url.render_as_string(hide_password=True), (str(error),))
+    return engine
 
 
 def _backup_facts(summary: backup.Summary) -> tuple[str, ...]:
