@@ -77,7 +77,7 @@ class Reminders:
         for name in dict.fromkeys(each.step.to for each in ripe):
             mine = [each for each in ripe if each.step.to == name and each.prompt in shown]
             if mine and name in channels:
-                went += self._tell(channels[name], mine, shown, now)
+                went += self._tell(config, channels[name], mine, shown, now)
         return went
 
     def _due(self, session: Session, config: OperatorConfig, now: datetime) -> list[Due]:
@@ -89,10 +89,15 @@ class Reminders:
         return due(waiting, config.escalation, known, now, quiet=is_quiet(config.quiet_hours, now))
 
     def _tell(
-        self, channel: ChannelConfig, wanted: Sequence[Due], shown: dict[int, Record], now: datetime
+        self,
+        config: OperatorConfig,
+        channel: ChannelConfig,
+        wanted: Sequence[Due],
+        shown: dict[int, Record],
+        now: datetime,
     ) -> int:
         """One message for all of them; they are noted first, so that no other node sends it too."""
-        claimed = self._claim(wanted, now)
+        claimed = self._claim(config, wanted, now)
         if not claimed:
             return 0
         about = [shown[pk] for pk in dict.fromkeys(each.prompt for each in claimed)]
@@ -105,17 +110,16 @@ class Reminders:
         self._note(claimed, error)
         return 0 if error else 1
 
-    def _claim(self, wanted: Sequence[Due], now: datetime) -> list[Due]:
+    def _claim(self, config: OperatorConfig, wanted: Sequence[Due], now: datetime) -> list[Due]:
+        """Those that are due still: while this node looked, another may have sent them and be through."""
         with self._catalog.write() as session:
-            still_open = notices.lock_prompts(session, sorted({each.prompt for each in wanted}))
+            notices.lock_prompts(session, sorted({each.prompt for each in wanted}))
+            still = {(each.prompt, each.step.name) for each in self._due(session, config, now)}
             known = notices.of_open_prompts(session)
-            mine = []
-            for each in wanted:
+            mine = [each for each in wanted if (each.prompt, each.step.name) in still]
+            for each in mine:
                 row = known.get((each.prompt, each.step.name))
-                if each.prompt not in still_open or (row is not None and row.next_at > now):
-                    continue
                 _put(session, each, begun(None if row is None else _sent(row), now, LEASE_SECONDS))
-                mine.append(each)
         return mine
 
     def _note(self, claimed: Sequence[Due], error: str) -> None:
