@@ -101,9 +101,11 @@ def _say(found: Record) -> None:
     )
     if found["unsealed"] and found["unsealed"]["studies"]:
         loose = found["unsealed"]
+        studies = text.plural(loose["studies"], "study", "studies")
+        instances = text.plural(loose["instances"], "instance")
         screen.say(
-            f"{text.plural(loose['studies'], 'study', 'studies')} with {loose['instances']} instances still "
-            f"coming in, in no package yet; the oldest since {text.local(loose['oldest'])}"
+            f"{studies} with {instances} still coming in, in no package yet; the oldest since "
+            f"{text.local(loose['oldest'])}"
         )
     for policy in found["policies"]:
         _say_studies(policy)
