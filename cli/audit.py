@@ -117,15 +117,13 @@ def _say_studies(policy: Record) -> None:
         standing = study["standing"].replace("_", "-")
         said = f"{study['study']}  {standing} since {text.local(study['since'])}"
         screen.say(said, style=STYLES.get(study["standing"], ""))
-        screen.say_text(f"  {text.clean(policy['policy'])}: {_lacks(study)}; {text.clean(study['why'])}")
+        screen.say_text(
+            f"  {text.clean(policy['policy'])}: {audit_html.lacks(study)}; {text.clean(study['why'])}"
+        )
         if study["under_way"]:
             screen.say_text(f"  under way: {text.clean(study['under_way'])}")
     if policy["not_named"]:
         screen.say(f"and {policy['not_named']} more of {policy['policy']}: see --limit, --csv")
-
-
-def _lacks(study: Record) -> str:
-    return ", ".join(f"has {each['have']} of {each['goal']}" for each in study["lacks"])
 
 
 def _write_csv(found: Record) -> None:
@@ -137,5 +135,5 @@ def _write_csv(found: Record) -> None:
 def _rows(found: Record) -> Iterator[tuple[object, ...]]:
     for policy in found["policies"]:
         for study in policy["studies"]:
-            known = study | {"policy": policy["policy"], "lacks": _lacks(study)}
+            known = study | {"policy": policy["policy"], "lacks": audit_html.lacks(study)}
             yield tuple(known[name] for name in COLUMNS)

@@ -47,7 +47,7 @@ def page(found: Record) -> str:
                 study["study"],
                 study["standing"].replace("_", "-"),
                 text.local(study["since"]),
-                ", ".join(f"has {each['have']} of {each['goal']}" for each in study["lacks"]),
+                lacks(study),
                 study["why"],
                 study["under_way"],
             )
@@ -63,6 +63,11 @@ def page(found: Record) -> str:
         f"<style>{STYLE}</style></head><body><h1>{title}</h1>{verdict}{goals}"
         f"<h2>Studies without their copies</h2>{studies}{more}</body></html>\n"
     )
+
+
+def lacks(study: Record) -> str:
+    """In words, the copies that a study has not."""
+    return ", ".join(f"has {each['have']} of {each['goal']}" for each in study["lacks"])
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

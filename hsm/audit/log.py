@@ -8,7 +8,7 @@ from typing import Any
 
 from hsm.catalog import journal
 from hsm.catalog.engine import Catalog
-from hsm.catalog.journal import Entry, Wanted
+from hsm.catalog.journal import Wanted
 from hsm.policyrun.frozen import frozen
 
 Record = dict[str, Any]
@@ -26,7 +26,7 @@ class LogAudit:
     def find(self, wanted: Wanted, limit: int) -> list[Record]:
         """Records that match, the last first: seq, at, actor, verb, kind, subject, detail."""
         with self._catalog.read() as session:
-            return [record(entry) for entry in journal.find(session, wanted, limit)]
+            return [entry.record() for entry in journal.find(session, wanted, limit)]
 
     def verify(self, anchors: Mapping[int, bytes]) -> Record:
         """Walk the whole chain: records, digest (of the last), anchors (how many were compared), problems
@@ -42,16 +42,3 @@ class LogAudit:
             "problems": [{"seq": each.seq, "message": each.message} for each in problems],
             "good": not problems,
         }
-
-
-def record(entry: Entry) -> Record:
-    """One record as shown."""
-    return {
-        "seq": entry.seq,
-        "at": entry.at,
-        "actor": entry.actor,
-        "verb": entry.verb,
-        "kind": entry.kind,
-        "subject": entry.subject,
-        "detail": dict(entry.detail),
-    }

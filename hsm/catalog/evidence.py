@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Text, and_, cast, or_, select
+from sqlalchemy import ColumnElement, Text, and_, cast, or_, select
 from sqlalchemy.orm import Session
 
 from hsm.catalog.tables import Copy, Instance, Journal, Name, Package, Patient, Request, Series, Study, Volume
@@ -89,11 +89,15 @@ def _instances(session: Session, study_pk: int) -> list[Record]:
 
 def records_about(session: Session, uid: str) -> list[int]:
     """Numbers of the journal's records about a study, its copies and its requests, oldest first."""
+    return list(session.scalars(select(Journal.seq).where(about(uid)).order_by(Journal.seq)))
+
+
+def about(uid: str) -> ColumnElement[bool]:
+    """True of the journal's records about a study, its copies and its requests."""
     requests = (
         select(cast(Request.pk, Text)).join(Study, Study.pk == Request.study_pk).where(Study.uid == uid)
     )
-    about = or_(
+    return or_(
         and_(Journal.kind == "study", Journal.subject == uid),
         and_(Journal.kind == "request", Journal.subject.in_(requests)),
     )
-    return list(session.scalars(select(Journal.seq).where(about).order_by(Journal.seq)))

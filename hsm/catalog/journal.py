@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -59,6 +59,10 @@ class Entry:
             value: str = getattr(self, name)
             if not value or "\0" in value:
                 raise ValueError(f"journal: {name} {value!r} is empty or holds a NUL")
+
+    def record(self) -> dict[str, Any]:
+        """In plain values: seq, at, actor, verb, kind, subject, detail."""
+        return {each.name: getattr(self, each.name) for each in fields(self)} | {"detail": dict(self.detail)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,14 +147,21 @@ def append_many(
 
 def history(session: Session, subject: str) -> list[Entry]:
     """All records about ``subject``, oldest first."""
-    rows = session.execute(
-        select(
-            *_FIELDS,
-        )
-        .where(Journal.subject == subject)
-        .order_by(Journal.seq)
-    )
-    return [Entry(*row[:6], detail=json.loads(row.detail)) for row in rows]
+    return read(session, [Journal.subject == subject])
+
+
+def read(
+    session: Session,
+    where: Sequence[ColumnElement[bool]],
+    *,
+    last_first: bool = False,
+    limit: int | None = None,
+    offset: int | None = None,
+) -> list[Entry]:
+    """The records that meet the conditions, oldest first unless told otherwise."""
+    order = Journal.seq.desc() if last_first else Journal.seq
+    rows = session.execute(select(*_FIELDS).where(*where).order_by(order).limit(limit).offset(offset))
+    return [Entry(*row[:6], detail=json.loads(row.detail or "{}")) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,10 +196,7 @@ class Wanted:
 
 def find(session: Session, wanted: Wanted, limit: int) -> list[Entry]:
     """The records that match, the last first."""
-    rows = session.execute(
-        select(*_FIELDS).where(*wanted.conditions()).order_by(Journal.seq.desc()).limit(limit)
-    )
-    return [Entry(*row[:6], detail=json.loads(row.detail)) for row in rows]
+    return read(session, wanted.conditions(), last_first=True, limit=limit)
 
 
 def lines(session: Session, first: int, last: int) -> Iterator[str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from drivers import registry
+from drivers.base import Family
 from drivers.errors import DriverError
 from hsm.config.document import Place
 
@@ -50,12 +51,8 @@ def store_errors(
         yield (*place, "reserve_bytes"), f"driver {driver!r} cannot keep room free; leave reserve_bytes out"
         reserve = None
     ours = {"reserve_bytes": reserve} if reserve else {}
-    needed = path_options.get(driver)
     for at, options in option_sets:
-        try:
-            registry.check_options(family, {**({needed: "/"} if needed else {}), **options, **ours})
-        except DriverError as error:
-            yield (*at, "options"), str(error)
+        yield from _option_errors(at, family, {**options, **ours}, path_options)
 
 
 def library_errors(
@@ -76,7 +73,13 @@ def library_errors(
             f"driver {driver!r} gives stores, not libraries; configure it under `pools`",
         )
         return
-    needed = path_options.get(driver)
+    yield from _option_errors(place, family, options, path_options)
+
+
+def _option_errors(
+    place: Place, family: Family, options: Mapping[str, Any], path_options: Mapping[str, str]
+) -> Iterator[Finding]:
+    needed = path_options.get(family.name)
     try:
         registry.check_options(family, {**({needed: "/"} if needed else {}), **options})
     except DriverError as error:

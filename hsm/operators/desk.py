@@ -64,11 +64,16 @@ class Operators:
     def prompts(self, *, every: bool = False, page: Page | None = None) -> list[Record]:
         """Mount requests in the order to answer them; with ``every`` the answered ones too, newest first."""
         now = self._catalog.clock.now()
+        return self._shown(now, self._walks(now), every=every, page=page)
+
+    def _shown(
+        self, now: datetime, walks: tuple[Walk, ...], *, every: bool = False, page: Page | None = None
+    ) -> list[Record]:
         with self._catalog.read() as session:
             shown = views.mounts(session, now, every=every, page=page)
             ways = movements.open_ones(session)
             else_where = others(session, [each["volume_pk"] for each in shown])
-        into = self._places(self._walks(now))
+        into = self._places(walks)
         for each in shown:
             pk = each.pop("volume_pk")
             found = else_where[pk] if each["state"] == "open" else []
@@ -83,7 +88,7 @@ class Operators:
         """The walk to make now and the next one, with what to take from which shelf and where to put it."""
         now = self._catalog.clock.now()
         walks = self._walks(now)
-        by_id = {each["id"]: each for each in self.prompts(page=Page(PROMPTS_MAX))}
+        by_id = {each["id"]: each for each in self._shown(now, walks, page=Page(PROMPTS_MAX))}
         return {
             "at": now,
             "open": len(by_id),

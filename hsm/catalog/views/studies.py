@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 
-from sqlalchemy import ColumnElement, Text, and_, cast, exists, or_, select
+from sqlalchemy import ColumnElement, exists, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from hsm.availability import Reach, Standing
-from hsm.catalog import find, marks, words
+from hsm.catalog import evidence, find, journal, marks, words
 from hsm.catalog.tables import (
     Copy,
     Decision,
     Hold,
-    Journal,
     Package,
     Patient,
     Request,
@@ -240,24 +238,9 @@ def history(session: Session, uid: str, page: Page) -> list[Record]:
     Keys: seq, at, actor, verb, kind, subject, detail.
     """
     found, _ = _one(session, uid)
-    requests = select(cast(Request.pk, Text)).where(Request.study_pk == found.pk)
-    about = or_(
-        and_(Journal.kind == "study", Journal.subject == found.uid),
-        and_(Journal.kind == "request", Journal.subject.in_(requests)),
-    )
-    query = select(Journal).where(about).order_by(Journal.seq).limit(page.limit).offset(page.offset)
-    return [
-        {
-            "seq": entry.seq,
-            "at": entry.at,
-            "actor": entry.actor,
-            "verb": entry.verb,
-            "kind": entry.kind,
-            "subject": entry.subject,
-            "detail": json.loads(entry.detail or "{}"),
-        }
-        for entry in session.scalars(query)
-    ]
+    about = [evidence.about(found.uid)]
+    entries = journal.read(session, about, limit=page.limit, offset=page.offset)
+    return [entry.record() for entry in entries]
 
 
 def _one(session: Session, uid: str) -> tuple[Study, Patient]:
