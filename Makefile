@@ -1,7 +1,7 @@
 # Needs only Python 3.11 or later (with venv and pip), make and git. Nothing is installed outside
 # .venv; what is already there is not done again.
 #   make run         build .venv and start the daemon in the foreground (HSM_HOME, HSM_DICOM_PORT)
-#   make test        everything that must pass: formatting, lint, types, import contracts, tests
+#   make test        everything that must pass: formatting, lint, types, import contracts, tests (not campaigns)
 #   make lint        the same without the tests
 #   make sim         the simulated archive's tests at full length (about an hour)
 #   make day         a day in a small hospital: 10 workstations, 2 operators who err, 5 crashes (10 minutes;
