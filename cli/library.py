@@ -82,16 +82,17 @@ def export(
     shelf: Annotated[str, typer.Option(help="Where they will stand, in your words.")] = "shelf",
     site: Annotated[str, typer.Option(help="In which building, if it is not the library's.")] = "",
     plan: Annotated[bool, typer.Option("--plan", help="Only plan it: the robot moves nothing yet.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also what recalls under way wait for.")] = False,
     pick_list: PickList = False,
     json: Json = False,
 ) -> None:
     """Send volumes out of the library to the shelf, or to a vault at another site.
 
     They are on their way until somebody says `hsm library arrived`. Said again, it goes on with what was
-    left: as many go at once as there are mail slots.
+    left: as many go at once as there are mail slots. What recalls wait for stays until they have it.
     """
     with connect(context) as client:
-        rows = client.plan_export(barcodes, shelf, site, plan=plan)
+        rows = client.plan_export(barcodes, shelf, site, plan=plan, force=force)
     _say_moves(rows, json=json, pick_list=pick_list)
     if any(row.get("note") for row in rows):
         raise typer.Exit(EXIT_REFUSED)

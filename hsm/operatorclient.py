@@ -83,10 +83,17 @@ class OperatorCalls(ABC):
         return self._list("/v1/movements", list=number or "", all="true" if every else "")
 
     def plan_export(
-        self, barcodes: Sequence[str], shelf: str, site: str = "", *, plan: bool = False
+        self,
+        barcodes: Sequence[str],
+        shelf: str,
+        site: str = "",
+        *,
+        plan: bool = False,
+        force: bool = False,
     ) -> list[Record]:
-        """Send volumes to a shelf (of a site); ``plan`` only plans. Said again, it goes on with the rest."""
-        given = {"barcodes": list(barcodes), "shelf": shelf, "site": site, "plan": plan}
+        """Send volumes to a shelf (of a site); ``plan`` only plans, ``force`` lets go what recalls wait for.
+        Said again, it goes on with the rest."""
+        given = {"barcodes": list(barcodes), "shelf": shelf, "site": site, "plan": plan, "force": force}
         return self._posted("/v1/movements/export", **given)
 
     def plan_return(self, barcodes: Sequence[str]) -> list[Record]:

@@ -60,12 +60,17 @@ class MovementPaths:
             return ask(session, *arguments)
 
     async def export(self, request: Request) -> Response:
-        """``{barcodes, shelf, site, plan}``: plan only plans, the robot moves nothing yet."""
-        given = await body(request, {"barcodes": list, "shelf": str}, {"site": str, "plan": bool, "by": str})
+        """``{barcodes, shelf, site, plan, force}``: plan only plans, the robot moves nothing yet; force lets
+        go what recalls wait for."""
+        flags = {"plan": bool, "force": bool}
+        given = await body(request, {"barcodes": list, "shelf": str}, {"site": str, "by": str, **flags})
         who, barcodes = actor(request, given.get("by", "")), _barcodes(given)
-        shelf, site, plan = given["shelf"], given.get("site", ""), given.get("plan", False)
+        shelf, site = given["shelf"], given.get("site", "")
+        plan, force = given.get("plan", False), given.get("force", False)
         act = self._services.movements.export
-        return reply(await run_in_threadpool(lambda: act(barcodes, shelf, who, site, plan_only=plan)))
+        return reply(
+            await run_in_threadpool(lambda: act(barcodes, shelf, who, site, plan_only=plan, force=force))
+        )
 
     async def bring_back(self, request: Request) -> Response:
         given = await body(request, {"barcodes": list}, {"by": str})

@@ -10,9 +10,9 @@ from sqlalchemy.orm import Session, aliased
 
 from hsm import states
 from hsm.catalog.orders import Order, order_of
-from hsm.catalog.tables import Request, Volume, Waiter
-from hsm.model import Priority, patience
-from hsm.states import RequestKind, RequestState
+from hsm.catalog.tables import Copy, Request, Volume, Waiter
+from hsm.model import Place, Priority, patience
+from hsm.states import RequestKind, RequestState, VolumeState
 
 OLDEST_PART = 20
 """Beside the most urgent, of each class as many as one part in so many of them."""
@@ -92,6 +92,25 @@ def awaited_volumes(session: Session) -> list[int]:
         Request.state == RequestState.WAITING, Request.volume_pk.is_not(None)
     )
     return [pk for pk in session.scalars(query.distinct()) if pk is not None]
+
+
+def recalls_only_from(session: Session, volume_pk: int) -> list[int]:
+    """Packages whose recall stands for work and which nothing but this volume gives without a person."""
+    other, home = aliased(Copy), aliased(Volume)
+    elsewhere = (
+        exists()
+        .where(other.package_pk == Copy.package_pk, other.volume_pk != volume_pk)
+        .where(other.state.in_(states.READABLE_COPIES))
+        .where(home.pk == other.volume_pk, home.place.not_in((Place.SHELF, Place.UNKNOWN)))
+        .where(home.state.not_in((VolumeState.SUSPECT, VolumeState.LOST)))
+    )
+    query = (
+        select(Copy.package_pk)
+        .join(Request, Request.package_pk == Copy.package_pk)
+        .where(Request.kind == RequestKind.RECALL, Request.state.in_(states.LIVE_REQUESTS))
+        .where(Copy.volume_pk == volume_pk, Copy.state.in_(states.READABLE_COPIES), ~elsewhere)
+    )
+    return sorted(set(session.scalars(query)))
 
 
 def has_work(

@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from sqlalchemy.orm import Session
+
 from hsm.catalog import media, movements
 from hsm.catalog.engine import Catalog
 from hsm.catalog.media import VolumeRef
 from hsm.catalog.movements import MovementRef
+from hsm.catalog.queuelooks import recalls_only_from
 from hsm.custody import Custody
 from hsm.errors import BadInput, OperatorNeeded, Refused
 from hsm.model import Place
@@ -36,11 +39,19 @@ class Movements:
         self._bell = bell
 
     def export(
-        self, barcodes: Sequence[str], shelf: str, by: str, site: str = "", *, plan_only: bool = False
+        self,
+        barcodes: Sequence[str],
+        shelf: str,
+        by: str,
+        site: str = "",
+        *,
+        plan_only: bool = False,
+        force: bool = False,
     ) -> list[Record]:
         """Plan that these leave for a shelf, all or none of them; then have the robot bring them to the mail
         slots, as many as there is room for. Said again, it goes on with the rest.
 
+        :param force: also those that recalls wait for; without it they stay planned until nobody does.
         :raises Refused: one is in no library, or on its way somewhere else.
         """
         planned = self._plan(MovementKind.EXPORT, barcodes, by, shelf, site)
@@ -50,15 +61,19 @@ class Movements:
         for each in planned:
             note = ""
             if each.state is MovementState.PLANNED:
-                note = self._bring_out(each, by)
+                note = self._bring_out(each, by, force=force)
             found.append(record(self._look(each)) | {"note": note})
         return found
 
-    def _bring_out(self, movement: MovementRef, by: str) -> str:
+    def _bring_out(self, movement: MovementRef, by: str, *, force: bool) -> str:
         with self._catalog.read() as session:
             volume = media.volume(session, movement.barcode)
+            waiting = 0 if force else len(recalls_only_from(session, volume.pk))
         if volume.place not in INSIDE:
             return ""
+        if waiting:
+            what = "a recall" if waiting == 1 else f"{waiting} recalls"
+            return f"stays planned: {what} under way will read from it; say it again later, or --force"
         try:
             self._custody.export(movement.barcode, movement.shelf, by, site=movement.site)
         except (OperatorNeeded, Refused) as error:
@@ -192,7 +207,7 @@ class Movements:
                 " take it out first"
             )
 
-    def _place(self, session: Any, movement: MovementRef, by: str) -> None:
+    def _place(self, session: Session, movement: MovementRef, by: str) -> None:
         media.place_volume(
             session,
             movement.volume_pk,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
 from hsm.errors import BadInput, NotFound, Refused
 from hsm.operators import Movements
 from tests.sim.conftest import MakeWorld
-from tests.sim.world import World
+from tests.sim.world import TWO_TAPES, World
 
 
 def desk(world: World) -> Movements:
@@ -62,6 +64,32 @@ def test_a_plan_moves_nothing_and_may_be_undone_or_made_true(make_filled: MakeWo
     assert desk(world).undo("HSM002L8", "bob")["state"] == "undone"
     assert desk(world).export(["HSM001L8"], "B3", "bob")[0]["list"] == rows[0]["list"], "the same way goes on"
     assert states(world) == [("HSM001L8", "export", "left"), ("HSM002L8", "export", "undone")]
+
+
+def test_a_cartridge_that_recalls_will_be_read_from_stays_until_they_have_it(make_filled: MakeWorld) -> None:
+    world = make_filled(TWO_TAPES)
+    first, second = sorted(world.on_tape(1))
+    desk(world).export([second], "B3", "alice")
+    waiting = world.retrieve(1)
+    (row,) = desk(world).export([first], "B3", "alice")
+    assert (row["state"], world.volume(first).place) == ("planned", "drive")
+    assert "a recall under way will read from it" in row["note"]
+    (row,) = desk(world).export([first], "B3", "alice", force=True)
+    assert row["state"] == "left", "whoever insists is asked to bring it back"
+    world.custody.import_(first, "bob")
+    world.settle()
+    assert len(waiting.look().files) == 2
+    waiting.close()
+    (row,) = desk(world).export([first], "B3", "alice")
+    assert row["state"] == "left", "nobody waits for it any more"
+
+
+def test_of_two_cartridges_with_the_same_packages_one_may_leave(make_filled: MakeWorld) -> None:
+    world = make_filled(TWO_TAPES)
+    first, _ = sorted(world.on_tape(1))
+    with contextlib.closing(world.retrieve(1)):
+        (row,) = desk(world).export([first], "B3", "alice")
+    assert row["state"] == "left"
 
 
 def test_a_plan_with_one_impossible_volume_plans_nothing(make_filled: MakeWorld) -> None:
