@@ -9,7 +9,7 @@
 #   make story       500 studies over NAS, S3 and SFTP while each server is killed, stopped, filled and slowed
 #   make crash       kill a daemon under load, thousands of times (HSM_CRASH_KILLS), at every named step,
 #                    with and without a power cut, and then for HSM_CRASH_MINUTES as chance has it
-#   make campaigns   the short forms of crash and story: what continuous integration runs of them
+#   make campaigns   what takes longer: short forms of crash and story, crashes at every point, benchmarks
 #   make large       send a 4 GiB instance to and fro, and look at the memory (HSM_LARGE_MIB)
 #   make lab         a SCSI tape library in a small machine: device tests, contract suite, stories (Linux;
 #                    as root it installs the Debian packages that it needs; says so where it cannot run)
@@ -61,7 +61,7 @@ crash: $(VENV)/.dev-stamp
 	HSM_CRASH_KILLS=$${HSM_CRASH_KILLS:-2000} $(BIN)/pytest -m "" -s tests/crash/test_kill.py
 
 campaigns: $(VENV)/.dev-stamp
-	$(BIN)/pytest -m campaign -n 2 tests/crash tests/story
+	$(BIN)/pytest -m campaign -n 2
 
 large: $(VENV)/.dev-stamp
 	HSM_LARGE_MIB=$${HSM_LARGE_MIB:-4096} $(BIN)/pytest -s tests/wire/test_lane_memory.py -k large

@@ -48,6 +48,7 @@ def test_find_measures_every_query_on_every_size_on_sqlite(tmp_path: Path) -> No
     check_find(bench(tmp_path, *SMALL, "--database", "sqlite", "--json"), "sqlite")
 
 
+@pytest.mark.campaign
 @pytest.mark.usefixtures("need_postgresql")
 def test_find_measures_every_query_on_every_size_on_postgresql(tmp_path: Path) -> None:
     check_find(bench(tmp_path, *SMALL, "--database", "postgresql", "--json"), "postgresql")
@@ -64,6 +65,7 @@ def test_a_database_nobody_has_is_a_mistake_of_usage(tmp_path: Path) -> None:
     assert CliRunner().invoke(app, arguments).exit_code == 2
 
 
+@pytest.mark.campaign
 @pytest.mark.usefixtures("need_postgresql")
 def test_size_weighs_each_table_and_index_and_adds_them_up(tmp_path: Path) -> None:
     (report,) = bench(tmp_path, "size", "--instances", "1000", "--json")
@@ -75,6 +77,7 @@ def test_size_weighs_each_table_and_index_and_adds_them_up(tmp_path: Path) -> No
     assert set(measured["bytes_rebuilt"]) == set(sizes)
 
 
+@pytest.mark.campaign
 @pytest.mark.usefixtures("need_postgresql")
 def test_policy_runs_find_the_same_few_studies_in_a_larger_archive(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -109,6 +112,7 @@ def test_a_tape_package_that_is_no_shape_is_refused(tmp_path: Path) -> None:
     assert "3 numbers" in result.output
 
 
+@pytest.mark.campaign
 def test_s3_compares_with_another_tool_and_packages_with_single_puts(tmp_path: Path) -> None:
     arguments = ("--mib", "12", "--instances", "5", "--rounds", "1", "--against", "s5cmd", "--json")
     (report,) = bench(tmp_path, "s3", *arguments)
@@ -119,6 +123,7 @@ def test_s3_compares_with_another_tool_and_packages_with_single_puts(tmp_path: P
     assert report["measurements"][-1]["gain"]["median"] > 0
 
 
+@pytest.mark.campaign
 def test_eta_compares_what_recalls_say_with_the_truth(tmp_path: Path) -> None:
     (report,) = bench(tmp_path, "eta", "--studies", "6", "--speed", "150", "--json")
     assert len(report["measurements"]) == 6

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from hsm.bench.archive import Row, Shape, batches
 from hsm.bench.fill import fill
 from hsm.catalog import placements
@@ -48,6 +50,7 @@ def requested(path: Path) -> list[tuple[int, str, int]]:
         return found.execute("SELECT pk, state, requested FROM run ORDER BY pk").fetchall()
 
 
+@pytest.mark.campaign
 def test_a_run_that_was_killed_goes_on_where_it_was_and_asks_for_nothing_twice(
     sqlite_url: str, tmp_path: Path
 ) -> None:

@@ -142,6 +142,7 @@ def test_a_crash_at_any_point_of_receiving_keeps_what_was_acknowledged(make_scen
     attack(scene, received, arrived)
 
 
+@pytest.mark.campaign
 def test_a_crash_at_any_point_of_sealing_leaves_a_study_that_can_be_sealed(make_scene: MakeScene) -> None:
     scene = make_scene(NOTHING, received)
 
@@ -152,6 +153,7 @@ def test_a_crash_at_any_point_of_sealing_leaves_a_study_that_can_be_sealed(make_
     assert attack(scene, lambda world: world.seal_all(), arrived) > 8
 
 
+@pytest.mark.campaign
 def test_a_crash_at_any_point_of_a_copy_to_disk_ends_with_one_verified_copy(make_scene: MakeScene) -> None:
     scene = make_scene(NEARLINE, sealed)
 
@@ -180,6 +182,7 @@ def test_a_crash_at_any_point_of_a_copy_to_tape_ends_with_one_verified_copy(make
     assert attack(scene, lambda world: world.run_policies() and None, arrived, every=2) > 15
 
 
+@pytest.mark.campaign
 def test_a_crash_at_any_point_of_two_copies_to_tape_ends_with_two_cartridges(make_scene: MakeScene) -> None:
     scene = make_scene(TWO_TAPES, sealed)
 
@@ -210,6 +213,7 @@ def test_a_crash_at_any_point_of_a_release_ends_with_a_release_and_a_copy(make_s
     assert attack(scene, lambda world: world.run_policies() and None, arrived) > 8
 
 
+@pytest.mark.campaign
 def test_a_crash_at_any_point_of_a_recall_leaves_a_recall_that_is_finished(make_scene: MakeScene) -> None:
     scene = make_scene(ROAD, followed)
 
@@ -229,6 +233,7 @@ def test_a_crash_at_any_point_of_a_recall_leaves_a_recall_that_is_finished(make_
     assert attack(scene, recall, arrived) > 8
 
 
+@pytest.mark.campaign
 def test_a_crash_at_any_point_of_an_operators_answer_loses_neither_prompt_nor_recall(
     make_scene: MakeScene,
 ) -> None:

@@ -77,6 +77,7 @@ def requests(report: dict[str, Any]) -> int:
     return sum(run["requests"] for run in report["runs"])
 
 
+@pytest.mark.campaign
 @pytest.mark.usefixtures("small_pages")
 def test_a_crash_at_any_point_of_a_run_of_many_pages_asks_for_each_study_once(make_scene: MakeScene) -> None:
     scene = make_scene(NEARLINE, stored)

@@ -89,6 +89,7 @@ def test_one_association_more_than_allowed_is_rejected_for_now(start_server: Sta
         assert assoc.is_established
 
 
+@pytest.mark.campaign
 def test_two_hundred_associations_stand_and_the_next_is_rejected(start_server: StartServer) -> None:
     archive = start_server(max_associations=200, acse_timeout_seconds=30.0)
     peers = [Raw(archive.port, timeout=60) for _ in range(200)]
