@@ -90,7 +90,14 @@ class Movements(Protocol):
     open, from, to, library, site, shelf, pool, volume_state, and who planned, took and ended it, and when."""
 
     def export(
-        self, barcodes: Sequence[str], shelf: str, by: str, site: str = "", *, plan_only: bool = False
+        self,
+        barcodes: Sequence[str],
+        shelf: str,
+        by: str,
+        site: str = "",
+        *,
+        plan_only: bool = False,
+        force: bool = False,
     ) -> list[Record]: ...
 
     def bring_back(self, barcodes: Sequence[str], by: str) -> list[Record]: ...
