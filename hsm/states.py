@@ -102,6 +102,18 @@ class RunState(enum.StrEnum):
     ABANDONED = "abandoned"  # its policy is in force no more, or a person gave it up
 
 
+class DeletionKind(enum.StrEnum):
+    TRASH = "trash"  # a whole study; its copies go when its day has come
+    REJECTION = "rejection"  # instances that a rejection note names; their copies stay
+
+
+class DeletionState(enum.StrEnum):
+    STANDING = "standing"  # its instances are hidden; every copy stays
+    DUE = "due"  # its day has come: its copies are being released
+    UNDONE = "undone"  # taken back: its instances are shown again
+    PURGED = "purged"  # no copy of its packages counts any more
+
+
 @dataclass(frozen=True)
 class Machine(Generic[S]):
     """A transition table: for each state the states that may follow it."""
@@ -201,11 +213,26 @@ RUN = Machine(
     },
 )
 
+_D = DeletionState
+
+DELETION = Machine(
+    "deletion",
+    {
+        _D.STANDING: frozenset({_D.DUE, _D.UNDONE}),
+        _D.DUE: frozenset({_D.DUE, _D.UNDONE, _D.PURGED}),
+        _D.UNDONE: frozenset(),
+        _D.PURGED: frozenset(),
+    },
+)
+
 LIVE_REQUESTS = (RequestState.QUEUED, RequestState.ACTIVE, RequestState.WAITING)
 """States in which a request still stands for work; at most one live request has a given key."""
 
 BLANK_VOLUMES = (VolumeState.SCRATCH, VolumeState.RECYCLED)
 """States of volumes that may be given to a pool."""
+
+LIVE_DELETIONS = (DeletionState.STANDING, DeletionState.DUE)
+"""States of deletions that may still be undone, or come to their end."""
 
 READABLE_COPIES = (CopyState.VERIFIED, CopyState.WRITTEN)
 """States of copies that may be read from; `suspect` ones only when nothing else is left."""

@@ -29,6 +29,9 @@ from hsm.catalog.announcetables import Followed as Followed
 from hsm.catalog.base import Base as Base
 from hsm.catalog.base import one_of, values, where, where_known
 from hsm.catalog.columns import Key, PackedUid, SmallKey
+from hsm.catalog.deletiontables import DeletedPackage as DeletedPackage
+from hsm.catalog.deletiontables import Deletion as Deletion
+from hsm.catalog.deletiontables import HiddenInstance as HiddenInstance
 from hsm.catalog.operatortables import MountRequest as MountRequest
 from hsm.catalog.operatortables import Movement as Movement
 from hsm.catalog.operatortables import Notice as Notice

@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 
 from hsm.catalog import journal
 from hsm.catalog.engine import Catalog
-from hsm.catalog.migrations import triggers_0001, triggers_0002, triggers_0003
+from hsm.catalog.migrations import triggers_0001, triggers_0002, triggers_0003, triggers_0006
 from hsm.catalog.tables import Copy
 from hsm.guard import GOOD_VOLUMES
 from hsm.states import CopyState, VolumeState
@@ -370,7 +370,7 @@ def test_every_trigger_is_in_the_database(catalog: Catalog) -> None:
     dialect = catalog.engine.dialect.name
     wanted = {
         statement.split()[2]
-        for triggers in (triggers_0001, triggers_0002, triggers_0003)
+        for triggers in (triggers_0001, triggers_0002, triggers_0003, triggers_0006)
         for statement in triggers.statements(dialect)
         if statement.startswith("CREATE TRIGGER")
     }
