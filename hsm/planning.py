@@ -77,7 +77,7 @@ class Planning:
 
         :param using: drives in use, by policy.
         """
-        drives = self.floor.saw(dispatch.drives(self._pools, self._drives, picture.off))
+        drives = self._heads(self.floor.saw(dispatch.drives(self._pools, self._drives, picture.off)))
         work = dispatch.within_drives(picture, using)
         decide = self._decide(picture, drives)
         return decide(work, picture.volumes, drives, self._catalog.clock.now())
@@ -145,7 +145,7 @@ class Planning:
         return pace.change(holds_one=True) + locate * factors.of(library).locate + pace.stream(size)
 
     def _look_ahead(self) -> planner.Outlook:
-        picture, drives, running = self.look(), self.floor.drives, self.floor.running
+        picture, drives, running = self.look(), self._heads(self.floor.drives), self.floor.running
         begun = {each.request_pk for session in running for each in session.left}
         with self._catalog.read() as session:
             factors = Factors(timings.recent(session))
@@ -164,11 +164,14 @@ class Planning:
             pace=pace,
             costs=factors.costs(costs, places),
             running=[self._so_far(each, factors, pace) for each in running],
-            heads={
-                (drive.library, drive.address): self.stopwatch.head(drive.library, drive.address, drive.holds)
-                for drive in drives
-                if drive.holds is not None
-            },
+        )
+
+    def _heads(self, drives: Sequence[planner.DriveAt]) -> tuple[planner.DriveAt, ...]:
+        """The drives, with where their heads are."""
+        head = self.stopwatch.head
+        return tuple(
+            each if each.holds is None else replace(each, head=head(each.library, each.address, each.holds))
+            for each in drives
         )
 
     def _pace(self, picture: dispatch.Picture) -> planner.PaceOf:

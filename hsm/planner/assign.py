@@ -382,7 +382,8 @@ class _Desk:
         how = "in" if drive.holds == barcode else "to be loaded into"
         blank = f", blank, for {draft.scratch_for}" if draft.scratch_for else ""
         cost = self._costs.get(barcode, distance)
-        work = session_order(draft.work, cost) if self._ordered else sorted(draft.work, key=urgency)
+        at = (drive.head or 0) if drive.holds == barcode else 0
+        work = session_order(draft.work, cost, at) if self._ordered else sorted(draft.work, key=urgency)
         return Session(
             drive,
             barcode,

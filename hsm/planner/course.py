@@ -115,7 +115,6 @@ class Course:
         read_back: bool = True,
         yields: bool = True,
         tick: float | None = None,
-        heads: Mapping[tuple[str, int], int | None] | None = None,
     ) -> None:
         """
         :param pace: of the drives of a library, by its name.
@@ -124,8 +123,6 @@ class Course:
         :param brought: by barcode, in how many seconds a person puts a volume into which library.
         :param ends: by barcode, where the next package is written.
         :param read_back: whether what is written is read back in the same session.
-        :param heads: of drives that hold a volume, where the head is on it; None where nobody knows. At the
-            beginning of those that are not named.
         :param yields: whether a session makes room for what is more urgent.
         :param tick: seconds after which idle drives are planned for again though nothing has happened, for a
             planner that waits; None: never.
@@ -152,9 +149,9 @@ class Course:
         self._sessions = 0
         self._news = 1
         self._planned = 0
-        self._bays = [_Bay(each) for each in sorted(drives, key=lambda d: (d.library, d.address))]
-        for bay in self._bays:
-            bay.head = (heads or {}).get(bay.place, 0)
+        self._bays = [
+            _Bay(each, head=each.head) for each in sorted(drives, key=lambda d: (d.library, d.address))
+        ]
         for number, session in enumerate(running):
             self._resume(session, -number)
 
@@ -191,7 +188,11 @@ class Course:
         return self._now + timedelta(seconds=self.seconds)
 
     def _situation(self) -> tuple[list[Work], list[VolumeAt], list[DriveAt]]:
-        return list(self._waiting.values()), list(self._volumes.values()), [bay.at for bay in self._bays]
+        return (
+            list(self._waiting.values()),
+            list(self._volumes.values()),
+            [replace(bay.at, head=bay.head) for bay in self._bays],
+        )
 
     def _admit(self) -> None:
         while self._arrivals and self._arrivals[0][0] <= self.seconds:

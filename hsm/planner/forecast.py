@@ -179,7 +179,6 @@ def forecast(
     running: Sequence[Running] = (),
     brought: Mapping[str, tuple[float, str]] | None = None,
     read_back: bool = True,
-    heads: Mapping[tuple[str, int], int | None] | None = None,
 ) -> Outlook:
     """When each request's turn comes, if nothing else arrives.
 
@@ -201,7 +200,6 @@ def forecast(
         running=running,
         brought=brought,
         read_back=read_back,
-        heads=heads,
     )
     served = course.play()
     return Outlook(work, running, served, course.rest(), now)

@@ -56,16 +56,17 @@ def after(read: Work) -> int | None:
     return read.end if read.end is not None else read.position
 
 
-def session_order(work: Sequence[Work], cost: LocateCost) -> list[Work]:
+def session_order(work: Sequence[Work], cost: LocateCost, at: int = 0) -> list[Work]:
     """Stat reads, then clinical ones, then the others, each in locate order; then writes, which go to the end
     anyway.
 
     Nobody who waits at a workstation waits for a bulk recall of the same volume.
+
+    :param at: where the head is: at the load point of a volume that is yet to be loaded.
     """
     by_urgency = sorted(work, key=urgency)
     reads = [each for each in by_urgency if each.kind != "write"]
     ordered: list[Work] = []
-    at = 0  # a volume is at its load point when a session begins
     for group in range(3):
         ordered += locate_order([each for each in reads if reading_class(each) == group], at, cost)
         at = next((end for each in reversed(ordered) if (end := after(each)) is not None), at)

@@ -88,6 +88,8 @@ class DriveAt:
     priority: int | None = None
     """The most urgent of what the session that runs on it still has to do; of an idle drive, the most urgent
     of what its last session was begun for. None: not known, or for nothing in the queue."""
+    head: int | None = 0
+    """Where its head is on the volume in it, in positions; None where nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)

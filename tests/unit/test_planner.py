@@ -471,6 +471,15 @@ def test_urgent_reads_of_a_volume_go_before_nearer_ones_and_unknown_places_last(
     assert did(plan(work, [volume("A")], [drive()], NOW)) == [(0, "A", (5, 2, 3, 1, 4))]
 
 
+def test_reads_begin_where_the_head_stands_on_a_volume_that_is_in_the_drive() -> None:
+    work = [read(1, "A", at=10), read(2, "A", at=60), read(3, "A", at=80)]
+    there = replace(drive(holds="A"), head=80)
+    assert did(plan(work, [volume("A")], [there], NOW)) == [(0, "A", (3, 2, 1))]
+    assert did(plan(work, [volume("A")], [replace(there, head=None)], NOW)) == [(0, "A", (1, 2, 3))]
+    other = replace(drive(holds="B"), head=80)
+    assert did(plan(work, [volume("A"), volume("B")], [other], NOW)) == [(0, "A", (1, 2, 3))], "it is changed"
+
+
 def test_a_second_copy_keeps_off_the_volumes_that_have_the_package() -> None:
     second = replace(write(1), not_on=frozenset({"A"}))
     answer = plan([second, write(2)], [volume("A"), volume("B")], [drive(0, "A"), drive(1)], NOW)
