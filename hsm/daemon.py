@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from hsm import log as logs
 from hsm.announce import Announcements
 from hsm.api.app import build_app
+from hsm.api.doors import Doors
 from hsm.api.server import ApiServer
 from hsm.api.services import Services
 from hsm.audit import Audit
@@ -133,7 +134,8 @@ class Daemon:
         self._build_dicom()
         self.scheduler = Scheduler(self._clock)
         self.policies.on_change = lambda: self._schedule(self.config)
-        self.api = ApiServer(build_app(self._services()), config.api.socket)
+        self.doors = Doors(config.api.roles)
+        self.api = ApiServer(build_app(self._services(), self.doors), config.api.socket)
 
     def _build_verbs(self) -> None:
         """What is done with instances, copies and volumes, and who does it."""
@@ -329,10 +331,12 @@ class Daemon:
             self.seal.package_bytes_max = new.seal.package_bytes_max
             self.ingest.same_uid = new.dicom.same_uid
             logs.set_level(new.log.level)
+            self.doors.roles = new.api.roles
             self._schedule(new)
             # What needs a restart stays as it is, so that the next reload names it again.
             old = self.config
             kept: dict[str, Any] = {name: getattr(old, name) for name in _FIXED}
+            kept["api"] = old.api.model_copy(update={"roles": new.api.roles})
             kept["log"] = new.log.model_copy(update={"format": old.log.format})
             self.config = new.model_copy(update=kept)
         for text in later:
@@ -500,4 +504,4 @@ class Daemon:
         self.media_watch.look()
 
 
-_FIXED = ("archive", "catalog", "pools", "libraries", "staging", "api", "clock", "home")
+_FIXED = ("archive", "catalog", "pools", "libraries", "staging", "clock", "home")

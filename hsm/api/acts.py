@@ -24,6 +24,24 @@ class Acts:
     def __init__(self, services: Services) -> None:
         self._services = services
 
+    def gets(self) -> dict[str, Any]:
+        return {}
+
+    def posts(self) -> dict[str, Any]:
+        return {
+            "/v1/recalls": self.recall,
+            "/v1/queue/{pk}/cancel": self.cancel,
+            "/v1/queue/{pk}/retry": self.retry,
+            "/v1/library/inventory": self.inventory,
+            "/v1/mounts/{barcode}/done": self.done,
+            "/v1/mounts/{barcode}/refuse": self.refuse,
+            "/v1/library/load": self.load,
+            "/v1/library/unload": self.unload,
+            "/v1/library/export": self.export,
+            "/v1/library/import": self.import_,
+            "/v1/reload": self.reload,
+        }
+
     async def recall(self, request: Request) -> Response:
         """``{uids, priority, by}`` -> one record for each UID."""
         given = await body(request, {"uids": list}, {"priority": str, "by": str})

@@ -7,16 +7,22 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 from hsm.api import problems
+from hsm.api.doors import Doors, Identify
+from hsm.api.guard import Guard
 from hsm.api.limits import Limits
 from hsm.api.routes import routes
 from hsm.api.services import Services
 
 
-def build_app(services: Services) -> Starlette:
-    """Join the paths to ``services``; errors are answered as :mod:`hsm.api.problems` says."""
+def build_app(services: Services, doors: Doors | None = None) -> Starlette:
+    """Join the paths to ``services``; errors are answered as :mod:`hsm.api.problems` says.
+
+    :param doors: who has which role; as an empty configuration says when None.
+    :raises UnguardedError: a path that :mod:`hsm.api.access` names no role for.
+    """
     handlers = dict.fromkeys((kind for kind, _ in problems.ANSWERS), problems.on_error)
     return Starlette(
-        routes=routes(services),
-        middleware=[Middleware(Limits)],
+        routes=routes(services, Guard()),
+        middleware=[Middleware(Limits), Middleware(Identify, doors=doors or Doors())],
         exception_handlers={**handlers, HTTPException: problems.on_http, Exception: problems.on_bug},
     )

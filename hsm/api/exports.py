@@ -8,10 +8,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
+from hsm.api.caller import caller_of
 from hsm.api.identity import actor
 from hsm.api.services import Services
 from hsm.api.wire import body, known, number, reply
-from hsm.errors import BadInput
+from hsm.errors import BadInput, Refused
 from hsm.model import check_uid
 
 
@@ -20,6 +21,12 @@ class ExportPaths:
 
     def __init__(self, services: Services) -> None:
         self._exports = services.exports
+
+    def gets(self) -> dict[str, Any]:
+        return {"/v1/exports/{pk}": self.show}
+
+    def posts(self) -> dict[str, Any]:
+        return {"/v1/exports": self.begin, "/v1/exports/{pk}/cancel": self.cancel}
 
     async def begin(self, request: Request) -> Response:
         """``{target, studies, anonymise, udf, by}`` -> the export's record.
@@ -33,7 +40,11 @@ class ExportPaths:
         if not all(isinstance(uid, str) for uid in studies):
             raise BadInput("studies: expected Study Instance UIDs")
         uids = [check_uid(uid, "Study Instance UID") for uid in studies]
-        user = request.client.host if request.client else ""
+        user = caller_of(request).user
+        if not user:
+            raise Refused(
+                "an export writes where its caller may write: ask for it on the archive's own machine"
+            )
         who = actor(request, given.get("by", ""))
 
         def begin() -> Any:

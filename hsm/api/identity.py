@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import grp
+import os
 import pwd
 import socket
 import struct
+from dataclasses import dataclass
 
 from starlette.requests import Request
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from hsm.api.caller import caller_of
 
 _UCRED = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
 NAME_LENGTH_MAX = 80
 
 
+@dataclass(frozen=True, slots=True)
+class UnixPeer:
+    """What the kernel says of the process at the other end."""
+
+    uid: int
+    name: str
+    pid: int
+
+
 class PeerProtocol(H11Protocol):
-    """uvicorn's HTTP/1.1, with the peer's user name and process id as ``scope["client"]``."""
+    """uvicorn's HTTP/1.1, with the peer's user name and process id as ``scope["client"]``, and all that the
+    kernel says as ``peer`` of ``scope["state"]``."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
@@ -23,6 +38,7 @@ class PeerProtocol(H11Protocol):
         if peer is not None and peer.family == socket.AF_UNIX:
             pid, uid, _ = _UCRED.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
             self.client = (user_name(uid), pid)
+            self.app_state = {**self.app_state, "peer": UnixPeer(uid, *self.client)}
 
 
 def user_name(uid: int) -> str:
@@ -33,8 +49,25 @@ def user_name(uid: int) -> str:
         return f"uid {uid}"
 
 
+def group_names(uid: int) -> frozenset[str]:
+    """Of all groups that the machine's user with this number is in; none where there is no such user."""
+    try:
+        entry = pwd.getpwuid(uid)
+    except KeyError:
+        return frozenset()
+    return frozenset(map(_group_name, os.getgrouplist(entry.pw_name, entry.pw_gid)))
+
+
+def _group_name(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return f"gid {gid}"
+
+
 def actor(request: Request, claimed: str) -> str:
-    """Who acts, for the journal: the kernel's answer, and the name the caller gave if it differs."""
-    peer = request.client.host if request.client else "unknown"
+    """Who acts, for the journal: the answer of the kernel or of a token, and the name the caller gave if it
+    differs."""
+    peer = caller_of(request).name
     claimed = "".join(character for character in claimed if character.isprintable())[:NAME_LENGTH_MAX].strip()
     return peer if claimed in ("", peer) else f"{claimed} (as {peer})"

@@ -22,6 +22,18 @@ class Marks:
     def __init__(self, services: Services) -> None:
         self._catalog = services.catalog
 
+    def gets(self) -> dict[str, Any]:
+        return {"/v1/studies/{uid}/accesses": self.accesses, "/v1/holds": self.holds}
+
+    def posts(self) -> dict[str, Any]:
+        study = "/v1/studies/{uid}"
+        return {
+            f"{study}/hold": self.hold,
+            f"{study}/unhold": self.unhold,
+            f"{study}/tags": self.tags,
+            f"{study}/retention": self.retention,
+        }
+
     async def holds(self, request: Request) -> Response:
         """The studies under legal hold, the last placed first."""
         rows = page(known(request, "limit", "offset"))

@@ -23,6 +23,16 @@ from hsm.errors import (
 log = logging.getLogger("hsm.api")
 
 
+class Forbidden(Exception):
+    """The caller has no role that the act needs."""
+
+    def __init__(self, act: str, name: str, needs: str, has: str) -> None:
+        super().__init__(f"{act} needs the role {needs}; {name} has {has}")
+        self.act = act
+        self.needs = needs
+        self.has = has
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """How one class of error is told to a client."""
@@ -36,6 +46,7 @@ ANSWERS: tuple[tuple[type[Exception], Answer], ...] = (
     # The first that fits counts, so a subclass comes before its base.
     (BadInput, Answer(400, "bad input")),
     (NotFound, Answer(404, "not found")),
+    (Forbidden, Answer(403, "refused", "api.roles of the configuration says who has which role")),
     (Refused, Answer(409, "refused")),
     (Conflict, Answer(409, "refused")),
     (ConfigError, Answer(422, "configuration", "nothing was changed; mend it and try again")),

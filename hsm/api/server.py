@@ -17,7 +17,7 @@ from hsm.api.identity import PeerProtocol
 from hsm.errors import ConfigError
 
 SOCKET_MODE = 0o660
-"""The daemon's user and group; whoever may connect may do everything."""
+"""The daemon's user and group may connect; what they may do then is what their roles allow."""
 START_SECONDS_MAX = 10.0
 STOP_SECONDS_MAX = 5
 CONNECTIONS_MAX = 128

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -18,6 +19,17 @@ class StoragePaths:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+
+    def gets(self) -> dict[str, Any]:
+        return {"/v1/pools": self.listing, "/v1/pools/{name}": self.show}
+
+    def posts(self) -> dict[str, Any]:
+        volume = "/v1/volumes/{barcode}"
+        return {
+            "/v1/pools/{name}/test": self.test,
+            f"{volume}/drain": self.drain,
+            f"{volume}/drain/stop": self.stop_drain,
+        }
 
     async def listing(self, request: Request) -> Response:
         known(request)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from hsm.config.access import ApiConfig as ApiConfig
 from hsm.config.fields import RIGHTS as RIGHTS
 from hsm.config.fields import (
     AeTitle,
@@ -21,7 +22,6 @@ from hsm.config.fields import (
     Section,
     Site,
     Size,
-    Socket,
     Subject,
     UserIdentity,
     UserName,
@@ -328,10 +328,6 @@ class ClockConfig(Section):
     )
 
 
-class ApiConfig(Section):
-    socket: Socket = Field(description="the path of a unix socket")
-
-
 class Config(Section):
     """The whole configuration, with every path absolute.
 
@@ -360,7 +356,7 @@ class Config(Section):
         description="a mapping: how operators are asked and told",
     )
     log: LogConfig = Field(default=LogConfig(), description="a mapping: level, format")
-    api: ApiConfig = Field(description="a mapping: socket")
+    api: ApiConfig = Field(description="a mapping: socket, roles")
     clock: ClockConfig = Field(
         default=ClockConfig(), description="a mapping: speed, since, shows; for simulations only"
     )

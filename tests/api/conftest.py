@@ -11,6 +11,7 @@ from api_world import Script, fill, services
 
 from hsm.api.app import build_app
 from hsm.api.server import ApiServer
+from hsm.api.services import Services
 from hsm.catalog.engine import Catalog, open_engine
 from hsm.client import Client
 from hsm.clock import ManualClock
@@ -22,18 +23,33 @@ def _script() -> Script:
 
 
 @pytest.fixture(scope="session")
-def _home(_script: Script, sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Started once: the API itself never writes to the catalog, and the services are scripted."""
-    folder = tmp_path_factory.mktemp("home")
-    shutil.copyfile(sqlite_template, folder / "catalog.db")
-    catalog = Catalog(open_engine(f"sqlite:///{folder / 'catalog.db'}"), ManualClock())
+def _folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="session")
+def _scripted(_folder: Path, _script: Script, sqlite_template: Path) -> Iterator[Services]:
+    """Filled once: the API itself never writes to the catalog, and the services are scripted."""
+    shutil.copyfile(sqlite_template, _folder / "catalog.db")
+    catalog = Catalog(open_engine(f"sqlite:///{_folder / 'catalog.db'}"), ManualClock())
     with catalog.write() as session:
         fill(session, catalog)
-    server = ApiServer(build_app(services(catalog, _script)), folder / "hsm.sock")
-    server.start()
-    yield folder
-    server.stop()
+    yield services(catalog, _script)
     catalog.close()
+
+
+@pytest.fixture(scope="session")
+def _home(_folder: Path, _scripted: Services) -> Iterator[Path]:
+    server = ApiServer(build_app(_scripted), _folder / "hsm.sock")
+    server.start()
+    yield _folder
+    server.stop()
+
+
+@pytest.fixture
+def scripted(_scripted: Services, script: Script) -> Services:
+    """What the API is joined to: a catalog with a few studies, and the scripted services."""
+    return _scripted
 
 
 @pytest.fixture

@@ -1,0 +1,56 @@
+"""What stands before every path: the caller's role, and what becomes of those who lack it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from hsm.api.access import Needs, needs_of, said
+from hsm.api.caller import Caller, caller_of
+from hsm.api.problems import Forbidden
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class Guard:
+    """Makes routes that let in whom :data:`hsm.api.access.ACCESS` names."""
+
+    def route(self, method: str, path: str, endpoint: Endpoint) -> BaseRoute:
+        """
+        :raises UnguardedError: the table says nothing of the path.
+        """
+        needs = needs_of(method, path)
+
+        async def guarded(request: Request) -> Response:
+            await self._admit(request, f"{method} {path}", needs)
+            return await endpoint(request)
+
+        return Route(path, guarded, methods=[method])
+
+    async def _admit(self, request: Request, act: str, needs: Needs) -> None:
+        caller = caller_of(request)
+        wanted = needs.roles
+        if needs.member and not admits(caller, needs.with_member):
+            wanted = needs.asked(await members(request))
+        if not admits(caller, wanted):
+            more = f" with {needs.member}" if needs.member and wanted == needs.with_member else ""
+            raise Forbidden(act + more, caller.name, said(wanted), caller.said_roles())
+
+
+def admits(caller: Caller, wanted: frozenset[str]) -> bool:
+    """Whether one of the caller's roles is wanted, or none is."""
+    return not wanted or bool(caller.roles & wanted)
+
+
+async def members(request: Request) -> dict[str, Any]:
+    """The JSON object of a body; empty where it is none, which the path itself complains of."""
+    try:
+        found = json.loads(await request.body() or b"{}")
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
