@@ -147,6 +147,14 @@ class RetrieveConfig(Section):
     hold_seconds_max: Seconds = Field(
         default=7200.0, description="a duration: how long a retrieve is held at most"
     )
+    held_max: int | None = Field(
+        default=None,
+        ge=1,
+        le=1000,
+        strict=True,
+        description="a whole number from 1 to 1000: so many retrieves may wait at the same time "
+        "(half of max_associations where it is not given)",
+    )
 
 
 class CommitmentConfig(Section):
@@ -190,7 +198,7 @@ class DicomConfig(Section):
     user_identity: UserIdentity = Field(default="ignored", description="ignored, optional or required")
     users: tuple[UserConfig, ...] = Field(default=(), description="a list of users, each with a name")
     retrieve: RetrieveConfig = Field(
-        default=RetrieveConfig(), description="a mapping: pending_seconds, hold_seconds_max"
+        default=RetrieveConfig(), description="a mapping: pending_seconds, hold_seconds_max, held_max"
     )
     commitment: CommitmentConfig = Field(
         default=CommitmentConfig(), description="a mapping: wait_for, seconds_max"

@@ -37,6 +37,7 @@ class End(enum.Enum):
     CANCELLED = "the caller cancelled it"
     GONE = "the caller went away"
     TIME_OVER = "it was held as long as hold_seconds_max allows"
+    CROWDED = "as many retrieves as may wait do"
     UNREACHABLE = "the destination cannot be reached"
     STOPPING = "the archive is stopping"
     BROKEN = "the archive failed"
@@ -136,6 +137,8 @@ def final_comment(end: End, tally: Tally, *, later: bool, waiting_for: str) -> s
     if later:
         why = tally.reason if end is End.UNREACHABLE else waiting_for
         return fitting(why or end.value, f"; {missing} delivered later")
+    if end is End.CROWDED:
+        return fitting(end.value, f"; {missing} recalled, ask again")
     if end is End.TIME_OVER:
         return fitting(waiting_for or end.value, f"; {missing} not sent in time")
     return f"{missing} failed: {tally.reason or end.value}"

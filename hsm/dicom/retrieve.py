@@ -35,6 +35,7 @@ from hsm.dicom.rights import NOT_AUTHORIZED, AeBook
 from hsm.dicom.sendahead import Ahead, Source
 from hsm.dicom.sendline import LOOK_SECONDS, Originator, SubOperation, Verdict
 from hsm.dicom.subops import Destination, SameAssociation, Unreachable
+from hsm.dicom.waitingroom import WaitingRoom
 from hsm.errors import BadInput, DriverError, HsmError, Permanent
 from hsm.log import get_logger
 from hsm.model import InstanceRef, Priority
@@ -152,8 +153,10 @@ class Retrieve:
         clock: Clock,
         stopping: threading.Event,
         outbound: Outbound,
+        room: WaitingRoom,
     ) -> None:
         self._outbound = outbound
+        self._room = room
         self._config = config
         self._our_ae_title = our_ae_title
         self._book = book
@@ -242,7 +245,9 @@ class Retrieve:
         try:
             retrieval = self._retrievals.open(instances, who, priority, call.calling)
             try:
-                operation = _Operation(call, who, retrieval, sender, tally, notes, self._clock, self._config)
+                operation = _Operation(
+                    call, who, retrieval, sender, tally, notes, self._clock, self._config, self._room
+                )
                 end = operation.run(self._stopping)
                 waiting_for = operation.waits_for
             finally:
@@ -289,7 +294,7 @@ class Retrieve:
 
 
 # The caller that cancelled does not want it; one that is told of a failing destination can ask again.
-_DELIVERED_LATER: Final = frozenset({End.GONE, End.TIME_OVER, End.STOPPING, End.BROKEN})
+_DELIVERED_LATER: Final = frozenset({End.GONE, End.TIME_OVER, End.CROWDED, End.STOPPING, End.BROKEN})
 
 
 class _Operation:
@@ -305,7 +310,10 @@ class _Operation:
         notes: DeliveryNotes,
         clock: Clock,
         config: DicomConfig,
+        room: WaitingRoom,
     ) -> None:
+        self._room = room
+        self._has_place = False
         self._call = call
         self._who = who
         self._retrieval = retrieval
@@ -325,6 +333,8 @@ class _Operation:
             return self._run(stopping)
         finally:
             self._ahead.close()
+            if self._has_place:
+                self._room.leave()
 
     def _run(self, stopping: threading.Event) -> End:
         while self._tally.left:
@@ -366,6 +376,9 @@ class _Operation:
                 return None
             if stopping.is_set():
                 return End.STOPPING
+            if why and not self._may_wait():
+                self.waits_for = why
+                return End.CROWDED
             now = self._clock.monotonic()
             since = now if since is None else since
             if why and max(now - since, 0.0) and now - self._started >= self._hold_seconds_max:
@@ -388,11 +401,19 @@ class _Operation:
         if not self.waits_for:
             self.waits_for = self._retrieval.waiting_for() or "the archive's storage"
             log.info("%s waits for %d instances: %s", self._who, len(self._tally.left), self.waits_for)
+        if not self._may_wait():
+            return End.CROWDED
         if self._clock.monotonic() - self._started >= self._hold_seconds_max:
             self.waits_for = self._retrieval.waiting_for() or self.waits_for
             return End.TIME_OVER
         self._sender.rest()
         return None
+
+    def _may_wait(self) -> bool:
+        """Whether there is a place to wait. It is kept to the end: who has waited once is not sent away for
+        somebody who comes later."""
+        self._has_place = self._has_place or self._room.enter()
+        return self._has_place
 
     def _report(self) -> None:
         if self._tally.left and self._cadence.due(self._clock.monotonic(), self._tally.handled):

@@ -40,6 +40,7 @@ from hsm.dicom.secure import Visit
 from hsm.dicom.services import Echo, Services
 from hsm.dicom.store import Ingest, Storage
 from hsm.dicom.upperlayer import BoundedSocket, Limits, harden, peer_name
+from hsm.dicom.waitingroom import WaitingRoom, places
 from hsm.log import context as log_context
 from hsm.log import get_logger, neutral
 from hsm.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -95,6 +96,7 @@ class DicomServer:
         self._ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
         # Ours to decide (see _admit), so that a reload changes it and half-open peers do not count.
         self._ae.maximum_associations = 2**31
+        self._room = WaitingRoom(places(config))
         self._apply(config)
 
     def start(self, desk: Desk | None = None, port: int | None = None, tls_port: int | None = None) -> None:
@@ -279,7 +281,9 @@ class DicomServer:
             self._clock,
             self._stopping,
             self._outbound,
+            self._room,
         )
+        self._room.places = places(config)
         self._entrance.rules = Rules(config, context)
         self._config, self._book = config, book
         commit = Commit(book, self._commitments)

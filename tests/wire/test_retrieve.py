@@ -21,6 +21,7 @@ from wire_fakes import (
     decoded,
     kinds_of,
     part10_parts,
+    quick_config,
     small_dataset,
     stored,
 )
@@ -38,6 +39,7 @@ from wire_world import Receiver, Running, StartServer, eventually
 
 from hsm.clock import ManualClock
 from hsm.dicom.header import read_header
+from hsm.dicom.waitingroom import places
 from hsm.errors import BadInput, Retryable
 from hsm.model import Priority
 
@@ -469,6 +471,48 @@ def test_the_hard_limit_without_later_delivery_says_what_was_waited_for(moving: 
     assert status.Status == 0xA702
     assert status.ErrorComment == "cartridge HSM003L8 is on shelf B3; 1 not sent in time"
     assert archive.deliveries.begun == archive.deliveries.handed_over == []
+
+
+def test_a_retrieve_that_finds_no_place_to_wait_ends_at_once_and_is_delivered_later(
+    moving: StartMove, receiver: Receiver
+) -> None:
+    archive = moving(retrieve={"pending_seconds": 0.1, "hold_seconds_max": 30, "held_max": 1})
+    wanted = fill(archive, 2)
+    archive.retrievals.held = set(wanted[1:])
+    with associated(archive.port, MOVE) as first, associated(archive.port, MOVE) as second:
+        waits = Move(first, "DEST", study_identifier(STUDY))
+        waits.until_responses(2)
+        status, identifier = Move(second, "DEST", study_identifier(STUDY)).final()
+        assert (status.Status, failed_uids(identifier)) == (0xB000, wanted[1:])
+        assert status.ErrorComment == "cartridge HSM003L8 is on shelf B3; 1 delivered later"
+        archive.retrievals.let_go()
+        assert waits.final()[0].Status == 0, "who waited already is not sent away"
+        archive.retrievals.held = set(wanted[1:])
+        third = Move(second, "DEST", study_identifier(STUDY))
+        third.until_responses(2)
+        archive.retrievals.let_go()
+        assert third.final()[0].Status == 0, "its place is free again"
+
+
+def test_one_that_finds_no_place_and_is_not_delivered_later_is_told_to_ask_again(moving: StartMove) -> None:
+    archive = moving(
+        deliver_later=False, retrieve={"pending_seconds": 0.1, "hold_seconds_max": 30, "held_max": 1}
+    )
+    archive.retrievals.held = set(fill(archive, 1))
+    with associated(archive.port, MOVE) as first, associated(archive.port, MOVE) as second:
+        waits = Move(first, "DEST", study_identifier(STUDY))
+        waits.until_responses(1)
+        status, _ = Move(second, "DEST", study_identifier(STUDY)).final()
+        assert status.Status == 0xA702
+        assert status.ErrorComment == "as many retrieves as may wait do; 1 recalled, ask again"
+        archive.retrievals.let_go()
+
+
+def test_half_of_all_associations_may_wait_where_nothing_else_is_said() -> None:
+    assert places(quick_config(max_associations=50)) == 25
+    assert places(quick_config(max_associations=1)) == 1
+    assert places(quick_config(max_associations=50, receivers=4)) == 7
+    assert places(quick_config(retrieve={"held_max": 3}, receivers=2)) == 2
 
 
 def test_a_destination_is_not_held_while_a_cartridge_is_fetched(
