@@ -114,6 +114,14 @@ class DeletionState(enum.StrEnum):
     PURGED = "purged"  # no copy of its packages counts any more
 
 
+class ApprovalState(enum.StrEnum):
+    WAITING = "waiting"  # for a second person, until it expires
+    REFUSED = "refused"  # by a second person, or taken back by the first
+    APPROVED = "approved"  # by a second person; being executed, or a crash came in between
+    DONE = "done"  # executed
+    FAILED = "failed"  # approved, and the act itself was refused or failed
+
+
 @dataclass(frozen=True)
 class Machine(Generic[S]):
     """A transition table: for each state the states that may follow it."""
@@ -222,6 +230,19 @@ DELETION = Machine(
         _D.DUE: frozenset({_D.DUE, _D.UNDONE, _D.PURGED}),
         _D.UNDONE: frozenset(),
         _D.PURGED: frozenset(),
+    },
+)
+
+_A = ApprovalState
+
+APPROVAL = Machine(
+    "approval",
+    {
+        _A.WAITING: frozenset({_A.REFUSED, _A.APPROVED}),
+        _A.REFUSED: frozenset(),
+        _A.APPROVED: frozenset({_A.DONE, _A.FAILED}),
+        _A.DONE: frozenset(),
+        _A.FAILED: frozenset(),
     },
 )
 

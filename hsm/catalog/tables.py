@@ -26,6 +26,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from hsm import states
 from hsm.catalog.announcetables import Announced as Announced
 from hsm.catalog.announcetables import Followed as Followed
+from hsm.catalog.approvaltables import Approval as Approval
 from hsm.catalog.base import Base as Base
 from hsm.catalog.base import one_of, values, where, where_known
 from hsm.catalog.columns import Key, PackedUid, SmallKey

@@ -1,4 +1,5 @@
-"""Deletion: studies in the trash, rejected instances, and what lets a last copy go."""
+"""Deletion: studies in the trash, rejected instances, and what lets a last copy go. Commands that wait for a
+second person."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -18,6 +19,7 @@ TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 def upgrade() -> None:
     _deletion()
     _hidden()
+    _approval()
     for statement in triggers_0006.statements(op.get_bind().dialect.name):
         op.execute(statement)
 
@@ -86,3 +88,33 @@ def _hidden() -> None:
             sa.PrimaryKeyConstraint(column, "deletion_pk", name=op.f(f"pk_{table}")),
         )
         op.create_index(f"ix_{table}_deletion_pk", table, ["deletion_pk"])
+
+
+def _approval() -> None:
+    op.create_table(
+        "approval",
+        sa.Column("pk", KEY, nullable=False),
+        sa.Column("state", TEXT, nullable=False),
+        sa.Column("command", TEXT, nullable=False),
+        sa.Column("asked", TEXT, nullable=False),
+        sa.Column("digest", TEXT, nullable=False),
+        sa.Column("asked_at", TIME, nullable=False),
+        sa.Column("asked_by", TEXT, nullable=False),
+        sa.Column("asked_person", TEXT, nullable=False),
+        sa.Column("expires_at", TIME, nullable=False),
+        sa.Column("decided_at", TIME, nullable=True),
+        sa.Column("decided_by", TEXT, nullable=False),
+        sa.Column("decided_person", TEXT, nullable=False),
+        sa.Column("reason", TEXT, nullable=False),
+        sa.Column("outcome", TEXT, nullable=False),
+        sa.CheckConstraint(
+            "state IN ('waiting', 'refused', 'approved', 'done', 'failed')", name=op.f("ck_approval_state")
+        ),
+        sa.CheckConstraint("(state = 'waiting') = (decided_at IS NULL)", name=op.f("ck_approval_decided")),
+        sa.CheckConstraint(
+            "state IN ('waiting', 'refused') OR decided_person <> asked_person",
+            name=op.f("ck_approval_persons"),
+        ),
+        sa.PrimaryKeyConstraint("pk", name=op.f("pk_approval")),
+    )
+    op.create_index(op.f("ix_approval_asked_at"), "approval", ["asked_at"])
