@@ -186,6 +186,19 @@ class Recallable(Protocol):
         ...
 
 
+@runtime_checkable
+class Digested(Protocol):
+    """A Store that keeps the SHA-256 of each object beside it, as it was when the object was put. Use
+    :func:`drivers.wrappers.digested` to find it in a Store that may be wrapped."""
+
+    def recorded_digest(self, key: str) -> bytes | None:
+        """What was noted when ``key`` was put: nobody has read the object for it. None: nothing was.
+
+        :raises NotFound: no such key.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class StoreLabel:
     """Whose a Store's storage is: written into it once, compared whenever it is opened."""
@@ -445,6 +458,15 @@ class Family:
     any_clock: bool = False
     """Nothing in it waits for hardware or a network, so that a daemon in a simulation whose clock is
     sped up may use it."""
+
+
+def noted_digest(text: str | None) -> bytes | None:
+    """A SHA-256 that somebody noted in hexadecimal; None where it is not one."""
+    try:
+        found = bytes.fromhex(text or "")
+    except ValueError:
+        return None
+    return found if len(found) == DIGEST_BYTES else None
 
 
 _KEY_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from drivers.base import Capacity, Health, ObjectStat, Readable, Recallable, Store, Traits
+from drivers.base import Capacity, Digested, Health, ObjectStat, Readable, Recallable, Store, Traits
 from drivers.errors import DriverError, NoSpace, NotReadableNow, Retryable
 
 T = TypeVar("T")
@@ -62,6 +62,15 @@ class PassingStore:
 def recallable(store: Store) -> Recallable | None:
     """The cold storage inside ``store`` (as many wrappers as there may be), or None."""
     while not isinstance(store, Recallable):
+        if not isinstance(store, PassingStore):
+            return None
+        store = store.inner
+    return store
+
+
+def digested(store: Store) -> Digested | None:
+    """The Store inside ``store`` that keeps digests beside its objects, or None."""
+    while not isinstance(store, Digested):
         if not isinstance(store, PassingStore):
             return None
         store = store.inner

@@ -218,6 +218,13 @@ class DiscStore:
             self._require_open()
             return ObjectStat(key, self._require(key).size)
 
+    def recorded_digest(self, key: str) -> bytes | None:
+        """See :class:`drivers.base.Digested`: as the list of the disc's objects has it."""
+        safe_key(key)
+        with self._lock:
+            self._require_open()
+            return self._require(key).digest
+
     def capacity(self) -> Capacity:
         """Room for a few large objects; many small files need more, and then :meth:`put` says so."""
         with self._lock:

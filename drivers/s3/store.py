@@ -10,7 +10,17 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from drivers.base import Capacity, Health, ObjectStat, Readable, RecallState, StoreLabel, Traits, Warmth
+from drivers.base import (
+    Capacity,
+    Health,
+    ObjectStat,
+    Readable,
+    RecallState,
+    StoreLabel,
+    Traits,
+    Warmth,
+    noted_digest,
+)
 from drivers.errors import DriverError, NoSpace, NotFound, OperatorNeeded, Permanent, Retryable
 from drivers.s3 import cold, owner, versions
 from drivers.s3.again import Patience
@@ -20,7 +30,7 @@ from drivers.s3.room import Room
 from drivers.s3.s3errors import Exists, OutOfRange
 from drivers.s3.settings import OBJECT_BYTES_MAX, Settings, from_options
 from drivers.s3.threads import Crew, Turns
-from drivers.s3.upload import Put, is_ours, put_parts, put_single, try_room
+from drivers.s3.upload import SHA256, Put, is_ours, put_parts, put_single, try_room
 from drivers.transfer import check_put, check_range, safe_key, span
 
 LABEL_SECONDS = 60.0
@@ -156,6 +166,12 @@ class S3Store:
         self._name(key)
         self._settle(key)
         return ObjectStat(key, int(self._head(key)["ContentLength"]))
+
+    def recorded_digest(self, key: str) -> bytes | None:
+        """See :class:`drivers.base.Digested`: as the object's metadata has it."""
+        self._name(key)
+        self._settle(key)
+        return noted_digest(self._head(key).get("Metadata", {}).get(SHA256))
 
     def capacity(self) -> Capacity:
         """The quota and what is left of it; the server is asked once whether it is there.

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from drivers.base import CHUNK_BYTES, Capacity, Health, ObjectStat, Readable, Traits
+from drivers.base import CHUNK_BYTES, Capacity, Health, ObjectStat, Readable, Traits, noted_digest
 from drivers.errors import Corrupt, DriverError, NoSpace, NotFound, OperatorNeeded, Permanent, Retryable
 from drivers.ring import PATIENCE_SECONDS, Feed, Ring
 from drivers.tape import index as indexes
@@ -158,6 +158,12 @@ class PlainStore:
         safe_key(key)
         with self._operation("stat"), self._hold("stat"):
             return _stat(self._entry(key))
+
+    def recorded_digest(self, key: str) -> bytes | None:
+        """See :class:`drivers.base.Digested`: as the index has it."""
+        safe_key(key)
+        with self._operation("stat"), self._hold("stat"):
+            return noted_digest(self._entry(key).sha256)
 
     def entries(self) -> tuple[Entry, ...]:
         """What the index says or will say, digests and tape file numbers included."""

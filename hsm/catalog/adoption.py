@@ -1,22 +1,25 @@
-"""Packages that a cartridge holds and the catalog does not know: their rows, made from the manifest."""
+"""Packages that a volume holds and the catalog does not know: their rows, made from the manifest."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
-from hsm.catalog import ingest, journal, media, placement, sealing
-from hsm.catalog.tables import Copy, Instance, Package, Volume
+from hsm.catalog import ingest, journal, media, placement, words
+from hsm.catalog.tables import Copy, Instance, Package, Series, Study, Volume
 from hsm.errors import Refused
 from hsm.model import Header
 from hsm.package import Member, PackagePlan, SeriesIdentity
-from hsm.states import CopyState, VolumeState
+from hsm.states import COPY, CopyState, VolumeState
 
-FOUND = "found on its volume and read back"
+FOUND = "found on its volume"
+READ_BACK = "found on its volume and read back"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +67,15 @@ def adopt(
     position: int | None,
     now: datetime,
     actor: str,
+    *,
+    read_back: bool = True,
 ) -> None:
-    """Register a package whose every byte was read and compared with its manifest, and the copy of it.
+    """Register a package as its manifest describes it, and the copy of it.
 
-    A package that is known already gets the copy only.
+    A package that is known already gets the copy only; instances that are known and in no package become
+    members of it.
 
+    :param read_back: every byte of the copy was read and compared: it is verified; else it is only written.
     :raises Refused: the catalog has other bytes under its name, or one of its instances elsewhere.
     """
     identity = plan.identity
@@ -77,77 +84,214 @@ def adopt(
         package_pk, size, have = known
         if (size, have) != (plan.size, digest):
             raise Refused(f"{identity.key}: the catalog has another package of this name")
-        copy_pk = placement.begin_copy(session, package_pk, volume_pk, locator, now, actor)
-        _verified(session, copy_pk, now, actor, position)
-        return
-    instances = _instances(session, plan, actor)
-    study_pk = next(iter(instances.values()))[0]
-    new = sealing.NewPackage(
-        study_pk,
-        identity.number,
-        identity.key,
-        plan.size,
-        digest,
-        tuple(
-            (instances[member.name][1], offset)
-            for member, offset in zip(plan.members, plan.offsets, strict=True)
-        ),
+    else:
+        package_pk = _package(session, plan, digest, now, actor)
+    add_copy(session, package_pk, volume_pk, locator, position, now, actor, read_back=read_back)
+
+
+def add_copy(
+    session: Session,
+    package_pk: int,
+    volume_pk: int,
+    locator: str,
+    position: int | None,
+    now: datetime,
+    actor: str,
+    *,
+    read_back: bool,
+) -> None:
+    """A copy that was found on a volume; or, of one that is known, what reading it has shown.
+
+    :raises Refused: the copy is known there and on its way out.
+    """
+    copy_pk = placement.begin_copy(session, package_pk, volume_pk, locator, now, actor)
+    state = placement.state_of(session, copy_pk)
+    if state is CopyState.RELEASING:
+        raise Refused(f"{locator}: its release was agreed and is under way")
+    if state is CopyState.WRITING:
+        placement.move_copy(session, copy_pk, CopyState.WRITTEN, now, actor, position=position, why=FOUND)
+    elif state is CopyState.LOST:
+        placement.move_copy(session, copy_pk, CopyState.SUSPECT, now, actor, why=FOUND)
+    if read_back:
+        placement.move_copy(session, copy_pk, CopyState.VERIFIED, now, actor, why=READ_BACK)
+
+
+def agrees(session: Session, package_pk: int, plan: PackagePlan) -> bool:
+    """Whether a manifest describes the very instances that the catalog has in a package, where it has them.
+    Their digests are compared, and so are the offsets: equal manifests give equal packages."""
+    study_pk = session.execute(select(Package.study_pk).where(Package.pk == package_pk)).scalar_one()
+    rows = session.execute(
+        select(Instance.uid, Instance.version, Instance.size, Instance.digest, Instance.offset)
+        .join(Series, Series.pk == Instance.series_pk)
+        .where(Series.study_pk == study_pk, Instance.package_pk == package_pk)
     )
-    sealing.insert_package(
-        session,
-        new,
-        volume_pk,
-        locator,
-        now,
-        actor,
-        why="found on its volume and read back",
-        position=position,
-    )
+    have = {tuple[Any, ...](row) for row in rows}
+    return have == {
+        (member.sop_instance_uid, member.version, member.size, member.digest, offset)
+        for member, offset in zip(plan.members, plan.offsets, strict=True)
+    }
 
 
-def _verified(session: Session, copy_pk: int, now: datetime, actor: str, position: int | None) -> None:
-    why = FOUND
-    if placement.state_of(session, copy_pk) is CopyState.WRITING:
-        placement.move_copy(session, copy_pk, CopyState.WRITTEN, now, actor, position=position, why=why)
-    placement.move_copy(session, copy_pk, CopyState.VERIFIED, now, actor, why=why)
+@dataclass(frozen=True, slots=True)
+class _There:
+    """A version of an instance that the catalog has."""
+
+    pk: int
+    size: int
+    digest: bytes
+    sealed: bool
+    place: tuple[str, str]
 
 
-def _instances(session: Session, plan: PackagePlan, actor: str) -> Mapping[str, tuple[int, int]]:
-    """Rows of every member, by its name: keys of its study and of itself."""
+def _package(session: Session, plan: PackagePlan, digest: bytes, now: datetime, actor: str) -> int:
+    """The rows of a package that the catalog does not have, and of all that is in it; its key."""
     identity = plan.identity
-    series = {each.uid: each for each in identity.series}
     sealed_at = datetime.fromisoformat(identity.sealed_at)
-    found: dict[str, tuple[int, int]] = {}
-    news: ingest.News = []
-    for member in plan.members:
-        there = session.execute(
-            select(Instance.package_pk).where(
-                Instance.uid == member.sop_instance_uid, Instance.version == member.version
-            )
-        ).first()
-        if there is not None:
-            raise Refused(f"{identity.key}: instance {member.sop_instance_uid} is in the catalog already")
-        received = ingest.Received(
-            header=_header(plan, series[member.series_uid], member),
-            transfer_syntax_uid=member.transfer_syntax_uid,
-            version=member.version,
-            size=member.size,
-            digest=member.digest,
-            source_ae=identity.source_ae,
-            at=sealed_at,
-            counts=member.version == 0,
-        )
-        keys, more = ingest.register(session, received)
-        news += more
-        pk = session.execute(
-            select(Instance.pk).where(
-                Instance.uid == member.sop_instance_uid, Instance.version == member.version
-            )
-        ).scalar_one()
-        found[member.name] = (keys.study_pk, pk)
+    there = _there(session, [member.sop_instance_uid for member in plan.members])
+    _refuse_others(plan, there)
+    described = {each.uid: each for each in identity.series}
+    first = plan.members[0]
+    study, news = ingest.study_of(session, _received(plan, described[first.series_uid], first, sealed_at))
+    number_taken = session.scalar(
+        select(Package.key).where(Package.study_pk == study.pk, Package.number == identity.number)
+    )
+    if number_taken is not None:
+        raise Refused(f"{identity.key}: the catalog has {number_taken} as package {identity.number}")
+    row = Package(
+        study_pk=study.pk,
+        number=identity.number,
+        key=identity.key,
+        size=plan.size,
+        digest=digest,
+        n_instances=len(plan.members),
+        sealed_at=sealed_at,
+    )
+    session.add(row)
+    session.flush()
+    _members(session, plan, study, row.pk, there, sealed_at)
     for verb, detail in news:
-        journal.append(session, sealed_at, actor, verb, "study", identity.study_uid, detail)
+        journal.append(session, now, actor, verb, "study", identity.study_uid, detail)
+    said = {"package": identity.key, "instances": len(plan.members), "bytes": plan.size}
+    said |= {"sha256": digest.hex(), "at": identity.sealed_at, "why": "its manifest says so"}
+    journal.append(session, now, actor, "sealed", "study", identity.study_uid, said)
+    return row.pk
+
+
+def _there(session: Session, uids: Sequence[str]) -> dict[str, dict[int, _There]]:
+    """What the catalog has of these SOP Instance UIDs, by UID and version."""
+    found: dict[str, dict[int, _There]] = {}
+    for some in placement.chunks(dict.fromkeys(uids)):
+        rows = session.execute(
+            select(
+                *(Instance.uid, Instance.version, Instance.pk, Instance.size, Instance.digest),
+                *(Instance.package_pk, Study.uid, Series.uid),
+            )
+            .join(Series, Series.pk == Instance.series_pk)
+            .join(Study, Study.pk == Series.study_pk)
+            .where(Instance.uid.in_(some))
+        )
+        for uid, version, pk, size, digest, package_pk, study_uid, series_uid in rows:
+            place = (study_uid, series_uid)
+            found.setdefault(uid, {})[version] = _There(pk, size, digest, package_pk is not None, place)
     return found
+
+
+def _refuse_others(plan: PackagePlan, there: Mapping[str, Mapping[int, _There]]) -> None:
+    """:raises Refused: an instance is in another package, or the catalog has other bytes of it."""
+    identity = plan.identity
+    for member in plan.members:
+        have = there.get(member.sop_instance_uid, {}).get(member.version)
+        if have is None:
+            continue
+        what = f"{identity.key}: instance {member.sop_instance_uid}"
+        what += f", version {member.version}," if member.version else ""
+        if (have.size, have.digest) != (member.size, member.digest):
+            raise Refused(f"{what} is in the catalog with other bytes")
+        if have.sealed or have.place != (identity.study_uid, member.series_uid):
+            raise Refused(f"{what} is in the catalog already")
+
+
+def _members(
+    session: Session,
+    plan: PackagePlan,
+    study: Study,
+    package_pk: int,
+    there: Mapping[str, Mapping[int, _There]],
+    sealed_at: datetime,
+) -> None:
+    """A package's instances: new rows, places in the package for those that have rows, and the counters."""
+    described = {each.uid: each for each in plan.identity.series}
+    rows: list[dict[str, Any]] = []
+    counted: Counter[str] = Counter()
+    places = {uid: {each.place for each in versions.values()} for uid, versions in there.items()}
+    keys: dict[str, ingest.Keys] = {}
+    names: dict[str, int] = {}
+    new_series = sealed = size = 0
+    for member, offset in zip(plan.members, plan.offsets, strict=True):
+        received = _received(plan, described[member.series_uid], member, sealed_at)
+        if member.series_uid not in keys:
+            series_pk, new = ingest.series_of(session, study.pk, received.header)
+            new_series += new
+            keys[member.series_uid] = ingest.Keys(study.pk, series_pk, 0, 0)
+        for uid in (member.sop_class_uid, member.transfer_syntax_uid):
+            if uid not in names:
+                names[uid] = ingest.name_pk(session, uid)
+        have = there.get(member.sop_instance_uid, {}).get(member.version)
+        if have is not None:
+            place = {"package_pk": package_pk, "offset": offset}
+            session.execute(update(Instance).where(Instance.pk == have.pk).values(**place))
+            sealed += 1
+            continue
+        mine = replace(
+            keys[member.series_uid],
+            class_pk=names[member.sop_class_uid],
+            syntax_pk=names[member.transfer_syntax_uid],
+        )
+        rows.append(ingest.instance_values(received, mine) | {"package_pk": package_pk, "offset": offset})
+        size += member.size
+        known = places.setdefault(member.sop_instance_uid, set())
+        if received.place not in known:
+            counted[member.series_uid] += 1
+            known.add(received.place)
+    if rows:
+        session.execute(insert(Instance), rows)
+    for uid, count in counted.items():
+        session.execute(
+            update(Series)
+            .where(Series.pk == keys[uid].series_pk)
+            .values(n_instances=Series.n_instances + count)
+        )
+    modalities = {*study.modalities.split("\\"), *(described[uid].modality for uid in keys)}
+    session.execute(
+        update(Study)
+        .where(Study.pk == study.pk)
+        .values(
+            n_instances=Study.n_instances + counted.total(),
+            n_series=Study.n_series + new_series,
+            n_bytes=Study.n_bytes + size,
+            unsealed=Study.unsealed - sealed,
+            packages=Study.packages + 1,
+            modalities=ingest.join_modalities(modalities),
+            first_received=min(study.first_received, sealed_at),
+            last_received=max(study.last_received, sealed_at),
+            last_accessed=max(study.last_accessed, sealed_at),
+            **words.said_by(session, study.pk),
+        )
+    )
+
+
+def _received(
+    plan: PackagePlan, series: SeriesIdentity, member: Member, sealed_at: datetime
+) -> ingest.Received:
+    return ingest.Received(
+        header=_header(plan, series, member),
+        transfer_syntax_uid=member.transfer_syntax_uid,
+        version=member.version,
+        size=member.size,
+        digest=member.digest,
+        source_ae=plan.identity.source_ae,
+        at=sealed_at,
+    )
 
 
 def _header(plan: PackagePlan, series: SeriesIdentity, member: Member) -> Header:
@@ -179,3 +323,12 @@ def _header(plan: PackagePlan, series: SeriesIdentity, member: Member) -> Header
         instance_number=member.number,
         charset=identity.charset,
     )
+
+
+def doubt(session: Session, copy_pk: int, now: datetime, actor: str, why: str) -> bool:
+    """A copy that was looked at is not what the catalog believes; whether that is news."""
+    state = placement.state_of(session, copy_pk)
+    if CopyState.SUSPECT not in COPY.table[state]:
+        return False
+    placement.move_copy(session, copy_pk, CopyState.SUSPECT, now, actor, why=why)
+    return True

@@ -98,8 +98,8 @@ def register(session: Session, received: Received) -> tuple[Keys, News]:
     the caller to append, last in its transaction: that locks the journal's head until the commit.
     """
     header = received.header
-    study, news = _study(session, received)
-    series_pk, new_series = _series(session, study.pk, header)
+    study, news = study_of(session, received)
+    series_pk, new_series = series_of(session, study.pk, header)
     # Counters are of what queries show: one instance a UID in each series, however many versions are kept.
     first = int(received.counts)
     session.execute(
@@ -183,7 +183,7 @@ def _patient(session: Session, header: Header) -> int:
     return patient.pk
 
 
-def _study(session: Session, received: Received) -> tuple[Study, News]:
+def study_of(session: Session, received: Received) -> tuple[Study, News]:
     """The study's row, locked, and what the journal should know of it."""
     header = received.header
     known = _lock_study(session, header.study_uid)
@@ -241,7 +241,8 @@ def _insert_study(session: Session, patient_pk: int, received: Received) -> Stud
     return study if new else None
 
 
-def _series(session: Session, study_pk: int, header: Header) -> tuple[int, int]:
+def series_of(session: Session, study_pk: int, header: Header) -> tuple[int, int]:
+    """The key of the series' row, made on first sight, and whether this call made it."""
     series, new = _get_or_insert(
         session,
         Series,

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from drivers.base import CHUNK_BYTES, Capacity, Health, ObjectStat, Readable, Traits
+from drivers.base import CHUNK_BYTES, Capacity, Health, ObjectStat, Readable, Traits, noted_digest
 from drivers.errors import Corrupt, DriverError, NoSpace, NotFound, OperatorNeeded, Permanent, Retryable
 from drivers.oserrors import translate
 from drivers.ring import PATIENCE_SECONDS, Feed, Ring
@@ -161,6 +161,12 @@ class LtfsStore:
         safe_key(key)
         with self._operation("stat"), self._state:
             return _stat(self._entry(key))
+
+    def recorded_digest(self, key: str) -> bytes | None:
+        """See :class:`drivers.base.Digested`: as the index has it."""
+        safe_key(key)
+        with self._operation("stat"), self._state:
+            return noted_digest(self._entry(key).sha256)
 
     def entries(self) -> tuple[Entry, ...]:
         """What the index says or will say, digests included, in the order of the tape; no file numbers."""

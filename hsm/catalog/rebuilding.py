@@ -1,0 +1,236 @@
+"""What the journal keeps of rebuilds, of restores, and of what was found on media and belongs to nothing.
+
+No table of its own: the journal is in the same transaction, and nobody can take a record back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from hsm.catalog import ingest, journal, placement
+from hsm.catalog.tables import (
+    Base,
+    Copy,
+    Instance,
+    Journal,
+    JournalHead,
+    Package,
+    Patient,
+    Series,
+    Study,
+    Volume,
+)
+from hsm.errors import Refused
+from hsm.states import CopyState, VolumeState
+
+CATALOG = "catalog"
+"""Kind and subject of what concerns the whole catalog."""
+OBJECT = "object"
+"""Kind of what lies on a volume and is in no package of ours; its subject is ``volume/key``."""
+BEGAN, REBUILT = "rebuild began", "rebuilt"
+RESTORED, COMPARED = "restored", "compared with media"
+LEFT_OUT = "left out"
+QUARANTINED = "quarantined"
+
+
+def require_empty(session: Session) -> bool:
+    """Whether a rebuild of this catalog was begun before, and goes on now; else it is empty.
+
+    :raises Refused: it holds something that no rebuild has made.
+    """
+    first = session.execute(select(Journal.verb).where(Journal.seq == 1)).scalar_one_or_none()
+    if first == BEGAN:
+        return True
+    for table in Base.metadata.sorted_tables:
+        if table.name == JournalHead.__tablename__:
+            continue
+        if session.scalar(select(func.count()).select_from(table)):
+            raise Refused(
+                f"the catalog is not empty: {table.name} has rows; rebuild into a new one (--into URL), or "
+                "compare this one with its media: hsm catalog check --media"
+            )
+    return False
+
+
+def begin(session: Session, now: datetime, actor: str, sources: Sequence[str]) -> None:
+    """The first record of a catalog that is rebuilt: from what."""
+    detail = {"from": list(sources), "why": "the catalog that was before is not there"}
+    journal.append(session, now, actor, BEGAN, CATALOG, CATALOG, detail)
+
+
+def finished(session: Session, now: datetime, actor: str, detail: Mapping[str, Any]) -> None:
+    """Everything that was named has been read."""
+    journal.append(session, now, actor, REBUILT, CATALOG, CATALOG, detail)
+
+
+def volume_done(session: Session, name: str, verb: str, now: datetime, actor: str, detail: Any) -> None:
+    """A whole volume has been read (``REBUILT``) or compared (``COMPARED``), or is left out of it."""
+    journal.append(session, now, actor, verb, "volume", name, detail)
+
+
+def volumes_done(session: Session, verb: str, since: int = 0) -> set[str]:
+    """The volumes of which that is on record, behind record ``since``."""
+    query = select(Journal.subject).where(Journal.seq > since, Journal.kind == "volume", Journal.verb == verb)
+    return set(session.scalars(query))
+
+
+def quarantine(
+    session: Session, volume: str, key: str, now: datetime, actor: str, why: str, package: str = ""
+) -> bool:
+    """Note an object that contradicts the catalog: it stays where it lies, and nobody of ours will touch it.
+    Whether that is news.
+
+    :param package: the package whose name it bears, so that no other one gets that name.
+    """
+    if is_quarantined(session, volume, key):
+        return False
+    detail = {"why": why} | ({"package": package} if package else {})
+    journal.append(session, now, actor, QUARANTINED, OBJECT, f"{volume}/{key}", detail)
+    if package:
+        journal.append(session, now, actor, QUARANTINED, OBJECT, package, {"volume": volume, "why": why})
+    return True
+
+
+def is_quarantined(session: Session, volume: str, key: str) -> bool:
+    """Whether an object of this volume is."""
+    return _quarantined(session, f"{volume}/{key}")
+
+
+def name_is_quarantined(session: Session, package: str) -> bool:
+    """Whether an object that bears this package's name is."""
+    return _quarantined(session, package)
+
+
+def _quarantined(session: Session, subject: str) -> bool:
+    query = select(Journal.seq).where(
+        Journal.subject == subject, Journal.kind == OBJECT, Journal.verb == QUARANTINED
+    )
+    return session.scalar(query.limit(1)) is not None
+
+
+def restored_at(session: Session) -> int | None:
+    """The record of the last restore from a backup after which catalog and media have not been compared;
+    None where nothing is owed."""
+    query = select(Journal.seq, Journal.verb).where(
+        Journal.subject == CATALOG, Journal.kind == CATALOG, Journal.verb.in_((RESTORED, COMPARED))
+    )
+    last = session.execute(query.order_by(Journal.seq.desc()).limit(1)).first()
+    return int(last[0]) if last is not None and last[1] == RESTORED else None
+
+
+def refuse_before_check(session: Session, what: str) -> None:
+    """A catalog from a backup does not know what was written since: nothing is given up on its word.
+
+    :raises Refused: it has not been compared with the media since it was restored.
+    """
+    if restored_at(session) is not None:
+        raise Refused(
+            f"{what}: the catalog was restored from a backup and has not been compared with its media "
+            "yet; stop the daemon and run: hsm catalog check --media"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """A copy that the catalog has on a volume."""
+
+    copy_pk: int
+    package_pk: int
+    package: str
+    size: int
+    digest: bytes
+    state: CopyState
+
+
+def holdings(session: Session, volume_pk: int, locators: Iterable[str]) -> dict[str, Holding]:
+    """What the catalog has on a volume at these places."""
+    rows = session.execute(
+        select(Copy.locator, Copy.pk, Package.pk, Package.key, Package.size, Package.digest, Copy.state)
+        .join(Package, Package.pk == Copy.package_pk)
+        .where(Copy.volume_pk == volume_pk, Copy.locator.in_(list(locators)))
+    )
+    return {
+        locator: Holding(copy_pk, package_pk, key, size, digest, CopyState(state))
+        for locator, copy_pk, package_pk, key, size, digest, state in rows
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A version of an instance, as the catalog has it."""
+
+    size: int
+    digest: bytes
+    sealed: bool
+
+
+def files(session: Session, uids: Iterable[str]) -> dict[tuple[str, str, str, int], File]:
+    """What the catalog has of these SOP Instance UIDs, by study, series, instance and version."""
+    found = {}
+    for some in placement.chunks(uids):
+        rows = session.execute(
+            select(
+                *(Study.uid, Series.uid, Instance.uid, Instance.version),
+                *(Instance.size, Instance.digest, Instance.package_pk),
+            )
+            .join(Series, Series.pk == Instance.series_pk)
+            .join(Study, Study.pk == Series.study_pk)
+            .where(Instance.uid.in_(some))
+        )
+        for study, series, uid, version, size, digest, package_pk in rows:
+            found[study, series, uid, version] = File(size, digest, package_pk is not None)
+    return found
+
+
+def take_instance(session: Session, received: ingest.Received, actor: str, now: datetime) -> None:
+    """Register an instance that lies in the online pool and in no package.
+
+    :raises Refused: the catalog has this version of it already.
+    """
+    header = received.header
+    there = files(session, [header.sop_instance_uid])
+    key = (header.study_uid, header.series_uid, header.sop_instance_uid, received.version)
+    if any(each[2:] == key[2:] for each in there):
+        raise Refused(f"instance {header.sop_instance_uid}, version {received.version}, is known already")
+    known = [
+        ingest.Known(version, found.digest, (study, series))
+        for (study, series, _, version), found in there.items()
+    ]
+    _, news = ingest.register(session, received.after(known, received.version))
+    for verb, detail in news:
+        journal.append(session, now, actor, verb, "study", header.study_uid, detail)
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """How much a catalog holds."""
+
+    patients: int
+    studies: int
+    instances: int
+    packages: int
+    copies: int
+    volumes: int
+
+
+def totals(session: Session) -> Totals:
+    """Counted now."""
+
+    def count(table: type[Base], *where: Any) -> int:
+        return session.scalar(select(func.count()).select_from(table).where(*where)) or 0
+
+    gone = (CopyState.RELEASED, CopyState.LOST)
+    return Totals(
+        count(Patient),
+        count(Study),
+        count(Instance),
+        count(Package),
+        count(Copy, Copy.state.not_in(gone)),
+        count(Volume, Volume.state.not_in((VolumeState.SCRATCH, VolumeState.FOREIGN))),
+    )

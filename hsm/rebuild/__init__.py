@@ -1,0 +1,10 @@
+"""A catalog from the media alone (promise 5): labels, manifests and, where nothing else says it, instances.
+
+:class:`Rebuild` fills an empty catalog.
+"""
+
+from __future__ import annotations
+
+from hsm.rebuild.run import Rebuild as Rebuild
+from hsm.rebuild.values import Progress as Progress
+from hsm.rebuild.values import Report as Report

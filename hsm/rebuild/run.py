@@ -1,0 +1,272 @@
+"""A catalog made from labels and manifests, volume by volume.
+
+Volumes that need no drive come first: what they hold needs only the indexes of the tapes afterwards. A
+volume that was read to its end is not read again; one that cannot be read keeps no other one out.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+
+from drivers.base import Capacity, Store, VolumeLabel
+from drivers.wrappers import recallable
+from hsm.catalog import media, rebuilding
+from hsm.catalog.engine import Catalog
+from hsm.catalog.media import VolumeRef
+from hsm.custody import Custody
+from hsm.errors import DriverError, HsmError, NotFound, Refused, WrongVolume
+from hsm.log import get_logger
+from hsm.model import Layout, Place
+from hsm.pools import DiskPool, LibraryPool, Pools
+from hsm.rebuild.loose import Loose, ReadHeader
+from hsm.rebuild.sources import Files, Source, Tars, anchor_in
+from hsm.rebuild.take import Pace, Taking
+from hsm.rebuild.values import NAMED_MAX, Report, Tell, VolumeReport
+from hsm.states import BLANK_VOLUMES, VolumeState
+
+log = get_logger(__name__)
+
+ACTOR = "rebuild"
+
+
+class Rebuild:
+    """Reads volumes into a catalog."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        pools: Pools,
+        custody: Custody,
+        read_header: ReadHeader,
+        *,
+        verify: bool = False,
+        tell: Tell = lambda _: None,
+        monotonic: Callable[[], float] = time.monotonic,
+        actor: str = ACTOR,
+    ) -> None:
+        """
+        :param pools: opened with ``catalog``.
+        :param verify: read every byte back.
+        """
+        self._catalog = catalog
+        self._pools = pools
+        self._custody = custody
+        self._read_header = read_header
+        self._verify = verify
+        self._tell = tell
+        self._monotonic = monotonic
+        self._actor = actor
+
+    def run(self, wanted: Sequence[str]) -> Report:
+        """Read the volumes and pools named, all when none is; what was read to its end before is not.
+
+        :raises NotFound: there is no such pool, and no such volume is here.
+        """
+        for name in self._pools.libraries:
+            self._custody.inventory(name)
+        disks, cartridges = self._chosen(wanted)
+        with self._catalog.read() as session:
+            done = set() if self._verify else rebuilding.volumes_done(session, rebuilding.REBUILT)
+        report = Report()
+        volumes = len(disks) + len(cartridges)
+        for number, pool in enumerate(disks, 1):
+            report.volumes.append(self._disk(pool, number, volumes, pool.label in done))
+        for number, volume in enumerate(cartridges, len(disks) + 1):
+            found = self._cartridge(volume, number, volumes, volume.name in done)
+            if found is not None:
+                report.volumes.append(found)
+        for pool in disks:
+            if pool.layout is Layout.FILES:
+                mine = next(each for each in report.volumes if each.volume == pool.label)
+                if not mine.failed:
+                    self._guarded(mine, lambda pool=pool, mine=mine: self._loose(pool, mine))  # type: ignore[misc]
+        self._end(report)
+        return report
+
+    def _chosen(self, wanted: Sequence[str]) -> tuple[list[DiskPool], list[VolumeRef]]:
+        """The volumes named, or all there are: those that need no drive (packages on them are read for
+        their digests, so the quick ones first), then cartridges by barcode."""
+        with self._catalog.read() as session:
+            inside = [
+                each
+                for each in media.volumes(session)
+                if each.removable and each.place in (Place.SLOT, Place.MAIL, Place.DRIVE)
+            ]
+        names = set(wanted)
+        tapes = {pool.library for pool in self._pools.tapes.values() if pool.name in names}
+        known = {*self._pools.names, *self._pools.disks, *(each.name for each in inside)}
+        if strange := sorted(names - known):
+            raise NotFound(
+                f"{', '.join(strange)}: no pool, no volume of one, and in no library; bring it in first. "
+                f"There are: {', '.join(sorted(known)[:NAMED_MAX])}"
+            )
+        disks = [pool for pool in self._pools.disks.values() if not names or names & {pool.name, pool.label}]
+        disks.sort(key=lambda pool: (pool.cold, not pool.local))
+        cartridges = [each for each in inside if not names or each.name in names or each.library in tapes]
+        return disks, cartridges
+
+    def _disk(self, pool: DiskPool, number: int, volumes: int, done: bool) -> VolumeReport:
+        found = VolumeReport(pool.label, f"volume {pool.label} of pool {pool.name}")
+        if done:
+            found.skipped = True
+            return found
+        source: Source = Files(pool) if pool.layout is Layout.FILES else Tars(pool.store)
+        pace = Pace(pool.label, number, volumes, None, self._monotonic())
+        self._guarded(found, lambda: self._packages(pool.volume_pk, found, source, pool.store, pace))
+        if not found.failed and pool.layout is not Layout.FILES:
+            self._done(found)
+        return found
+
+    def _loose(self, pool: DiskPool, found: VolumeReport) -> None:
+        began = self._monotonic()
+        Loose(self._catalog, self._actor, self._read_header, verify=self._verify).instances(pool, found)
+        found.seconds += self._monotonic() - began
+        if not found.skipped:
+            self._done(found)
+
+    def _packages(
+        self, volume_pk: int, found: VolumeReport, source: Source, store: Store, pace: Pace
+    ) -> None:
+        cold = recallable(store) if store.traits.cold else None
+        taking = Taking(
+            self._catalog,
+            self._actor,
+            verify=self._verify,
+            tell=self._tell,
+            monotonic=self._monotonic,
+            ask=(lambda key: void(cold.request_recall(key))) if cold is not None else None,
+        )
+        try:
+            taking.packages(volume_pk, found, source, pace)
+            found.anchors = [each for each in (anchor_in(store, key) for key in found.anchors) if each]
+        finally:
+            found.seconds = self._monotonic() - pace.began
+
+    def _guarded(self, found: VolumeReport, act: Callable[[], None]) -> None:
+        """What a volume fails at is its own trouble."""
+        try:
+            act()
+        except (DriverError, HsmError) as error:
+            log.error("%s: %s", found.volume, error)
+            found.failed = str(error)
+
+    def _cartridge(self, volume: VolumeRef, number: int, volumes: int, done: bool) -> VolumeReport | None:
+        """What a cartridge holds; None for one that is blank."""
+        found = VolumeReport(volume.name)
+        if done:
+            found.skipped = True
+            return found
+        library = volume.library or ""
+        try:
+            with self._custody.free_drive(library) as drive:
+                with self._catalog.read() as session:
+                    volume = media.volume(session, volume.name)
+                self._custody.vacate(volume, drive)
+                if not self._in_drive(volume, library, drive, found, number, volumes):
+                    return None
+        except (DriverError, HsmError) as error:
+            log.error("%s: %s", found.volume, error)
+            found.failed = str(error)
+        finally:
+            self._guarded(found, lambda: void(self._custody.inventory(library)))
+        if not found.failed and not found.waiting:
+            self._done(found)
+        return found
+
+    def _in_drive(
+        self,
+        volume: VolumeRef,
+        library: str,
+        drive: int,
+        found: VolumeReport,
+        number: int,
+        volumes: int,
+    ) -> bool:
+        """Whether it is one of this archive's."""
+        changer = self._custody.library(library)
+        now = self._catalog.clock.now()
+        try:
+            label = changer.read_label(volume.name, drive)
+        except WrongVolume as error:
+            found.says = str(error)
+            with self._catalog.write() as session:
+                media.look(session, volume.pk, str(error), now)
+                media.move_volume(session, volume.pk, VolumeState.FOREIGN, now, self._actor, str(error))
+            raise
+        if label is None:
+            with self._catalog.write() as session:
+                media.look(session, volume.pk, "blank", now)
+            return False
+        found.says = f"volume {label.uuid} ({label.barcode}) of pool {label.pool!r}"
+        self._identify(volume, label, library)
+        store = changer.mount(label, drive)
+        objects = sum(1 for _ in store.list())
+        pace = Pace(volume.name, number, volumes, objects, self._monotonic())
+        self._packages(volume.pk, found, Tars(store), store, pace)
+        self._note_room(volume.pk, store.capacity(), holds_something=objects > 0)
+        return True
+
+    def _identify(self, volume: VolumeRef, label: VolumeLabel, library: str) -> None:
+        """The volume is what its label says.
+
+        :raises Refused: its sticker says something else, its pool is not configured, or another volume has
+            this identity.
+        """
+        pool: LibraryPool | None = self._pools.tapes.get(label.pool)
+        if label.barcode != volume.name:
+            raise Refused(f"what carries the barcode {volume.name} says that it is {label.barcode}")
+        if pool is None or pool.library != library:
+            raise Refused(f"it is of pool {label.pool!r}, which is no pool of {library}: configure it")
+        now = self._catalog.clock.now()
+        with self._catalog.write() as session:
+            same = next((each for each in media.volumes(session) if each.uuid == label.uuid), None)
+            if same is not None and same.pk != volume.pk:
+                raise Refused(f"it says that it is {label.uuid}, and so does {same.name}")
+            if volume.state in (*BLANK_VOLUMES, VolumeState.FOREIGN):
+                media.give_to_pool(session, volume.pk, pool.name, label.uuid, now, self._actor)
+
+    def _note_room(self, pk: int, room: Capacity, *, holds_something: bool) -> None:
+        now = self._catalog.clock.now()
+        with self._catalog.write() as session:
+            media.set_room(session, pk, room.total, room.free)
+            if holds_something and media.volume_by_key(session, pk).state is VolumeState.LABELLED:
+                media.move_volume(session, pk, VolumeState.ACTIVE, now, self._actor, "it holds packages")
+            if room.free == 0 and media.volume_by_key(session, pk).state is VolumeState.ACTIVE:
+                media.move_volume(session, pk, VolumeState.FULL, now, self._actor, "no room is left")
+
+    def _done(self, found: VolumeReport) -> None:
+        if found.waiting:
+            return
+        now = self._catalog.clock.now()
+        record = found.record()
+        detail = {name: record[name] for name in ("says", "packages", "copies", "verified", "quarantined")}
+        detail["anchors"] = found.anchors[:NAMED_MAX]
+        with self._catalog.write() as session:
+            rebuilding.volume_done(session, found.volume, rebuilding.REBUILT, now, self._actor, detail)
+
+    def _end(self, report: Report) -> None:
+        report.differs = list(_differs(report))
+        now = self._catalog.clock.now()
+        with self._catalog.write() as session:
+            report.totals = asdict(rebuilding.totals(session))
+            if report.complete:
+                anchors = sorted({each for volume in report.volumes for each in volume.anchors})
+                detail = {
+                    "volumes": [each.volume for each in report.volumes][:NAMED_MAX],
+                    "totals": report.totals,
+                    "quarantined": report.quarantined,
+                    "anchors": anchors[:NAMED_MAX],
+                }
+                rebuilding.finished(session, now, self._actor, detail)
+
+
+def void(_: object) -> None:
+    """For a callback whose answer nobody wants."""
+
+
+def _differs(report: Report) -> Iterator[str]:
+    for volume in report.volumes:
+        for key, why in volume.quarantined:
+            yield f"{volume.volume}: {key}: {why}"

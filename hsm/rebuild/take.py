@@ -1,0 +1,221 @@
+"""One volume's packages into the catalog: read no more than is needed, believe no more than was read.
+
+What the catalog has already gets a further copy when the medium's own list of digests, or else its manifest,
+says that it is the same; a package that is new is believed by its manifest where the medium has noted the
+digest of the whole, and is read to the last byte where it has not. Only what was read back is verified.
+
+Every package is a transaction of its own: whoever is killed goes on where he was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
+
+from drivers.errors import NotReadableNow
+from hsm.catalog import adoption, rebuilding
+from hsm.catalog.engine import Catalog
+from hsm.catalog.rebuilding import Holding
+from hsm.errors import BadInput, Corrupt, NotFound, Refused
+from hsm.log import get_logger
+from hsm.rebuild.sources import ANCHORS, BACKUPS, Lying, Seen, Source
+from hsm.rebuild.values import NAMED_MAX, Progress, Tell, VolumeReport
+from hsm.states import CopyState
+
+log = get_logger(__name__)
+
+T = TypeVar("T")
+
+BATCH = 200
+"""Objects of a volume that are compared with the catalog at a time."""
+COUNTED = (CopyState.WRITTEN, CopyState.VERIFIED)
+TELL_EVERY = 20
+
+
+def batches(items: Iterator[T], size: int = BATCH) -> Iterator[list[T]]:
+    """Items in portions."""
+    while some := list(islice(items, size)):
+        yield some
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """When a volume was begun, and how many packages it has."""
+
+    volume: str
+    number: int
+    volumes: int
+    expected: int | None
+    began: float
+
+    def progress(self, done: int, now: float) -> Progress:
+        """Pure: at the pace so far."""
+        left = None
+        if self.expected is not None and done > 0:
+            left = (now - self.began) / done * max(0, self.expected - done)
+        return Progress(self.volume, self.number, self.volumes, done, self.expected, left)
+
+
+class Taking:
+    """Takes volumes in. One at a time."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        actor: str,
+        *,
+        verify: bool,
+        tell: Tell,
+        monotonic: Callable[[], float],
+        ask: Callable[[str], None] | None = None,
+    ) -> None:
+        """
+        :param verify: read everything back, also what the catalog would believe.
+        :param ask: have a cold object of the volume brought back.
+        """
+        self._catalog = catalog
+        self._actor = actor
+        self._verify = verify
+        self._tell = tell
+        self._monotonic = monotonic
+        self._ask = ask
+
+    def packages(self, volume_pk: int, found: VolumeReport, source: Source, pace: Pace) -> None:
+        """All packages of one volume.
+
+        :raises DriverError: the volume cannot be read any more; what was taken in stays.
+        """
+        looked = 0
+        for some in batches(source.every()):
+            packages = [each for each in some if each.package]
+            self._others(found, [each for each in some if not each.package])
+            with self._catalog.read() as session:
+                there = rebuilding.holdings(session, volume_pk, [each.locator for each in packages])
+            for lying in packages:
+                self._one(volume_pk, found, source, lying, there.get(lying.locator))
+                looked += 1
+                if looked % TELL_EVERY == 0:
+                    self._tell(pace.progress(looked, self._monotonic()))
+        self._tell(pace.progress(looked, self._monotonic()))
+
+    def _others(self, found: VolumeReport, some: Sequence[Lying]) -> None:
+        for each in some:
+            if each.locator.startswith(BACKUPS):
+                found.backups.append(each.locator)
+            elif each.locator.startswith(ANCHORS):
+                found.anchors.append(each.locator)
+            elif len(found.others) < NAMED_MAX:
+                found.others.append(each.locator)
+
+    def _one(
+        self, volume_pk: int, found: VolumeReport, source: Source, lying: Lying, there: Holding | None
+    ) -> None:
+        if there is not None and self._settled(there):
+            found.known += 1
+            return
+        try:
+            self._take(volume_pk, found, source, lying)
+        except NotReadableNow:
+            if self._ask is not None:
+                self._ask(lying.locator)
+            found.waiting.append(lying.locator)
+        except (Corrupt, NotFound, Refused, BadInput) as error:
+            self._quarantine(found, lying, there, str(error))
+
+    def _settled(self, there: Holding) -> bool:
+        if there.state not in COUNTED:
+            return there.state in (CopyState.SUSPECT, CopyState.RELEASING)
+        return there.state is CopyState.VERIFIED or not self._verify
+
+    def _take(self, volume_pk: int, found: VolumeReport, source: Source, lying: Lying) -> None:
+        with self._catalog.read() as session:
+            known = adoption.known_package(session, lying.package)
+        if self._verify:
+            self._adopt(volume_pk, found, lying, source.read(lying), new=known is None, read_back=True)
+            return
+        noted = source.noted(lying)
+        if known is not None and noted is not None and (lying.size, noted) == known[1:]:
+            self._add_copy(volume_pk, found, lying, known[0])
+        elif known is not None and noted is None:
+            self._compare(volume_pk, found, source, lying, known)
+        elif noted is not None:
+            seen = source.look(lying)
+            self._adopt(volume_pk, found, lying, seen, new=known is None, read_back=False)
+        else:
+            self._adopt(volume_pk, found, lying, source.read(lying), new=known is None, read_back=True)
+
+    def _compare(
+        self,
+        volume_pk: int,
+        found: VolumeReport,
+        source: Source,
+        lying: Lying,
+        known: tuple[int, int, bytes],
+    ) -> None:
+        """The manifest decides: equal ones describe equal bytes."""
+        seen = source.look(lying)
+        found.bytes_read += seen.read
+        with self._catalog.read() as session:
+            same = adoption.agrees(session, known[0], seen.plan)
+        if not same or seen.plan.size != known[1]:
+            raise Refused(f"{lying.package}: the catalog has another package of this name")
+        self._add_copy(volume_pk, found, lying, known[0])
+
+    def _add_copy(self, volume_pk: int, found: VolumeReport, lying: Lying, package_pk: int) -> None:
+        now = self._catalog.clock.now()
+        with self._catalog.write() as session:
+            adoption.add_copy(
+                session,
+                package_pk,
+                volume_pk,
+                lying.locator,
+                lying.position,
+                now,
+                self._actor,
+                read_back=False,
+            )
+        found.copies += 1
+
+    def _adopt(
+        self,
+        volume_pk: int,
+        found: VolumeReport,
+        lying: Lying,
+        seen: Seen,
+        *,
+        new: bool,
+        read_back: bool,
+    ) -> None:
+        assert seen.digest is not None  # whoever read it whole has it, and so has who noted it
+        found.bytes_read += seen.read
+        now = self._catalog.clock.now()
+        with self._catalog.write() as session:
+            adoption.adopt(
+                session,
+                seen.plan,
+                seen.digest,
+                volume_pk,
+                lying.locator,
+                lying.position,
+                now,
+                self._actor,
+                read_back=read_back,
+            )
+        found.packages += new
+        found.copies += not new
+        found.verified += read_back
+
+    def _quarantine(self, found: VolumeReport, lying: Lying, there: Holding | None, why: str) -> None:
+        log.error("%s of %s is left alone: %s", lying.locator, found.volume, why)
+        found.quarantined.append((lying.locator, why))
+        now = self._catalog.clock.now()
+        with self._catalog.write() as session:
+            if there is not None:
+                # The catalog counts on it: it is this copy that is bad.
+                adoption.doubt(session, there.copy_pk, now, self._actor, why)
+            else:
+                rebuilding.quarantine(
+                    session, found.volume, lying.locator, now, self._actor, why, lying.package
+                )
