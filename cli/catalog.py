@@ -58,6 +58,33 @@ def backup_(
 
 
 @app.command()
+def rebuild(
+    context: typer.Context,
+    source: Annotated[
+        list[str] | None,
+        typer.Option("--from", help="A pool or a volume; may be said again. Without it: all there are."),
+    ] = None,
+    into: Annotated[
+        str, typer.Option("--into", help="The URL of another empty database than the configured one.")
+    ] = "",
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read every byte back: what is good is verified at once.")
+    ] = False,
+    config: ConfigFile = None,
+    json: Json = False,
+) -> None:
+    """Make a catalog from labels and manifests, when the database is lost. Stop the daemon first.
+
+    Killed and run again it goes on where it was. A copy of which only the manifest was read is `written`
+    and counts for nothing until it was read back."""
+    from hsm.offlinemedia import Wanted, rebuild_catalog  # heavy: only for the commands that need it
+
+    by = context.obj.by or getpass.getuser()
+    wanted = Wanted(tuple(source or ()), verify, into, by)
+    offline.finish(rebuild_catalog(config, os.environ, wanted, offline.teller()), json)
+
+
+@app.command()
 def restore(
     context: typer.Context,
     backup: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="What `backup` wrote.")],

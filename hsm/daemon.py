@@ -21,7 +21,7 @@ from hsm.api.doors import Doors
 from hsm.api.server import ApiServer
 from hsm.api.services import Services
 from hsm.audit import Audit
-from hsm.catalog import history, queue
+from hsm.catalog import history, queue, restored
 from hsm.catalog.history import Recorder
 from hsm.catalog.views import PoolFact
 from hsm.clock import Clock, FastClock, unhurried
@@ -437,6 +437,8 @@ class Daemon:
         problems = self.pools.problems()
         with self.catalog.read() as session:
             failed = queue.failed_total(session)
+            if restored.is_owed(session):
+                problems.append(f"nothing is sealed, copied, released or labelled: {restored.OWED}")
         if self._missing:
             problems.append(
                 f"{len(self._missing)} unsealed instances had no file at start, first {self._missing[0]}: "

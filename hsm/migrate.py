@@ -15,7 +15,7 @@ from drivers.base import CHUNK_BYTES, ObjectStat, Readable, Store
 from drivers.ring import Filling
 from drivers.wrappers import recallable
 from hsm import layout, states
-from hsm.catalog import placement, queue, storage
+from hsm.catalog import media, placement, queue, rebuilding, restored, storage
 from hsm.catalog.engine import Catalog
 from hsm.catalog.instances import instances_in
 from hsm.catalog.placement import PackageRef
@@ -336,7 +336,20 @@ class Migrate:
             raise OutOfService(f"the other copies are out of service: {away}; the release waits")
 
     def begin(self, package: PackageRef, volume_pk: int, locator: str) -> tuple[int, CopyState]:
-        """The copy row on a volume and the state that a crashed attempt left it in."""
+        """The copy row on a volume and the state that a crashed attempt left it in.
+
+        :raises SourceComing: the catalog was restored, and does not know what lies on the volume.
+        :raises Permanent: what lies there is quarantined.
+        """
+        with self._catalog.read() as session:
+            if restored.is_owed(session):
+                raise SourceComing(restored.OWED)
+            volume = media.volume_by_key(session, volume_pk).name
+            if rebuilding.is_quarantined(session, volume, locator):
+                raise Permanent(
+                    f"{locator} on {volume} is quarantined: it is another one than the catalog's, and nobody "
+                    "writes over it; take it away by hand, or copy to another pool"
+                )
         copy_pk = self._begin(package, volume_pk, locator)
         with self._catalog.read() as session:
             return copy_pk, placement.state_of(session, copy_pk)

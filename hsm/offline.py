@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Engine, func, select
 from sqlalchemy.exc import SQLAlchemyError
@@ -42,6 +43,8 @@ class Report:
     """What is good to know; sentences."""
     refused: bool = False
     """Nothing was tried: something forbids it, and ``errors`` says what."""
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    """All of it, for programs."""
 
     @property
     def ok(self) -> bool:
@@ -242,7 +245,7 @@ def _at_rest(config_path: Path | None, environ: Mapping[str, str]) -> Engine | R
         found = config.load(config_path, environ)
     except ConfigError as error:
         return Report("catalog", (str(error),))
-    if _answers(found.api.socket):
+    if daemon_answers(found):
         why = f"a daemon answers on {found.api.socket}: stop it (and every other node) first"
         return Report("catalog", (why,), refused=True)
     engine = open_engine(found.catalog.url)
@@ -286,7 +289,9 @@ def _journal_length(engine: Engine) -> int:
         return int(connection.execute(select(func.count()).select_from(Journal)).scalar_one())
 
 
-def _answers(path: Path) -> bool:
+def daemon_answers(found: config.Config) -> bool:
+    """Whether a daemon serves this configuration's control socket."""
+    path = found.api.socket
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
         try:

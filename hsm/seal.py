@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from hsm import layout
-from hsm.catalog import placement, queue, sealing
+from hsm.catalog import placement, queue, restored, sealing
 from hsm.catalog.engine import Catalog
 from hsm.content import open_instance, put_manifest
+from hsm.errors import Retryable
 from hsm.log import get_logger
 from hsm.model import Priority
 from hsm.package import Member, package_digest, plan_package
@@ -51,6 +52,8 @@ class Seal:
         """Queue a request for each study that has been quiet for long enough; how many are new."""
         now = self._catalog.clock.now()
         with self._catalog.read() as session:
+            if restored.is_owed(session):
+                return 0
             quiet = sealing.quiet_studies(
                 session,
                 now - timedelta(seconds=self.quiet_seconds),
@@ -94,9 +97,12 @@ class Seal:
         online copy is verified from the start.
 
         :raises Corrupt: an instance file is not what was received; nothing is sealed.
+        :raises Retryable: the catalog was restored, and does not know what others were sealed.
         """
         now = self._catalog.clock.now()
         with self._catalog.read() as session:
+            if restored.is_owed(session):
+                raise Retryable(f"nothing is sealed: {restored.OWED}")
             members = fitting(sealing.unsealed_members(session, study_pk), self.package_bytes_max)
             if not members:
                 return None

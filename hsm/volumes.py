@@ -9,7 +9,7 @@ from typing import Any
 
 from drivers.base import Library, Overwriting, VolumeLabel
 from hsm.barcodes import belongs
-from hsm.catalog import media, movements, placement, prompts, queue, usage, volumelife
+from hsm.catalog import media, movements, placement, prompts, queue, restored, usage, volumelife
 from hsm.catalog.engine import Catalog
 from hsm.catalog.media import VolumeRef
 from hsm.catalog.queue import NewRequest
@@ -67,6 +67,7 @@ class Volumes:
         :raises Refused: it is not blank, holds copies, no such pool, or no drive is free.
         """
         with self._catalog.read() as session:
+            restored.require(session, f"{barcode} is not labelled")
             volume = media.volume(session, barcode)
             held = volumelife.live_copies(session, volume.pk)
         tape = self._pool_for(volume, pool)
@@ -114,6 +115,8 @@ class Volumes:
         :raises NotBlank: it carries something else than it should; it is foreign (or suspect, where its
             label is another one of ours) and left alone.
         """
+        with self._catalog.read() as session:
+            restored.require(session, f"{volume.name} is not labelled")
         changer = self._custody.library(library)
         try:
             found = changer.read_label(volume.name, drive)

@@ -23,7 +23,7 @@ from typing import IO, Any
 from sqlalchemy import Column, Connection, LargeBinary, Table, case, func, insert, select, text, update
 from sqlalchemy.orm import Session
 
-from hsm.catalog import journal, upgrade
+from hsm.catalog import journal, restored, upgrade
 from hsm.catalog.columns import UtcDateTime
 from hsm.catalog.engine import Catalog
 from hsm.catalog.tables import Base, Copy, DeletedPackage, Deletion, JournalHead
@@ -178,7 +178,9 @@ def restore(catalog: Catalog, source: IO[bytes], actor: str) -> Summary:
                 _set_sequences(session.connection())
                 now = catalog.clock.now()
                 detail = {"backup": summary.at.isoformat(), "records": summary.journal_seq}
-                journal.append(session, now, actor, "restored", "catalog", "catalog", detail)
+                journal.append(
+                    session, now, actor, restored.RESTORED, restored.CATALOG, restored.CATALOG, detail
+                )
     except (zipfile.BadZipFile, KeyError, EOFError) as error:
         raise ConfigError(f"the backup is damaged: {error}") from error
     return summary

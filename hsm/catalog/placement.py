@@ -15,7 +15,7 @@ from sqlalchemy import Row, Select, select, update
 from sqlalchemy.orm import Session
 
 from hsm import guard, states
-from hsm.catalog import journal, marks, placements
+from hsm.catalog import journal, marks, placements, restored
 from hsm.catalog.tables import Copy, Package, Request, Study, Volume
 from hsm.model import CopyAt, Goal, Place
 from hsm.states import READABLE_COPIES, CopyState, RequestKind, VolumeState
@@ -237,6 +237,8 @@ def release(
     if mine.state is CopyState.RELEASING:
         return guard.Verdict(True, "its release was agreed before")
     others = [fact for fact in facts if fact.copy_pk != copy_pk]
+    if restored.is_owed(session):
+        return guard.Verdict(False, restored.OWED)
     verdict = guard.may_release(mine, others, goals, marks.kept_by_law(session, study_pk, now))
     if verdict.allowed:
         move_copy(session, copy_pk, CopyState.RELEASING, now, actor, why=verdict.reason)

@@ -14,6 +14,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from hsm.catalog import ingest, journal, placement
+from hsm.catalog.restored import CATALOG
 from hsm.catalog.tables import (
     Base,
     Copy,
@@ -29,13 +30,9 @@ from hsm.catalog.tables import (
 from hsm.errors import Refused
 from hsm.states import CopyState, VolumeState
 
-CATALOG = "catalog"
-"""Kind and subject of what concerns the whole catalog."""
 OBJECT = "object"
 """Kind of what lies on a volume and is in no package of ours; its subject is ``volume/key``."""
 BEGAN, REBUILT = "rebuild began", "rebuilt"
-RESTORED, COMPARED = "restored", "compared with media"
-LEFT_OUT = "left out"
 QUARANTINED = "quarantined"
 
 
@@ -112,28 +109,6 @@ def _quarantined(session: Session, subject: str) -> bool:
         Journal.subject == subject, Journal.kind == OBJECT, Journal.verb == QUARANTINED
     )
     return session.scalar(query.limit(1)) is not None
-
-
-def restored_at(session: Session) -> int | None:
-    """The record of the last restore from a backup after which catalog and media have not been compared;
-    None where nothing is owed."""
-    query = select(Journal.seq, Journal.verb).where(
-        Journal.subject == CATALOG, Journal.kind == CATALOG, Journal.verb.in_((RESTORED, COMPARED))
-    )
-    last = session.execute(query.order_by(Journal.seq.desc()).limit(1)).first()
-    return int(last[0]) if last is not None and last[1] == RESTORED else None
-
-
-def refuse_before_check(session: Session, what: str) -> None:
-    """A catalog from a backup does not know what was written since: nothing is given up on its word.
-
-    :raises Refused: it has not been compared with the media since it was restored.
-    """
-    if restored_at(session) is not None:
-        raise Refused(
-            f"{what}: the catalog was restored from a backup and has not been compared with its media "
-            "yet; stop the daemon and run: hsm catalog check --media"
-        )
 
 
 @dataclass(frozen=True, slots=True)

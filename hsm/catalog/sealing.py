@@ -8,10 +8,10 @@ from datetime import datetime
 from sqlalchemy import exists, func, select, update
 from sqlalchemy.orm import Session
 
-from hsm import states
-from hsm.catalog import journal, words
+from hsm import layout, states
+from hsm.catalog import journal, rebuilding, words
 from hsm.catalog.instances import instance_columns, viewing_order
-from hsm.catalog.placement import begin_copy, move_copy
+from hsm.catalog.placement import begin_copy, move_copy, study_uid
 from hsm.catalog.tables import Instance, Package, Patient, Request, Series, Study
 from hsm.model import InstanceRef
 from hsm.package import Member, PackageIdentity, SeriesIdentity, member_name
@@ -68,7 +68,12 @@ def unsealed_members(session: Session, study_pk: int) -> list[tuple[int, Member]
 
 
 def next_package_number(session: Session, study_pk: int) -> int:
-    return (session.scalar(select(func.max(Package.number)).where(Package.study_pk == study_pk)) or 0) + 1
+    """One more than the study's last; not one that something bears that is quarantined."""
+    number = (session.scalar(select(func.max(Package.number)).where(Package.study_pk == study_pk)) or 0) + 1
+    uid = study_uid(session, study_pk)
+    while rebuilding.name_is_quarantined(session, layout.package_key(uid, number)):
+        number += 1
+    return number
 
 
 def identity(session: Session, study_pk: int, key: str, number: int, sealed_at: datetime) -> PackageIdentity:

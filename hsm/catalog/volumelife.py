@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from hsm.catalog import media, placement, placements
+from hsm.catalog import media, placement, placements, restored
 from hsm.catalog.placement import PackageRef
 from hsm.catalog.tables import Copy, Package, Volume
 from hsm.errors import Refused
@@ -47,6 +47,7 @@ def end(session: Session, name: str, to: VolumeState, now: datetime, actor: str,
         raise Refused(f"{name} is not a removable volume; it goes with its pool's configuration")
     if to is VolumeState.RECYCLED and found.worm:
         raise Refused(f"{name} is write-once: it cannot be recycled, only retired")
+    restored.require(session, f"{name} does not become {to.value}")
     held = live_copies(session, found.pk)
     if held:
         words = ", ".join(f"{count} {state}" for state, count in held.items())

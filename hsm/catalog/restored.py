@@ -1,0 +1,44 @@
+"""After a restore from a backup: what a catalog may not do before it has been compared with its media.
+
+A catalog from a backup does not know what was written since. On its word alone nothing is released, sealed,
+copied, labelled or recycled: the journal says whether the comparison is owed, and nobody can take that back.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from hsm.catalog.tables import Journal
+from hsm.errors import Refused
+
+CATALOG = "catalog"
+"""Kind and subject of what concerns the whole catalog."""
+RESTORED, COMPARED = "restored", "compared with media"
+NOT_COMPARED = "not compared since the catalog was restored"
+"""How the error of a volume begins that was left out of the comparison."""
+OWED = (
+    "the catalog was restored from a backup and has not been compared with its media yet: stop the daemon "
+    "and run hsm catalog check --media"
+)
+
+
+def last(session: Session) -> tuple[int, str] | None:
+    """The record of the last restore or of the last whole comparison, and which of the two it is."""
+    query = select(Journal.seq, Journal.verb).where(
+        Journal.subject == CATALOG, Journal.kind == CATALOG, Journal.verb.in_((RESTORED, COMPARED))
+    )
+    found = session.execute(query.order_by(Journal.seq.desc()).limit(1)).first()
+    return (int(found[0]), str(found[1])) if found is not None else None
+
+
+def is_owed(session: Session) -> bool:
+    """Whether the catalog has been restored and not been compared with its media since."""
+    found = last(session)
+    return found is not None and found[1] == RESTORED
+
+
+def require(session: Session, what: str) -> None:
+    """:raises Refused: the comparison is owed; ``what`` was not done."""
+    if is_owed(session):
+        raise Refused(f"{what}: {OWED}")

@@ -1,0 +1,196 @@
+"""What the command line does with all media and without a daemon: make a catalog from them, or compare.
+
+Each function returns a :class:`~hsm.offline.Report` and raises nothing that a mistake in a file or a broken
+medium can cause. Drives and folders are used as the daemon would: it must be stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from hsm import config
+from hsm.catalog import rebuilding, upgrade
+from hsm.catalog.engine import Catalog, open_engine
+from hsm.clock import SystemClock
+from hsm.config.fields import check_url
+from hsm.custody import Custody, Drives
+from hsm.dicom.header import read_header
+from hsm.errors import ConfigError, DriverError, HsmError, NotFound, Refused
+from hsm.offline import Report, daemon_answers
+from hsm.opening import open_pools
+from hsm.pools import Pools
+from hsm.rebuild import Progress, Rebuild
+from hsm.rebuild import Report as Found
+from hsm.rebuild.values import UNKNOWABLE
+from hsm.startup import lock_home
+from hsm.wake import Bell
+
+SHOWN_MAX = 20
+"""Of each sort of trouble, how many sentences."""
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is read, and how."""
+
+    names: tuple[str, ...] = ()
+    """Pools and volumes; none is all."""
+    verify: bool = False
+    into: str = ""
+    """Another database than the configured one."""
+    by: str = "rebuild"
+
+
+def rebuild_catalog(
+    config_path: Path | None, environ: Mapping[str, str], wanted: Wanted, tell: Tell
+) -> Report:
+    """Make a catalog from what lies on the media. Killed and run again, it goes on.
+
+    Refused while a daemon answers, and where the catalog holds anything that no rebuild has put there.
+    """
+
+    def first(catalog: Catalog) -> None:
+        with catalog.write() as session:
+            if not rebuilding.require_empty(session):
+                rebuilding.begin(session, catalog.clock.now(), wanted.by, wanted.names or ["everything"])
+
+    def act(catalog: Catalog, pools: Pools, custody: Custody) -> Found:
+        work = Rebuild(
+            catalog,
+            pools,
+            custody,
+            read_header,
+            verify=wanted.verify,
+            tell=lambda progress: tell(sentence(progress)),
+            actor=wanted.by,
+        )
+        return work.run(wanted.names)
+
+    return _with_media(config_path, environ, wanted.into, first, act, _rebuilt)
+
+
+def _with_media(
+    config_path: Path | None,
+    environ: Mapping[str, str],
+    into: str,
+    first: Callable[[Catalog], None],
+    act: Callable[[Catalog, Pools, Custody], Found],
+    report: Callable[[str, Found], Report],
+) -> Report:
+    """Do something with every pool and drive of the configuration, which nobody else uses meanwhile.
+
+    :param first: done with the catalog before any storage is opened.
+    """
+    try:
+        found = config.load(config_path, environ)
+        if into:
+            other = found.catalog.model_copy(update={"url": check_url(into)})
+            found = found.model_copy(update={"catalog": other})
+    except (ConfigError, ValueError) as error:
+        return Report("catalog", (str(error),))
+    if daemon_answers(found):
+        why = f"a daemon answers on {found.api.socket}: stop it (and every other node) first"
+        return Report("catalog", (why,), refused=True)
+    subject = "catalog"
+    try:
+        with _alone(found) as catalog:
+            subject = catalog.engine.url.render_as_string(hide_password=True)
+            first(catalog)
+            with _media(found, catalog) as (pools, custody):
+                return report(subject, act(catalog, pools, custody))
+    except (Refused, NotFound) as error:
+        return Report(subject, (str(error),), refused=True)
+    except (HsmError, DriverError, SQLAlchemyError, OSError) as error:
+        return Report(subject, (str(getattr(error, "orig", error)),))
+
+
+@contextlib.contextmanager
+def _alone(found: config.Config) -> Iterator[Catalog]:
+    """The catalog, with the data folder locked; its tables are made where there are none."""
+    lock = lock_home(found.home)
+    try:
+        engine = open_engine(found.catalog.url)
+        try:
+            if engine.url.database and engine.dialect.name == "sqlite":
+                Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True)
+            if upgrade.current_revision(engine) is None:
+                upgrade.upgrade(engine)
+            upgrade.require_head(engine)
+            yield Catalog(engine, SystemClock())
+        finally:
+            engine.dispose()
+    finally:
+        os.close(lock)
+
+
+@contextlib.contextmanager
+def _media(found: config.Config, catalog: Catalog) -> Iterator[tuple[Pools, Custody]]:
+    pools = open_pools(found, catalog)
+    custody = Custody(catalog, pools, Drives(), Bell())
+    try:
+        yield pools, custody
+    finally:
+        custody.unmount_all()
+
+
+def sentence(progress: Progress) -> str:
+    """How far it is, for a person."""
+    of = f" of {progress.expected}" if progress.expected is not None else ""
+    left = progress.left_seconds
+    when = "" if left is None else f", about {_duration(left)} left for this volume"
+    where = f"{progress.volume} ({progress.number} of {progress.volumes} volumes)"
+    return f"{where}: {progress.packages}{of} packages{when}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _rebuilt(subject: str, found: Found) -> Report:
+    facts = [*_volumes(found), ", ".join(f"{count} {name}" for name, count in found.totals.items())]
+    facts += [f"journal before: {each}" for volume in found.volumes for each in volume.anchors][:SHOWN_MAX]
+    return _report(subject, found, facts, UNKNOWABLE)
+
+
+def _volumes(found: Found) -> Iterator[str]:
+    for each in found.volumes:
+        if each.skipped and not each.instances:
+            yield f"{each.volume}: read before"
+            continue
+        done = [f"{each.packages} packages", f"{each.copies} further copies", f"{each.verified} read back"]
+        done += [f"{each.instances} instances of no package"] if each.instances else []
+        done += [f"{each.known} known before"] if each.known else []
+        yield f"{each.volume}: {', '.join(done)}; {_duration(each.seconds)}"
+
+
+def _report(subject: str, found: Found, facts: Sequence[str], notes: Sequence[str]) -> Report:
+    errors = [f"{each.volume}: {each.failed}" for each in found.volumes if each.failed]
+    errors += [
+        f"{each.volume}: {len(each.waiting)} packages are cold and were asked for; run this again when they "
+        "are there"
+        for each in found.volumes
+        if each.waiting
+    ]
+    shown = found.differs[:SHOWN_MAX]
+    if len(found.differs) > len(shown):
+        shown = [*shown, f"and {len(found.differs) - len(shown)} more: --json, or the journal has them"]
+    errors += [f"left alone, not in the catalog: {each}" for each in shown]
+    warnings = [
+        f"{each.volume} has backups of a catalog, which know more than media do; restore one and then "
+        f"`hsm catalog check --media` is the better start: {', '.join(sorted(each.backups)[-3:])}"
+        for each in found.volumes
+        if each.backups
+    ]
+    detail: dict[str, Any] = found.record()
+    return Report(subject, tuple(errors), (*warnings, *notes), tuple(facts), detail=detail)
