@@ -78,6 +78,12 @@ def verify(
             exists=True, dir_okay=False, help="Digests that were kept elsewhere: NUMBER SHA-256 on each line."
         ),
     ] = None,
+    from_volume: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Compare with the anchors on this cartridge, disc or pool; may be given repeatedly."
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Is any record altered, removed, inserted or moved? Ends with 1, and says where, when one is.
@@ -86,7 +92,7 @@ def verify(
     """
     kept = _anchors(anchors) if anchors is not None else {}
     with connect(context) as client:
-        found = client.verify_log(kept)
+        found = client.verify_log(kept, from_volume or ())
     if json:
         screen.say_json(found)
     else:

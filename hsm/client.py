@@ -310,9 +310,12 @@ class Client(OperatorCalls):
         """Records of the journal, the last first: ``subject, actor, verb, kind, since, until, before``."""
         return self._list("/v1/audit/log", limit=limit, **wanted)
 
-    def verify_log(self, anchors: Mapping[int, str] | None = None) -> Record:
-        """Walk the journal's chain, and compare it with digests that were kept elsewhere."""
-        members = {"anchors": {str(seq): digest for seq, digest in (anchors or {}).items()}}
+    def verify_log(self, anchors: Mapping[int, str] | None = None, volumes: Sequence[str] = ()) -> Record:
+        """Walk the journal's chain, and compare it with digests that were kept elsewhere: those given, and
+        those read from volumes."""
+        members: Record = {"anchors": {str(seq): digest for seq, digest in (anchors or {}).items()}}
+        if volumes:
+            members["volumes"] = list(volumes)
         return _object(self._ask("POST", "/v1/audit/log/verify", PLAN_SECONDS, json=members))
 
     def prove(self, uid: str, to: IO[bytes]) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from hsm import log as logs
+from hsm.anchoring import Anchoring
 from hsm.announce import Announcements
 from hsm.api.app import build_app
 from hsm.api.doors import Doors
@@ -89,6 +90,8 @@ HISTORY_SECONDS = 10.0
 """Between two times that noted accesses are written."""
 UPKEEP_SECONDS = 3600.0
 """Between two looks for accesses that are old enough to be counted by day, or forgotten."""
+ANCHOR_SECONDS = 60.0
+"""Between two looks whether pools and the file outside are due for an anchor."""
 SETTLE_SECONDS = 10.0
 """Between two tries to write down what the catalog could not take."""
 STOP_GRACE_SECONDS = 20.0
@@ -146,6 +149,10 @@ class Daemon:
         )
         reader = Reader(catalog, pools, staging)
         recall = self.recall = Recall(catalog, staging, reader, bell)
+        anchors = config.audit.anchors
+        self.anchoring = Anchoring(
+            catalog, pools, config.archive.ae_title, timedelta(seconds=anchors.every), anchors.file
+        )
         drives = Drives()
         self.custody = Custody(catalog, pools, drives, bell)
         manners = Manners.of(config.operator, config.dicom.retrieve.hold_seconds_max)
@@ -186,7 +193,15 @@ class Daemon:
                 self.seal,
                 migrate,
                 DriveSession(
-                    catalog, pools, self.custody, self.volumes, self.drive_use, recall, migrate, bell
+                    catalog,
+                    pools,
+                    self.custody,
+                    self.volumes,
+                    self.drive_use,
+                    recall,
+                    migrate,
+                    bell,
+                    self.anchoring,
                 ),
                 self.deliverer,
                 self.reporter,
@@ -253,7 +268,7 @@ class Daemon:
             storage=self.pool_desk,
             operators=self.operators,
             movements=self.movements,
-            audit=Audit(self.catalog, self.pools, self.policies, self.config.archive.ae_title),
+            audit=Audit(self.catalog, self.pools, self.policies, self.custody, self.config.archive.ae_title),
             turns=self.workers.planning.turns,
         )
 
@@ -447,6 +462,7 @@ class Daemon:
         problems += self.media_watch.problems()
         problems += self.reminders.problems()
         problems += self.policies.problems()
+        problems += self.anchoring.problems()
         problems += self.dicom.problems()
         if failed:
             problems.append(f"{failed} requests have failed: hsm queue ls --state failed")
@@ -466,6 +482,7 @@ class Daemon:
         wanted["repack"] = (Schedule(every_seconds=REPACK_SECONDS), self.repack.round)
         wanted["history"] = (Schedule(every_seconds=HISTORY_SECONDS), self._write_history)
         wanted["history upkeep"] = (Schedule(every_seconds=UPKEEP_SECONDS), self._keep_history_small)
+        wanted["anchors"] = (Schedule(every_seconds=ANCHOR_SECONDS), self.anchoring.round)
         wanted["policy watch"] = (Schedule(every_seconds=WATCH_SECONDS), self._watch_policies)
         for policy in self.policies.set.policies:
             name = policy.name

@@ -13,6 +13,7 @@ from functools import partial
 
 from drivers.base import Ordering, Store, VolumeLabel
 from hsm import planner
+from hsm.anchoring import Anchoring
 from hsm.blame import DRIVES_FOR_CERTAINTY
 from hsm.catalog import media, placement, queue
 from hsm.catalog.engine import Catalog
@@ -76,6 +77,7 @@ class DriveSession:
         recall: Recall,
         migrate: Migrate,
         bell: Bell,
+        anchors: Anchoring | None = None,
     ) -> None:
         self._catalog = catalog
         self._pools = pools
@@ -86,7 +88,7 @@ class DriveSession:
         self._migrate = migrate
         self._bell = bell
         self._ends = SessionEnds(catalog, use)
-        self._writing = Writing(catalog, pools, use, migrate, self._ends)
+        self._writing = Writing(catalog, pools, use, migrate, self._ends, anchors)
         self.stopwatch = Stopwatch(catalog)
 
     def run(self, work: Assignment, stop: threading.Event) -> None:

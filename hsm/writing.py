@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from drivers.base import Store
 from hsm import layout
+from hsm.anchoring import Anchoring
 from hsm.catalog import media, placement, queue
 from hsm.catalog.engine import Catalog
 from hsm.catalog.media import VolumeRef
@@ -46,13 +47,23 @@ class Writing:
     """Writes packages to a mounted volume and proves them. It keeps no state between sessions."""
 
     def __init__(
-        self, catalog: Catalog, pools: Pools, use: DriveUse, migrate: Migrate, ends: SessionEnds
+        self,
+        catalog: Catalog,
+        pools: Pools,
+        use: DriveUse,
+        migrate: Migrate,
+        ends: SessionEnds,
+        anchors: Anchoring | None = None,
     ) -> None:
+        """
+        :param anchors: what puts the journal's head onto each volume that is flushed.
+        """
         self._catalog = catalog
         self._pools = pools
         self._use = use
         self._migrate = migrate
         self._ends = ends
+        self._anchors = anchors
 
     def write(
         self,
@@ -93,6 +104,7 @@ class Writing:
                 tally.wrote(done.package.size if done.fresh else 0)
                 unproved.append(done)
         if unproved:
+            anchor = self._anchors.note(store, volume.name) if self._anchors else None
             try:
                 store.flush()
             except (Retryable, Permanent) as error:
@@ -100,6 +112,8 @@ class Writing:
                 self._write_failed(work, volume, lost, pending, error, tally, actor)
                 return
             self._note_written(volume, store, unproved, actor)
+            if self._anchors:
+                self._anchors.noted(anchor, volume.name, actor)
             now, later = ([], unproved) if room_for else self._to_prove(work, unproved)
             room_for = room_for or self._prove(work, volume, store, now, pending, tally, stop, actor)
             later += [each for each in now if each.order.pk in pending] if room_for else []

@@ -307,7 +307,7 @@ def _recorded(contents: Contents, volume: VolumeLabel) -> Recorded:
 
     :raises Corrupt: one of our lists cannot be read.
     """
-    objects, closed = parse_index(contents.whole(INDEX, INDEX_BYTES_MAX), volume.uuid)
+    objects, closed, notes = parse_index(contents.whole(INDEX, INDEX_BYTES_MAX), volume.uuid)
     digests: dict[str, bytes] = {}
     if DIGESTS in contents:
         for line in contents.whole(DIGESTS, INDEX_BYTES_MAX).decode("ascii", "replace").splitlines():
@@ -317,7 +317,8 @@ def _recorded(contents: Contents, volume: VolumeLabel) -> Recorded:
             except ValueError as error:
                 raise Corrupt(f"{DIGESTS} of {volume.barcode}: {line[:80]!r}") from error
     entries = entries_of(contents.whole(NAME, DIRECTORY_BYTES_MAX)) if NAME in contents else []
-    return Recorded({each.key: each for each in objects}, digests, entries, closed, contents.used)
+    known = {each.key: each for each in objects}
+    return Recorded(known, digests, entries, closed, contents.used, notes)
 
 
 def _number(path: str) -> int:

@@ -8,11 +8,12 @@ piece belongs, so that the same bytes come out again.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from drivers.base import DIGEST_BYTES, VolumeLabel
 from drivers.errors import Corrupt
+from drivers.notes import read_notes
 
 LABEL, INDEX = "HSMLABEL", "HSMINDEX"
 FORMAT, INDEX_FORMAT, VERSION = "hsm-optical", "hsm-optical-index", 1
@@ -99,9 +100,11 @@ def parse_label(raw: bytes) -> DiscLabel:
         raise Corrupt(f"{LABEL} cannot be read: {error!r}") from error
 
 
-def index_text(uuid: str, objects: Iterable[Object], *, closed: bool) -> bytes:
+def index_text(uuid: str, objects: Iterable[Object], *, closed: bool, notes: Sequence[str] = ()) -> bytes:
     """The file ``HSMINDEX``: one JSON object a line, first about the disc, then one for each object."""
-    head = {"format": INDEX_FORMAT, "version": VERSION, "uuid": uuid, "closed": closed}
+    head: dict[str, object] = {"format": INDEX_FORMAT, "version": VERSION, "uuid": uuid, "closed": closed}
+    if notes:
+        head["notes"] = list(notes)
     lines = [json.dumps(head)]
     lines += [
         json.dumps(
@@ -118,8 +121,8 @@ def index_text(uuid: str, objects: Iterable[Object], *, closed: bool) -> bytes:
     return ("\n".join(lines) + "\n").encode("ascii")
 
 
-def parse_index(raw: bytes, uuid: str) -> tuple[list[Object], bool]:
-    """The objects, and whether the disc is closed.
+def parse_index(raw: bytes, uuid: str) -> tuple[list[Object], bool, tuple[str, ...]]:
+    """The objects, whether the disc is closed, and its notes (:mod:`drivers.notes`).
 
     :raises Corrupt: it is damaged, or another volume's.
     """
@@ -128,7 +131,8 @@ def parse_index(raw: bytes, uuid: str) -> tuple[list[Object], bool]:
         head = json.loads(first)
         if (head["format"], head["version"], head["uuid"]) != (INDEX_FORMAT, VERSION, uuid):
             raise ValueError(f"it is of {head['uuid']!r}, format {head['format']!r} {head['version']!r}")
-        return [_object(json.loads(line)) for line in lines], bool(head["closed"])
+        notes = read_notes(head.get("notes"))
+        return [_object(json.loads(line)) for line in lines], bool(head["closed"]), notes
     except (ValueError, KeyError, TypeError) as error:
         raise Corrupt(f"{INDEX} of volume {uuid} cannot be read: {error!r}") from error
 

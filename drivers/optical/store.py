@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from drivers.base import CHUNK_BYTES, Capacity, Health, ObjectStat, Readable, Traits
 from drivers.errors import Corrupt, DriverError, NoSpace, NotFound, Permanent, Retryable
+from drivers.notes import check_note, joined
 from drivers.optical.burner import Burner, Contents, NotBegun
 from drivers.optical.dicomdir import NAME, Entry, build, file_set_id, read_entry
 from drivers.optical.fileset import DIGESTS, README, digest_list, sync_tree
@@ -49,6 +50,7 @@ class Recorded:
     entries: list[Entry] = field(default_factory=list)
     closed: bool = False
     used: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def label_files(label: DiscLabel, recorded: Recorded, closed: bool) -> dict[str, bytes]:
@@ -58,7 +60,7 @@ def label_files(label: DiscLabel, recorded: Recorded, closed: bool) -> dict[str,
     readme = text.replace("\n", "\r\n").encode("latin-1", "replace")
     set_id, set_uid = file_set_id(volume.barcode), file_set_uid(volume.uuid)
     directory = build(recorded.entries, set_id, set_uid, (README,))
-    index = index_text(volume.uuid, recorded.objects.values(), closed=closed)
+    index = index_text(volume.uuid, recorded.objects.values(), closed=closed, notes=recorded.notes)
     return {LABEL: label_text(label), INDEX: index, README: readme, NAME: directory}
 
 
@@ -103,6 +105,7 @@ class DiscStore:
         self._pending: dict[str, Object] = {}
         self._taking: set[str] = set()
         self._forgotten: set[str] = set()
+        self._note = ""
         self._put = 0
         """Bytes of the objects that were put since the last burn, deleted ones too."""
         self._spent = 0
@@ -244,6 +247,19 @@ class DiscStore:
             self._require_open()
             self._burn()
 
+    def annotate(self, note: str) -> None:
+        """See :meth:`drivers.notes.Annotated.annotate`; it stands in ``HSMINDEX``, whose digest is in the
+        list of digests."""
+        with self._lock:
+            self._require_open()
+            self._note = check_note(note)
+
+    def notes(self) -> tuple[str, ...]:
+        """See :meth:`drivers.notes.Annotated.notes`."""
+        with self._lock:
+            self._require_open()
+            return self._recorded.notes
+
     def drop_caches(self) -> None:
         with self._lock:
             self._require_open()
@@ -360,6 +376,7 @@ class DiscStore:
         self._pending.clear()
         self._forgotten.clear()
         self._put = self._spent = 0
+        self._note = ""
         self._spool.empty()
 
     def _spoilt(self, error: DriverError) -> Permanent:
@@ -378,7 +395,8 @@ class DiscStore:
                     except Corrupt:
                         continue  # it is in the lists of digests and objects, and no viewer can read it
         objects = dict(old.objects) | self._pending
-        return Recorded(objects, dict(old.digests), entries, old.closed, old.used)
+        notes = joined(old.notes, self._note)
+        return Recorded(objects, dict(old.digests), entries, old.closed, old.used, notes)
 
     def _compare(self, paths: set[str], digests: dict[str, bytes]) -> None:
         """:raises Corrupt: a file is not what was burnt."""

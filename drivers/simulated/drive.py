@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from drivers.base import CHUNK_BYTES, Capacity, Health, ObjectStat, Readable, Traits
 from drivers.errors import Corrupt, DriverError, NoSpace, Permanent, Retryable
+from drivers.notes import check_note
 from drivers.oserrors import translated
 from drivers.reports import CartridgeReport, DriveLife, DriveReport, ErrorCounters
 from drivers.simulated.faults import Check, Event
@@ -228,6 +229,16 @@ class CartridgeStore:
                     self._drive.check("write", "index")
                 self._drive.time.spend(self._drive.model.flush_seconds)
                 self.medium.sync()
+
+    def annotate(self, note: str) -> None:
+        """See :meth:`drivers.notes.Annotated.annotate`; it stands in the index."""
+        with self._operation("annotate"), self._drive.lock:
+            self.medium.note = check_note(note)
+
+    def notes(self) -> tuple[str, ...]:
+        """See :meth:`drivers.notes.Annotated.notes`."""
+        with self._operation("notes"), self._drive.lock:
+            return self.medium.notes
 
     def drop_caches(self) -> None:
         """Let the host forget what it has of the cartridge."""

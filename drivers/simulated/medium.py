@@ -13,6 +13,7 @@ from pathlib import Path
 
 from drivers.base import ObjectStat, VolumeLabel
 from drivers.errors import Corrupt, NotFound, WrongVolume
+from drivers.notes import joined, read_notes
 from drivers.oserrors import translated
 from drivers.simulated.disk import read_json, replace_json, sync_folder
 from drivers.transfer import write_all
@@ -52,6 +53,9 @@ class Medium:
         self.end = 0
         """End of data: bytes of the image that are used, dead ones included."""
         self.dirty = False
+        self.notes: tuple[str, ...] = ()
+        self.note = ""
+        """Goes onto the medium with the next sync."""
         self._next_block = 0
         self._generation = 0
         self._label = folder / "label.json"
@@ -88,6 +92,7 @@ class Medium:
             self._index.unlink(missing_ok=True)
             self._label.unlink(missing_ok=True)
         self.objects, self.end, self._next_block, self._generation = {}, 0, 0, 0
+        self.notes, self.note = (), ""
 
     def format(self, label: VolumeLabel) -> None:
         """Write an empty index and, last, the label: a crash between the two leaves it blank."""
@@ -111,6 +116,7 @@ class Medium:
                 self._next_block = int(stored["next_block"])
                 self.end = int(stored["end"])
                 extents = [Extent(*values) for values in stored["objects"]]
+                self.notes = read_notes(stored.get("notes"))
             except (ValueError, TypeError, KeyError) as error:
                 raise Corrupt(f"the index of {self.barcode} is unreadable: torn ({error!r})") from error
             self.objects = {extent.key: extent for extent in extents}
@@ -187,6 +193,7 @@ class Medium:
     def _write_index(self) -> None:
         self._generation += 1
         objects = [[e.key, e.size, e.block, e.offset] for e in self.objects.values()]
+        notes = joined(self.notes, self.note)
         replace_json(
             self._index,
             {
@@ -194,8 +201,10 @@ class Medium:
                 "end": self.end,
                 "next_block": self._next_block,
                 "objects": objects,
+                "notes": list(notes),
             },
         )
+        self.notes, self.note = notes, ""
 
 
 def flip_byte(folder: Path, key: str, at: int = 0) -> None:

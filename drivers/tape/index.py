@@ -11,6 +11,8 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from drivers.notes import read_notes
+
 FORMAT = "hsm-plain-index"
 MAGIC = b'{"format": "hsm-plain-index", '
 VERSION = 1
@@ -41,12 +43,14 @@ class Index:
     """Where the index itself begins."""
     file: int
     entries: Mapping[str, Entry] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    """See :mod:`drivers.notes`; oldest first."""
 
 
 def encode(index: Index) -> bytes:
     """The bytes of the tape file."""
     body = b"".join(_line(entry) for entry in index.entries.values())
-    head = {
+    head: dict[str, object] = {
         "format": FORMAT,
         "version": VERSION,
         "volume": index.uuid,
@@ -57,6 +61,8 @@ def encode(index: Index) -> bytes:
         "bytes": len(body),
         "sha256": hashlib.sha256(body).hexdigest(),
     }
+    if index.notes:
+        head["notes"] = list(index.notes)
     return json.dumps(head).encode("ascii") + b"\n" + body
 
 
@@ -85,9 +91,10 @@ def decode(data: bytes, uuid: str, block: int) -> Index:
             raise ValueError("its SHA-256 does not match")
         entries = [_entry(json.loads(line)) for line in body.splitlines()]
         generation, file = int(head["generation"]), int(head["file"])
+        notes = read_notes(head.get("notes"))
     except (KeyError, TypeError) as error:
         raise ValueError(f"malformed: {error!r}") from error
-    return Index(uuid, generation, block, file, by_key(entries))
+    return Index(uuid, generation, block, file, by_key(entries), notes)
 
 
 def by_key(entries: Iterable[Entry]) -> dict[str, Entry]:

@@ -45,6 +45,7 @@ class Recovered:
     """There are records behind the last filemark: a write was cut short."""
     broken: str = ""
     """Why nothing may be appended; empty when all is well."""
+    notes: tuple[str, ...] = ()
 
 
 def identify(handle: Handle) -> Found:
@@ -189,6 +190,7 @@ def _recovered(found: Index, end: int, unindexed: int, stray: bool, broken: str)
         unindexed,
         stray,
         broken,
+        found.notes,
     )
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from drivers.base import CHUNK_BYTES, Capacity, Health, ObjectStat, Readable, Traits, noted_digest
 from drivers.errors import Corrupt, DriverError, NoSpace, NotFound, OperatorNeeded, Permanent, Retryable
+from drivers.notes import check_note, joined
 from drivers.ring import PATIENCE_SECONDS, Feed, Ring
 from drivers.tape import index as indexes
 from drivers.tape.index import Entry, Index
@@ -60,6 +61,7 @@ class PlainStore:
         self._block_bytes = label.block_bytes
         self._entries = dict(found.entries)
         self._generation = found.generation
+        self._notes, self._note = found.notes, ""
         self._end, self._end_file = found.end, found.end_file
         self._stray = found.stray
         self._total, self._free = capacity.total, capacity.free
@@ -190,7 +192,9 @@ class PlainStore:
             self._require_writable("the index")
             self._go_to_end()
             start = self._end
-            index = Index(self.label.volume.uuid, self._generation + 1, start, self._end_file, self._entries)
+            notes = joined(self._notes, self._note)
+            uuid, generation = self.label.volume.uuid, self._generation + 1
+            index = Index(uuid, generation, start, self._end_file, self._entries, notes)
             data = indexes.encode(index)
             try:
                 for at in range(0, len(data), self._block_bytes):
@@ -202,6 +206,17 @@ class PlainStore:
                 self._leave_dead(start, error)
                 raise
             self._dirty = False
+            self._notes, self._note = notes, ""
+
+    def annotate(self, note: str) -> None:
+        """See :meth:`drivers.notes.Annotated.annotate`; it stands in the first line of the index."""
+        with self._operation("annotate"), self._hold("annotate"):
+            self._note = check_note(note)
+
+    def notes(self) -> tuple[str, ...]:
+        """See :meth:`drivers.notes.Annotated.notes`."""
+        with self._operation("notes"), self._hold("notes"):
+            return self._notes
 
     def drop_caches(self) -> None:
         """The next ``get`` locates anew; this host keeps nothing of a tape."""

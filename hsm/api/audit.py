@@ -23,6 +23,8 @@ NAMED_MAX = 100_000
 RECORDS_MAX = 10_000
 RECORDS = 100
 ANCHORS_MAX = 10_000
+VOLUMES_MAX = 20
+"""Whose anchors are read for one verification."""
 DIGEST_CHARACTERS = 64
 PIECE = 1 << 18
 IN_MEMORY = 16 << 20
@@ -76,12 +78,15 @@ class AuditPaths:
         return reply(await run_in_threadpool(self._services.audit.log, wanted, limit))
 
     async def verify(self, request: Request) -> Response:
-        """``{anchors: {"NUMBER": "SHA-256 in hexadecimal"}}``."""
-        given = (await body(request, {}, {"anchors": dict, "by": str})).get("anchors", {})
+        """``{anchors: {"NUMBER": "SHA-256 in hexadecimal"}, volumes: [NAME]}``."""
+        asked = await body(request, {}, {"anchors": dict, "volumes": list, "by": str})
+        given, volumes = asked.get("anchors", {}), asked.get("volumes", [])
+        if len(volumes) > VOLUMES_MAX or not all(isinstance(each, str) for each in volumes):
+            raise BadInput(f"volumes: expected at most {VOLUMES_MAX} names")
         if len(given) > ANCHORS_MAX:
             raise BadInput(f"{len(given)} anchors; expected at most {ANCHORS_MAX}")
         anchors = {number(str(seq), "anchor"): _digest(seq, text) for seq, text in given.items()}
-        return reply(await run_in_threadpool(self._services.audit.verify_log, anchors))
+        return reply(await run_in_threadpool(self._services.audit.verify_log, anchors, volumes))
 
     async def proof(self, request: Request) -> Response:
         """A ZIP file."""

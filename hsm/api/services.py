@@ -305,7 +305,7 @@ class Audit(Protocol):
         """Records of the journal, the last first."""
         ...
 
-    def verify_log(self, anchors: Mapping[int, bytes]) -> Record:
+    def verify_log(self, anchors: Mapping[int, bytes], volumes: Sequence[str] = ()) -> Record:
         """at, records, digest, anchors, problems (``{seq, message}``), good."""
         ...
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import IO, Any
 
+from hsm.audit.anchors import AnchorReader
 from hsm.audit.copies import Asked as Asked
 from hsm.audit.copies import CopiesAudit
 from hsm.audit.log import LogAudit
 from hsm.audit.prove import Prover
 from hsm.catalog.engine import Catalog
 from hsm.catalog.journal import Wanted
+from hsm.custody import Custody
 from hsm.policyrun import Policies
 from hsm.pools import Pools
 from policies import PolicySet
@@ -20,13 +22,15 @@ from policies import PolicySet
 class Audit:
     """The audits of one archive, joined to what they ask."""
 
-    def __init__(self, catalog: Catalog, pools: Pools, policies: Policies, archive: str) -> None:
+    def __init__(
+        self, catalog: Catalog, pools: Pools, policies: Policies, custody: Custody, archive: str
+    ) -> None:
         """
-        :param archive: its AE title, for proofs.
+        :param archive: its AE title, for proofs and anchors.
         """
         self._policies = policies
         self._copies = CopiesAudit(catalog, pools, self._in_force)
-        self._log = LogAudit(catalog)
+        self._log = LogAudit(catalog, AnchorReader(catalog, pools, custody, archive))
         self._prover = Prover(catalog, archive)
 
     def copies(self, asked: Asked) -> dict[str, Any]:
@@ -37,9 +41,9 @@ class Audit:
         """As :meth:`hsm.audit.log.LogAudit.find`."""
         return self._log.find(wanted, limit)
 
-    def verify_log(self, anchors: Mapping[int, bytes]) -> dict[str, Any]:
+    def verify_log(self, anchors: Mapping[int, bytes], volumes: Sequence[str] = ()) -> dict[str, Any]:
         """As :meth:`hsm.audit.log.LogAudit.verify`."""
-        return self._log.verify(anchors)
+        return self._log.verify(anchors, volumes)
 
     def prove(self, uid: str, to: IO[bytes]) -> None:
         """As :meth:`hsm.audit.prove.Prover.write`."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+from hsm.audit.anchors import AnchorReader, remembered
 from hsm.catalog import journal
 from hsm.catalog.engine import Catalog
 from hsm.catalog.journal import Wanted
@@ -20,25 +21,32 @@ PROBLEMS_MAX = 100
 class LogAudit:
     """Reads the journal; changes nothing."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, anchors: AnchorReader) -> None:
         self._catalog = catalog
+        self._anchors = anchors
 
     def find(self, wanted: Wanted, limit: int) -> list[Record]:
         """Records that match, the last first: seq, at, actor, verb, kind, subject, detail."""
         with self._catalog.read() as session:
             return [entry.record() for entry in journal.find(session, wanted, limit)]
 
-    def verify(self, anchors: Mapping[int, bytes]) -> Record:
+    def verify(self, anchors: Mapping[int, bytes], volumes: Sequence[str] = ()) -> Record:
         """Walk the whole chain: records, digest (of the last), anchors (how many were compared), problems
-        (``{seq, message}``, at most :data:`PROBLEMS_MAX`), good."""
+        (``{seq, message}``, at most :data:`PROBLEMS_MAX`), good.
+
+        :param volumes: whose anchors are read and compared, too.
+        :raises NotFound, Refused: a volume cannot be read now, or carries none.
+        """
+        kept = [each for volume in volumes for each in self._anchors.read(volume)]
         with frozen(self._catalog) as session:
-            problems = list(islice(journal.verify(session, anchors), PROBLEMS_MAX))
+            kept += remembered(session)
+            problems = list(islice(journal.verify(session, anchors, kept), PROBLEMS_MAX))
             seq, digest = journal.head(session)
         return {
             "at": self._catalog.clock.now(),
             "records": seq,
             "digest": digest,
-            "anchors": len(anchors),
+            "anchors": len(anchors) + len(kept),
             "problems": [{"seq": each.seq, "message": each.message} for each in problems],
             "good": not problems,
         }

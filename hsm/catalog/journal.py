@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
@@ -63,6 +63,16 @@ class Entry:
     def record(self) -> dict[str, Any]:
         """In plain values: seq, at, actor, verb, kind, subject, detail."""
         return {each.name: getattr(self, each.name) for each in fields(self)} | {"detail": dict(self.detail)}
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A digest that was kept outside the journal, or is named by a later record of it."""
+
+    seq: int
+    digest: bytes
+    where: str
+    """In words: ``on volume HSM001L8``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,13 +229,32 @@ def digest_of(session: Session, seq: int) -> bytes | None:
     return session.scalar(select(Journal.digest).where(Journal.seq == seq))
 
 
+def any_since(session: Session, seq: int, but: str) -> bool:
+    """Whether a later record has another verb than this one."""
+    return bool(session.scalar(select(exists().where(Journal.seq > seq, Journal.verb != but))))
+
+
+def digests(session: Session, first: int) -> Iterator[tuple[int, bytes]]:
+    """Number and digest of each record from ``first`` on."""
+    rows = session.execute(
+        select(Journal.seq, Journal.digest)
+        .where(Journal.seq >= first)
+        .order_by(Journal.seq)
+        .execution_options(yield_per=_BATCH)
+    )
+    for seq, digest in rows:
+        yield int(seq), bytes(digest)
+
+
 def head(session: Session) -> tuple[int, bytes]:
     """Number and digest of the last record; 0 and the genesis of an empty journal."""
     found = session.execute(select(JournalHead.seq, JournalHead.digest)).one_or_none()
     return (int(found.seq), bytes(found.digest)) if found is not None else (0, GENESIS)
 
 
-def verify(session: Session, anchors: Mapping[int, bytes] | None = None) -> Iterator[Problem]:
+def verify(
+    session: Session, anchors: Mapping[int, bytes] | None = None, kept: Iterable[Kept] = ()
+) -> Iterator[Problem]:
     """Walk the whole chain and yield every break, in order of the records. Nothing means whole.
 
     Each record is checked against the digest that is stored before it, so one altered record shows
@@ -233,8 +262,9 @@ def verify(session: Session, anchors: Mapping[int, bytes] | None = None) -> Iter
 
     :param anchors: digests by record number that were kept elsewhere: they also show a chain that was written
         anew from some record on.
+    :param kept: the same, with where each of them was.
     """
-    kept = dict(anchors or {})
+    expected = _by_number([*(Kept(seq, each, "elsewhere") for seq, each in (anchors or {}).items()), *kept])
     previous_seq, previous_digest = 0, GENESIS
     head: tuple[int, bytes] | None = None
     # One statement sees one snapshot: the head in it belongs to the last record in it.
@@ -259,12 +289,13 @@ def verify(session: Session, anchors: Mapping[int, bytes] | None = None) -> Iter
                 f" {previous_seq}: it was altered, inserted or moved, or the digest of {previous_seq} was",
             )
         previous_seq, previous_digest = row.seq, row.digest
-        anchor = kept.pop(row.seq, None)
-        if anchor is not None and anchor != row.digest:
-            yield Problem(row.seq, _REWRITTEN.format(seq=row.seq))
-    for seq in sorted(kept):
+        for digest, where in expected.pop(row.seq, {}).items():
+            if digest != row.digest:
+                yield Problem(row.seq, _REWRITTEN.format(seq=row.seq, where=where))
+    for seq in sorted(expected):
+        where = ", ".join(expected[seq].values())
         if seq > 0:
-            yield Problem(seq, f"record {seq} is missing, and was there when its digest was kept elsewhere")
+            yield Problem(seq, f"record {seq} is missing, and was there when its digest was kept {where}")
     if previous_seq == 0:
         yield from _verify_empty(session)
     elif head is None:
@@ -278,10 +309,18 @@ def verify(session: Session, anchors: Mapping[int, bytes] | None = None) -> Iter
 
 
 _REWRITTEN = (
-    "record {seq} does not carry the digest that was kept elsewhere: the journal was written anew, from this "
+    "record {seq} does not carry the digest that was kept {where}: the journal was written anew, from this "
     "record or an earlier one on"
 )
 _NO_HEAD = Problem(0, "the journal's head is missing; nothing proves that the last records are all there")
+
+
+def _by_number(kept: Iterable[Kept]) -> dict[int, dict[bytes, str]]:
+    """By record the digests that it should have, one where all is well, and where each was kept."""
+    found: dict[int, dict[bytes, str]] = {}
+    for each in kept:
+        found.setdefault(each.seq, {}).setdefault(each.digest, each.where)
+    return found
 
 
 def _verify_empty(session: Session) -> Iterator[Problem]:

@@ -4,6 +4,7 @@
 setting with its default and its meaning.
 """
 
+from hsm.config.audit import AnchorsConfig, AuditConfig
 from hsm.config.certificates import accepting, certificate_warnings, sending
 from hsm.config.differences import differences_needing_restart, kept_dicom
 from hsm.config.load import InvalidConfig, Problem, find_config, home_folder, load, packaged_etc
@@ -33,8 +34,10 @@ from hsm.config.model import (
 __all__ = [
     "RIGHTS",
     "AeConfig",
+    "AnchorsConfig",
     "ApiConfig",
     "ArchiveConfig",
+    "AuditConfig",
     "CatalogConfig",
     "Config",
     "DicomConfig",

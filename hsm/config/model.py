@@ -12,6 +12,7 @@ from pydantic import AwareDatetime, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from hsm.config.access import ApiConfig as ApiConfig
+from hsm.config.audit import AuditConfig
 from hsm.config.fields import RIGHTS as RIGHTS
 from hsm.config.fields import (
     AeTitle,
@@ -362,6 +363,9 @@ class Config(Section):
     operator: OperatorConfig = Field(
         default=OperatorConfig(),
         description="a mapping: how operators are asked and told",
+    )
+    audit: AuditConfig = Field(
+        default=AuditConfig(), description="a mapping: where the journal is anchored and streamed to"
     )
     log: LogConfig = Field(default=LogConfig(), description="a mapping: level, format")
     api: ApiConfig = Field(description="a mapping: socket, roles")

@@ -13,6 +13,7 @@ from typing import Any
 
 from drivers import registry
 from drivers.errors import DriverError
+from hsm.config.audit import audit_files
 from hsm.config.document import Place
 from hsm.config.driverrules import Finding, library_errors, store_errors
 from hsm.config.operators import operator_errors, operator_files
@@ -55,7 +56,7 @@ def resolved(data: Mapping[str, Any]) -> dict[str, Any]:
     for _, section in _tls_sections(out):
         for key in ("certificate", "key", "ca"):
             _make_absolute(section, key, folder)
-    for options, key in operator_files(out):
+    for options, key in (*operator_files(out), *audit_files(out)):
         _make_absolute(options, key, folder)
     for kind in ("pools", "libraries"):
         for _, entry in _entries(out, kind):

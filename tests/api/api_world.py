@@ -338,8 +338,8 @@ class Audit:
     def log(self, wanted: WantedRecords, limit: int) -> list[dict[str, Any]]:
         return self._note("audit log", wanted, limit)
 
-    def verify_log(self, anchors: Mapping[int, bytes]) -> dict[str, Any]:
-        return self._note("audit verify", anchors)
+    def verify_log(self, anchors: Mapping[int, bytes], volumes: Sequence[str] = ()) -> dict[str, Any]:
+        return self._note("audit verify", anchors, *volumes)
 
     def prove(self, uid: str, to: IO[bytes]) -> None:
         to.write(self._note("prove", uid))

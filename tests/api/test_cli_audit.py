@@ -185,6 +185,8 @@ def test_a_whole_log_ends_with_0_and_with_a_line_that_is_an_anchor_for_later(
     kept.write_text(f"# written by cron\n{anchor} 2026-03-01\n\n")
     audit(home, "log", "verify", "--anchors", str(kept))
     assert script.asked[-1] == ("audit verify", {7: bytes(32)})
+    audit(home, "log", "verify", "--from-volume", "A00001L8", "--from-volume", "nearline")
+    assert script.asked[-1] == ("audit verify", {}, "A00001L8", "nearline")
 
 
 def test_a_broken_log_says_where_and_ends_with_1(home: Path, script: Script) -> None:

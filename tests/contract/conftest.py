@@ -342,6 +342,9 @@ STORES: dict[str, OpenStore] = {
 }
 
 
+CARRY_NOTES = ("cartridge", "plain", "LTFS", "optical")
+
+
 class LibraryHarness(Protocol):
     """A Library under test: at least two drives, two cartridges and one mail slot, all media blank."""
 
@@ -501,6 +504,13 @@ def open_store(request: pytest.FixtureRequest) -> OpenStore:
 @pytest.fixture
 def harness(open_store: OpenStore, tmp_path: Path) -> StoreHarness:
     return open_store(tmp_path)
+
+
+@pytest.fixture(params=[name for name in STORES if any(each in name for each in CARRY_NOTES)])
+def noted(request: pytest.FixtureRequest, tmp_path: Path) -> StoreHarness:
+    """A store that carries notes."""
+    opener: OpenStore = STORES[request.param]
+    return opener(tmp_path)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +23,7 @@ from sqlalchemy.util import LRUCache
 from drivers.base import Library
 from drivers.simulated.faults import Fault
 from drivers.simulated.library import SimulatedLibrary
+from hsm.anchoring import Anchoring
 from hsm.announce import Announcements, Notification
 from hsm.catalog import check, find, journal, queue
 from hsm.catalog.engine import open_engine
@@ -287,6 +288,7 @@ class World:
         self.announcements = Announcements(
             self.catalog, self.bell, self.reader.steady_reach, lambda: self.subscribers
         )
+        self.anchoring = Anchoring(self.catalog, self.pools, "HSM", timedelta(hours=6), home / "anchors.txt")
         self.session = DriveSession(
             self.catalog,
             self.pools,
@@ -296,6 +298,7 @@ class World:
             self.recall,
             self.migrate,
             self.bell,
+            self.anchoring,
         )
         joined = {
             "catalog": self.catalog,

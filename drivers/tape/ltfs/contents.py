@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from drivers.base import check_key
 from drivers.tape.index import Entry
 from drivers.tape.ltfs import xattrs
-from drivers.tape.ltfs.volume import PACKAGES
+from drivers.tape.ltfs.volume import NOTES_BYTES_MAX, NOTES_NAME, PACKAGES
 from drivers.walk import below
 
 POSITION, SIZE = "hsm.position", "hsm.size"
@@ -33,6 +33,31 @@ def contents(root: int) -> Iterator[Entry]:
                         yield entry
     except FileNotFoundError:
         return
+
+
+def read_notes(root: int) -> tuple[str, ...]:
+    """The lines of the file of notes; of a very long one the last."""
+    try:
+        fd = os.open(NOTES_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
+    except FileNotFoundError:
+        return ()
+    try:
+        size = os.fstat(fd).st_size
+        data = os.pread(fd, NOTES_BYTES_MAX, max(0, size - NOTES_BYTES_MAX))
+    finally:
+        os.close(fd)
+    return tuple(line for line in data.decode("ascii", "replace").split("\n") if line)
+
+
+def append_note(root: int, note: str) -> None:
+    """One line more, its bytes on the medium."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(NOTES_NAME, flags, 0o640, dir_fd=root)
+    try:
+        os.write(fd, f"{note}\n".encode("ascii"))
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def make_folder(parent: int, parts: Sequence[str]) -> None:

@@ -12,11 +12,12 @@ from contextlib import contextmanager
 
 from drivers.base import CHUNK_BYTES, Capacity, Health, ObjectStat, Readable, Traits, noted_digest
 from drivers.errors import Corrupt, DriverError, NoSpace, NotFound, OperatorNeeded, Permanent, Retryable
+from drivers.notes import NOTES_KEPT, check_note, joined
 from drivers.oserrors import translate
 from drivers.ring import PATIENCE_SECONDS, Feed, Ring
 from drivers.tape.index import Entry
 from drivers.tape.ltfs import xattrs
-from drivers.tape.ltfs.contents import POSITION, SIZE, contents, make_folder, prune
+from drivers.tape.ltfs.contents import POSITION, SIZE, append_note, contents, make_folder, prune, read_notes
 from drivers.tape.ltfs.mounting import Mount
 from drivers.tape.ltfs.volume import INCOMING, PACKAGES, LtfsLabel
 from drivers.transfer import check_put, check_range, safe_key, span
@@ -72,6 +73,7 @@ class LtfsStore:
         self._counting = threading.Lock()
         with self._translated("read the index of"):
             self._entries = {entry.key: entry for entry in contents(mount.root)}
+            self._notes, self._next_note = read_notes(mount.root)[-NOTES_KEPT:], ""
         self._last = max((entry.block for entry in self._entries.values()), default=0)
 
     @property
@@ -189,7 +191,7 @@ class LtfsStore:
             self._require_writable("the index")
             root = self._mount.root
             before = self._generation(root)
-            xattrs.put(root, "commitMessage", f"hsm: {len(self._entries)} packages")
+            self._write_note(root)
             self._sync(root)
             after = self._generation(root)
             if after <= before:
@@ -199,6 +201,18 @@ class LtfsStore:
                 )
             self._require_unlocked("flush")
             self._dirty = False
+            self._notes, self._next_note = joined(self._notes, self._next_note), ""
+
+    def annotate(self, note: str) -> None:
+        """See :meth:`drivers.notes.Annotated.annotate`; it is part of the index's commit message, and a line
+        of a file in the root, where it is found again."""
+        with self._operation("annotate"), self._turn("annotate"):
+            self._next_note = check_note(note)
+
+    def notes(self) -> tuple[str, ...]:
+        """See :meth:`drivers.notes.Annotated.notes`."""
+        with self._operation("notes"), self._turn("notes"):
+            return self._notes
 
     def drop_caches(self) -> None:
         """Each ``get`` reads the medium anyway: the kernel's pages of the file are dropped when it begins."""
@@ -218,6 +232,20 @@ class LtfsStore:
         """Refuse everything from now on; the volume stays mounted until its mount is undone."""
         with self._lock, self._state:
             self._mounted = False
+
+    def _write_note(self, root: int) -> None:
+        """Name what the next index stands for. A note that the end of the tape leaves no room for is in the
+        commit message alone."""
+        message = f"hsm: {len(self._entries)} packages"
+        if self._next_note:
+            message += f"; {self._next_note}"
+            try:
+                append_note(root, self._next_note)
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                self._free = 0
+        xattrs.put(root, "commitMessage", message)
 
     def _write(
         self, folder: int, name: str, key: str, source: Readable, size: int, digest: bytes | None

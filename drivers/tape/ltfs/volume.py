@@ -17,6 +17,9 @@ LABEL_NAME = "hsm-volume.json"
 PACKAGES = "packages"
 """The folder of what was put; nothing else on the volume counts."""
 INCOMING = ".incoming"
+NOTES_NAME = "hsm-notes.txt"
+"""The notes (:mod:`drivers.notes`), a line each: LTFS gives back no commit message of a former mount."""
+NOTES_BYTES_MAX = 1 << 20
 LABEL_BYTES_MAX = 64 << 10
 _FORMAT, _VERSION = "hsm-ltfs-volume", 1
 _SERIAL = re.compile(r"[A-Z0-9]{6}")

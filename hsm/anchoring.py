@@ -1,0 +1,141 @@
+"""Writes the journal's head where the database has no hand: onto every volume that is flushed, into pools
+that need no drive, and into a file elsewhere.
+
+An anchor is the least of what is written there: one that cannot be written never fails what it goes with.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from datetime import timedelta
+from pathlib import Path
+
+from sqlalchemy.orm import Session
+
+from drivers.base import Store
+from drivers.notes import annotated
+from hsm.anchor import Anchor
+from hsm.catalog import journal
+from hsm.catalog.engine import Catalog
+from hsm.catalog.journal import Wanted
+from hsm.errors import DriverError, Permanent
+from hsm.log import get_logger
+from hsm.model import Layout
+from hsm.pools import DiskPool, Pools
+
+log = get_logger(__name__)
+
+ACTOR = "anchors"
+ANCHORED = "anchored"
+"""The verb: this volume carries the digest of that record."""
+_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+class Anchoring:
+    """Anchors the journal of one archive."""
+
+    def __init__(
+        self, catalog: Catalog, pools: Pools, archive: str, every: timedelta, file: Path | None = None
+    ) -> None:
+        """
+        :param archive: its AE title.
+        :param every: how often at most a pool without drives, and the file, get an anchor.
+        :param file: on storage that who administers the database does not.
+        """
+        self._catalog = catalog
+        self._pools = pools
+        self._archive = archive
+        self.every = every
+        self.file = file
+        self._file_error = ""
+
+    def note(self, store: Store, volume: str) -> Anchor | None:
+        """Give a mounted volume the head to write with its next flush; None where it does not carry notes."""
+        carrier = annotated(store)
+        if carrier is None:
+            return None
+        with self._catalog.read() as session:
+            anchor = self._head(session)
+        if anchor is not None:
+            try:
+                carrier.annotate(anchor.line())
+            except DriverError as error:
+                log.warning("%s gets no anchor: %s", volume, error)
+                return None
+        return anchor
+
+    def noted(self, anchor: Anchor | None, volume: str, actor: str) -> None:
+        """That flush went well."""
+        if anchor is None:
+            return
+        with self._catalog.write() as session:
+            detail = {"seq": anchor.seq, "sha256": anchor.digest.hex()}
+            journal.append(session, self._catalog.clock.now(), actor, ANCHORED, "volume", volume, detail)
+
+    def round(self) -> int:
+        """Anchor in every pool without drives, and in the file, where it is time; how many."""
+        return sum(self._anchor_pool(pool) for pool in self._pools.disks.values()) + self._anchor_file()
+
+    def problems(self) -> list[str]:
+        return [self._file_error] if self._file_error else []
+
+    def _head(self, session: Session) -> Anchor | None:
+        seq, digest = journal.head(session)
+        return Anchor(self._archive, seq, digest, self._catalog.clock.now()) if seq else None
+
+    def _due(self, session: Session, volume: str) -> Anchor | None:
+        """None: nothing was recorded since the last one but that one itself, or it is too soon."""
+        head = self._head(session)
+        last = next(
+            iter(journal.find(session, Wanted(subject=volume, verb=ANCHORED, kind="volume"), 1)), None
+        )
+        if head is None or last is None:
+            return head
+        if head.at - last.at < self.every or not journal.any_since(session, last.seq, ANCHORED):
+            return None
+        return head
+
+    def _anchor_pool(self, pool: DiskPool) -> bool:
+        """A cold pool has none: an anchor that cannot be read before tomorrow helps nobody."""
+        if pool.layout is Layout.FILES or pool.cold or not pool.writable:
+            return False
+        with self._catalog.read() as session:
+            anchor = self._due(session, pool.label)
+        if anchor is None:
+            return False
+        data = f"{anchor.line()}\n".encode("ascii")
+        try:
+            pool.store.put(anchor.key, io.BytesIO(data), len(data), None)
+            pool.store.flush()
+        except Permanent as error:  # another node has just put the same one, or it takes none
+            log.info("%s gets no anchor: %s", pool.label, error)
+            return False
+        except DriverError as error:
+            log.warning("%s gets no anchor now: %s", pool.label, error)
+            return False
+        self.noted(anchor, pool.label, ACTOR)
+        return True
+
+    def _anchor_file(self) -> bool:
+        if self.file is None:
+            return False
+        name = f"file {self.file}"
+        with self._catalog.read() as session:
+            anchor = self._due(session, name)
+        if anchor is None:
+            return False
+        try:
+            fd = os.open(self.file, _FLAGS, 0o640)
+            try:
+                os.write(fd, f"{anchor.seq} {anchor.digest.hex()} {anchor.line()}\n".encode("ascii"))
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            self._file_error = f"no anchor can be written into {self.file}: {error.strerror}"
+            log.warning("%s", self._file_error)
+            return False
+        self._file_error = ""
+        self.noted(anchor, name, ACTOR)
+        return True

@@ -1,0 +1,93 @@
+"""Anchors as they are found: on cartridges and discs, in pools, and in the journal's own later records."""
+
+from __future__ import annotations
+
+from sqlalchemy.orm import Session
+
+from drivers.base import Store, VolumeLabel
+from drivers.notes import annotated
+from hsm.anchor import BYTES_MAX, Anchor, is_key, parse
+from hsm.anchoring import ANCHORED
+from hsm.catalog import journal, media
+from hsm.catalog.engine import Catalog
+from hsm.catalog.journal import Kept, Wanted
+from hsm.custody import Custody
+from hsm.errors import Refused
+from hsm.model import Place
+from hsm.pools import Pools
+from hsm.states import BLANK_VOLUMES
+
+ANCHORS_MAX = 10_000
+"""Of one volume, the last ones."""
+
+
+def remembered(session: Session) -> list[Kept]:
+    """What the journal itself says was written onto volumes: somebody who writes a record anew and forgets
+    these is found out without a volume."""
+    found = []
+    for entry in journal.find(session, Wanted(verb=ANCHORED, kind="volume"), ANCHORS_MAX):
+        seq, digest = entry.detail.get("seq"), _hex(entry.detail.get("sha256"))
+        if type(seq) is int and digest is not None:
+            found.append(Kept(seq, digest, f"on {entry.subject}, as record {entry.seq} says"))
+    return found
+
+
+class AnchorReader:
+    """Reads anchors back from where :mod:`hsm.anchoring` has put them."""
+
+    def __init__(self, catalog: Catalog, pools: Pools, custody: Custody, archive: str) -> None:
+        self._catalog = catalog
+        self._pools = pools
+        self._custody = custody
+        self._archive = archive
+
+    def read(self, volume: str) -> list[Kept]:
+        """The anchors of this archive on a volume, by its name or barcode; mounted if need be.
+
+        :raises NotFound: there is no such volume.
+        :raises Refused: it is in no library, no drive is free, or there is no anchor on it.
+        """
+        disk = self._pools.disks.get(volume)
+        lines = objects(disk.store) if disk is not None else self._mounted(volume)
+        anchors = [each for each in map(parse, lines) if each is not None]
+        mine = [each for each in anchors if each.archive == self._archive][-ANCHORS_MAX:]
+        if not mine:
+            others = ", ".join(sorted({each.archive for each in anchors}))
+            raise Refused(
+                f"no anchor of {self._archive} is on {volume}" + (f", but of {others}" * bool(others))
+            )
+        return [_kept(each, volume) for each in mine]
+
+    def _mounted(self, barcode: str) -> list[str]:
+        with self._catalog.read() as session:
+            volume = media.volume(session, barcode)
+        library = volume.library
+        if library is None or volume.place not in (Place.SLOT, Place.MAIL, Place.DRIVE):
+            raise Refused(f"{barcode} is in no library; bring it in: hsm library import {barcode}")
+        if volume.pool is None or volume.state in BLANK_VOLUMES:
+            raise Refused(f"{barcode} is {volume.state.value}: this archive has written nothing on it")
+        with self._custody.free_drive(library) as drive:
+            self._custody.vacate(volume, drive)
+            label = VolumeLabel(volume.name, volume.uuid, volume.pool)
+            carrier = annotated(self._custody.library(library).mount(label, drive))
+            lines = list(carrier.notes()) if carrier is not None else []
+        self._custody.inventory(library)
+        return lines
+
+
+def objects(store: Store) -> list[str]:
+    """What the anchors in a pool that needs no drive say, in order."""
+    keys = sorted(each.key for each in store.list() if is_key(each.key) and each.size <= BYTES_MAX)
+    found = (b"".join(store.get(key)) for key in keys[-ANCHORS_MAX:])
+    return [data.decode("ascii", "replace").strip() for data in found]
+
+
+def _kept(anchor: Anchor, volume: str) -> Kept:
+    return Kept(anchor.seq, anchor.digest, f"on {volume} at {anchor.at:%Y-%m-%d %H:%M} UTC")
+
+
+def _hex(said: object) -> bytes | None:
+    try:
+        return bytes.fromhex(said) if isinstance(said, str) else None
+    except ValueError:
+        return None
