@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from cli import (
+    approve,
     audit,
     bench,
     catalog,
@@ -80,6 +81,7 @@ app.command("export")(export.export)
 app.command("reload")(config.reload)
 policy.app.command("simulate")(policy_simulate.simulate)
 for name, group in (
+    ("approve", approve.app),
     ("audit", audit.app),
     ("config", config.app),
     ("study", study.app),

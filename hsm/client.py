@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import httpx
 
+from hsm.approvalclient import ApprovalCalls
 from hsm.operatorclient import OperatorCalls
 
 Record = dict[str, Any]
@@ -70,10 +71,11 @@ KINDS: Mapping[str, type[ApiError]] = {
     "bad input": BadRequest,
     "refused": Refused,
     "operator needed": Refused,
+    "approval needed": Refused,
 }
 
 
-class Client(OperatorCalls):
+class Client(OperatorCalls, ApprovalCalls):
     """A connection to the daemon whose control socket is ``path``; a context manager.
 
     :raises ApiError: every method may, one of its four subclasses.

@@ -21,6 +21,7 @@ from hsm.api.app import build_app
 from hsm.api.doors import Doors
 from hsm.api.server import ApiServer
 from hsm.api.services import Services
+from hsm.api.twoperson import TwoPerson
 from hsm.audit import Audit
 from hsm.catalog import history, queue, restored
 from hsm.catalog.history import Recorder
@@ -138,7 +139,9 @@ class Daemon:
         self.scheduler = Scheduler(self._clock)
         self.policies.on_change = lambda: self._schedule(self.config)
         self.doors = Doors(config.api.roles)
-        self.api = ApiServer(build_app(self._services(), self.doors), config.api.socket)
+        services = self._services()
+        self.two_person = TwoPerson(services, config.api.two_person)
+        self.api = ApiServer(build_app(services, self.doors, self.two_person), config.api.socket)
 
     def _build_verbs(self) -> None:
         """What is done with instances, copies and volumes, and who does it."""
@@ -347,11 +350,13 @@ class Daemon:
             self.ingest.same_uid = new.dicom.same_uid
             logs.set_level(new.log.level)
             self.doors.roles = new.api.roles
+            self.two_person.config = new.api.two_person
             self._schedule(new)
             # What needs a restart stays as it is, so that the next reload names it again.
             old = self.config
             kept: dict[str, Any] = {name: getattr(old, name) for name in _FIXED}
-            kept["api"] = old.api.model_copy(update={"roles": new.api.roles})
+            live = {"roles": new.api.roles, "two_person": new.api.two_person}
+            kept["api"] = old.api.model_copy(update=live)
             kept["log"] = new.log.model_copy(update={"format": old.log.format})
             self.config = new.model_copy(update=kept)
         for text in later:

@@ -123,6 +123,11 @@ ACCESS: Final[Mapping[str, Needs]] = {
     "POST /v1/policies/{name}/resume": _ADMIN,
     "GET /v1/runs": _LOOK,
     "GET /v1/decisions": _LOOK,
+    # Second persons: who decides must also have the role of the command
+    "GET /v1/approvals": _OPERATE_OR_AUDIT,
+    "GET /v1/approvals/{pk}": _OPERATE_OR_AUDIT,
+    "POST /v1/approvals/{pk}/approve": _OPERATE_OR_AUDIT,
+    "POST /v1/approvals/{pk}/refuse": _OPERATE_OR_AUDIT,
     # Audits
     "GET /v1/audit/copies": _LOOK,
     "GET /v1/audit/log": _AUDIT,

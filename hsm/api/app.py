@@ -8,21 +8,24 @@ from starlette.middleware import Middleware
 
 from hsm.api import problems
 from hsm.api.doors import Doors, Identify
-from hsm.api.guard import Guard
 from hsm.api.limits import Limits
 from hsm.api.routes import routes
 from hsm.api.services import Services
+from hsm.api.twoperson import TwoPerson
 
 
-def build_app(services: Services, doors: Doors | None = None) -> Starlette:
+def build_app(
+    services: Services, doors: Doors | None = None, two_person: TwoPerson | None = None
+) -> Starlette:
     """Join the paths to ``services``; errors are answered as :mod:`hsm.api.problems` says.
 
     :param doors: who has which role; as an empty configuration says when None.
+    :param two_person: which commands need a second person; none when None.
     :raises UnguardedError: a path that :mod:`hsm.api.access` names no role for.
     """
     handlers = dict.fromkeys((kind for kind, _ in problems.ANSWERS), problems.on_error)
     return Starlette(
-        routes=routes(services, Guard()),
+        routes=routes(services, two_person or TwoPerson(services)),
         middleware=[Middleware(Limits), Middleware(Identify, doors=doors or Doors())],
         exception_handlers={**handlers, HTTPException: problems.on_http, Exception: problems.on_bug},
     )

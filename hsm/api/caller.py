@@ -25,6 +25,8 @@ class Caller:
     where: str
     """``socket, process 4711``, or the address and port of a connection."""
     roles: frozenset[str]
+    approved_by: str = ""
+    """The second person, where the two-person rule asked for one."""
 
     def said_roles(self) -> str:
         """``operator and auditor``; ``no role``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -17,17 +17,32 @@ from hsm.api.problems import Forbidden
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
+class Held(Protocol):
+    """Keeps calls that need a second person."""
+
+    async def hold(self, request: Request, act: str) -> None: ...
+
+    def knows(self, act: str, endpoint: Endpoint) -> None: ...
+
+
 class Guard:
     """Makes routes that let in whom :data:`hsm.api.access.ACCESS` names."""
+
+    def __init__(self, held: Held | None = None) -> None:
+        self._held = held
 
     def route(self, method: str, path: str, endpoint: Endpoint) -> BaseRoute:
         """
         :raises UnguardedError: the table says nothing of the path.
         """
-        needs = needs_of(method, path)
+        needs, act, held = needs_of(method, path), f"{method} {path}", self._held
+        if held is not None:
+            held.knows(act, endpoint)
 
         async def guarded(request: Request) -> Response:
-            await self._admit(request, f"{method} {path}", needs)
+            await self._admit(request, act, needs)
+            if held is not None:
+                await held.hold(request, act)
             return await endpoint(request)
 
         return Route(path, guarded, methods=[method])

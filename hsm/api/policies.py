@@ -86,10 +86,11 @@ class PolicyPaths:
         return reply(await run_in_threadpool(self._policies.diff, old, new))
 
     async def activate(self, request: Request) -> Response:
-        given = await body(request, {}, {"comment": str, "version": int, "by": str})
+        """``{comment, version, digest}``: with a digest only if the folder's policies have it."""
+        given = await body(request, {}, {"comment": str, "version": int, "digest": str, "by": str})
         who = actor(request, given.get("by", ""))
-        comment, version = given.get("comment", ""), given.get("version")
-        return reply(await run_in_threadpool(self._policies.activate, who, comment, version))
+        comment, version, digest = given.get("comment", ""), given.get("version"), given.get("digest", "")
+        return reply(await run_in_threadpool(self._policies.activate, who, comment, version, digest))
 
     async def resume(self, request: Request) -> Response:
         given = await body(request, {}, {"by": str})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from datetime import datetime
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -33,6 +34,15 @@ class Forbidden(Exception):
         self.has = has
 
 
+class ApprovalNeeded(Exception):
+    """The command waits for a second person."""
+
+    def __init__(self, command: str, pk: int, until: datetime) -> None:
+        super().__init__(
+            f"{command} needs a second person: it waits as number {pk} until {until:%Y-%m-%d %H:%M} UTC"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """How one class of error is told to a client."""
@@ -46,6 +56,7 @@ ANSWERS: tuple[tuple[type[Exception], Answer], ...] = (
     # The first that fits counts, so a subclass comes before its base.
     (BadInput, Answer(400, "bad input")),
     (NotFound, Answer(404, "not found")),
+    (ApprovalNeeded, Answer(409, "approval needed", "somebody else: `hsm approve ls`, `hsm approve NUMBER`")),
     (Forbidden, Answer(403, "refused", "api.roles of the configuration says who has which role")),
     (Refused, Answer(409, "refused")),
     (Conflict, Answer(409, "refused")),

@@ -22,6 +22,7 @@ from hsm.api.prefetches import PrefetchPaths
 from hsm.api.reads import Reads
 from hsm.api.services import Services
 from hsm.api.storage import StoragePaths
+from hsm.api.twoperson import TwoPerson
 from hsm.errors import NotFound
 
 
@@ -37,9 +38,10 @@ class Paths(Protocol):
         ...
 
 
-def subjects(services: Services) -> list[Paths]:
-    """Every group of paths. A path that two groups have is the first one's."""
+def subjects(services: Services, two_person: TwoPerson) -> list[Paths]:
+    """Every group of paths."""
     return [
+        two_person,
         Reads(services),
         Acts(services),
         Marks(services),
@@ -54,9 +56,9 @@ def subjects(services: Services) -> list[Paths]:
     ]
 
 
-def endpoints(services: Services) -> Iterator[tuple[str, str, Endpoint]]:
+def endpoints(services: Services, two_person: TwoPerson) -> Iterator[tuple[str, str, Endpoint]]:
     """Method, path and what it calls, of every path."""
-    for paths in subjects(services):
+    for paths in subjects(services, two_person):
         for method, found in (("GET", paths.gets()), ("POST", paths.posts())):
             for path, endpoint in found.items():
                 yield method, path, endpoint
@@ -66,13 +68,14 @@ async def _nowhere(request: Request) -> Response:
     raise NotFound(f"{request.url.path}: the API has no such path")
 
 
-def routes(services: Services, guard: Guard) -> list[BaseRoute]:
+def routes(services: Services, two_person: TwoPerson) -> list[BaseRoute]:
     """Every path of the API, each behind its role.
 
     :raises UnguardedError: a path without one.
     """
+    guard = Guard(two_person)
     by_path: dict[str, list[BaseRoute]] = {}
-    for method, path, endpoint in endpoints(services):
+    for method, path, endpoint in endpoints(services, two_person):
         by_path.setdefault(path, []).append(guard.route(method, path, endpoint))
     found = [route for group in by_path.values() for route in group]
     return [*found, Route("/{path:path}", _nowhere, methods=["GET", "POST"])]

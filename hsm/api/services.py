@@ -163,9 +163,13 @@ class Policies(Protocol):
         what is in force when None, ``new`` the folder."""
         ...
 
-    def activate(self, by: str, comment: str = "", version: int | None = None) -> Record:
+    def folder_digest(self) -> str:
+        """Of the policies in the folder, in hexadecimal; ConfigError where they are wrong."""
+        ...
+
+    def activate(self, by: str, comment: str = "", version: int | None = None, digest: str = "") -> Record:
         """Put the folder's policies, or an earlier activation's, into force; a bad one raises ConfigError
-        and changes nothing."""
+        and changes nothing. With ``digest`` only if they have it."""
         ...
 
     def history(self, limit: int) -> list[Record]:

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BeforeValidator, Field
 
-from hsm.config.fields import Section, Socket
+from hsm.config.fields import Seconds, Section, Socket
 
 RoleName = Literal["admin", "operator", "auditor", "read-only"]
 ROLES: tuple[RoleName, ...] = ("admin", "operator", "auditor", "read-only")
 Others = Literal["admin", "operator", "auditor", "read-only", "none"]
 NAMES_MAX = 1000
+Command = Literal[
+    "volume overwrite",
+    "volume recycle",
+    "volume retire",
+    "volume lost",
+    "volume drain",
+    "volume adopt",
+    "study unhold",
+    "study retain",
+    "policy activate",
+    "queue cancel",
+]
+"""Commands that may be made to need a second person; :mod:`hsm.api.twoperson` says which call each is."""
+COMMANDS: tuple[Command, ...] = get_args(Command)
 
 
 def _one_or_more(value: object) -> object:
@@ -40,6 +54,18 @@ class RolesConfig(Section):
     )
 
 
+class TwoPersonConfig(Section):
+    """Commands that are executed only when somebody else agrees."""
+
+    commands: tuple[Command, ...] = Field(
+        default=(), max_length=100, description=f"a list of commands: {', '.join(COMMANDS)}"
+    )
+    expires: Seconds = Field(
+        default=86400.0, ge=60, le=30 * 86400, description="a duration from a minute to 30 days"
+    )
+
+
 class ApiConfig(Section):
     socket: Socket = Field(description="the path of a unix socket")
     roles: RolesConfig = Field(default=RolesConfig(), description="a mapping: users, groups, others")
+    two_person: TwoPersonConfig = Field(default=TwoPersonConfig(), description="a mapping: commands, expires")

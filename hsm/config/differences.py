@@ -8,7 +8,17 @@ from pydantic import BaseModel
 
 from hsm.config.model import Config, DicomConfig
 
-LIVE = ("policies", "dicom", "seal", "schedule", "history", "operator", "log.level", "api.roles")
+LIVE = (
+    "policies",
+    "dicom",
+    "seal",
+    "schedule",
+    "history",
+    "operator",
+    "log.level",
+    "api.roles",
+    "api.two_person",
+)
 """Settings, and sections of them, that a reload puts into force at once; for DICOM, from the next
 association on."""
 

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from hsm.catalog import activations
 from hsm.catalog.engine import Catalog
-from hsm.errors import ConfigError
+from hsm.errors import ConfigError, Refused
 from hsm.log import get_logger
 from hsm.policyrun import burden
 from hsm.policyrun.frozen import frozen
@@ -96,13 +96,16 @@ class Versions:
         """:raises ConfigError: one report of everything that is wrong with them."""
         return self._parse(texts)
 
-    def activate(self, by: str, comment: str, version: int | None) -> tuple[int, PolicySet]:
+    def activate(self, by: str, comment: str, version: int | None, digest: str = "") -> tuple[int, PolicySet]:
         """Put the folder's policies, or those of an earlier activation, into force.
 
         :returns: the number of the activation in force; the one there was if nothing changes.
         :raises ConfigError, NotFound: nothing is changed.
+        :raises Refused: they do not have the digest that was asked for; nothing is changed.
         """
         loaded = self.read_folder() if version is None else self.load(version)
+        if digest not in ("", loaded.digest.hex()):
+            raise Refused("the folder's policies are others than when this was asked for: ask again")
         with self._catalog.read() as session:
             there = activations.active(session)
         if there is not None and there.digest == loaded.digest:

@@ -226,13 +226,21 @@ class Policies:
                 suspend.suspend(self._catalog, policy, now, "watch", why, self.activation)
         windows.hold_back(self._catalog, policies, now)
 
-    def activate(self, by: str, comment: str = "", version: int | None = None) -> dict[str, Any]:
+    def folder_digest(self) -> str:
+        """:raises ConfigError: something in the folder is wrong."""
+        return self.versions.read_folder().digest.hex()
+
+    def activate(
+        self, by: str, comment: str = "", version: int | None = None, digest: str = ""
+    ) -> dict[str, Any]:
         """Put the folder's policies, or those of an earlier version, into force.
 
+        :param digest: they must have it, unless it is empty.
         :raises ConfigError: something in them is wrong; what was in force stays.
         :raises NotFound: there is no such version.
+        :raises Refused: they have another digest.
         """
-        number, loaded = self.versions.activate(by, comment, version)
+        number, loaded = self.versions.activate(by, comment, version, digest)
         changed = number != self.activation
         self.replace(self.versions.folder, loaded, number)
         self._give_up_runs(loaded, by)

@@ -246,8 +246,13 @@ class Policies:
     def diff(self, old: Any, new: Any) -> dict[str, Any]:
         return self._note("diff", old, new)
 
-    def activate(self, by: str, comment: str = "", version: int | None = None) -> dict[str, Any]:
-        return self._note("activate", by, comment, version)
+    def folder_digest(self) -> str:
+        return self._note("folder digest")
+
+    def activate(
+        self, by: str, comment: str = "", version: int | None = None, digest: str = ""
+    ) -> dict[str, Any]:
+        return self._note("activate", by, comment, version, *([digest] if digest else []))
 
     def history(self, limit: int) -> list[dict[str, Any]]:
         return self._note("history", limit)

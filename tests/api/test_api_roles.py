@@ -17,6 +17,7 @@ from hsm.api.caller import roles_for
 from hsm.api.doors import Doors
 from hsm.api.guard import Guard
 from hsm.api.identity import UnixPeer, group_names
+from hsm.api.twoperson import TwoPerson
 from hsm.client import Client, Refused
 from hsm.config.access import ROLES, RolesConfig
 
@@ -37,7 +38,7 @@ def _concrete(path: str) -> str:
 
 
 def test_every_path_is_in_the_table_and_the_table_has_no_others(scripted) -> None:
-    there = {f"{method} {path}" for method, path, _ in routes.endpoints(scripted)}
+    there = {f"{method} {path}" for method, path, _ in routes.endpoints(scripted, TwoPerson(scripted))}
     assert there == set(ACCESS)
 
 
@@ -51,7 +52,7 @@ def test_a_path_without_a_role_keeps_the_daemon_from_starting(scripted, monkeypa
 
 
 def test_no_two_groups_have_the_same_path(scripted) -> None:
-    there = [f"{method} {path}" for method, path, _ in routes.endpoints(scripted)]
+    there = [f"{method} {path}" for method, path, _ in routes.endpoints(scripted, TwoPerson(scripted))]
     assert len(there) == len(set(there))
 
 

@@ -1,0 +1,38 @@
+"""The part of :class:`hsm.client.Client` that second persons use."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+Record = dict[str, Any]
+
+
+class ApprovalCalls(ABC):
+    """Commands that wait for a second person: id, state (waiting, expired, refused, approved, done, failed),
+    command, act, path, body, digest, asked_at, asked_by, expires_at, decided_at, decided_by, reason, outcome.
+    """
+
+    @abstractmethod
+    def _get(self, path: str, **parameters: str | int) -> Record: ...
+
+    @abstractmethod
+    def _list(self, path: str, **parameters: str | int) -> list[Record]: ...
+
+    @abstractmethod
+    def _post(self, path: str, **members: Any) -> Record: ...
+
+    def approvals(self, *, every: bool = False) -> list[Record]:
+        """Those that wait; with ``every`` all there were, the last first."""
+        return self._list("/v1/approvals", all="true" if every else "")
+
+    def approval(self, pk: int) -> Record:
+        return self._get(f"/v1/approvals/{pk}")
+
+    def approve(self, pk: int, digest: str) -> Record:
+        """Have it executed as it was shown with this digest: approval, command, answer."""
+        return self._post(f"/v1/approvals/{pk}/approve", digest=digest)
+
+    def disapprove(self, pk: int, reason: str) -> Record:
+        """It is not done; who asked may take it back."""
+        return self._post(f"/v1/approvals/{pk}/refuse", reason=reason)
