@@ -64,6 +64,7 @@ from hsm.recall import Recall
 from hsm.recalldesk import RecallDesk
 from hsm.receivers import Receivers
 from hsm.recovery import missing_files, recover
+from hsm.refusals import Refusals
 from hsm.repack import Repack
 from hsm.retrieval import Retrievals
 from hsm.scan import Scan
@@ -123,6 +124,7 @@ class Daemon:
         self.bell = Bell(clock.machine_seconds) if isinstance(clock, FastClock) else Bell()
         self.catalog = open_catalog(config, clock)
         pools = self.pools = open_pools(config, self.catalog)
+        self.refusals = Refusals(self.catalog, clock)
         self.poolwatch = PoolWatch(self.catalog, pools, self.bell)
         self.policies = Policies(
             self.catalog,
@@ -141,7 +143,8 @@ class Daemon:
         self.doors = Doors(config.api.roles)
         services = self._services()
         self.two_person = TwoPerson(services, config.api.two_person)
-        self.api = ApiServer(build_app(services, self.doors, self.two_person), config.api.socket)
+        app = build_app(services, self.doors, self.two_person, self.refusals.note)
+        self.api = ApiServer(app, config.api.socket)
 
     def _build_verbs(self) -> None:
         """What is done with instances, copies and volumes, and who does it."""
@@ -295,6 +298,7 @@ class Daemon:
         self._inventory()
         self.poolwatch.start()
         self.workers.start()
+        self.refusals.start()
         try:
             self.receivers.start()
         except OSError as error:
@@ -323,6 +327,7 @@ class Daemon:
             last_first.callback(self.poolwatch.stop)
             last_first.callback(self.exports.stop, STOP_GRACE_SECONDS)
             last_first.callback(self.ingest.close)
+            last_first.callback(self.refusals.stop)
             last_first.callback(self.receivers.stop, STOP_GRACE_SECONDS)
             last_first.callback(self.scheduler.stop)
             last_first.callback(self.api.stop)

@@ -25,6 +25,8 @@ class Caller:
     where: str
     """``socket, process 4711``, or the address and port of a connection."""
     roles: frozenset[str]
+    door: str = "api socket"
+    """Where they came in, for the journal."""
     approved_by: str = ""
     """The second person, where the two-person rule asked for one."""
 

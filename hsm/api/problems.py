@@ -9,6 +9,7 @@ from datetime import datetime
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from hsm.api.caller import caller_of
 from hsm.errors import (
     BadInput,
     ConfigError,
@@ -20,6 +21,9 @@ from hsm.errors import (
     Refused,
     Retryable,
 )
+from hsm.refusals import Refusal
+
+APPROVALS = "/v1/approvals/"
 
 log = logging.getLogger("hsm.api")
 
@@ -83,7 +87,20 @@ async def on_error(request: Request, error: Exception) -> Response:
     answer = answer_of(error)
     if answer is None:
         raise error
+    note_refusal(request, error)
     return problem(answer.status, answer.kind, str(error), answer.hint)
+
+
+def note_refusal(request: Request, error: Exception) -> None:
+    """Tell the journal, by the application's ``note``, of what a role or the two-person rule forbade."""
+    if isinstance(error, Forbidden):
+        act, why = error.act, f"needs the role {error.needs}, has {error.has}"
+    elif isinstance(error, Refused) and request.url.path.startswith(APPROVALS):
+        act, why = f"{request.method} {request.url.path}", str(error)
+    else:
+        return
+    caller = caller_of(request)
+    request.app.state.note(Refusal(caller.name, caller.door, act, why, caller.where))
 
 
 async def on_bug(request: Request, error: Exception) -> Response:

@@ -174,7 +174,7 @@ class TwoPerson:
     async def _execute(self, agreed: ApprovalRef, endpoint: Endpoint, approver: Caller) -> Response:
         """Once: what happens in between is not tried again. A crash leaves it as approved, and says so."""
         name = f"{agreed.asked['caller']}, approved by {approver.name}"
-        caller = Caller(name, agreed.asked_person, "", "approval", frozenset(), approver.name)
+        caller = Caller(name, agreed.asked_person, "", "approval", frozenset(), approved_by=approver.name)
         try:
             answer = await endpoint(_request(agreed, caller))
         except (HsmError, DriverError) as error:

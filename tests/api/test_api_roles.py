@@ -18,8 +18,11 @@ from hsm.api.doors import Doors
 from hsm.api.guard import Guard
 from hsm.api.identity import UnixPeer, group_names
 from hsm.api.twoperson import TwoPerson
+from hsm.catalog import journal
+from hsm.catalog.engine import Catalog
 from hsm.client import Client, Refused
 from hsm.config.access import ROLES, RolesConfig
+from hsm.refusals import Refusals
 
 CONFIG = RolesConfig(users={role: role for role in ROLES}, others="none")
 
@@ -98,6 +101,23 @@ def test_a_refusal_says_which_role_is_needed(app, script: Script) -> None:
     assert said["kind"] == "refused"
     assert said["error"] == "POST /v1/volumes/{barcode}/lost needs the role admin; operator has operator"
     assert script.asked == []
+
+
+def test_a_refusal_is_journalled_with_who_where_what_and_why(scripted, catalog: Catalog) -> None:
+    refusals = Refusals(catalog, catalog.clock)
+    app = build_app(scripted, Doors(CONFIG), note=refusals.note)
+    for _ in range(3):
+        call(app, "POST", "/v1/volumes/T1/lost", {"reason": "burnt"}, peer=local("operator"))
+    refusals.round()
+    with catalog.read() as session:
+        (found,) = journal.find(session, journal.Wanted(kind="access"), 10)
+    assert (found.actor, found.verb, found.subject) == ("operator", "refused", "api socket")
+    assert found.detail == {
+        "act": "POST /v1/volumes/{barcode}/lost",
+        "reason": "needs the role admin, has operator",
+        "times": 3,
+        "address": "socket, process 4711",
+    }
 
 
 def test_an_operator_may_label_but_not_write_over_what_is_there(app) -> None:

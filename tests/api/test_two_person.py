@@ -31,6 +31,7 @@ from hsm.client import Client, Refused
 from hsm.clock import ManualClock
 from hsm.config.access import COMMANDS, RolesConfig, TwoPersonConfig
 from hsm.errors import Refused as NotDone
+from hsm.refusals import Refusal
 
 ROLES = RolesConfig(
     users={"anna": "admin", "bert": "admin", "olaf": "operator", "rita": "auditor"}, others="none"
@@ -54,7 +55,8 @@ class House:
     def start(self) -> None:
         """Anew, as after a restart."""
         joined = services(self.catalog, self.script)
-        self.app = build_app(joined, Doors(ROLES), TwoPerson(joined, self.config))
+        self.noted: list[Refusal] = []
+        self.app = build_app(joined, Doors(ROLES), TwoPerson(joined, self.config), self.noted.append)
 
     def call(self, who: str, method: str, path: str, given: Any = None) -> Answer:
         return call(self.app, method, path, given, peer=UnixPeer(UIDS[who], who, 1))
@@ -125,6 +127,9 @@ def test_nobody_agrees_to_their_own_whatever_name_they_give(house: House) -> Non
         assert answer.status == 409
         assert "anna asked for it; another person must agree" in answer.json()["error"]
     assert house.done == []
+    noted = house.noted[0]
+    assert (noted.actor, noted.act) == ("anna", f"POST /v1/approvals/{pk}/approve")
+    assert "another person must agree" in noted.reason
 
 
 def test_only_who_might_do_it_may_agree_to_it(house: House) -> None:
