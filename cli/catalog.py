@@ -20,8 +20,34 @@ app = typer.Typer(help="The catalog's database.", no_args_is_help=True)
 
 
 @app.command()
-def check(config: ConfigFile = None, json: Json = False) -> None:
-    """Is the catalog whole, at the right revision, and its journal unbroken? Changes nothing."""
+def check(
+    context: typer.Context,
+    media: Annotated[
+        bool, typer.Option("--media", help="Compare it with all media. Stop the daemon first.")
+    ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="With --media: read every byte of every copy back.")
+    ] = False,
+    without: Annotated[
+        list[str] | None,
+        typer.Option("--without", help="With --media: a volume nobody can bring; may be said again."),
+    ] = None,
+    config: ConfigFile = None,
+    json: Json = False,
+) -> None:
+    """Is the catalog whole, at the right revision, and its journal unbroken? Changes nothing.
+
+    With --media, which a restore from a backup demands: what media know and the catalog has forgotten is
+    taken in, what contradicts it is left alone and named, what it believes and they have not is suspect.
+    Nothing is deleted; killed and run again it goes on."""
+    if media:
+        from hsm.offlinemedia import Wanted, compare_with_media  # heavy: only for what needs it
+
+        wanted = Wanted(verify=verify, by=context.obj.by or getpass.getuser())
+        done = compare_with_media(config, os.environ, wanted, tuple(without or ()), offline.teller())
+        offline.finish(done, json)
+    if verify or without:
+        raise typer.BadParameter("--verify and --without go with --media")
     from hsm.offline import check_catalog  # heavy: only for the commands that need it
 
     offline.finish(check_catalog(config, os.environ), json)
@@ -93,7 +119,8 @@ def restore(
 ) -> None:
     """Put a backup back into an empty catalog, of either database. Stop the daemon first.
 
-    What was written to media since the backup is taken in afterwards by `hsm volume scan --adopt`.
+    The media know what was written since: `hsm catalog check --media` comes next. Before that a daemon
+    receives and answers, and releases, seals, copies, labels and recycles nothing.
     """
     from hsm.offline import restore_catalog  # heavy: only for the commands that need it
 

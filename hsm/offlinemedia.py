@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from hsm.errors import ConfigError, DriverError, HsmError, NotFound, Refused
 from hsm.offline import Report, daemon_answers
 from hsm.opening import open_pools
 from hsm.pools import Pools
-from hsm.rebuild import Progress, Rebuild
+from hsm.rebuild import MediaCheck, Progress, Rebuild
 from hsm.rebuild import Report as Found
 from hsm.rebuild.values import UNKNOWABLE
 from hsm.startup import lock_home
@@ -76,6 +76,39 @@ def rebuild_catalog(
         return work.run(wanted.names)
 
     return _with_media(config_path, environ, wanted.into, first, act, _rebuilt)
+
+
+def compare_with_media(
+    config_path: Path | None,
+    environ: Mapping[str, str],
+    wanted: Wanted,
+    without: Sequence[str],
+    tell: Tell,
+) -> Report:
+    """Compare the catalog with what lies on the media, and take in what it has forgotten. Killed and run
+    again, it goes on.
+
+    :param without: volumes that nobody can bring.
+    """
+
+    def first(_catalog: Catalog) -> None:
+        pass
+
+    def act(catalog: Catalog, pools: Pools, custody: Custody) -> Found:
+        work = MediaCheck(
+            catalog,
+            pools,
+            custody,
+            read_header,
+            verify=wanted.verify,
+            tell=lambda progress: tell(sentence(progress)),
+            actor=wanted.by,
+        )
+        work.begin(wanted.names)
+        work.without(without)
+        return work.run(wanted.names)
+
+    return _with_media(config_path, environ, wanted.into, first, act, _compared)
 
 
 def _with_media(
@@ -161,6 +194,25 @@ def _rebuilt(subject: str, found: Found) -> Report:
     facts = [*_volumes(found), ", ".join(f"{count} {name}" for name, count in found.totals.items())]
     facts += [f"journal before: {each}" for volume in found.volumes for each in volume.anchors][:SHOWN_MAX]
     return _report(subject, found, facts, UNKNOWABLE)
+
+
+def _compared(subject: str, found: Found) -> Report:
+    facts = [*_volumes(found), ", ".join(f"{count} {name}" for name, count in found.totals.items())]
+    if found.lifted:
+        facts.append("catalog and media are compared as a whole")
+    report = _report(subject, found, facts, ())
+    errors = [
+        f"{each.volume}: {len(each.missing)} packages are not there, and their copies are suspect now: "
+        + ", ".join(each.missing[:SHOWN_MAX])
+        for each in found.volumes
+        if each.missing
+    ]
+    if found.left:
+        errors.append(
+            f"not compared: {', '.join(found.left[:SHOWN_MAX])}: bring them and run this again, or leave "
+            "them out (nothing on them counts then, until they are scanned): --without VOLUME"
+        )
+    return replace(report, errors=(*report.errors, *errors))
 
 
 def _volumes(found: Found) -> Iterator[str]:

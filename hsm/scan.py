@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from drivers.base import CHUNK_BYTES, ObjectStat, Store, VolumeLabel
-from hsm.catalog import adoption, media, volumelife
+from hsm.catalog import adoption, media, restored, volumelife
 from hsm.catalog.adoption import Listed
 from hsm.catalog.engine import Catalog
 from hsm.catalog.media import VolumeRef
@@ -123,11 +123,20 @@ class Scan:
         unknown = _compare(found, objects, expected)
         if ours:
             self._mark_missing(found, objects, expected)
+        if adopt and ours:
+            self._compared(volume, by)
         if adopt and unknown:
             if not ours:
                 self._import(volume, label, pool, library, by)
             self._adopt(found, volume, store, unknown, by)
         return found
+
+    def _compared(self, volume: VolumeRef, by: str) -> None:
+        """One that was left out when catalog and media were compared counts again."""
+        if volume.state is VolumeState.SUSPECT and volume.error.startswith(restored.NOT_COMPARED):
+            now = self._catalog.clock.now()
+            with self._catalog.write() as session:
+                media.move_volume(session, volume.pk, VolumeState.ACTIVE, now, by, "it was compared")
 
     def _not_ours(self, volume: VolumeRef, words: str, by: str) -> Found:
         """Blank, or somebody else's. Where the catalog has copies on it, they are not there."""

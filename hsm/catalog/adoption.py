@@ -58,6 +58,14 @@ def import_volume(
     media.move_volume(session, pk, VolumeState.FULL, now, actor, why)
 
 
+def relabelled(session: Session, pk: int, pool: str, uuid: str, now: datetime, actor: str, why: str) -> None:
+    """A volume has got another label since the catalog looked; no copy on it may count any more."""
+    row = session.scalars(select(Volume).where(Volume.pk == pk).with_for_update()).one()
+    row.pool, row.uuid = pool, uuid
+    session.flush()
+    journal.append(session, now, actor, "relabelled", "volume", row.name, {"why": why})
+
+
 def adopt(
     session: Session,
     plan: PackagePlan,

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Row, Select, func, select
 from sqlalchemy.orm import Session
 
-from hsm.catalog import ingest, journal, placement
+from hsm.catalog import ingest, journal, placement, restored
 from hsm.catalog.restored import CATALOG
 from hsm.catalog.tables import (
     Base,
@@ -33,6 +33,7 @@ from hsm.states import CopyState, VolumeState
 OBJECT = "object"
 """Kind of what lies on a volume and is in no package of ours; its subject is ``volume/key``."""
 BEGAN, REBUILT = "rebuild began", "rebuilt"
+COMPARING = "comparing with media"
 QUARANTINED = "quarantined"
 
 
@@ -64,6 +65,27 @@ def begin(session: Session, now: datetime, actor: str, sources: Sequence[str]) -
 def finished(session: Session, now: datetime, actor: str, detail: Mapping[str, Any]) -> None:
     """Everything that was named has been read."""
     journal.append(session, now, actor, REBUILT, CATALOG, CATALOG, detail)
+
+
+def begin_comparing(session: Session, now: datetime, actor: str, sources: Sequence[str]) -> None:
+    """A comparison of catalog and media begins."""
+    journal.append(session, now, actor, COMPARING, CATALOG, CATALOG, {"with": list(sources)})
+
+
+def comparing_since(session: Session) -> datetime | None:
+    """When the comparison began that has not come to its end; None where none has begun."""
+    query = select(Journal.verb, Journal.at).where(
+        Journal.subject == CATALOG,
+        Journal.kind == CATALOG,
+        Journal.verb.in_((restored.RESTORED, restored.COMPARED, COMPARING)),
+    )
+    last = session.execute(query.order_by(Journal.seq.desc()).limit(1)).first()
+    return last[1] if last is not None and last[0] == COMPARING else None
+
+
+def compared(session: Session, now: datetime, actor: str, detail: Mapping[str, Any]) -> None:
+    """Catalog and media have been compared as a whole."""
+    journal.append(session, now, actor, restored.COMPARED, CATALOG, CATALOG, detail)
 
 
 def volume_done(session: Session, name: str, verb: str, now: datetime, actor: str, detail: Any) -> None:
@@ -121,19 +143,42 @@ class Holding:
     size: int
     digest: bytes
     state: CopyState
+    verified_at: datetime | None
 
 
 def holdings(session: Session, volume_pk: int, locators: Iterable[str]) -> dict[str, Holding]:
     """What the catalog has on a volume at these places."""
+    rows = session.execute(_holdings().where(Copy.volume_pk == volume_pk, Copy.locator.in_(list(locators))))
+    return dict(_holding(row) for row in rows)
+
+
+def believed(session: Session, volume_pk: int, after: int, limit: int) -> list[tuple[str, Holding]]:
+    """The next copies, by key, that the catalog counts on a volume, with their places."""
     rows = session.execute(
-        select(Copy.locator, Copy.pk, Package.pk, Package.key, Package.size, Package.digest, Copy.state)
-        .join(Package, Package.pk == Copy.package_pk)
-        .where(Copy.volume_pk == volume_pk, Copy.locator.in_(list(locators)))
+        _holdings()
+        .where(
+            Copy.volume_pk == volume_pk,
+            Copy.pk > after,
+            Copy.state.in_((CopyState.WRITTEN, CopyState.VERIFIED)),
+        )
+        .order_by(Copy.pk)
+        .limit(limit)
     )
-    return {
-        locator: Holding(copy_pk, package_pk, key, size, digest, CopyState(state))
-        for locator, copy_pk, package_pk, key, size, digest, state in rows
-    }
+    return [_holding(row) for row in rows]
+
+
+def _holdings() -> Select[str, int, int, str, int, bytes, str, datetime | None]:
+    return select(
+        *(Copy.locator, Copy.pk, Package.pk, Package.key, Package.size, Package.digest, Copy.state),
+        Copy.verified_at,
+    ).join(Package, Package.pk == Copy.package_pk)
+
+
+def _holding(
+    row: Row[str, int, int, str, int, bytes, str, datetime | None],
+) -> tuple[str, Holding]:
+    locator, copy_pk, package_pk, key, size, digest, state, verified_at = row
+    return locator, Holding(copy_pk, package_pk, key, size, digest, CopyState(state), verified_at)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from datetime import datetime
+
+from sqlalchemy.orm import Session
 
 from drivers.base import Capacity, Store, VolumeLabel
 from drivers.wrappers import recallable
@@ -29,10 +32,13 @@ from hsm.states import BLANK_VOLUMES, VolumeState
 log = get_logger(__name__)
 
 ACTOR = "rebuild"
+BLANK = "blank"
 
 
 class Rebuild:
     """Reads volumes into a catalog."""
+
+    _verb = rebuilding.REBUILT
 
     def __init__(
         self,
@@ -58,17 +64,20 @@ class Rebuild:
         self._tell = tell
         self._monotonic = monotonic
         self._actor = actor
+        self._names: frozenset[str] = frozenset()
+        self._since: datetime | None = None
+        """What was read back since then need not be again."""
 
     def run(self, wanted: Sequence[str]) -> Report:
         """Read the volumes and pools named, all when none is; what was read to its end before is not.
 
         :raises NotFound: there is no such pool, and no such volume is here.
         """
+        self._names = frozenset(wanted)
         for name in self._pools.libraries:
             self._custody.inventory(name)
         disks, cartridges = self._chosen(wanted)
-        with self._catalog.read() as session:
-            done = set() if self._verify else rebuilding.volumes_done(session, rebuilding.REBUILT)
+        done = self._done_before()
         report = Report()
         volumes = len(disks) + len(cartridges)
         for number, pool in enumerate(disks, 1):
@@ -84,6 +93,13 @@ class Rebuild:
                     self._guarded(mine, lambda pool=pool, mine=mine: self._loose(pool, mine))  # type: ignore[misc]
         self._end(report)
         return report
+
+    def _done_before(self) -> set[str]:
+        """The volumes that need not be read again."""
+        if self._verify:
+            return set()
+        with self._catalog.read() as session:
+            return rebuilding.volumes_done(session, rebuilding.REBUILT)
 
     def _chosen(self, wanted: Sequence[str]) -> tuple[list[DiskPool], list[VolumeRef]]:
         """The volumes named, or all there are: those that need no drive (packages on them are read for
@@ -137,12 +153,18 @@ class Rebuild:
             tell=self._tell,
             monotonic=self._monotonic,
             ask=(lambda key: void(cold.request_recall(key))) if cold is not None else None,
+            keeps_deleted=store.traits.append_only,
+            since=self._since,
         )
         try:
             taking.packages(volume_pk, found, source, pace)
+            self._read(volume_pk, found, store)
             found.anchors = [each for each in (anchor_in(store, key) for key in found.anchors) if each]
         finally:
             found.seconds = self._monotonic() - pace.began
+
+    def _read(self, volume_pk: int, found: VolumeReport, store: Store) -> None:
+        """A volume was read to its end."""
 
     def _guarded(self, found: VolumeReport, act: Callable[[], None]) -> None:
         """What a volume fails at is its own trouble."""
@@ -171,7 +193,7 @@ class Rebuild:
             found.failed = str(error)
         finally:
             self._guarded(found, lambda: void(self._custody.inventory(library)))
-        if not found.failed and not found.waiting:
+        if not found.failed:
             self._done(found)
         return found
 
@@ -186,27 +208,34 @@ class Rebuild:
     ) -> bool:
         """Whether it is one of this archive's."""
         changer = self._custody.library(library)
-        now = self._catalog.clock.now()
         try:
             label = changer.read_label(volume.name, drive)
         except WrongVolume as error:
-            found.says = str(error)
-            with self._catalog.write() as session:
-                media.look(session, volume.pk, str(error), now)
-                media.move_volume(session, volume.pk, VolumeState.FOREIGN, now, self._actor, str(error))
-            raise
+            return self._not_ours(volume, found, str(error))
         if label is None:
-            with self._catalog.write() as session:
-                media.look(session, volume.pk, "blank", now)
+            return self._not_ours(volume, found, BLANK)
+        if self._names and not self._names & {volume.name, label.pool}:
             return False
         found.says = f"volume {label.uuid} ({label.barcode}) of pool {label.pool!r}"
         self._identify(volume, label, library)
+        if volume.state is VolumeState.RECYCLED and volume.uuid == label.uuid:
+            return False  # what is on it was given up before
         store = changer.mount(label, drive)
         objects = sum(1 for _ in store.list())
         pace = Pace(volume.name, number, volumes, objects, self._monotonic())
         self._packages(volume.pk, found, Tars(store), store, pace)
         self._note_room(volume.pk, store.capacity(), holds_something=objects > 0)
         return True
+
+    def _not_ours(self, volume: VolumeRef, found: VolumeReport, words: str) -> bool:
+        """Blank, or somebody else's; whether the report names it."""
+        found.says = words
+        now = self._catalog.clock.now()
+        with self._catalog.write() as session:
+            media.look(session, volume.pk, words, now)
+            if words != BLANK and volume.state in BLANK_VOLUMES:
+                media.move_volume(session, volume.pk, VolumeState.FOREIGN, now, self._actor, words)
+        return words != BLANK
 
     def _identify(self, volume: VolumeRef, label: VolumeLabel, library: str) -> None:
         """The volume is what its label says.
@@ -224,8 +253,12 @@ class Rebuild:
             same = next((each for each in media.volumes(session) if each.uuid == label.uuid), None)
             if same is not None and same.pk != volume.pk:
                 raise Refused(f"it says that it is {label.uuid}, and so does {same.name}")
-            if volume.state in (*BLANK_VOLUMES, VolumeState.FOREIGN):
-                media.give_to_pool(session, volume.pk, pool.name, label.uuid, now, self._actor)
+            if volume.uuid != label.uuid:
+                self._own(session, volume, label, now)
+
+    def _own(self, session: Session, volume: VolumeRef, label: VolumeLabel, now: datetime) -> None:
+        """The catalog does not know yet that the volume is this one."""
+        media.give_to_pool(session, volume.pk, label.pool, label.uuid, now, self._actor)
 
     def _note_room(self, pk: int, room: Capacity, *, holds_something: bool) -> None:
         now = self._catalog.clock.now()
@@ -244,7 +277,7 @@ class Rebuild:
         detail = {name: record[name] for name in ("says", "packages", "copies", "verified", "quarantined")}
         detail["anchors"] = found.anchors[:NAMED_MAX]
         with self._catalog.write() as session:
-            rebuilding.volume_done(session, found.volume, rebuilding.REBUILT, now, self._actor, detail)
+            rebuilding.volume_done(session, found.volume, self._verb, now, self._actor, detail)
 
     def _end(self, report: Report) -> None:
         report.differs = list(_differs(report))
@@ -252,14 +285,17 @@ class Rebuild:
         with self._catalog.write() as session:
             report.totals = asdict(rebuilding.totals(session))
             if report.complete:
-                anchors = sorted({each for volume in report.volumes for each in volume.anchors})
-                detail = {
-                    "volumes": [each.volume for each in report.volumes][:NAMED_MAX],
-                    "totals": report.totals,
-                    "quarantined": report.quarantined,
-                    "anchors": anchors[:NAMED_MAX],
-                }
-                rebuilding.finished(session, now, self._actor, detail)
+                self._finish(session, report, now)
+
+    def _finish(self, session: Session, report: Report, now: datetime) -> None:
+        anchors = sorted({each for volume in report.volumes for each in volume.anchors})
+        detail = {
+            "volumes": [each.volume for each in report.volumes][:NAMED_MAX],
+            "totals": report.totals,
+            "quarantined": report.quarantined,
+            "anchors": anchors[:NAMED_MAX],
+        }
+        rebuilding.finished(session, now, self._actor, detail)
 
 
 def void(_: object) -> None:

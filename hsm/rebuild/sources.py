@@ -62,6 +62,13 @@ class Source(Protocol):
         """The package's digest as the medium has noted it; nothing is read for it."""
         ...
 
+    def compare(self, lying: Lying, size: int) -> None:
+        """See whether it can be a package of so many bytes; next to nothing is read.
+
+        :raises Corrupt, NotFound: it cannot.
+        """
+        ...
+
     def look(self, lying: Lying) -> Seen:
         """Read its manifest.
 
@@ -90,6 +97,10 @@ class Tars:
 
     def noted(self, lying: Lying) -> bytes | None:
         return None if self._digested is None else self._digested.recorded_digest(lying.locator)
+
+    def compare(self, lying: Lying, size: int) -> None:
+        if lying.size != size:
+            raise Corrupt(f"{lying.locator} has {lying.size} bytes; expected {size}")
 
     def look(self, lying: Lying) -> Seen:
         head = read_all(self._store, lying.locator, 0, min(HEAD_BYTES, lying.size))
@@ -136,6 +147,11 @@ class Files:
 
     def noted(self, lying: Lying) -> bytes | None:
         return None
+
+    def compare(self, lying: Lying, size: int) -> None:
+        planned = self.look(lying).plan.size
+        if planned != size:
+            raise Corrupt(f"{lying.locator} plans {planned} bytes; expected {size}")
 
     def look(self, lying: Lying) -> Seen:
         manifest = read_all(self._pool.store, lying.locator, 0, None)

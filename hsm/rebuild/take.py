@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import islice
 from typing import TypeVar
 
@@ -70,10 +71,14 @@ class Taking:
         tell: Tell,
         monotonic: Callable[[], float],
         ask: Callable[[str], None] | None = None,
+        keeps_deleted: bool = False,
+        since: datetime | None = None,
     ) -> None:
         """
         :param verify: read everything back, also what the catalog would believe.
         :param ask: have a cold object of the volume brought back.
+        :param keeps_deleted: what was released from the volume may still lie on it, and counts for nothing.
+        :param since: what was read back after that is not read again; None: what was ever.
         """
         self._catalog = catalog
         self._actor = actor
@@ -81,6 +86,8 @@ class Taking:
         self._tell = tell
         self._monotonic = monotonic
         self._ask = ask
+        self._keeps_deleted = keeps_deleted
+        self._since = since
 
     def packages(self, volume_pk: int, found: VolumeReport, source: Source, pace: Pace) -> None:
         """All packages of one volume.
@@ -112,10 +119,12 @@ class Taking:
     def _one(
         self, volume_pk: int, found: VolumeReport, source: Source, lying: Lying, there: Holding | None
     ) -> None:
-        if there is not None and self._settled(there):
-            found.known += 1
-            return
         try:
+            if there is not None and there.state in COUNTED:
+                source.compare(lying, there.size)
+            if there is not None and self._settled(there):
+                found.known += 1
+                return
             self._take(volume_pk, found, source, lying)
         except NotReadableNow:
             if self._ask is not None:
@@ -125,9 +134,14 @@ class Taking:
             self._quarantine(found, lying, there, str(error))
 
     def _settled(self, there: Holding) -> bool:
-        if there.state not in COUNTED:
-            return there.state in (CopyState.SUSPECT, CopyState.RELEASING)
-        return there.state is CopyState.VERIFIED or not self._verify
+        """Whether nothing is to be learnt from the volume about a copy that is on record."""
+        if there.state is CopyState.RELEASED:
+            return self._keeps_deleted
+        if there.state is CopyState.VERIFIED and self._verify:
+            return self._since is None or (there.verified_at is not None and there.verified_at >= self._since)
+        return there.state in (CopyState.VERIFIED, CopyState.SUSPECT, CopyState.RELEASING) or (
+            there.state is CopyState.WRITTEN and not self._verify
+        )
 
     def _take(self, volume_pk: int, found: VolumeReport, source: Source, lying: Lying) -> None:
         with self._catalog.read() as session:

@@ -100,6 +100,10 @@ class Report:
     differs: list[str] = field(default_factory=list)
     """Sentences: where media contradict each other."""
     totals: dict[str, int] = field(default_factory=dict)
+    left: list[str] = field(default_factory=list)
+    """Volumes on which something counts and that were not compared."""
+    lifted: bool = False
+    """Whether catalog and media are compared as a whole now."""
 
     @property
     def complete(self) -> bool:
@@ -116,5 +120,7 @@ class Report:
             "totals": self.totals,
             "volumes": [each.record() for each in self.volumes],
             "differs": self.differs[:NAMED_MAX],
+            "left": self.left[:NAMED_MAX],
+            "lifted": self.lifted,
             "unknowable": list(UNKNOWABLE),
         }

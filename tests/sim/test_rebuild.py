@@ -155,6 +155,7 @@ def test_an_archive_is_rebuilt_from_its_media_alone(
     anew.check()
 
 
+@pytest.mark.campaign
 def test_what_was_only_believed_is_written_and_what_was_read_is_verified(
     make_world: MakeWorld, lose_catalog: Callable[[World], World]
 ) -> None:
@@ -175,6 +176,7 @@ def test_what_was_only_believed_is_written_and_what_was_read_is_verified(
     anew.check()
 
 
+@pytest.mark.campaign
 def test_a_rebuild_that_is_killed_at_any_moment_goes_on_and_ends_with_the_same_catalog(
     make_world: MakeWorld, lose_catalog: Callable[[World], World]
 ) -> None:
@@ -199,6 +201,7 @@ def test_a_rebuild_that_is_killed_at_any_moment_goes_on_and_ends_with_the_same_c
     anew.check()
 
 
+@pytest.mark.campaign
 def test_a_killed_rebuild_does_not_read_again_what_it_has_read(
     make_world: MakeWorld, lose_catalog: Callable[[World], World]
 ) -> None:
@@ -242,6 +245,7 @@ def test_other_bytes_under_a_known_name_are_left_where_they_lie_and_named(
     anew.check()
 
 
+@pytest.mark.campaign
 def test_a_package_that_two_media_have_with_other_bytes_is_taken_once(
     make_world: MakeWorld, lose_catalog: Callable[[World], World]
 ) -> None:
@@ -265,6 +269,7 @@ def test_only_an_empty_catalog_is_rebuilt(make_world: MakeWorld) -> None:
         rebuilding.require_empty(session)
 
 
+@pytest.mark.campaign
 def test_one_cartridge_and_then_the_next(
     make_world: MakeWorld, lose_catalog: Callable[[World], World]
 ) -> None:
