@@ -243,6 +243,7 @@ class Daemon:
             self.commitments,
             self._clock,
             self.outbound,
+            self.refusals.note,
         )
         self.receivers = Receivers(config, self.dicom, self._environ, unhurried(self._clock))
 
@@ -302,10 +303,7 @@ class Daemon:
         try:
             self.receivers.start()
         except OSError as error:
-            dicom = self.config.dicom
-            ports = [] if dicom.tls is not None and dicom.tls.only else [dicom.port]
-            ports += [] if dicom.tls is None else [dicom.tls.port]
-            where = f"{dicom.listen} port {' or '.join(map(str, ports))}"
+            where = " or ".join(f"{door.listen} port {door.port}" for door in self.config.dicom.doors)
             raise ConfigError(f"cannot listen on {where}: {error.strerror or error}") from error
         self._schedule(self.config)
         self.scheduler.start()
@@ -341,8 +339,9 @@ class Daemon:
             new = load(self.config.source, self._environ)
             later = differences_needing_restart(self.config, new)
             new = new.model_copy(update={"dicom": kept_dicom(self.config.dicom, new.dicom)})
-            if new.dicom.tls is not None:
-                accepting(new.dicom.tls)
+            for door in new.dicom.doors:
+                if door.tls is not None:
+                    accepting(door.tls)
             self._reload_policies(new)
             self.receivers.reload(new)
             self.deliverer.reload(new.dicom)
@@ -392,7 +391,7 @@ class Daemon:
 
     def status(self) -> dict[str, Any]:
         """What listens where, and what is wrong just now."""
-        config, tls_port = self.config, self.receivers.tls_port
+        config = self.config
         return {
             "version": importlib.metadata.version("hsm-archive"),
             "started_at": self._started_at,
@@ -403,13 +402,28 @@ class Daemon:
             "receivers": self.receivers.facts(),
             "listen": {
                 "ae_title": config.archive.ae_title,
-                "dicom": f"{config.dicom.listen}:{self.dicom.port or tls_port}",
-                "dicom_tls": f"{config.dicom.listen}:{tls_port}" if tls_port else None,
+                **self._doors(),
                 "api": str(config.api.socket),
             },
             "drives": self._drive_facts(),
             "problems": self._problems(),
         }
+
+    def _doors(self) -> dict[str, Any]:
+        """The DICOM listeners; the first without TLS and the first with it by themselves."""
+        ports = self.receivers.ports
+        doors = [
+            {
+                "name": door.name,
+                "address": f"{door.listen}:{ports.get(door.name, door.port)}",
+                "tls": door.tls is not None,
+                "may": sorted(door.may),
+            }
+            for door in self.config.dicom.doors
+        ]
+        plain = next((door["address"] for door in doors if not door["tls"]), None)
+        tls = next((door["address"] for door in doors if door["tls"]), None)
+        return {"dicom": plain or tls, "dicom_tls": tls, "doors": doors}
 
     def _pool_facts(self) -> list[PoolFact]:
         disks = {p.name: PoolFact(p.name, p.tier, p.layout.value) for p in self.pools.disks.values()}

@@ -79,11 +79,8 @@ def check_config(path: Path | None, environ: Mapping[str, str]) -> Report:
 
 
 def _ports(dicom: config.DicomConfig) -> str:
-    plain = f"{dicom.listen}:{dicom.port}"
-    if dicom.tls is None:
-        return plain
-    over_tls = f"{dicom.listen}:{dicom.tls.port} (TLS)"
-    return over_tls if dicom.tls.only else f"{plain} and {over_tls}"
+    doors = (f"{each.listen}:{each.port}{' (TLS)' if each.tls else ''}" for each in dicom.doors)
+    return " and ".join(doors)
 
 
 def check_policies(path: Path | None, config_path: Path | None, environ: Mapping[str, str]) -> Report:

@@ -7,6 +7,7 @@ setting with its default and its meaning.
 from hsm.config.audit import AnchorsConfig, AuditConfig
 from hsm.config.certificates import accepting, certificate_warnings, sending
 from hsm.config.differences import differences_needing_restart, kept_dicom
+from hsm.config.doors import Door, ListenerConfig, ListenerTlsConfig, LockoutConfig
 from hsm.config.load import InvalidConfig, Problem, find_config, home_folder, load, packaged_etc
 from hsm.config.model import (
     RIGHTS,
@@ -41,8 +42,12 @@ __all__ = [
     "CatalogConfig",
     "Config",
     "DicomConfig",
+    "Door",
     "InvalidConfig",
     "LibraryConfig",
+    "ListenerConfig",
+    "ListenerTlsConfig",
+    "LockoutConfig",
     "LogConfig",
     "PeerTlsConfig",
     "PoolConfig",

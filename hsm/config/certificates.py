@@ -43,10 +43,18 @@ def file_findings(config: Config) -> Iterator[Finding]:
     own_is_good = True
     if dicom.tls is not None:
         try:
-            accepting(dicom.tls)
+            accepting(_without_ca(dicom.tls) if dicom.listeners else dicom.tls)
         except BadTls as error:
             own_is_good = False
             yield ("dicom", "tls", error.field), str(error)
+    for number, (listener, door) in enumerate(zip(dicom.listeners, dicom.doors, strict=False)):
+        try:
+            if door.tls is not None and own_is_good:
+                accepting(door.tls)
+        except BadTls as error:
+            place: Place = ("dicom", "listeners", number, "tls")
+            named = listener.tls is not None and getattr(listener.tls, error.field) is not None
+            yield (*place, error.field) if named else place, str(error)
     for number, peer in enumerate(dicom.aes):
         try:
             if own_is_good:  # else it would be told again of each peer
@@ -55,9 +63,15 @@ def file_findings(config: Config) -> Iterator[Finding]:
             yield ("dicom", "aes", number, "tls", error.field), str(error)
 
 
+def _without_ca(tls: TlsConfig) -> TlsConfig:
+    """Beside listeners it opens no door: its files only stand in where others name none."""
+    return tls if tls.ca is not None else tls.model_copy(update={"client_certificate": "none"})
+
+
 def certificate_files(dicom: DicomConfig) -> list[Path]:
     """The certificates that the archive shows, each once."""
     own = [dicom.tls.certificate] if dicom.tls is not None else []
+    own += [door.tls.certificate for door in dicom.doors if door.tls is not None]
     peers = [peer.tls.certificate for peer in dicom.aes if peer.tls is not None]
     return list(dict.fromkeys([*own, *(path for path in peers if path is not None)]))
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from pydantic import BaseModel
 
+from hsm.config.doors import ListenerConfig
 from hsm.config.model import Config, DicomConfig
 
 LIVE = (
@@ -36,7 +37,8 @@ def differences_needing_restart(old: Config, new: Config) -> list[str]:
     Empty when everything that changed can be taken over while running. ``source`` is not a
     setting and is left out.
     """
-    return [text for name, text in _changes(old, new, "") if not _is_live(name) and name != "source"]
+    found = [text for name, text in _changes(old, new, "") if not _is_live(name) and name != "source"]
+    return found + _moved_listeners(old.dicom.listeners, new.dicom.listeners)
 
 
 def kept_dicom(old: DicomConfig, new: DicomConfig) -> DicomConfig:
@@ -45,7 +47,30 @@ def kept_dicom(old: DicomConfig, new: DicomConfig) -> DicomConfig:
     stay["tls"] = old.tls
     if old.tls is not None and new.tls is not None:
         stay["tls"] = new.tls.model_copy(update={"port": old.tls.port, "only": old.tls.only})
+    if old.listeners or new.listeners:
+        stay["tls"] = (new.tls or old.tls) if old.listeners and new.listeners else old.tls
+        given = {each.name: each for each in new.listeners}
+        stay["listeners"] = tuple(_kept_listener(each, given.get(each.name)) for each in old.listeners)
     return new.model_copy(update=stay)
+
+
+def _kept_listener(old: ListenerConfig, new: ListenerConfig | None) -> ListenerConfig:
+    """What may be done through it and by whom, and its certificates, change at once; where it is does not."""
+    if new is None or (new.tls is None) != (old.tls is None):
+        return old
+    return new.model_copy(update={"listen": old.listen, "port": old.port})
+
+
+def _moved_listeners(old: tuple[ListenerConfig, ...], new: tuple[ListenerConfig, ...]) -> list[str]:
+    """What of the listeners needs a restart: their being there, address, port, and whether they speak TLS."""
+    before = {each.name: (each.listen, each.port, each.tls is not None) for each in old}
+    after = {each.name: (each.listen, each.port, each.tls is not None) for each in new}
+    if not before or not after:
+        return [] if before == after else ["dicom.listeners: " + ("removed" if before else "added")]
+    parts = [f"{name} added" for name in after if name not in before]
+    parts += [f"{name} removed" for name in before if name not in after]
+    parts += [f"{name} moved" for name in after if name in before and before[name] != after[name]]
+    return [f"dicom.listeners: {', '.join(parts)}"] if parts else []
 
 
 def _is_live(name: str) -> bool:

@@ -53,7 +53,8 @@ def _check_name(value: object) -> str:
     return value
 
 
-def _check_host(value: object) -> str:
+def check_host(value: object) -> str:
+    """:raises ValueError: neither a host name nor an IP address."""
     if not isinstance(value, str):
         raise ValueError(f"expected a host name or an IP address as text; found {value!r}")  # noqa: TRY004
     if not _HOST.fullmatch(value) or value.replace(".", "").isdigit():
@@ -142,7 +143,7 @@ AeTitle = Annotated[str, BeforeValidator(check_ae_title)]
 Name = Annotated[str, BeforeValidator(_check_name)]
 # Also none, as the default is: receivers are handed a configuration with its defaults written out.
 Site = Annotated[str, BeforeValidator(lambda value: value if value == "" else _check_name(value))]
-Host = Annotated[str, BeforeValidator(_check_host)]
+Host = Annotated[str, BeforeValidator(check_host)]
 Size = Annotated[int, BeforeValidator(parse_size)]
 Seconds = Annotated[float, BeforeValidator(parse_duration)]
 Folder = Annotated[Path, BeforeValidator(_check_path)]

@@ -13,6 +13,18 @@ from pydantic_core import PydanticCustomError
 
 from hsm.config.access import ApiConfig as ApiConfig
 from hsm.config.audit import AuditConfig
+from hsm.config.doors import (
+    LISTENERS_MAX,
+    NETWORKS_MAX,
+    Address,
+    Door,
+    ListenerConfig,
+    LockoutConfig,
+    Origin,
+    doors_of,
+)
+from hsm.config.doors import PeerTlsConfig as PeerTlsConfig
+from hsm.config.doors import TlsConfig as TlsConfig
 from hsm.config.fields import RIGHTS as RIGHTS
 from hsm.config.fields import (
     AeTitle,
@@ -37,7 +49,6 @@ from hsm.config.fields import check_ae_title as check_ae_title
 from hsm.config.operators import OperatorConfig
 from hsm.config.rules import cross_errors, resolved
 from hsm.model import Layout, ReadBack, Tier
-from hsm.tls import ClientCertificate, Profile
 
 
 class ArchiveConfig(Section):
@@ -46,42 +57,6 @@ class ArchiveConfig(Section):
 
 class CatalogConfig(Section):
     url: Annotated[str, BeforeValidator(check_url)] = Field(description="a database URL", repr=False)
-
-
-class TlsConfig(Section):
-    """The port for DICOM over TLS, PS3.15 annex B.12."""
-
-    port: int = Field(
-        default=2762, ge=0, le=65535, strict=True, description="a TCP port from 0 (any free one) to 65535"
-    )
-    only: bool = Field(default=False, strict=True, description="true or false: no port without TLS")
-    certificate: Folder = Field(description="the path of a PEM file: our certificate, then its chain")
-    key: Folder = Field(description="the path of a PEM file: the certificate's private key")
-    ca: Folder | None = Field(
-        default=None, description="the path of a PEM file: whose certificates of clients are good"
-    )
-    client_certificate: ClientCertificate = Field(
-        default="required", description="required, optional or none"
-    )
-    profile: Profile = Field(default="BCP 195", description='"BCP 195" or "TLS 1.3"')
-
-
-class PeerTlsConfig(Section):
-    """TLS towards one peer. What is not given is as in ``dicom.tls``."""
-
-    ca: Folder | None = Field(
-        default=None, description="the path of a PEM file: whose certificate the peer must have, or its own"
-    )
-    certificate: Folder | None = Field(
-        default=None, description="the path of a PEM file: the certificate to show to it, then its chain"
-    )
-    key: Folder | None = Field(
-        default=None, description="the path of a PEM file: the certificate's private key"
-    )
-    check_host: bool = Field(
-        default=True, strict=True, description="true or false: its certificate must name its host"
-    )
-    profile: Profile = Field(default="BCP 195", description='"BCP 195" or "TLS 1.3"')
 
 
 class UserConfig(Section):
@@ -110,6 +85,14 @@ class AeConfig(Section):
     host: Host = Field(description="a host name or an IP address")
     port: int = Field(ge=1, le=65535, strict=True, description="a TCP port from 1 to 65535")
     may: tuple[Right, ...] = Field(default=RIGHTS, description=f"a list of rights: {', '.join(RIGHTS)}")
+    move_to: tuple[AeTitle, ...] | None = Field(
+        default=None, description="a list of AE titles to which it may have instances moved; null: any of aes"
+    )
+    addresses: tuple[Origin, ...] = Field(
+        default=(),
+        max_length=NETWORKS_MAX,
+        description="a list of the addresses, networks and host names that it comes from; empty: any",
+    )
     deliver_later: bool = Field(
         default=True,
         strict=True,
@@ -192,10 +175,22 @@ class DicomConfig(Section):
     unknown_aes: tuple[Right, ...] = Field(
         default=RIGHTS, description=f"a list of rights: {', '.join(RIGHTS)}"
     )
+    unknown_move_to: tuple[AeTitle, ...] | None = Field(
+        default=None, description="a list of AE titles to which they may have instances moved; null: any"
+    )
     aes: tuple[AeConfig, ...] = Field(
         default=(), description="a list of peers, each with ae_title, host and port"
     )
     tls: TlsConfig | None = Field(default=None, description="a mapping: port, certificate, key, ca, ...")
+    listeners: tuple[ListenerConfig, ...] = Field(
+        default=(), max_length=LISTENERS_MAX, description="a list of listeners, each with name and port"
+    )
+    source_address: Address | None = Field(
+        default=None, description="an IP address of this machine, or null: where what we open comes from"
+    )
+    lockout: LockoutConfig = Field(
+        default=LockoutConfig(), description="a mapping: failures, within_seconds, lasts_seconds, ..."
+    )
     user_identity: UserIdentity = Field(default="ignored", description="ignored, optional or required")
     users: tuple[UserConfig, ...] = Field(default=(), description="a list of users, each with a name")
     retrieve: RetrieveConfig = Field(
@@ -204,6 +199,11 @@ class DicomConfig(Section):
     commitment: CommitmentConfig = Field(
         default=CommitmentConfig(), description="a mapping: wait_for, seconds_max"
     )
+
+    @property
+    def doors(self) -> tuple[Door, ...]:
+        """What listens where."""
+        return doors_of(self)
 
 
 class VolumeConfig(Section):

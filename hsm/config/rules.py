@@ -15,6 +15,7 @@ from drivers import registry
 from drivers.errors import DriverError
 from hsm.config.audit import audit_files
 from hsm.config.document import Place
+from hsm.config.doorrules import door_errors, tls_errors, tls_sections
 from hsm.config.driverrules import Finding, library_errors, store_errors
 from hsm.config.operators import operator_errors, operator_files
 from hsm.config.units import parse_duration, parse_size
@@ -53,7 +54,7 @@ def resolved(data: Mapping[str, Any]) -> dict[str, Any]:
     _make_absolute(out, "policies", folder)
     for section, key in (("staging", "path"), ("api", "socket")):
         _make_absolute(out[section], key, folder)
-    for _, section in _tls_sections(out):
+    for _, section in tls_sections(out):
         for key in ("certificate", "key", "ca"):
             _make_absolute(section, key, folder)
     for options, key in (*operator_files(out), *audit_files(out)):
@@ -83,10 +84,12 @@ def cross_errors(data: Any) -> list[Finding]:
     findings += _twice(data, ("libraries",), "name", "library")
     findings += _twice(data, ("dicom", "aes"), "ae_title", "AE title")
     findings += _twice(data, ("dicom", "users"), "name", "user")
+    findings += _twice(data, ("dicom", "listeners"), "name", "listener")
     findings += _clock_errors(data)
     findings += _twice(data, ("operator", "channels"), "name", "channel")
     findings += operator_errors(data)
-    findings += _tls_errors(data)
+    findings += door_errors(data)
+    findings += tls_errors(data)
     findings += _user_errors(data)
     libraries = [entry.get("name") for _, entry in _entries(data, "libraries")]
     for place, pool in _entries(data, "pools"):
@@ -129,48 +132,6 @@ def _any_clock(driver: str) -> bool:
         return registry.family(driver).any_clock
     except DriverError:  # reported where the driver is looked at
         return True
-
-
-def _tls_sections(data: Mapping[str, Any]) -> Iterator[tuple[Place, Any]]:
-    """Ours, and the peers'; whatever else may stand in their places is left out."""
-    dicom = data.get("dicom")
-    if not isinstance(dicom, Mapping):
-        return
-    if isinstance(dicom.get("tls"), Mapping):
-        yield ("dicom", "tls"), dicom["tls"]
-    for place, peer in _entries(dicom, "aes"):
-        if isinstance(peer.get("tls"), Mapping):
-            yield ("dicom", *place, "tls"), peer["tls"]
-
-
-def _tls_errors(data: Mapping[str, Any]) -> Iterator[Finding]:
-    dicom = data.get("dicom")
-    if not isinstance(dicom, Mapping):
-        return
-    tls = dicom.get("tls")
-    if isinstance(tls, Mapping):
-        asked = tls.get("client_certificate", "required")
-        if tls.get("ca") is None and asked in ("required", "optional"):
-            yield (
-                ("dicom", "tls"),
-                f"client_certificate: {asked} needs ca: the file with the CAs of the clients' certificates "
-                "(or client_certificate: none)",
-            )
-        if not tls.get("only") and tls.get("port", 2762) == dicom.get("port", 11112) != 0:
-            yield ("dicom", "tls", "port"), "the same as dicom.port; expected another one (or only: true)"
-    for place, section in _tls_sections(data):
-        if len(place) > 2 and (section.get("certificate") is None) != (section.get("key") is None):
-            yield place, "expected certificate and key, or neither of them"
-    for place, peer in _entries(dicom, "aes"):
-        if tls is None and (peer.get("only_tls") is True or peer.get("certificate_names")):
-            which = "only_tls" if peer.get("only_tls") is True else "certificate_names"
-            yield ("dicom", *place, which), "nobody can come over TLS: dicom.tls is not set"
-        names = peer.get("certificate_names")
-        if names and isinstance(tls, Mapping) and tls.get("client_certificate") == "none":
-            yield (
-                ("dicom", *place, "certificate_names"),
-                "no certificate is asked for: dicom.tls.client_certificate is none",
-            )
 
 
 def _user_errors(data: Mapping[str, Any]) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from hsm.config import AeConfig
+from hsm.config import AeConfig, Door
 from hsm.dicom.contexts import Proposal, choose_syntax
 from hsm.dicom.rights import AeBook
 from hsm.dicom.secure import Security
@@ -26,18 +26,29 @@ CALLED_AE_UNKNOWN: Final = Rejection(1, 1, 7, "it called another AE title")
 CALLING_AE_UNKNOWN: Final = Rejection(1, 1, 3, "its AE title has no rights here")
 NOT_SECURED: Final = Rejection(1, 1, 1, "its AE title has to come over TLS")
 OTHER_CERTIFICATE: Final = Rejection(1, 1, 3, "its certificate is not one of its AE title's")
+OTHER_ADDRESS: Final = Rejection(1, 1, 3, "its address is not one of its AE title's")
+OTHER_DOOR: Final = Rejection(1, 1, 3, "its AE title may not come in at this listener")
+NOTHING_HERE: Final = Rejection(1, 1, 3, "nothing that its AE title may do can be done at this listener")
 TOO_MANY: Final = Rejection(2, 3, 2, "as many associations as allowed are open")
+TOO_MANY_TRIES: Final = Rejection(2, 3, 1, "too many wrong user identities came from its address")
 
 
-def admit(
-    called: str, calling: str, our_ae_title: str, check_called: bool, book: AeBook, has_room: bool
-) -> Rejection | None:
+def admit(called: str, calling: str, our_ae_title: str, check_called: bool, book: AeBook) -> Rejection | None:
     """:returns: None if the association is welcome, whatever its operations may be allowed to do."""
     if check_called and called != our_ae_title:
         return CALLED_AE_UNKNOWN
     if not book.rights(calling):
         return CALLING_AE_UNKNOWN
-    return None if has_room else TOO_MANY
+    return None
+
+
+def admit_at(door: Door, calling: str, book: AeBook) -> Rejection | None:
+    """Whether the listener that an association came in at lets it pass."""
+    if door.ae_titles and calling not in door.ae_titles:
+        return OTHER_DOOR
+    if not book.rights(calling) & door.may:
+        return NOTHING_HERE
+    return None
 
 
 def admit_secured(ae: AeConfig | None, security: Security | None) -> Rejection | None:

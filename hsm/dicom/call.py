@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Final
@@ -15,6 +15,8 @@ from pynetdicom.association import Association
 
 from hsm.dicom.upperlayer import gone
 
+NOT_AUTHORIZED: Final = 0x0124
+"""Refused: not authorized, PS3.7 section C.5.5."""
 COMMENT_CHARACTERS_MAX: Final = 64
 COUNT_MAX: Final = 0xFFFF
 UNSENT_MAX: Final = 200
@@ -78,7 +80,17 @@ def failed_list(sop_instance_uids: Sequence[str], transfer_syntax: str) -> bytes
 class Call:
     """A request that came on an association, with the presentation context it came in."""
 
-    def __init__(self, assoc: Association, request: Any, context_id: int) -> None:
+    def __init__(
+        self,
+        assoc: Association,
+        request: Any,
+        context_id: int,
+        on_refused: Callable[[str, str], None] = lambda act, why: None,
+    ) -> None:
+        """
+        :param on_refused: told what was wanted and why it was refused.
+        """
+        self.on_refused = on_refused
         context = assoc._accepted_cx[context_id]
         self.assoc = assoc
         self.request = request
@@ -107,6 +119,11 @@ class Call:
                 return False
             time.sleep(0.005)
         return not self.caller_gone
+
+    def refuse(self, act: str, why: str) -> None:
+        """Answer that the peer may not do this."""
+        self.on_refused(act, why)
+        self.reply(NOT_AUTHORIZED, why)
 
     def reply(
         self,

@@ -20,10 +20,10 @@ from hsm.clock import Clock
 from hsm.commitment import ITEMS_MAX, Item, Result, WaitFor
 from hsm.config import DicomConfig
 from hsm.dicom.answer import uuid_uid
-from hsm.dicom.call import Call
+from hsm.dicom.call import NOT_AUTHORIZED, Call
 from hsm.dicom.contexts import COMMITMENT
 from hsm.dicom.outbound import Outbound
-from hsm.dicom.rights import NOT_AUTHORIZED, AeBook
+from hsm.dicom.rights import AeBook
 from hsm.dicom.telling import SUCCESS, WARNINGS, telling
 from hsm.errors import Permanent, Retryable
 from hsm.log import get_logger
@@ -64,7 +64,10 @@ class Commit:
         status, why = self._take(call, rights)
         if status != SUCCESS:
             log.warning("storage commitment for %s refused (%04X): %s", call.calling, status, why)
-        call.reply(status, why)
+        if status == NOT_AUTHORIZED:
+            call.refuse("commit", why)
+        else:
+            call.reply(status, why)
 
     def _take(self, call: Call, rights: frozenset[str]) -> tuple[int, str]:
         request = call.request

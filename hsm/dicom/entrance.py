@@ -12,18 +12,18 @@ import contextlib
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pynetdicom.association import Association
 
-from hsm.config import DicomConfig
+from hsm.config import DicomConfig, Door, accepting
 from hsm.dicom.greet import read_request, wants_the_daemon
 from hsm.dicom.listener import Desk, Greeted
 from hsm.dicom.relay import Relay
 from hsm.dicom.secure import Security, Visit, described, handshake, secured
-from hsm.dicom.upperlayer import halt, set_options
+from hsm.dicom.upperlayer import BoundedSocket, halt, set_options
 from hsm.log import get_logger
 
 log = get_logger(__name__)
@@ -37,7 +37,22 @@ class Rules:
     """What a reload replaces."""
 
     config: DicomConfig
-    context: ssl.SSLContext | None
+    doors: Mapping[str, Door]
+    contexts: Mapping[str, ssl.SSLContext]
+    """By the name of a door for TLS."""
+
+    @classmethod
+    def of(cls, config: DicomConfig) -> Rules:
+        """:raises ConfigError: a certificate or key cannot be used."""
+        doors = {door.name: door for door in config.doors}
+        return cls(
+            config, doors, {name: accepting(door.tls) for name, door in doors.items() if door.tls is not None}
+        )
+
+    def connections_max(self, door: str) -> int:
+        """That may be open at once, for all doors or for one of them."""
+        given = self.doors[door].max_associations if door in self.doors else None
+        return CONNECTIONS_PER_ASSOCIATION * (given or self.config.max_associations)
 
 
 class Entrance:
@@ -45,29 +60,44 @@ class Entrance:
 
     :param associations: those that run here, half-open ones too.
     :param told: called when there is one more.
+    :param on_failure: told the door, the address and why a TLS connection came to nothing.
     """
 
-    def __init__(self, associations: Callable[[], list[Association]], told: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        associations: Callable[[], list[Association]],
+        told: Callable[[], None],
+        on_failure: Callable[[str, str, str], None] = lambda door, address, why: None,
+    ) -> None:
         self._associations = associations
         self._told = told
+        self._on_failure = on_failure
         self._closed = False
-        self._greeting: set[socket.socket] = set()
+        self._greeting: dict[socket.socket, str] = {}
+        """Each, and the door that it came in at."""
         self._shaking: set[socket.socket] = set()
         self._relays: set[Relay] = set()
         self._lock = threading.Lock()
         self.desk: Desk | None = None
         self.rules: Rules
 
-    def has_room(self, *, encrypted: bool) -> bool:
+    def has_room(self, door: str) -> bool:
         """Whether one more TCP connection is taken; half-open ones live for the ACSE timeout. Those
-        that shake hands get half of the places, so that they keep nobody else out."""
-        limit = CONNECTIONS_PER_ASSOCIATION * self.rules.config.max_associations
-        if encrypted and len(self._shaking) >= limit // 2:
+        that shake hands get half of the places, so that they keep nobody else out; and a door that has a
+        limit of its own keeps no more than its share from the others."""
+        rules = self.rules
+        limit = rules.connections_max("")
+        if door in rules.contexts and len(self._shaking) >= limit // 2:
             return False
         running = self._associations()
         # One whose association has just begun is among both.
-        theirs = {assoc.dul.socket.socket for assoc in running if assoc.dul.socket is not None}
-        return len(self._greeting - theirs) + len(running) + self.relayed < limit
+        sockets = [assoc.dul.socket for assoc in running if isinstance(assoc.dul.socket, BoundedSocket)]
+        theirs = {each.socket for each in sockets}
+        greeting = [name for client, name in self._greeting.copy().items() if client not in theirs]
+        if len(greeting) + len(running) + self.relayed >= limit:
+            return False
+        here = greeting.count(door) + sum(each.door == door for each in sockets) + self._relayed_from(door)
+        return here < rules.connections_max(door)
 
     @property
     def relayed(self) -> int:
@@ -75,11 +105,15 @@ class Entrance:
         with self._lock:
             return len(self._relays)
 
+    def _relayed_from(self, door: str) -> int:
+        with self._lock:
+            return sum(relay.door == door for relay in self._relays)
+
     @contextlib.contextmanager
-    def coming(self, client: socket.socket, *, encrypted: bool) -> Iterator[None]:
+    def coming(self, client: socket.socket, visit: Visit) -> Iterator[None]:
         """A connection was accepted; the block starts the thread that greets it."""
-        self._greeting.add(client)
-        if encrypted:
+        self._greeting[client] = visit.door
+        if visit.encrypted:
             self._shaking.add(client)
         try:
             yield
@@ -116,7 +150,7 @@ class Entrance:
     def close(self) -> None:
         """Those that have not said what they want need not go on."""
         self._closed = True
-        for client in self._greeting.copy():
+        for client in list(self._greeting):
             halt(client, socket.SHUT_RD)
 
     def cut_relays(self) -> None:
@@ -127,16 +161,17 @@ class Entrance:
             relay.join(1.0)
 
     def _forget(self, client: socket.socket) -> None:
-        self._greeting.discard(client)
+        self._greeting.pop(client, None)
         self._shaking.discard(client)
 
     def _greet(self, client: socket.socket, visit: Visit) -> Greeted | None:
         desk = self.desk
         if desk is None:
-            return Greeted(client)
+            return Greeted(client, door=visit.door)
         try:
             request = read_request(client, self.rules.config.acse_timeout_seconds)
-            return Greeted(client, request) if desk.keeps(client, visit.address, request) else None
+            visit = replace(visit, request=request)
+            return Greeted(client, request, door=visit.door) if desk.keeps(client, visit) else None
         except OSError as error:
             log.info("connection from %s came to no association: %s", visit.address[0], described(error))
             return None
@@ -153,11 +188,11 @@ class Entrance:
         rules = self.rules
         tls: ssl.SSLSocket | None = None
         try:
-            if rules.context is None:
+            if visit.door not in rules.contexts:
                 raise OSError("TLS is not configured")
-            tls = secured(client, rules.context)
+            tls = secured(client, rules.contexts[visit.door])
             self._forget(client)
-            self._greeting.add(tls)
+            self._greeting[tls] = visit.door
             self._shaking.add(tls)
             if self._closed:
                 raise OSError("the archive stops")
@@ -166,6 +201,8 @@ class Entrance:
             return self._after_handshake(tls, visit, security)
         except OSError as error:
             log.warning("TLS connection from %s refused: %s", visit.address[0], described(error))
+            if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
+                self._on_failure(visit.door, visit.address[0], described(error))
         if tls is not None:
             self._forget(tls)
             tls.close()
@@ -175,24 +212,24 @@ class Entrance:
         """:raises OSError: it comes to no association."""
         desk = self.desk
         if desk is None or not desk.listens:
-            return Greeted(tls, security=security)
+            return Greeted(tls, security=security, door=visit.door)
         request = read_request(tls, self.rules.config.acse_timeout_seconds)
         if not wants_the_daemon(request):
-            return Greeted(tls, request, security)
+            return Greeted(tls, request, security, visit.door)
         ours, theirs = socket.socketpair()
         with theirs:
             try:
-                desk.hands_over(theirs, Visit(visit.address, request, security))
+                desk.hands_over(theirs, Visit(visit.address, request, security, door=visit.door))
             except OSError:
                 ours.close()
                 raise
         self._forget(tls)
-        self._relay(tls, ours)
+        self._relay(tls, ours, visit.door)
         return None
 
-    def _relay(self, tls: ssl.SSLSocket, ours: socket.socket) -> None:
+    def _relay(self, tls: ssl.SSLSocket, ours: socket.socket, door: str) -> None:
         set_options(tls, self.rules.config.network_timeout_seconds)
-        relay = Relay(tls, ours, self._ended)
+        relay = Relay(tls, ours, self._ended, door)
         with self._lock:
             self._relays.add(relay)
         relay.start()

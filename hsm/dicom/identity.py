@@ -18,7 +18,8 @@ from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import UserIdentityNegotiation
 
 from hsm.config import AeConfig, DicomConfig, UserConfig
-from hsm.dicom.admission import Rejection
+from hsm.dicom.admission import TOO_MANY_TRIES, Rejection
+from hsm.dicom.lockout import Throttle, counted_by
 from hsm.passcode import COST, DIGEST_BYTES, SALT_BYTES, Passcode, parse
 
 USERNAME, PASSCODE = 1, 2
@@ -28,7 +29,6 @@ FIELD_BYTES_MAX: Final = 1024
 TRIES: Final = 5
 SECONDS_A_TRY: Final = 12.0
 """An address may fail so often at once, and then once in so many seconds."""
-ADDRESSES_MAX: Final = 10_000
 REMEMBERED_MAX: Final = 1000
 AT_ONCE: Final = 2
 """Passcodes that are compared at the same time: each takes memory and a core."""
@@ -81,42 +81,6 @@ def refused(reason: str) -> Rejection:
     return Rejection(1, 2, 1, reason)
 
 
-TOO_MANY_TRIES: Final = Rejection(2, 3, 1, "too many wrong user identities came from its address")
-
-
-class Throttle:
-    """How often an address may fail. A right answer costs nothing."""
-
-    def __init__(self, monotonic: Callable[[], float]) -> None:
-        self._monotonic = monotonic
-        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
-        """By address: tries that are left, and when that was so."""
-        self._lock = threading.Lock()
-
-    def take(self, address: str) -> bool:
-        """Whether one may be tried; it counts as wrong until it is given back."""
-        with self._lock:
-            left = self._now(address)
-            if left < 1:
-                return False
-            self._put(address, left - 1)
-            return True
-
-    def give_back(self, address: str) -> None:
-        with self._lock:
-            self._put(address, min(TRIES, self._now(address) + 1))
-
-    def _now(self, address: str) -> float:
-        left, at = self._left.get(address, (float(TRIES), 0.0))
-        return min(float(TRIES), left + (self._monotonic() - at) / SECONDS_A_TRY)
-
-    def _put(self, address: str, left: float) -> None:
-        self._left[address] = (left, self._monotonic())
-        self._left.move_to_end(address)
-        if len(self._left) > ADDRESSES_MAX:
-            self._left.popitem(last=False)
-
-
 class Identities:
     """Judges identities; remembers which passcodes were right, for modalities that come by the minute.
 
@@ -124,7 +88,7 @@ class Identities:
     """
 
     def __init__(self, monotonic: Callable[[], float], secret: bytes) -> None:
-        self._throttle = Throttle(monotonic)
+        self._throttle = Throttle(monotonic, TRIES, SECONDS_A_TRY)
         self._secret = secret
         self._right: OrderedDict[bytes, None] = OrderedDict()
         self._lock = threading.Lock()
@@ -147,7 +111,8 @@ class Identities:
         if given.kind not in (USERNAME, PASSCODE):
             kind = _KINDS.get(given.kind, f"type {given.kind}")
             return Finding(rejection=refused(f"a user identity by {kind} is not supported"))
-        if not self._throttle.take(address):
+        key = counted_by(address)
+        if not self._throttle.take(key):
             return Finding(rejection=TOO_MANY_TRIES)
         name = given.primary[:FIELD_BYTES_MAX].decode("utf-8", "replace").strip(" \0")
         user = next((each for each in config.users if each.name == name), None)
@@ -155,7 +120,7 @@ class Identities:
             user = None
         if not self._is_right(user, given):
             return Finding(rejection=refused(f"its user identity is wrong, given as {name!r}"))
-        self._throttle.give_back(address)
+        self._throttle.give_back(key)
         return Finding(user=name)
 
     def _is_right(self, user: UserConfig | None, given: Identity) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import socket
+import socketserver
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from socketserver import BaseServer
 from typing import Any, Final, Protocol
 
 from pynetdicom import AE, evt
@@ -31,6 +32,8 @@ class Greeted:
     request: bytes = b""
     """What was read of it."""
     security: Security | None = None
+    door: str = ""
+    """The name of the listener that it came in at."""
 
 
 class Desk(Protocol):
@@ -41,11 +44,9 @@ class Desk(Protocol):
         """Whether this process accepts connections itself; else it serves what it is given."""
         ...
 
-    def keeps(self, client: socket.socket, address: tuple[Any, ...], request: bytes) -> bool:
-        """Whether a new connection is served here. If not, it was passed on, and is only to be closed.
-
-        :param request: the first PDU, or what was read of it.
-        """
+    def keeps(self, client: socket.socket, visit: Visit) -> bool:
+        """Whether a new connection, of which the first PDU was read, is served here. If not, it was
+        passed on, and is only to be closed."""
         ...
 
     def chooses(self, client: socket.socket, visit: Visit) -> bool:
@@ -62,12 +63,16 @@ class Desk(Protocol):
         """
         ...
 
-    def admitting(self) -> AbstractContextManager[int]:
-        """Nobody else admits an association meanwhile; gives how many stand in the other processes."""
+    def admitting(self, door: int) -> AbstractContextManager[tuple[int, int]]:
+        """Nobody else admits an association meanwhile; gives how many stand in the other processes, and
+        how many of them came in at a door.
+
+        :param door: its number, in the order of the configuration.
+        """
         ...
 
-    def note(self, standing: int, connections: int) -> None:
-        """Tell the others how many associations and connections this process has now."""
+    def note(self, standing: Sequence[int], connections: int) -> None:
+        """Tell the others how many associations, by door, and connections this process has now."""
         ...
 
     def arrived(self) -> None:
@@ -78,9 +83,11 @@ class Desk(Protocol):
 class Owner(Protocol):
     """Who decides about connections; :class:`hsm.dicom.server.DicomServer` is one."""
 
-    def has_room(self, *, encrypted: bool) -> bool: ...
+    def refuses(self, door: str, address: tuple[Any, ...]) -> bool:
+        """Whether a new connection is hung up on at once."""
+        ...
 
-    def coming(self, client: socket.socket, *, encrypted: bool) -> AbstractContextManager[None]: ...
+    def coming(self, client: socket.socket, visit: Visit) -> AbstractContextManager[None]: ...
 
     def greeting(
         self, client: socket.socket, visit: Visit, *, passed: bool
@@ -94,64 +101,44 @@ class Owner(Protocol):
 
 
 class _Handler(RequestHandler):
-    def __init__(self, greeted: Greeted, address: Any, server: Listener) -> None:
+    def __init__(self, greeted: Greeted, address: Any, server: Hub) -> None:
         self._greeted = greeted
         super().__init__(greeted.client, address, server)  # all happens in it
 
     def _create_association(self) -> Association:
         server = self.server
-        assert isinstance(server, Listener)
+        assert isinstance(server, Hub)
         assoc = super()._create_association()
         server.owner.adopt(assoc, self._greeted)
         return assoc
 
 
-class Listener(ThreadedAssociationServer):
-    """pynetdicom's server with a longer queue and a bound on connections.
+class Hub(ThreadedAssociationServer):
+    """pynetdicom's server, without a port: all associations of the process begin and are counted here."""
 
-    :param listens: whether it has a port; else it serves what it is given.
-    :param shares: whether other processes listen at the same port.
-    """
-
-    request_queue_size = BACKLOG
     daemon_threads = True
-    encrypted = False
 
-    def __init__(
-        self, owner: Owner, ae: AE, address: tuple[str, int], *, listens: bool, shares: bool
-    ) -> None:
+    def __init__(self, owner: Owner, ae: AE) -> None:
         self.owner = owner
-        self._listens = listens
-        self._shares = shares
         super().__init__(
             ae,
-            address,
+            ("127.0.0.1", 0),
             ae.ae_title,
             [build_context(VERIFICATION)],
             evt_handlers=[(evt.EVT_REQUESTED, owner.requested), (evt.EVT_ESTABLISHED, _log_established)],
         )
+        assert self.socket is not None
+        self.socket.close()
 
     def server_bind(self) -> None:
-        if self._listens:
-            assert self.socket is not None
-            if self._shares:
-                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            super().server_bind()
+        """It has no port."""
 
     def server_activate(self) -> None:
-        if self._listens:
-            super().server_activate()
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        with self.owner.coming(request, encrypted=self.encrypted):
-            super().process_request(request, client_address)
-
-    def finish_request(self, request: Any, client_address: Any) -> None:
-        """On a thread of its own."""
-        self.greet(request, Visit(client_address, encrypted=self.encrypted), passed=False)
+        """Nor does it listen."""
 
     def greet(self, client: socket.socket, visit: Visit, *, passed: bool) -> None:
-        """Find out what a connection comes for, and start its association if it is served here."""
+        """Find out what a connection comes for, and start its association if it is served here; on a
+        thread of its own."""
         with self.owner.greeting(client, visit, passed=passed) as greeted:
             if greeted is None:
                 self.close_request(client)  # not shut down: another process may have it
@@ -166,45 +153,70 @@ class Listener(ThreadedAssociationServer):
             self.handle_error(greeted.client, address)
             self.shutdown_request(greeted.client)
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        log.exception("connection from %s failed", client_address[0])
+
+
+class Listener(socketserver.ThreadingTCPServer):
+    """One address and port where connections come in, with a longer queue and a bound on them.
+
+    Each has a thread of its own until its association begins: a TLS handshake that is slow, or garbage,
+    keeps nobody waiting.
+
+    :param door: its name, by which its rules are found.
+    :param shares: whether other processes listen at the same port.
+    :raises OSError: the address cannot be bound.
+    """
+
+    request_queue_size = BACKLOG
+    daemon_threads = True
+    block_on_close = False
+    allow_reuse_address = True
+
+    def __init__(
+        self, hub: Hub, door: str, address: tuple[str, int], *, encrypted: bool, shares: bool
+    ) -> None:
+        self.door = door
+        self.encrypted = encrypted
+        self._hub = hub
+        self._owner = hub.owner
+        self._shares = shares
+        self.address_family, *_, where = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0]
+        super().__init__(where, socketserver.BaseRequestHandler)  # type: ignore[arg-type]
+
+    def server_bind(self) -> None:
+        if self._shares:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        super().server_bind()
+
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        if self.owner.has_room(encrypted=self.encrypted):
-            return True
-        log.warning("connection from %s refused: too many are open", client_address[0])
-        return False
+        return not self._owner.refuses(self.door, client_address)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._owner.coming(request, self._visit(client_address)):
+            super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Unlike the original, leave the connection to who serves it."""
+        try:
+            self._hub.greet(request, self._visit(client_address), passed=False)
+        except Exception:
+            log.exception("connection from %s failed", client_address[0])
+            self.shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         log.exception("connection from %s failed", client_address[0])
 
+    def _visit(self, address: Any) -> Visit:
+        return Visit(address, encrypted=self.encrypted, door=self.door)
+
     def service_actions(self) -> None:
-        """The original collects garbage every three seconds, for 0.1 s in which nobody else runs.
-        What dead associations leave is collected when Python finds that there is enough of it."""
-        self.owner.tell()
+        self._owner.tell()
 
     def shutdown_listener(self) -> None:
         """Stop accepting; associations go on."""
-        # Not our parent's shutdown(), which wants to have been started by its AE.
-        BaseServer.shutdown(self)
+        self.shutdown()
         self.server_close()
-
-
-class SecureListener(Listener):
-    """The port for TLS. Associations are those of the other listener.
-
-    The handshake has a thread of its own for each connection: one that is slow, or garbage, keeps
-    nobody waiting.
-    """
-
-    encrypted = True
-
-    def __init__(self, into: Listener, address: tuple[str, int], *, shares: bool) -> None:
-        self._into = into
-        super().__init__(into.owner, into.ae, address, listens=True, shares=shares)
-
-    def begin(self, greeted: Greeted, address: Any) -> None:
-        self._into.begin(greeted, address)
-
-    def service_actions(self) -> None:
-        """The other one does it."""
 
 
 def _log_established(event: evt.Event) -> None:

@@ -30,10 +30,18 @@ class Relay(threading.Thread):
     :param outer: after its handshake.
     :param inner: our end of the pair.
     :param ended: called when it is over.
+    :param door: the name of the listener that the peer came in at.
     """
 
-    def __init__(self, outer: ssl.SSLSocket, inner: socket.socket, ended: Callable[[Relay], None]) -> None:
+    def __init__(
+        self,
+        outer: ssl.SSLSocket,
+        inner: socket.socket,
+        ended: Callable[[Relay], None],
+        door: str = "",
+    ) -> None:
         super().__init__(name="dicom-relay", daemon=True)
+        self.door = door
         self._outer = outer
         self._inner = inner
         self._on_end = ended

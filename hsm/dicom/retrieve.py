@@ -31,7 +31,7 @@ from hsm.dicom.progress import (
     final_comment,
     final_status,
 )
-from hsm.dicom.rights import NOT_AUTHORIZED, AeBook
+from hsm.dicom.rights import AeBook
 from hsm.dicom.sendahead import Ahead, Source
 from hsm.dicom.sendline import LOOK_SECONDS, Originator, SubOperation, Verdict
 from hsm.dicom.subops import Destination, SameAssociation, Unreachable
@@ -170,7 +170,7 @@ class Retrieve:
         """Do one C-MOVE or C-GET from request to final response."""
         operation = QUERY_RETRIEVE[call.abstract_syntax][1]
         if operation.value not in rights:
-            call.reply(NOT_AUTHORIZED, f"{call.calling} may not {operation.value}")
+            call.refuse(operation.value, f"{call.calling} may not {operation.value}")
             return
         destination: AeConfig | None = None
         if operation is Operation.MOVE:
@@ -179,6 +179,10 @@ class Retrieve:
             if destination is None:
                 log.warning("C-MOVE from %s: destination %r is not configured", call.calling, title)
                 call.reply(DESTINATION_UNKNOWN, f"move destination {title} is not known")
+                return
+            if not self._book.may_move_to(call.calling, title):
+                log.warning("C-MOVE from %s: it may not move to %s", call.calling, title)
+                call.refuse("move", f"{call.calling} may not move to {title}")
                 return
         instances = self._find(call)
         if instances is None:

@@ -8,9 +8,6 @@ from types import MappingProxyType
 
 from hsm.config import AeConfig, DicomConfig
 
-NOT_AUTHORIZED = 0x0124
-"""Refused: not authorized, PS3.7 section C.5.5."""
-
 
 @dataclass(frozen=True)
 class AeBook:
@@ -18,15 +15,23 @@ class AeBook:
 
     by_title: Mapping[str, AeConfig]
     unknown_may: frozenset[str]
+    unknown_move_to: tuple[str, ...] | None = None
 
     @classmethod
     def of(cls, config: DicomConfig) -> AeBook:
-        return cls(MappingProxyType({ae.ae_title: ae for ae in config.aes}), frozenset(config.unknown_aes))
+        by_title = MappingProxyType({ae.ae_title: ae for ae in config.aes})
+        return cls(by_title, frozenset(config.unknown_aes), config.unknown_move_to)
 
     def rights(self, ae_title: str) -> frozenset[str]:
         """What a calling AE may do; empty means that its association is rejected."""
         ae = self.by_title.get(ae_title)
         return self.unknown_may if ae is None else frozenset(ae.may)
+
+    def may_move_to(self, calling: str, destination: str) -> bool:
+        """Whether a calling AE that may move may have instances moved there."""
+        ae = self.by_title.get(calling)
+        allowed = self.unknown_move_to if ae is None else ae.move_to
+        return allowed is None or destination in allowed
 
     def destination(self, ae_title: str) -> AeConfig | None:
         """Where a C-MOVE to ``ae_title`` goes; None if it is not known."""

@@ -15,7 +15,6 @@ from pydicom.uid import UID
 from pynetdicom.dsutils import encode
 
 from hsm.dicom.call import Call
-from hsm.dicom.rights import NOT_AUTHORIZED
 from hsm.log import get_logger
 
 log = get_logger(__name__)
@@ -60,7 +59,7 @@ class Search:
     def serve(self, call: Call, rights: frozenset[str]) -> None:
         """Send a Pending response for each match and then the final one."""
         if "find" not in rights:
-            call.reply(NOT_AUTHORIZED, f"{call.calling} may not find")
+            call.refuse("find", f"{call.calling} may not find")
             return
         responses = self._find(FindEvent(call))
         try:

@@ -33,6 +33,8 @@ class Visit:
     """What TLS said, where somebody else has the keys."""
     encrypted: bool = False
     """Whether the TLS handshake is still to come."""
+    door: str = ""
+    """The name of the listener that it came in at."""
 
 
 def secured(client: socket.socket, context: ssl.SSLContext) -> ssl.SSLSocket:

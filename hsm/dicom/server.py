@@ -13,37 +13,39 @@ import contextlib
 import secrets
 import socket
 import threading
-import weakref
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, Final
 
 from pydicom.uid import UID
 from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
-from pynetdicom.presentation import PresentationContext, build_context
 
 from hsm.clock import Clock
-from hsm.config import DicomConfig, accepting, certificate_warnings
-from hsm.dicom.admission import TOO_MANY, Rejection, admit, admit_secured, choose
+from hsm.config import DicomConfig, certificate_warnings
+from hsm.dicom.admission import TOO_MANY, Rejection
+from hsm.dicom.answercontexts import answer_contexts
 from hsm.dicom.call import Call
 from hsm.dicom.commit import Asks, Commit
-from hsm.dicom.contexts import Proposal, is_storage_class
+from hsm.dicom.doorman import Doorman
 from hsm.dicom.entrance import Entrance, Rules
 from hsm.dicom.identity import Identities, answer, given_by
 from hsm.dicom.lane import install
-from hsm.dicom.listener import Desk, Greeted, Listener, SecureListener
+from hsm.dicom.listener import Desk, Greeted, Hub, Listener
 from hsm.dicom.outbound import Outbound
 from hsm.dicom.retrieve import Deliveries, Retrievals, Retrieve, Select
-from hsm.dicom.rights import AeBook
 from hsm.dicom.search import Find, Search
 from hsm.dicom.secure import Visit
 from hsm.dicom.services import Echo, Services
+from hsm.dicom.standing import Standing, address_of, calling_of, once
 from hsm.dicom.store import Ingest, Storage
 from hsm.dicom.upperlayer import BoundedSocket, Limits, harden, peer_name
 from hsm.dicom.waitingroom import WaitingRoom, places
 from hsm.log import context as log_context
 from hsm.log import get_logger, neutral
 from hsm.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from hsm.refusals import Refusal
 
 log = get_logger(__name__)
 
@@ -67,9 +69,11 @@ class DicomServer:
         commitments: Asks,
         clock: Clock,
         outbound: Outbound | None = None,
+        refused: Callable[[Refusal], None] = lambda refusal: None,
     ) -> None:
         """
         :param outbound: what peers are sent at the same time, shared with whoever else sends to them.
+        :param refused: told of what was refused to whom.
         """
         self._outbound = outbound or Outbound(clock)
         self._ae_title = ae_title
@@ -80,14 +84,13 @@ class DicomServer:
         self._clock = clock
         self._stopping = threading.Event()
         self._lock = threading.Lock()
-        self._admitted: weakref.WeakSet[Association] = weakref.WeakSet()
-        self._busy: weakref.WeakSet[Association] = weakref.WeakSet()
+        self._standing = Standing()
         self._storage, self._search = Storage(ingest), Search(find)
-        self._server: Listener | None = None
-        self._secure: SecureListener | None = None
+        self._server: Hub | None = None
         self._serving: list[tuple[Listener, threading.Thread]] = []
         self._desk: Desk | None = None
-        self._entrance = Entrance(self._running, self.tell)
+        self._doorman = Doorman(config, ae_title, clock.monotonic, refused)
+        self._entrance = Entrance(self._running, self.tell, self._doorman.unsecured)
         self._identities = Identities(clock.monotonic, secrets.token_bytes(32))
         # Its standard handlers format every PDU for a log that is not written.
         _config.LOG_HANDLER_LEVEL = "none"
@@ -99,24 +102,29 @@ class DicomServer:
         self._room = WaitingRoom(places(config))
         self._apply(config)
 
-    def start(self, desk: Desk | None = None, port: int | None = None, tls_port: int | None = None) -> None:
+    def start(self, desk: Desk | None = None, ports: Mapping[str, int] | None = None) -> None:
         """Bind and begin to serve.
 
-        :param desk: where other processes serve the same port; it says whether this one listens.
-        :param port: instead of the configured one; so is ``tls_port``.
-        :raises OSError: an address cannot be bound.
+        :param desk: where other processes serve the same ports; it says whether this one listens.
+        :param ports: by the name of a door, instead of the configured ones.
+        :raises OSError: an address cannot be bound; what was bound before is let go.
         """
-        config, tls = self._config, self._config.tls
         self._desk = self._entrance.desk = desk
-        listens, shares = desk is None or desk.listens, desk is not None
-        plain = listens and (tls is None or not tls.only)
-        address = (config.listen, config.port if port is None else port)
-        self._server = Listener(self, self._ae, address, listens=plain, shares=shares)
-        if tls is not None and listens:
-            address = (config.listen, tls.port if tls_port is None else tls_port)
-            self._secure = SecureListener(self._server, address, shares=shares)
-        for listener in (self._server if plain else None, self._secure):
-            if listener is not None:
+        self._server = Hub(self, self._ae)
+        if desk is None or desk.listens:
+            made = []
+            try:
+                for door in self._config.doors:
+                    address = (door.listen, (ports or {}).get(door.name, door.port))
+                    encrypted, shares = door.tls is not None, desk is not None
+                    made.append(
+                        Listener(self._server, door.name, address, encrypted=encrypted, shares=shares)
+                    )
+            except OSError:
+                for listener in made:
+                    listener.server_close()
+                raise
+            for listener in made:
                 self._serve_at(listener)
         if desk is None or not desk.listens:
             self._warn()
@@ -128,22 +136,28 @@ class DicomServer:
         thread.start()
         self._serving.append((listener, thread))
         where, over = listener.server_address, " for TLS" if listener.encrypted else ""
-        log.info("DICOM: %s listens on %s port %d%s", self._ae_title, where[0], where[1], over)
+        log.info(
+            "DICOM: %s listens on %s port %d%s (%s)", self._ae_title, where[0], where[1], over, listener.door
+        )
 
     def _warn(self) -> None:
         for problem in self.problems():
             log.warning("%s", problem)
 
     @property
+    def ports(self) -> dict[str, int]:
+        """The TCP ports that are bound, by the names of their doors; none before :meth:`start`."""
+        return {listener.door: int(listener.server_address[1]) for listener, _ in self._serving}
+
+    @property
     def port(self) -> int:
-        """The TCP port that is bound; 0 before :meth:`start`, and where there is TLS only."""
-        tls_only = self._config.tls is not None and self._config.tls.only
-        return 0 if self._server is None or tls_only else int(self._server.server_address[1])
+        """The first TCP port that is bound without TLS; 0 where there is none."""
+        return next((int(each.server_address[1]) for each, _ in self._serving if not each.encrypted), 0)
 
     @property
     def tls_port(self) -> int:
-        """The TCP port for TLS that is bound; 0 where there is none."""
-        return 0 if self._secure is None else int(self._secure.server_address[1])
+        """The first TCP port for TLS that is bound; 0 where there is none."""
+        return next((int(each.server_address[1]) for each, _ in self._serving if each.encrypted), 0)
 
     def problems(self) -> list[str]:
         """What an operator should know of the certificates."""
@@ -153,7 +167,7 @@ class DicomServer:
     def associations(self) -> int:
         """Associations that stand now."""
         with self._lock:
-            return len(self._standing())
+            return sum(self._by_door())
 
     def reload(self, config: DicomConfig) -> None:
         """Use another configuration, and its certificates, from the next association on; address and
@@ -177,15 +191,13 @@ class DicomServer:
         for listener, thread in self._serving:
             listener.shutdown_listener()
             thread.join()
-        for waiting in (self._server, self._secure):
-            if waiting is not None:
-                waiting.server_close()
+        self._server.server_close()
         self._entrance.close()
         deadline = self._clock.monotonic() + grace_seconds
         while (associations := self._server.active_associations) or self._entrance.relayed:
             late = self._clock.monotonic() >= deadline
             for assoc in associations:
-                if assoc in self._busy and not late:
+                if self._standing.is_busy(assoc) and not late:
                     continue
                 if assoc.is_established and not late:
                     assoc.abort(block=False)
@@ -197,22 +209,23 @@ class DicomServer:
         for assoc in self._server.active_associations:
             assoc.join(1.0)
         self._entrance.cut_relays()
-        self._server = self._secure = None
+        self._server = None
+        self._serving = []
 
     def take(self, client: socket.socket, visit: Visit) -> None:
         """Serve a connection that another process accepted."""
         server = self._server
-        if server is None or self._stopping.is_set() or not server.verify_request(client, visit.address):
+        if server is None or self._stopping.is_set() or not self._has_room(visit.door, visit.address):
             client.close()
         elif visit.encrypted:
-            with self.coming(client, encrypted=True):
+            with self.coming(client, visit):
                 greet = threading.Thread(
                     target=server.greet, args=(client, visit), kwargs={"passed": True}, daemon=True
                 )
                 greet.start()
             return
         else:
-            server.begin(Greeted(client, visit.request, visit.security), visit.address)
+            server.begin(Greeted(client, visit.request, visit.security, visit.door), visit.address)
         self.tell()
         if self._desk is not None:
             self._desk.arrived()
@@ -220,20 +233,29 @@ class DicomServer:
     def tell(self) -> None:
         """Say at the desk what is served here now; called some times a second."""
         if self._desk is not None and self._server is not None:
-            self._desk.note(self.associations, len(self._running()))
+            with self._lock:
+                standing = self._by_door()
+            self._desk.note(standing, len(self._running()))
 
     # Called on pynetdicom's threads.
 
-    def coming(self, client: socket.socket, *, encrypted: bool) -> AbstractContextManager[None]:
-        return self._entrance.coming(client, encrypted=encrypted)
+    def coming(self, client: socket.socket, visit: Visit) -> AbstractContextManager[None]:
+        return self._entrance.coming(client, visit)
 
     def greeting(
         self, client: socket.socket, visit: Visit, *, passed: bool
     ) -> AbstractContextManager[Greeted | None]:
         return self._entrance.greeting(client, visit, passed=passed)
 
-    def has_room(self, *, encrypted: bool) -> bool:
-        return self._entrance.has_room(encrypted=encrypted)
+    def refuses(self, door: str, address: tuple[Any, ...]) -> bool:
+        """Whether a new connection is hung up on at once."""
+        return self._doorman.hangs_up(door, str(address[0])) or not self._has_room(door, address)
+
+    def _has_room(self, door: str, address: tuple[Any, ...]) -> bool:
+        if self._entrance.has_room(door):
+            return True
+        log.warning("connection from %s refused: too many are open", address[0])
+        return False
 
     def adopt(self, assoc: Association, greeted: Greeted) -> None:
         """Prepare the acceptor of a new connection; its threads have not started."""
@@ -243,34 +265,43 @@ class DicomServer:
         assoc.network_timeout = config.network_timeout_seconds
         assoc.acceptor.maximum_length = config.max_pdu_bytes
         limits = Limits(config.max_pdu_bytes, config.max_dataset_bytes)
-        harden(assoc, limits, greeted.client)
+        self._standing.came(assoc, greeted.door)
+        address = address_of(assoc)
+        harden(assoc, limits, greeted.client, once(partial(self._doorman.failed, greeted.door, address)))
         assert isinstance(assoc.dul.socket, BoundedSocket)
         assoc.dul.socket.security = greeted.security
+        assoc.dul.socket.door = greeted.door
         assoc.dul.socket.hold(greeted.request)
         install(assoc, assoc.dul.socket, self._storage, self, limits)
         setattr(assoc, "_serve_request", lambda message, context_id: self._serve(assoc, message, context_id))  # noqa: B010
 
     def rights(self, assoc: Association) -> frozenset[str]:
         """What the peer of an association may do."""
-        return self._book.rights((assoc.requestor.ae_title or "").strip())
+        return self._doorman.rights(self._standing.door(assoc), calling_of(assoc))
+
+    def refused(self, assoc: Association, act: str, why: str) -> None:
+        """The peer of an association was refused something."""
+        calling = calling_of(assoc)
+        self._doorman.refused(self._standing.door(assoc), calling, address_of(assoc), act, why)
 
     def enter(self, assoc: Association) -> None:
         """A request is under way: :meth:`stop` waits for it."""
-        self._busy.add(assoc)
+        self._standing.enter(assoc)
 
     def leave(self, assoc: Association) -> None:
-        self._busy.discard(assoc)
+        self._standing.leave(assoc)
 
     def is_busy(self, assoc: Association) -> bool:
-        return assoc in self._busy
+        return self._standing.is_busy(assoc)
 
     def _running(self) -> list[Association]:
         """Associations and what is to become one: the connections that pynetdicom has."""
         return [] if self._server is None else self._server.active_associations
 
     def _apply(self, config: DicomConfig) -> None:
-        context = None if config.tls is None else accepting(config.tls)
-        book = AeBook.of(config)
+        self._entrance.rules = Rules.of(config)
+        self._doorman.apply(config)
+        book = self._doorman.book
         retrieve = Retrieve(
             config,
             self._ae_title,
@@ -284,8 +315,7 @@ class DicomServer:
             self._room,
         )
         self._room.places = places(config)
-        self._entrance.rules = Rules(config, context)
-        self._config, self._book = config, book
+        self._config = config
         commit = Commit(book, self._commitments)
         self._services = Services(Echo(), self._storage, self._search, retrieve, commit)
 
@@ -296,11 +326,14 @@ class DicomServer:
             rejection = self._negotiate(assoc)
         except Exception as error:  # noqa: BLE001  a request that is valid for its parser and still absurd
             log.warning("association request from %s is malformed: %s", peer_name(assoc), neutral(str(error)))
+            self._doorman.failed(self._standing.door(assoc), address_of(assoc))
             assoc.acse.send_abort(0x02)
         else:
             if rejection is None:
                 return
             log.warning("association from %s rejected: %s", peer_name(assoc), rejection.reason)
+            calling = calling_of(assoc)
+            self._doorman.rejected(self._standing.door(assoc), calling, address_of(assoc), rejection)
             assoc.acse.send_reject(rejection.result, rejection.source, rejection.diagnostic)
         assoc.kill()  # waits until the answer is out; our caller closes the socket next
 
@@ -308,67 +341,58 @@ class DicomServer:
         request: Any = assoc.requestor.primitive
         calling = str(request.calling_ae_title or "").strip()
         assoc.requestor.ae_title = calling
-        proposed = request.presentation_context_definition_list
-        choice = choose(
-            [Proposal(str(cx.abstract_syntax), tuple(map(str, cx.transfer_syntax))) for cx in proposed]
+        answer_contexts(assoc)
+        called = str(request.called_ae_title or "").strip()
+        sock = assoc.dul.socket
+        security = sock.security if isinstance(sock, BoundedSocket) else None
+        rejection = self._doorman.welcome(
+            self._standing.door(assoc), called, calling, address_of(assoc), security
         )
-        rejection = self._admit(assoc, str(request.called_ae_title or "").strip(), calling)
-        if rejection is None:
-            rejection = self._identify(assoc, calling)
-        for cx, syntaxes in zip(proposed, choice.narrowed, strict=True):
-            # pynetdicom chooses from one list for each SOP class; by narrowing what was proposed we
-            # choose for each context.
-            cx.transfer_syntax = list(syntaxes)
-        assoc.acceptor.supported_contexts = [_supported(uid, ts) for uid, ts in choice.supported.items()]
-        return rejection
+        return rejection or self._admit(assoc) or self._identify(assoc, calling)
 
-    def _admit(self, assoc: Association, called: str, calling: str) -> Rejection | None:
-        book, desk = self._book, self._desk
-        security = assoc.dul.socket.security if isinstance(assoc.dul.socket, BoundedSocket) else None
-        with self._lock, contextlib.nullcontext(0) if desk is None else desk.admitting() as elsewhere:
-            rejection = admit(
-                called,
-                calling,
-                self._ae_title,
-                self._config.check_called_ae,
-                book,
-                elsewhere + len(self._standing()) < self._config.max_associations,
-            )
-            rejection = rejection or admit_secured(book.by_title.get(calling), security)
-            if rejection is None and self._stopping.is_set():
-                rejection = TOO_MANY
-            if rejection is None:
-                self._admitted.add(assoc)
-                if desk is not None:
-                    desk.note(len(self._standing()), len(self._running()))
-            return rejection
+    def _admit(self, assoc: Association) -> Rejection | None:
+        """One more among those that stand, here and in the other processes."""
+        desk, door = self._desk, self._standing.door(assoc)
+        number = self._doorman.number(door)
+        nobody = contextlib.nullcontext((0, 0))
+        with self._lock, nobody if desk is None else desk.admitting(number) as (elsewhere, there):
+            standing = self._by_door()
+            if self._stopping.is_set() or not self._doorman.has_room(
+                door, elsewhere + sum(standing), there + standing[number]
+            ):
+                return TOO_MANY
+            self._standing.admit(assoc)
+            if desk is not None:
+                standing[number] += 1
+                desk.note(standing, len(self._running()))
+            return None
 
     def _identify(self, assoc: Association, calling: str) -> Rejection | None:
         """Whether its user may come; one that wants to hear it is told."""
         given = given_by(assoc)
-        address = assoc.requestor.address_info.address if assoc.requestor.address_info else "?"
-        ae = self._book.by_title.get(calling)
-        finding = self._identities.judge(self._config, ae, address, given)
+        ae = self._doorman.book.by_title.get(calling)
+        finding = self._identities.judge(self._config, ae, address_of(assoc), given)
         if finding.user:
             log.info("%s is %s", peer_name(assoc), neutral(finding.user))
             if given is not None and given.wants_answer:
                 answer(assoc)
         return finding.rejection
 
-    def _standing(self) -> list[Association]:
-        return [assoc for assoc in self._admitted if assoc.is_alive()]
+    def _by_door(self) -> list[int]:
+        """How many stand, by the number of the door that they came in at."""
+        return self._standing.by_door(self._doorman.number, len(self._config.doors))
 
     def _serve(self, assoc: Association, message: Any, context_id: int) -> None:
         """Handle one DIMSE message; replaces Association._serve_request()."""
         with log_context(peer=peer_name(assoc)):
-            self._busy.add(assoc)
+            self._standing.enter(assoc)
             try:
                 self._dispatch(assoc, message, context_id)
             except Exception:
                 log.exception("request from %s failed, association aborted", peer_name(assoc))
                 assoc.abort()
             finally:
-                self._busy.discard(assoc)
+                self._standing.leave(assoc)
                 # It counts silence since the peer's last PDU; a peer that waited for a long retrieve
                 # was not idle.
                 assoc.dul._idle_timer.restart()
@@ -383,7 +407,7 @@ class DicomServer:
         if message.MessageID is None:
             log.warning("%s sent an unexpected %s", peer_name(assoc), type(message).__name__)
             return
-        call = Call(assoc, message, context_id)
+        call = Call(assoc, message, context_id, partial(self.refused, assoc))
         if not message.is_valid_request:
             call.reply(MISTYPED_ARGUMENT)
             return
@@ -391,15 +415,7 @@ class DicomServer:
         if service is None:
             call.reply(UNRECOGNIZED_OPERATION)
             return
-        service.serve(call, self._book.rights(call.calling))
-
-
-def _supported(abstract_syntax: str, transfer_syntaxes: tuple[str, ...]) -> PresentationContext:
-    context = build_context(abstract_syntax, list(transfer_syntaxes))
-    if is_storage_class(abstract_syntax):
-        # For C-GET the requestor takes the SCP role (PS3.4 section C.5.3).
-        context.scu_role = context.scp_role = True
-    return context
+        service.serve(call, self.rights(assoc))
 
 
 def _cut(assoc: Association) -> None:

@@ -9,7 +9,6 @@ from pynetdicom.dimse_primitives import C_ECHO, C_FIND, C_GET, C_MOVE, C_STORE, 
 
 from hsm.dicom.call import Call
 from hsm.dicom.contexts import COMMITMENT, QUERY_RETRIEVE, VERIFICATION, Operation, is_storage_class
-from hsm.dicom.rights import NOT_AUTHORIZED
 
 
 class Service(Protocol):
@@ -22,7 +21,10 @@ class Echo:
     """Verification, PS3.4 annex A."""
 
     def serve(self, call: Call, rights: frozenset[str]) -> None:
-        call.reply(0x0000 if "echo" in rights else NOT_AUTHORIZED)
+        if "echo" not in rights:
+            call.refuse("echo", f"{call.calling} may not echo")
+            return
+        call.reply(0x0000)
 
 
 @dataclass(frozen=True)

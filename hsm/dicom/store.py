@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
-from hsm.dicom.call import Call
+from hsm.dicom.call import NOT_AUTHORIZED, Call
 from hsm.dicom.header import read_header
-from hsm.dicom.rights import NOT_AUTHORIZED
 from hsm.dicom.scan import Scan
 from hsm.dicom.upperlayer import CappedBuffer
 from hsm.errors import BadInput, Conflict, DriverError, HsmError, NoSpace, OperatorNeeded
@@ -155,9 +154,16 @@ class Storage:
         sop_class_uid: str,
         sop_instance_uid: str,
         bytes_max: int,
+        on_refused: Callable[[str, str], None],
     ) -> Reception:
-        """A C-STORE in a storage context begins."""
-        refusal = None if "store" in rights else (NOT_AUTHORIZED, f"{calling} may not store")
+        """A C-STORE in a storage context begins.
+
+        :param on_refused: told what was wanted and why it was refused.
+        """
+        refusal = None
+        if "store" not in rights:
+            refusal = (NOT_AUTHORIZED, f"{calling} may not store")
+            on_refused("store", refusal[1])
         return Reception(
             self._ingest, calling, transfer_syntax, sop_class_uid, sop_instance_uid, bytes_max, refusal
         )
@@ -177,6 +183,7 @@ class Storage:
             sop_class,
             sop_instance,
             -1 if too_large else sys.maxsize,
+            call.on_refused,
         )
         dataset = memoryview(buffer.getvalue()) if buffer is not None else memoryview(b"")
         if dataset or too_large:

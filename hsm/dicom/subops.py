@@ -21,7 +21,7 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation
 
 from hsm.clock import Clock
-from hsm.config import AeConfig, DicomConfig, TlsConfig, sending
+from hsm.config import AeConfig, DicomConfig, sending
 from hsm.dicom.call import Call
 from hsm.dicom.contexts import UNCOMPRESSED, Proposal, plan_associations
 from hsm.dicom.outbound import Gate, Outbound
@@ -129,7 +129,7 @@ class Destination:
         self._gate = gate or Outbound(clock).gate(peer)
         self._silent = 0
         """Instances in a row for which no association gave an answer."""
-        self._own_tls = config.tls
+        self._config = config
         self._clock = clock
         self._originator = originator
         self._plan = _Plan(
@@ -207,7 +207,7 @@ class Destination:
             if why := self._gate.enter():
                 raise Unreachable(f"{self._name()}: {why}")
         try:
-            assoc = _associate(self._ae, self._peer, self._own_tls, contexts)
+            assoc = _associate(self._ae, self._peer, self._config, contexts)
         except BaseException as error:
             self._gate.leave()
             if isinstance(error, Unreachable) and error.down:
@@ -240,7 +240,7 @@ def open_association(
     # Many peers do not answer the role selection, and take what an SCP sends all the same.
     roles = [build_role(UID(sop_class), scp_role=True)] if as_scp else None
     try:
-        assoc = _associate(ae, peer, config.tls, [build_context(sop_class, list(UNCOMPRESSED[:2]))], roles)
+        assoc = _associate(ae, peer, config, [build_context(sop_class, list(UNCOMPRESSED[:2]))], roles)
     except Unreachable as error:
         if gate is not None and error.down:
             gate.unreachable()
@@ -265,14 +265,15 @@ def _sending_ae(our_ae_title: str, config: DicomConfig) -> AE:
 def _associate(
     ae: AE,
     peer: AeConfig,
-    own_tls: TlsConfig | None,
+    config: DicomConfig,
     contexts: list[PresentationContext],
     roles: list[Any] | None = None,
 ) -> Association:
     """:raises Unreachable: no association can be had; the message says why."""
+    source = config.source_address
     try:
         # Read now: a certificate that was renewed is the one that is shown.
-        context = sending(peer, own_tls)
+        context = sending(peer, config.tls)
         assoc = ae.associate(
             peer.host,
             peer.port,
@@ -281,11 +282,13 @@ def _associate(
             max_pdu=_PDU_BYTES,
             ext_neg=roles,
             tls_args=None if context is None else (context, peer.host),
+            bind_address=None if source is None else (source, 0),
         )
     except ConfigError as error:
         raise Unreachable(f"{_named(peer)}: {error}") from error
     except OSError as error:
-        raise Unreachable(f"{_named(peer)}: {error.strerror or error}") from error
+        origin = f" from {source}" if source is not None else ""
+        raise Unreachable(f"{_named(peer)}{origin}: {error.strerror or error}") from error
     if not assoc.is_established:
         _tidy(assoc)
         answered = assoc.acceptor.primitive is not None and not assoc.is_rejected

@@ -17,6 +17,7 @@ import queue
 import socket
 import ssl
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
@@ -48,6 +49,8 @@ GATHERED_BYTES_MAX: Final = 64 * 2**20
 _RECEIVE_BYTES: Final = 2**20
 INVALID_PDU: Final = "Evt19"
 CLOSED: Final = "Evt17"
+_NO_BEGINNING: Final = ("Evt3", "Evt4", "Evt10", "Evt12", "Evt13")
+"""PDUs that no association begins with."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,8 @@ class BoundedSocket(AssociationSocket):
     """Bytes that somebody has read too early: they come before what the socket has."""
     security: Security | None = None
     """What TLS says of the peer that we accepted; None where there is no TLS."""
+    door = ""
+    """The name of the listener that the peer came in at."""
     failure = ""
     """Why the connection to a peer came to nothing."""
     _parted = False
@@ -325,16 +330,26 @@ class SendingDimse(BoundedDimse):
 
 
 class GuardedStateMachine(StateMachine):
-    """The state machine of PS3.8 section 9.2; what breaks it ends its association and no more."""
+    """The state machine of PS3.8 section 9.2; what breaks it ends its association and no more.
+
+    :param on_nonsense: told once or more often of a peer that sends what makes no sense.
+    """
+
+    def __init__(self, dul: Any, on_nonsense: Callable[[], None] = lambda: None) -> None:
+        super().__init__(dul)
+        self._on_nonsense = on_nonsense
 
     def do_action(self, event: str) -> None:
         before = self.current_state
+        if event == INVALID_PDU or (before == "Sta2" and event in _NO_BEGINNING):
+            self._on_nonsense()
         try:
             super().do_action(event)
         except Exception as error:  # noqa: BLE001  whatever a malformed PDU makes its decoder raise
             log.warning(
                 "%s sent what cannot be understood: %s", peer_name(self.dul.assoc), neutral(str(error))
             )
+            self._on_nonsense()
             self._give_up()
         if before == "Sta2" and self.current_state in ("Sta1", "Sta13"):
             # No association came about. Its thread waits for a request until the ACSE timeout and
@@ -361,13 +376,19 @@ class GuardedStateMachine(StateMachine):
         dul.kill_dul()
 
 
-def harden(assoc: Association, limits: Limits, client: socket.socket | None = None) -> None:
+def harden(
+    assoc: Association,
+    limits: Limits,
+    client: socket.socket | None = None,
+    on_nonsense: Callable[[], None] = lambda: None,
+) -> None:
     """Exchange the parts named above. Call it before the association's threads start.
 
     :param client: the accepted socket of an acceptor; a requestor's socket is made by its AE.
+    :param on_nonsense: told of a peer that sends what makes no sense.
     """
     assoc.dimse = BoundedDimse(assoc, limits) if client is not None else SendingDimse(assoc, limits)
-    assoc.dul.state_machine = GuardedStateMachine(assoc.dul)
+    assoc.dul.state_machine = GuardedStateMachine(assoc.dul, on_nonsense)
     if client is not None:
         set_options(client, assoc.network_timeout or 0)
         assoc.dul.event_queue = queue.Queue()  # the new socket announces itself in it

@@ -51,7 +51,7 @@ class _Member:
 
 
 class Receivers:
-    """The DICOM port of the daemon, served by as many processes as ``dicom.receivers`` says.
+    """The DICOM ports of the daemon, served by as many processes as ``dicom.receivers`` says.
 
     With one it is the daemon's own, and this only hands on.
     """
@@ -64,7 +64,7 @@ class Receivers:
         self._members = [_Member(1 + number) for number in range(config.dicom.receivers)]
         self._tally: Tally | None = None
         self._reserved: dict[str, socket.socket] = {}
-        """By kind, ``port`` and ``tls_port``: bound, and not listened at here."""
+        """By the name of a door: bound, and not listened at here."""
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._settled = threading.Event()
@@ -81,14 +81,15 @@ class Receivers:
         if len(self._members) == 1:
             self._server.start()
             return
-        dicom = self._config.dicom
-        if dicom.tls is None or not dicom.tls.only:
-            self._reserved["port"] = self._reserve(dicom.port)
-        if dicom.tls is not None:
-            self._reserved["tls_port"] = self._reserve(dicom.tls.port)
-        self._tally = Tally.create(len(self._members))
-        ports = self._ports
-        self._server.start(Desk(self._tally, DAEMON, None), ports.get("port"), ports.get("tls_port"))
+        doors = self._config.dicom.doors
+        try:
+            for door in doors:
+                self._reserved[door.name] = self._reserve(door.listen, door.port)
+        except OSError:
+            self._release()
+            raise
+        self._tally = Tally.create(len(self._members), len(doors))
+        self._server.start(Desk(self._tally, DAEMON, None))
         self._thread = threading.Thread(target=self._run, name="receivers", daemon=True)
         self._thread.start()
         self._settled.wait(START_SECONDS)
@@ -102,9 +103,11 @@ class Receivers:
         return self._server.associations if self._tally is None else self._tally.standing
 
     @property
-    def tls_port(self) -> int:
-        """The port for TLS; 0 where there is none."""
-        return self._ports.get("tls_port", self._server.tls_port)
+    def ports(self) -> dict[str, int]:
+        """The TCP ports, by the names of their doors."""
+        if self._tally is None:
+            return self._server.ports
+        return {name: int(each.getsockname()[1]) for name, each in self._reserved.items()}
 
     def facts(self) -> list[dict[str, Any]]:
         """The receiving processes; empty where there are none beside the daemon."""
@@ -144,23 +147,22 @@ class Receivers:
         self._server.stop(grace_seconds)
         if self._thread is not None:
             self._thread.join()
-        for each in self._reserved.values():
-            each.close()
+        self._release()
         self._tally = None
 
     # Starting and ending of processes; with the lock held.
 
-    @property
-    def _ports(self) -> dict[str, int]:
-        return {kind: int(each.getsockname()[1]) for kind, each in self._reserved.items()}
+    def _release(self) -> None:
+        for each in self._reserved.values():
+            each.close()
+        self._reserved.clear()
 
-    def _reserve(self, port: int) -> socket.socket:
+    def _reserve(self, listen: str, port: int) -> socket.socket:
         """The port, bound and not listened at, so that it is ours whatever becomes of the receivers.
 
         :raises OSError: somebody listens there.
         """
-        where = (self._config.dicom.listen, port)
-        family, _, _, _, address = socket.getaddrinfo(*where, type=socket.SOCK_STREAM)[0]
+        family, _, _, _, address = socket.getaddrinfo(listen, port, type=socket.SOCK_STREAM)[0]
         deadline = self._clock.monotonic() + PORT_SECONDS
         while True:
             try:
@@ -190,7 +192,7 @@ class Receivers:
             "begin",
             self._tally.file,
             slot=member.slot,
-            **({"port": None, "tls_port": None} | self._ports),
+            ports=self.ports,
         )
 
     def _tell(self, channel: Channel, kind: str, *files: int, **values: Any) -> None:

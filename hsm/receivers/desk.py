@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any, Final
+from typing import Final
 
 from hsm.dicom.greet import wants_the_daemon
 from hsm.dicom.secure import Security, Visit
@@ -35,7 +35,7 @@ class Desk:
     def listens(self) -> bool:
         return self._channel is not None
 
-    def keeps(self, client: socket.socket, address: tuple[Any, ...], request: bytes) -> bool:
+    def keeps(self, client: socket.socket, visit: Visit) -> bool:
         """Queries and retrieves are the daemon's: recalls, staging and the bell are there, once. All
         else goes to the receiver that has the least to do: the kernel deals out connections by a hash
         of their addresses, which puts four associations on one receiver as often as not.
@@ -44,14 +44,14 @@ class Desk:
         """
         if self._channel is None:
             return True
-        if wants_the_daemon(request):
+        if wants_the_daemon(visit.request):
             to = DAEMON
         else:
             with self._tally.locked():
                 to = self._tally.assign()
         if to == self._slot:
             return True
-        pass_on(self._channel, client.fileno(), to, Visit(address, request))
+        pass_on(self._channel, client.fileno(), to, visit)
         return False
 
     def chooses(self, client: socket.socket, visit: Visit) -> bool:
@@ -76,11 +76,11 @@ class Desk:
         pass_on(self._channel, client.fileno(), DAEMON, visit)
 
     @contextmanager
-    def admitting(self) -> Iterator[int]:
+    def admitting(self, door: int) -> Iterator[tuple[int, int]]:
         with self._tally.locked():
-            yield self._tally.elsewhere()
+            yield self._tally.elsewhere(), self._tally.elsewhere(door)
 
-    def note(self, standing: int, connections: int) -> None:
+    def note(self, standing: Sequence[int], connections: int) -> None:
         self._tally.note(standing, connections)
 
     def arrived(self) -> None:
@@ -98,7 +98,12 @@ def pass_on(channel: Channel, client: int, to: int, visit: Visit) -> None:
     first = put_in_file(json.dumps(security).encode() + b"\n" + visit.request)
     try:
         channel.send(
-            CONNECTION, [client, first], to=to, address=list(visit.address), encrypted=visit.encrypted
+            CONNECTION,
+            [client, first],
+            to=to,
+            address=list(visit.address),
+            encrypted=visit.encrypted,
+            door=visit.door,
         )
     finally:
         os.close(first)
@@ -115,7 +120,8 @@ def taken(message: Message) -> tuple[socket.socket, Visit]:
     security = None
     if values is not None:
         security = Security(values["version"], values["cipher"], tuple(values["names"]))
-    visit = Visit(tuple(message.values["address"]), request, security, message.values["encrypted"])
+    given = message.values
+    visit = Visit(tuple(given["address"]), request, security, given["encrypted"], given["door"])
     try:
         return socket.socket(fileno=client), visit
     except OSError:

@@ -13,7 +13,7 @@ import select
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -33,6 +33,7 @@ from hsm.opening import open_ingest
 from hsm.receivers.channel import Channel, Message, take_from_file
 from hsm.receivers.desk import CONNECTION, Desk, taken
 from hsm.receivers.tally import Tally
+from hsm.refusals import Refusals
 from hsm.startup import open_clock
 
 log = logs.get_logger(__name__)
@@ -40,8 +41,8 @@ log = logs.get_logger(__name__)
 STOP_GRACE_SECONDS: Final = 20.0
 EXIT_FAILED: Final = 1
 EXIT_ORPHAN: Final = 3
-Ports = tuple[int | None, int | None]
-"""The plain one and that for TLS, where there are such."""
+Ports = Mapping[str, int]
+"""By the names of the doors."""
 
 
 class NotHere:
@@ -93,6 +94,7 @@ class Receiver:
         self._catalog = Catalog(open_engine(config.catalog.url), clock)
         self._ingest = Ingest(self._catalog, open_ingest(config, self._catalog), config.dicom.same_uid)
         self._ingest.start()
+        self._refusals = Refusals(self._catalog, clock)
         elsewhere = NotHere()
         self._server = DicomServer(
             config.dicom,
@@ -104,8 +106,10 @@ class Receiver:
             elsewhere,
             elsewhere,
             clock,
+            refused=self._refusals.note,
         )
-        self._server.start(Desk(tally, slot, channel), *ports)
+        self._refusals.start()
+        self._server.start(Desk(tally, slot, channel), ports)
 
     def serve(self, asked: int) -> None:
         """Until the daemon says so or ``asked`` becomes readable; never returns when it is gone."""
@@ -127,6 +131,7 @@ class Receiver:
         """Finish what is being stored. If the daemon dies meanwhile, that is over too."""
         threading.Thread(target=_end_with_the_daemon, args=(self._channel,), daemon=True).start()
         self._server.stop(STOP_GRACE_SECONDS)
+        self._refusals.stop()
         self._ingest.close()
         self._catalog.close()
 
@@ -185,10 +190,10 @@ def main(arguments: Sequence[str]) -> int:
         signal.signal(number, signal.SIG_IGN)
     message = receive(channel)
     config = read_config(message.files[0])
-    slot, ports = int(message.values["slot"]), (message.values["port"], message.values["tls_port"])
+    slot, ports = int(message.values["slot"]), message.values["ports"]
     logs.set_up(config.log.level, config.log.format)
     try:
-        receiver = Receiver(config, channel, Tally(message.files[1], slot), slot, ports)
+        receiver = Receiver(config, channel, Tally(message.files[1], slot, len(ports)), slot, ports)
     except (HsmError, DriverError, SQLAlchemyError, OSError) as error:
         log.error("receiver %d cannot start: %s", slot, error)
         return EXIT_FAILED

@@ -7,7 +7,7 @@ import fcntl
 import mmap
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 GONE: Final = 2**32 - 1
@@ -15,27 +15,29 @@ GONE: Final = 2**32 - 1
 LOCK_SECONDS: Final = 1.0
 LOCK_PAUSE_SECONDS: Final = 0.001
 _FIELD_BYTES: Final = 4
-_SLOT_BYTES: Final = 3 * _FIELD_BYTES
-_STANDING, _CONNECTIONS, _COMING = 0, 1, 2
+_CONNECTIONS, _COMING, _STANDING = 0, 1, 2
+"""Fields of a slot; from the third on, one for each door."""
 
 
 class Tally:
-    """One slot a process: its standing associations, its connections (half-open associations included),
-    and connections that were assigned to it and have not arrived. Slot 0 is the daemon's own.
-    The first two are written by the process, the third under the lock."""
+    """One slot a process: its connections (half-open associations included), connections that were
+    assigned to it and have not arrived, and its standing associations, by door. Slot 0 is the daemon's own.
+    The second is written under the lock, the others by the process."""
 
-    def __init__(self, file: int, slot: int) -> None:
-        """:param file: of :meth:`create`; this object's to close."""
+    def __init__(self, file: int, slot: int, doors: int = 1) -> None:
+        """:param file: of :meth:`create`, with the same number of doors; this object's to close."""
         self._file = file
         self._memory = mmap.mmap(file, 0)
         self._slot = slot
-        self.slots = len(self._memory) // _SLOT_BYTES
+        self._doors = doors
+        self._slot_bytes = (_STANDING + doors) * _FIELD_BYTES
+        self.slots = len(self._memory) // self._slot_bytes
 
     @classmethod
-    def create(cls, receivers: int) -> Tally:
+    def create(cls, receivers: int, doors: int = 1) -> Tally:
         file = os.memfd_create("hsm-tally", os.MFD_CLOEXEC)
-        os.ftruncate(file, (1 + receivers) * _SLOT_BYTES)
-        tally = cls(file, 0)
+        os.ftruncate(file, (1 + receivers) * (_STANDING + doors) * _FIELD_BYTES)
+        tally = cls(file, 0, doors)
         for slot in range(1, tally.slots):
             tally.mark_gone(slot)
         return tally
@@ -65,28 +67,33 @@ class Tally:
             if held:
                 fcntl.lockf(self._file, fcntl.LOCK_UN)
 
-    def note(self, standing: int, connections: int) -> None:
-        """What this process has."""
-        self._put(self._slot, _STANDING, standing)
+    def note(self, standing: Sequence[int], connections: int) -> None:
+        """What this process has; associations by door."""
+        for door, count in enumerate(standing):
+            self._put(self._slot, _STANDING + door, count)
         self._put(self._slot, _CONNECTIONS, connections)
 
     def mark_gone(self, slot: int) -> None:
         """That process has ended, and all that it had."""
-        self._put(slot, _STANDING, 0)
+        for door in range(self._doors):
+            self._put(slot, _STANDING + door, 0)
         self._put(slot, _CONNECTIONS, GONE)
         self._put(slot, _COMING, 0)
 
-    def elsewhere(self) -> int:
-        """Associations that stand in the other processes."""
-        return sum(self._get(slot, _STANDING) for slot in range(self.slots) if slot != self._slot)
+    def elsewhere(self, door: int | None = None) -> int:
+        """Associations that stand in the other processes, of all doors or of one."""
+        others = (slot for slot in range(self.slots) if slot != self._slot)
+        return sum(self.standing_at(slot, door) for slot in others)
 
     @property
     def standing(self) -> int:
         """Associations that stand in all of them."""
-        return sum(self._get(slot, _STANDING) for slot in range(self.slots))
+        return sum(self.standing_at(slot) for slot in range(self.slots))
 
-    def standing_at(self, slot: int) -> int:
-        return self._get(slot, _STANDING)
+    def standing_at(self, slot: int, door: int | None = None) -> int:
+        """Those of one process."""
+        doors = range(self._doors) if door is None else (door,)
+        return sum(self._get(slot, _STANDING + each) for each in doors)
 
     def assign(self) -> int:
         """The receiver with the least to do, this one if in doubt; counts one more for it. Call it
@@ -107,9 +114,9 @@ class Tally:
         os.close(self._file)
 
     def _get(self, slot: int, field: int) -> int:
-        start = slot * _SLOT_BYTES + field * _FIELD_BYTES
+        start = slot * self._slot_bytes + field * _FIELD_BYTES
         return int.from_bytes(self._memory[start : start + _FIELD_BYTES], "little")
 
     def _put(self, slot: int, field: int, value: int) -> None:
-        start = slot * _SLOT_BYTES + field * _FIELD_BYTES
+        start = slot * self._slot_bytes + field * _FIELD_BYTES
         self._memory[start : start + _FIELD_BYTES] = value.to_bytes(_FIELD_BYTES, "little")

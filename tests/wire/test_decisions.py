@@ -10,8 +10,16 @@ from pydicom.uid import UID_dictionary
 from pynetdicom.dsutils import decode
 from pynetdicom.sop_class import _QR_CLASSES, _STORAGE_CLASSES
 
-from hsm.config import DicomConfig
-from hsm.dicom.admission import CALLED_AE_UNKNOWN, CALLING_AE_UNKNOWN, TOO_MANY, admit, choose
+from hsm.config import DicomConfig, Door
+from hsm.dicom.admission import (
+    CALLED_AE_UNKNOWN,
+    CALLING_AE_UNKNOWN,
+    NOTHING_HERE,
+    OTHER_DOOR,
+    admit,
+    admit_at,
+    choose,
+)
 from hsm.dicom.call import Counts, error_comment, failed_list
 from hsm.dicom.contexts import (
     CONTEXTS_MAX,
@@ -153,12 +161,15 @@ def book(**changes: object) -> AeBook:
     return AeBook.of(DicomConfig.model_validate(changes))
 
 
-def test_an_association_is_rejected_by_called_title_rights_and_room_in_that_order() -> None:
+def test_an_association_is_rejected_by_called_title_rights_and_door_in_that_order() -> None:
     nobody = book(unknown_aes=[])
-    assert admit("X", "WS1", "HSM", True, nobody, False) == CALLED_AE_UNKNOWN
-    assert admit("X", "WS1", "HSM", False, nobody, False) == CALLING_AE_UNKNOWN
-    assert admit("HSM", "WS1", "HSM", True, book(), False) == TOO_MANY
-    assert admit("HSM", "WS1", "HSM", True, book(), True) is None
+    assert admit("X", "WS1", "HSM", True, nobody) == CALLED_AE_UNKNOWN
+    assert admit("X", "WS1", "HSM", False, nobody) == CALLING_AE_UNKNOWN
+    assert admit("HSM", "WS1", "HSM", True, book()) is None
+    assert admit_at(Door("modality", "", 0, ae_titles=frozenset({"CT1"})), "WS1", book()) == OTHER_DOOR
+    finder = book(aes=[{"ae_title": "WS1", "host": "127.0.0.1", "port": 104, "may": ["find"]}])
+    assert admit_at(Door("modality", "", 0, may=frozenset({"store"})), "WS1", finder) == NOTHING_HERE
+    assert admit_at(Door("all", "", 0), "WS1", finder) is None
 
 
 def test_a_known_ae_has_its_own_rights_and_an_unknown_one_the_general_ones() -> None:

@@ -117,26 +117,27 @@ class Crew:
     """The desks of two receivers, both in this process, and what they pass on."""
 
     def __init__(self) -> None:
-        self.tally = Tally.create(2)
+        self.tally = Tally.create(2, doors=2)
         self.ours, theirs = Channel.pair()
         channel = Channel(theirs)
-        self.views = [Tally(os.dup(self.tally.file), slot) for slot in (1, 2)]
+        self.views = [Tally(os.dup(self.tally.file), slot, doors=2) for slot in (1, 2)]
         self.desks = [Desk(view, slot, channel) for slot, view in enumerate(self.views, 1)]
         self.channel = channel
         for desk in self.desks:
-            desk.note(0, 0)
+            desk.note([0, 0], 0)
 
     def offer(self, receiver: int, *abstract: str) -> int:
         """Who serves a connection that this receiver accepted."""
         client, peer = socket.socketpair()
+        visit = Visit(("10.1.2.3", 4000), request(*abstract), door="modality")
         with client, peer:
-            if self.desks[receiver - 1].keeps(client, ("10.1.2.3", 4000), request(*abstract)):
+            if self.desks[receiver - 1].keeps(client, visit):
                 return receiver
             message = self.ours.receive()
             assert message is not None
-            passed, visit = taken(message)
+            passed, given = taken(message)
             with passed:
-                assert visit == Visit(("10.1.2.3", 4000), request(*abstract))
+                assert given == visit
                 peer.sendall(b"still open")
                 client.close()
                 assert passed.recv(20) == b"still open"
@@ -161,14 +162,14 @@ def test_queries_and_retrieves_go_to_the_daemon_with_what_was_read(crew: Crew) -
 
 def test_storage_goes_to_the_receiver_with_the_fewest_connections(crew: Crew) -> None:
     assert [crew.offer(1, CTImageStorage) for _ in range(4)] == [1, 2, 1, 2], "those on their way count"
-    crew.desks[0].note(5, 5)
+    crew.desks[0].note([5, 0], 5)
     crew.desks[0].arrived()
     assert [crew.offer(1, CTImageStorage) for _ in range(3)] == [2, 2, 2]
 
 
 def test_a_receiver_that_is_gone_gets_nothing_and_counts_nothing(crew: Crew) -> None:
-    crew.desks[1].note(7, 7)
-    crew.desks[0].note(3, 3)
+    crew.desks[1].note([3, 4], 7)
+    crew.desks[0].note([1, 2], 3)
     assert crew.tally.standing == 10
     crew.tally.mark_gone(2)
     assert crew.tally.standing == 3
@@ -176,12 +177,12 @@ def test_a_receiver_that_is_gone_gets_nothing_and_counts_nothing(crew: Crew) -> 
 
 
 def test_each_admission_sees_those_in_the_other_processes(crew: Crew) -> None:
-    crew.desks[0].note(3, 3)
-    crew.desks[1].note(4, 4)
-    with crew.desks[0].admitting() as elsewhere:
-        assert elsewhere == 4
-    with Desk(crew.tally, 0, None).admitting() as elsewhere:
-        assert elsewhere == 7
+    crew.desks[0].note([1, 2], 3)
+    crew.desks[1].note([0, 4], 4)
+    with crew.desks[0].admitting(0) as found:
+        assert found == (4, 0)
+    with Desk(crew.tally, 0, None).admitting(1) as found:
+        assert found == (7, 6)
 
 
 def test_a_process_that_keeps_the_lock_stops_nobody_for_long(

@@ -301,7 +301,7 @@ def test_a_stop_lets_the_instance_that_is_arriving_finish(archive: Running) -> N
         peer.send(associate_rq([(CT, [EXPLICIT])]))
         assert peer.read_pdu()[0] == 2
         peer.send(message[:50_000])
-        eventually(lambda: archive.server._busy)
+        eventually(lambda: archive.server._standing._busy)
         stopper = threading.Thread(target=archive.server.stop, args=(10.0,))
         stopper.start()
         peer.send(message[50_000:])

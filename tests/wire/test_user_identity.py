@@ -15,8 +15,9 @@ from wire_tls import Authority
 from wire_world import Running, StartServer
 
 from hsm.config import UserConfig
-from hsm.dicom import identity as identity_module
-from hsm.dicom.identity import REMEMBERED_MAX, SECONDS_A_TRY, TRIES, Identities, Identity, Throttle
+from hsm.dicom import lockout
+from hsm.dicom.identity import REMEMBERED_MAX, SECONDS_A_TRY, TRIES, Identities, Identity
+from hsm.dicom.lockout import Throttle
 from hsm.passcode import COST_MIN, Passcode, make
 
 
@@ -192,7 +193,7 @@ class Time:
 
 def test_tries_come_back_with_time_and_one_address_takes_none_from_another() -> None:
     clock = Time()
-    throttle = Throttle(clock)
+    throttle = Throttle(clock, TRIES, SECONDS_A_TRY)
     assert [throttle.take("a") for _ in range(TRIES + 1)] == [True] * TRIES + [False]
     assert throttle.take("b")
     clock.now += SECONDS_A_TRY * 2.5
@@ -204,8 +205,8 @@ def test_tries_come_back_with_time_and_one_address_takes_none_from_another() -> 
 
 
 def test_the_throttle_remembers_no_more_than_so_many_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(identity_module, "ADDRESSES_MAX", 10)
-    throttle = Throttle(Time())
+    monkeypatch.setattr(lockout, "ADDRESSES_MAX", 10)
+    throttle = Throttle(Time(), TRIES, SECONDS_A_TRY)
     for number in range(100):
         throttle.take(str(number))
     assert len(throttle._left) == 10

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from hsm.dicom.contexts import is_storage_class
@@ -35,6 +36,9 @@ class Host(Protocol):
     """What the server is to the lane."""
 
     def rights(self, assoc: Association) -> frozenset[str]: ...
+
+    def refused(self, assoc: Association, act: str, why: str) -> None:
+        """Its peer was refused something."""
 
     def enter(self, assoc: Association) -> None:
         """A request is under way."""
@@ -228,6 +232,7 @@ class Lane:
             request.sop_class_uid,
             request.sop_instance_uid,
             self._limits.dataset_bytes,
+            partial(self._host.refused, self._assoc),
         )
         self._request = request
         self._began = time.monotonic()
