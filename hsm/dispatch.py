@@ -10,12 +10,11 @@ from sqlalchemy.orm import Session
 
 from hsm import planner
 from hsm.blame import Pair
-from hsm.catalog import media, placement, prompts, queue, together, usage
+from hsm.catalog import media, placement, prompts, queue, usage
 from hsm.catalog.queue import Order
-from hsm.catalog.together import PATIENT
 from hsm.custody import Drives
+from hsm.drivework import Beside, enough, nowhere, readable_now, reads, write
 from hsm.errors import DriverError
-from hsm.guard import GOOD_VOLUMES
 from hsm.locate import located
 from hsm.log import get_logger
 from hsm.model import CopyAt, Place
@@ -23,7 +22,7 @@ from hsm.pools import Pools
 from hsm.reader import Reader
 from hsm.sources import colder, equals, source, why_no_source
 from hsm.staging import Staging
-from hsm.states import CopyState, RequestKind
+from hsm.states import RequestKind
 
 log = get_logger(__name__)
 
@@ -97,6 +96,85 @@ class Picture:
         return [known[pk] for pk in request_pks if pk in known]
 
 
+class _Sorting:
+    """One look while it goes through the queue: where each request belongs."""
+
+    def __init__(
+        self,
+        session: Session,
+        orders: Sequence[Order],
+        known: Sequence[media.VolumeRef],
+        off: Collection[tuple[str, int]],
+        staging: Staging,
+        reader: Reader,
+    ) -> None:
+        self._staging = staging
+        self._reader = reader
+        self._packages = placement.packages(session, _packages(orders))
+        self._copies = placement.copies(session, _packages(orders))
+        self.volumes = _volumes(known, off)
+        self._stuck = {v.barcode for v in self.volumes.values() if _is_stuck(v.library, v.drive, off)}
+        self._draining = {each.pk for each in known if each.drain_to}
+        self._writing = queue.copies_under_way(session)
+        self._beside = Beside(session, orders)
+        self._failed = queue.failed_recalls(session, _packages(orders, RequestKind.COPY))
+        self._room = staging.room_ever()
+        self.writes: list[planner.Work] = []
+        self.reads: list[tuple[Order, int, Sequence[CopyAt]]] = []
+        self.ready: list[int] = []
+        self.hopeless: list[tuple[int, str]] = []
+        self.too_large: list[tuple[int, str, str]] = []
+        self.cold: list[tuple[int, CopyAt]] = []
+        self.sources: list[placement.PackageRef] = []
+
+    def take(self, order: Order) -> None:
+        if order.package_pk is None:
+            return
+        package, held = self._packages[order.package_pk], self._copies[order.package_pk]
+        if order.kind is RequestKind.COPY:
+            self._copy(order, package, held)
+        elif order.kind is not RequestKind.RECALL:
+            self._read(order, package, held)
+        elif self._staging.complete(package.key) or self._reader.direct_copies(held):
+            self.ready.append(order.pk)
+        elif not self._passes_by(order, package):
+            self._read(order, package, held)
+
+    def _passes_by(self, order: Order, package: placement.PackageRef) -> bool:
+        """Whether the package is too large for the staging area, and nobody is there to take it as it passes
+        through."""
+        if package.size <= self._room:
+            return False
+        hungry = self._staging.streams.hungry(package.key)
+        whole = self._staging.size_max_bytes
+        if hungry is None and package.size > whole:
+            self.too_large.append((order.pk, package.key, _TOO_LARGE.format(package, whole)))
+            return True
+        return hungry is False
+
+    def _copy(self, order: Order, package: placement.PackageRef, held: Sequence[CopyAt]) -> None:
+        if enough(order, held, self._draining):
+            self.ready.append(order.pk)
+        elif not readable_now(order, package, held, self._staging, self._reader):
+            if (why := nowhere(order, self._failed.get(package.pk))) is not None:
+                self.hopeless.append((order.pk, why))
+            else:
+                self.sources.append(package)
+        # One at a time of a package and pool: where the second may go depends on where the first went.
+        elif (package.pk, order.pool or "") not in self._writing:
+            self._writing.add((package.pk, order.pool or ""))
+            self.writes.append(write(order, package.size, held, self.volumes, self._beside))
+
+    def _read(self, order: Order, package: placement.PackageRef, held: Sequence[CopyAt]) -> None:
+        copy = source(order, held, self._stuck)
+        if order.kind is RequestKind.RECALL and (frozen := colder(copy, self._reader.cold_copies(held))):
+            self.cold.append((order.pk, frozen))
+        elif copy is not None:
+            self.reads.append((order, package.size, equals(order, held, copy, self._stuck)))
+        elif not self._reader.disk_copies(held):  # else its file system is away and comes back
+            self.hopeless.append((order.pk, why_no_source(order, held)))
+
+
 def look(
     session: Session,
     pools: Pools,
@@ -110,87 +188,37 @@ def look(
     :param busy: volumes that sessions have now.
     """
     orders = _orders(session, pools, now)
-    wanted = {order.package_pk for order in orders if order.package_pk is not None}
-    copies = placement.copies(session, wanted)
-    packages = placement.packages(session, wanted)
     off = usage.out_of_service(session)
     known = [each for each in media.volumes(session) if each.library in pools.libraries]
-    volumes = _volumes(known, off)
-    writing = queue.copies_under_way(session)
-    beside = _Beside(session, orders)
-    stuck = {volume.barcode for volume in volumes.values() if _is_stuck(volume.library, volume.drive, off)}
-    work: list[planner.Work] = []
-    ready: list[int] = []
-    hopeless: list[tuple[int, str]] = []
-    too_large: list[tuple[int, str, str]] = []
-    cold: list[tuple[int, CopyAt]] = []
-    sources: list[placement.PackageRef] = []
-    reads: list[tuple[Order, int, Sequence[CopyAt]]] = []
-    failed = queue.failed_recalls(
-        session, [order.package_pk or 0 for order in orders if order.kind is RequestKind.COPY]
-    )
-    draining = {each.pk for each in known if each.drain_to}
-    room = staging.room_ever()
+    found = _Sorting(session, orders, known, off, staging, reader)
     for order in orders:
-        if order.package_pk is None:
-            continue
-        package = packages[order.package_pk]
-        held = copies[order.package_pk]
-        if order.kind is RequestKind.RECALL and (staging.complete(package.key) or reader.direct_copies(held)):
-            ready.append(order.pk)
-            continue
-        if order.kind is RequestKind.RECALL and package.size > room:
-            # It passes through to those who wait, as they take it.
-            hungry = staging.streams.hungry(package.key)
-            if hungry is None and package.size > staging.size_max_bytes:
-                too_large.append((order.pk, package.key, _TOO_LARGE.format(package, staging.size_max_bytes)))
-                continue
-            if hungry is False:
-                continue
-        if order.kind is RequestKind.COPY and _enough(order, held, draining):
-            ready.append(order.pk)
-            continue
-        if order.kind is RequestKind.COPY and not _readable_now(order, package, held, staging, reader):
-            if (hopeless_since := _nowhere(order, failed.get(package.pk))) is not None:
-                hopeless.append((order.pk, hopeless_since))
-            else:
-                sources.append(package)
-            continue
-        if order.kind is RequestKind.COPY:
-            # One at a time of a package and pool: where the second may go depends on where the first went.
-            if (package.pk, order.pool or "") not in writing:
-                writing.add((package.pk, order.pool or ""))
-                work.append(_write(order, package.size, held, volumes, beside))
-            continue
-        copy = source(order, held, stuck)
-        if order.kind is RequestKind.RECALL and (frozen := colder(copy, reader.cold_copies(held))):
-            cold.append((order.pk, frozen))
-            continue
-        if copy is None and reader.disk_copies(held):
-            continue  # its file system is away and comes back
-        if copy is None:
-            hopeless.append((order.pk, why_no_source(order, held)))
-            continue
-        reads.append((order, package.size, equals(order, held, copy, stuck)))
+        found.take(order)
     awaited = tuple(queue.awaited_volumes(session))
-    work += _reads(reads, _at_hand(volumes, awaited, busy))
+    work = [*found.writes, *reads(found.reads, _at_hand(found.volumes, awaited, busy))]
     with_ends, costs = located(session, work, known)
     return Picture(
         with_ends,
-        tuple(volumes.values()),
-        tuple(ready),
-        tuple(hopeless),
-        tuple(sources),
-        frozenset(order.package_pk or 0 for order in orders if order.kind is RequestKind.RECALL),
+        tuple(found.volumes.values()),
+        tuple(found.ready),
+        tuple(found.hopeless),
+        tuple(found.sources),
+        frozenset(_packages(orders, RequestKind.RECALL)),
         awaited,
         bool(prompts.open_mount_requests(session)),
         off,
         tuple(usage.pairs(session, now - FAILING_FOR)),
         {order.pk: limit for order in orders if (limit := _drive_limit(order)) is not None},
         costs,
-        cold=tuple(cold),
-        too_large=tuple(too_large),
+        cold=tuple(found.cold),
+        too_large=tuple(found.too_large),
     )
+
+
+def _packages(orders: Iterable[Order], kind: RequestKind | None = None) -> set[int]:
+    """Primary keys of the packages that these requests (of one kind) are about."""
+    return {
+        order.package_pk for order in orders if order.package_pk is not None and kind in (None, order.kind)
+    }
 
 
 def _at_hand(
@@ -202,32 +230,6 @@ def _at_hand(
         for pk, volume in volumes.items()
         if pk in awaited or (volume.place is Place.DRIVE and volume.barcode not in busy)
     ]
-
-
-def _reads(
-    reads: Sequence[tuple[Order, int, Sequence[CopyAt]]], at_hand: Collection[str]
-) -> list[planner.Work]:
-    """What is read, each from the one of its equally quick copies that saves mounts."""
-    picked = planner.share_volumes(
-        {order.pk: [copy.volume_name for copy in equal] for order, _, equal in reads}, at_hand
-    )
-    found = []
-    for order, size, equal in reads:
-        copy = next(each for each in equal if each.volume_name == picked[order.pk])
-        found.append(
-            planner.Work(
-                request_pk=order.pk,
-                kind="verify" if order.kind is RequestKind.VERIFY else "read",
-                volume=copy.volume_name,
-                pool=copy.pool,
-                priority=order.priority,
-                created=order.created_at,
-                size=size,
-                position=copy.position,
-                deadline=order.deadline,
-            )
-        )
-    return found
 
 
 def _drive_limit(order: Order) -> tuple[str, int] | None:
@@ -275,122 +277,6 @@ def drives(pools: Pools, use: Drives, off: Collection[tuple[str, int]] = ()) -> 
             for drive in seen.drives()
         ]
     return tuple(found)
-
-
-class _Beside:
-    """Where copies belong that shall lie beside others (``colocate``), by pool and word."""
-
-    def __init__(self, session: Session, orders: Sequence[Order]) -> None:
-        self._patients: dict[str, dict[str, set[str]]] = {}
-        self._groups: dict[str, dict[str, tuple[str, ...]]] = {}
-        words: dict[str, set[str]] = {}
-        for order in orders:
-            if order.kind is RequestKind.COPY and order.detail.get(queue.TOGETHER):
-                words.setdefault(order.pool or "", set()).update(order.detail[queue.TOGETHER])
-        for pool, found in words.items():
-            patients = [word.removeprefix(PATIENT) for word in found if word.startswith(PATIENT)]
-            self._patients[pool] = together.volumes_of_patients(session, pool, sorted(patients))
-            if together.group_of(found):
-                self._groups[pool] = together.groups_of_volumes(session, pool)
-
-    def of(self, order: Order) -> tuple[frozenset[str], frozenset[str], tuple[str, ...]]:
-        """Volumes to prefer, volumes to keep off, and the group."""
-        words, pool = order.detail.get(queue.TOGETHER, ()), order.pool or ""
-        group = together.group_of(words)
-        groups = self._groups.get(pool, {}) if group else {}
-        same = {volume for volume, words_there in groups.items() if words_there == group}
-        patient = next((word.removeprefix(PATIENT) for word in words if word.startswith(PATIENT)), None)
-        theirs = self._patients.get(pool, {}).get(patient, set()) if patient else set()
-        # What counts most decides where the two do not agree.
-        first = theirs if words and words[0].startswith(PATIENT) else same
-        near = (theirs & same) or first or theirs or same
-        return frozenset(near), frozenset(groups.keys() - same), group
-
-
-def _write(
-    order: Order,
-    size: int,
-    held: Sequence[CopyAt],
-    volumes: Mapping[int, planner.VolumeAt],
-    beside: _Beside,
-) -> planner.Work:
-    """A copy to make: on the volume where an earlier attempt began it, if it can be finished there; else
-    wherever there is room, but never on a volume that has the package already."""
-    written = next((copy for copy in _begun(order, held, CopyState.WRITTEN)), None)
-    begun = next(
-        (
-            copy
-            for copy in _begun(order, held, CopyState.WRITING)
-            if (volume := volumes.get(copy.volume_pk)) is not None
-            and volume.writable
-            and volume.in_library
-            and size <= volume.room
-        ),
-        None,
-    )
-    to = written or begun
-    near, apart, group = beside.of(order) if to is None else (frozenset[str](), frozenset[str](), ())
-    return planner.Work(
-        request_pk=order.pk,
-        # What is written needs only its reading back, and no more room for that.
-        kind="verify" if written else "write",
-        volume=to.volume_name if to else None,
-        pool=order.pool or "",
-        priority=order.priority,
-        created=order.created_at,
-        size=size,
-        position=written.position if written else None,
-        not_on=frozenset(copy.volume_name for copy in held) if to is None else frozenset(),
-        near=near,
-        apart=apart,
-        group=group,
-        not_in=_not_in(order) if written else frozenset(),
-    )
-
-
-def _not_in(order: Order) -> frozenset[tuple[str, int]]:
-    """The drive that wrote the copy, where another one shall read it back."""
-    written_in = order.detail.get(queue.WRITTEN_IN)
-    return frozenset({(str(written_in[0]), int(written_in[1]))}) if written_in else frozenset()
-
-
-def _readable_now(
-    order: Order, package: placement.PackageRef, held: Sequence[CopyAt], staging: Staging, reader: Reader
-) -> bool:
-    """Whether a copy can be made without a recall: it is begun and only to be read back, or the bytes are on
-    a disk or in the staging area."""
-    begun = bool(_begun(order, held, CopyState.WRITTEN))
-    return begun or bool(reader.direct_copies(held)) or staging.complete(package.key)
-
-
-def _nowhere(order: Order, failed: tuple[datetime, str] | None) -> str | None:
-    """Why a copy can never be made: its recall has failed since somebody last wanted it."""
-    if failed is None or order.not_before is None or failed[0] < order.not_before:
-        return None
-    return f"the package can nowhere be read: {failed[1]}"
-
-
-def _enough(order: Order, held: Sequence[CopyAt], draining: Collection[int] = ()) -> bool:
-    """Whether the pool has as many verified copies as policy wanted when it asked: a request whose end
-    was lost in a crash must not make one more. For a repack what lies on volumes that are emptied does not
-    count."""
-    if queue.FROM in order.detail:
-        held = [copy for copy in held if copy.volume_pk not in draining]
-    good = [
-        copy
-        for copy in held
-        if copy.pool == order.pool and copy.state == CopyState.VERIFIED and copy.volume_state in GOOD_VOLUMES
-    ]
-    wanted: int = order.detail.get(queue.COPIES, 1)
-    return len(good) >= wanted
-
-
-def _begun(order: Order, held: Sequence[CopyAt], state: CopyState) -> list[CopyAt]:
-    return [
-        copy
-        for copy in held
-        if copy.pool == order.pool and copy.state == state and copy.volume_state in GOOD_VOLUMES
-    ]
 
 
 def _is_stuck(library: str | None, drive: int | None, off: Collection[tuple[str, int]]) -> bool:
