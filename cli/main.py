@@ -28,6 +28,7 @@ from cli import (
     serve,
     status,
     study,
+    token,
     volume,
 )
 from cli.session import Commands, Settings
@@ -60,6 +61,22 @@ def options(
         Path | None,
         typer.Option(help="The data folder; its hsm.sock is the control socket. [env: HSM_HOME]"),
     ] = None,
+    url: Annotated[
+        str, typer.Option(envvar="HSM_URL", help="A daemon on another machine: https://HOST:PORT.")
+    ] = "",
+    token_file: Annotated[
+        Path | None, typer.Option(envvar="HSM_TOKEN_FILE", help="A file with the token for --url.")
+    ] = None,
+    ca: Annotated[
+        Path | None,
+        typer.Option(envvar="HSM_CA", help="PEM: whose certificate the daemon of --url must have."),
+    ] = None,
+    certificate: Annotated[
+        Path | None, typer.Option(envvar="HSM_CERTIFICATE", help="PEM: to show to it where it asks for one.")
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option(envvar="HSM_KEY", help="PEM: the private key of --certificate.")
+    ] = None,
     by: Annotated[str, typer.Option(help="Your name, for the journal, where several share a login.")] = "",
     _: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
@@ -68,7 +85,7 @@ def options(
     """A DICOM archive with hierarchical storage management."""
     if home is not None:
         os.environ["HSM_HOME"] = str(home.expanduser().absolute())
-    context.obj = Settings(socket, by)
+    context.obj = Settings(socket, by, url, token_file, ca, certificate, key)
 
 
 app.command("serve")(serve.serve)
@@ -92,6 +109,7 @@ for name, group in (
     ("library", library.app),
     ("operator", operator.app),
     ("catalog", catalog.app),
+    ("token", token.app),
     ("bench", bench.app),
     ("demo", demo.app),
 ):

@@ -94,7 +94,7 @@ def watch(
 
     settings = settings_of(context)
     start(
-        settings.find_socket(),
+        settings.way(),
         by or settings.by,
         interval=interval,
         once=once,

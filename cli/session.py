@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from cli import screen
-from hsm.client import ApiError, Client
+from hsm.client import ApiError, BadRequest, Client, Remote
 
 EXIT_GOOD = 0
 EXIT_PROBLEM = 1
@@ -31,6 +31,27 @@ class Settings:
 
     socket: Path | None = None
     by: str = ""
+    url: str = ""
+    """Of a daemon on another machine; empty for the one on this."""
+    token_file: Path | None = None
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+    def way(self) -> Path | Remote:
+        """To the daemon: ``--url`` counts before sockets.
+
+        :raises ApiError: a URL without a file with a token.
+        """
+        if not self.url:
+            return self.find_socket()
+        if self.token_file is None:
+            raise BadRequest(
+                f"{self.url}: a token is needed",
+                "bad input",
+                "--token-file FILE, or HSM_TOKEN_FILE; `hsm token new` makes one on the daemon's machine",
+            )
+        return Remote(self.url, self.token_file, self.ca, self.certificate, self.key)
 
     def find_socket(self) -> Path:
         """``--socket``, else ``hsm.sock`` in the data folder, else where the configuration says."""
@@ -53,7 +74,7 @@ def settings_of(context: typer.Context) -> Settings:
 def connect(context: typer.Context) -> Client:
     """A client of the daemon that the options name; use it as a context manager."""
     settings = settings_of(context)
-    return Client(settings.find_socket(), by=settings.by)
+    return Client(settings.way(), by=settings.by)
 
 
 class Commands(TyperGroup):

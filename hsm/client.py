@@ -6,7 +6,6 @@ digests hexadecimal. docs/cli.md lists the keys.
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -17,10 +16,11 @@ import httpx
 
 from hsm.approvalclient import ApprovalCalls
 from hsm.operatorclient import OperatorCalls
+from hsm.transport import CONNECT_SECONDS, CannotUseError, Local, Transport
+from hsm.transport import Remote as Remote
 
 Record = dict[str, Any]
 
-CONNECT_SECONDS = 5.0
 READ_SECONDS = 65.0
 ACT_SECONDS = 905.0
 PLAN_SECONDS = 905.0
@@ -76,18 +76,20 @@ KINDS: Mapping[str, type[ApiError]] = {
 
 
 class Client(OperatorCalls, ApprovalCalls):
-    """A connection to the daemon whose control socket is ``path``; a context manager.
+    """A connection to the daemon; a context manager.
 
-    :raises ApiError: every method may, one of its four subclasses.
+    :param to: the path of its control socket, or another way to it.
+    :raises ApiError: every method may, one of its four subclasses; so may this.
     """
 
-    def __init__(self, path: Path, *, by: str = "") -> None:
-        self.path = path
+    def __init__(self, to: Path | Transport, *, by: str = "") -> None:
+        self._to = Local(to) if isinstance(to, Path) else to
         self._by = by
         self._connects = False
-        # No TLS on a unix socket; reading the machine's certificates would take 50 ms.
-        transport = httpx.HTTPTransport(uds=str(path), verify=False)
-        self._http = httpx.Client(transport=transport, base_url="http://hsm")
+        try:
+            self._http = self._to.open()
+        except CannotUseError as error:
+            raise BadRequest(str(error), "bad input") from error
 
     def __enter__(self) -> Self:
         return self
@@ -407,19 +409,16 @@ class Client(OperatorCalls, ApprovalCalls):
         raise _failure(answer)
 
     def _try_connecting(self) -> None:
-        """Connect once by hand: httpcore forgets to close a unix socket that does not connect."""
-        if self._connects:
-            return
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            probe.settimeout(CONNECT_SECONDS)
-            probe.connect(str(self.path))
-        self._connects = True
+        """Connect once beforehand, where that is of use."""
+        if not self._connects:
+            self._to.probe()
+            self._connects = True
 
     def _unreachable(self, why: str) -> Unreachable:
         return Unreachable(
-            f"no daemon answers on {self.path}: {why}",
+            f"no daemon answers on {self._to.name}: {why}",
             "unreachable",
-            "start one with `hsm serve`, or name its socket with --socket or its data folder with --home",
+            self._to.hint,
         )
 
 

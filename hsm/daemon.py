@@ -17,11 +17,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from hsm import log as logs
 from hsm.anchoring import Anchoring
 from hsm.announce import Announcements
-from hsm.api.app import build_app
-from hsm.api.doors import Doors
-from hsm.api.server import ApiServer
+from hsm.api.control import ControlApi
 from hsm.api.services import Services
-from hsm.api.twoperson import TwoPerson
 from hsm.audit import Audit
 from hsm.catalog import history, queue, restored
 from hsm.catalog.history import Recorder
@@ -140,11 +137,7 @@ class Daemon:
         self._build_dicom()
         self.scheduler = Scheduler(self._clock)
         self.policies.on_change = lambda: self._schedule(self.config)
-        self.doors = Doors(config.api.roles)
-        services = self._services()
-        self.two_person = TwoPerson(services, config.api.two_person)
-        app = build_app(services, self.doors, self.two_person, self.refusals.note)
-        self.api = ApiServer(app, config.api.socket)
+        self.api = ControlApi(self._services(), config.api, clock, self.refusals.note)
 
     def _build_verbs(self) -> None:
         """What is done with instances, copies and volumes, and who does it."""
@@ -342,6 +335,7 @@ class Daemon:
             for door in new.dicom.doors:
                 if door.tls is not None:
                     accepting(door.tls)
+            self.api.check(new.api)
             self._reload_policies(new)
             self.receivers.reload(new)
             self.deliverer.reload(new.dicom)
@@ -353,14 +347,11 @@ class Daemon:
             self.seal.package_bytes_max = new.seal.package_bytes_max
             self.ingest.same_uid = new.dicom.same_uid
             logs.set_level(new.log.level)
-            self.doors.roles = new.api.roles
-            self.two_person.config = new.api.two_person
             self._schedule(new)
             # What needs a restart stays as it is, so that the next reload names it again.
             old = self.config
             kept: dict[str, Any] = {name: getattr(old, name) for name in _FIXED}
-            live = {"roles": new.api.roles, "two_person": new.api.two_person}
-            kept["api"] = old.api.model_copy(update=live)
+            kept["api"] = self.api.reload(new.api)
             kept["log"] = new.log.model_copy(update={"format": old.log.format})
             self.config = new.model_copy(update=kept)
         for text in later:
@@ -404,6 +395,7 @@ class Daemon:
                 "ae_title": config.archive.ae_title,
                 **self._doors(),
                 "api": str(config.api.socket),
+                "api_tls": self.api.address,
             },
             "drives": self._drive_facts(),
             "problems": self._problems(),
@@ -488,6 +480,7 @@ class Daemon:
         problems += self.policies.problems()
         problems += self.anchoring.problems()
         problems += self.dicom.problems()
+        problems += self.api.problems(self._clock.now())
         if failed:
             problems.append(f"{failed} requests have failed: hsm queue ls --state failed")
         return problems

@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from hsm.catalog import backup, check, journal, mend, upgrade
 from hsm.catalog.engine import Catalog, open_engine
 from hsm.catalog.tables import Journal
 from hsm.clock import SystemClock
+from hsm.config.units import parse_duration
 from hsm.errors import ConfigError, NotFound, Refused
 from hsm.opening import configured
 from hsm.policyrun import burden
@@ -27,6 +29,7 @@ from hsm.policyrun.frozen import frozen
 from hsm.pooldesk import attempt, chosen
 from policies import PolicyError, PolicyErrors, PolicySet, PoolInfo, load_folder, load_texts
 
+EXPIRY_SECONDS_MAX = 3660 * 86400.0
 PROBLEMS_SHOWN_MAX = 20
 """Of each kind of problem."""
 
@@ -57,6 +60,30 @@ def control_socket(environ: Mapping[str, str]) -> Path | None:
         return config.load(None, environ, files=False).api.socket
     except ConfigError:
         return None
+
+
+def tokens_file(environ: Mapping[str, str]) -> Path:
+    """Where the configuration has the tokens of the control API.
+
+    :raises ConfigError: the configuration cannot be read, or has no ``api.tcp``.
+    """
+    found = config.load(None, environ, files=False)
+    if found.api.tcp is None:
+        raise ConfigError(f"{found.source}: has no api.tcp, so nobody comes in with a token (or give --file)")
+    return found.api.tcp.tokens_file
+
+
+def expiry(text: str, now: datetime) -> datetime | None:
+    """The end of a duration; None for ``never``.
+
+    :raises ValueError: no duration above 0.
+    """
+    if text == "never":
+        return None
+    seconds = parse_duration(text)
+    if not 0 < seconds <= EXPIRY_SECONDS_MAX:
+        raise ValueError(f"expires {text!r}: expected a duration above 0, 10 years at most, or never")
+    return now + timedelta(seconds=seconds)
 
 
 def check_config(path: Path | None, environ: Mapping[str, str]) -> Report:

@@ -11,17 +11,17 @@ import typer
 
 from cli.watch import plain
 from cli.watch.terminal import environment_at_start, look
-from hsm.client import Client
+from hsm.client import Client, Remote
 
 
 def watch(
-    path: Path, by: str, *, interval: float, once: bool, plain_text: bool, ascii_only: bool, bell: bool
+    to: Path | Remote, by: str, *, interval: float, once: bool, plain_text: bool, ascii_only: bool, bell: bool
 ) -> None:
     """Show the prompts until Ctrl-C, F10 or the end of the input.
 
     :raises ApiError: no daemon answers at the start.
     """
-    with Client(path, by=by) as client:
+    with Client(to, by=by) as client:
         if once:
             plain.show_once(client)
             return
@@ -32,7 +32,7 @@ def watch(
     from cli.watch.app import Watch  # 0.3 s of imports: only for the screen
 
     def open_client(name: str) -> Client:
-        return Client(path, by=name)
+        return Client(to, by=name)
 
     app = Watch(
         lambda name: lambda: open_client(name),

@@ -8,12 +8,13 @@ import os
 import pwd
 import socket
 import struct
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from starlette.requests import Request
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from hsm.api.caller import caller_of
+from hsm.api.protocol import LimitedProtocol
 
 _UCRED = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
 NAME_LENGTH_MAX = 80
@@ -28,15 +29,21 @@ class UnixPeer:
     pid: int
 
 
-class PeerProtocol(H11Protocol):
-    """uvicorn's HTTP/1.1, with the peer's user name and process id as ``scope["client"]``, and all that the
+class PeerProtocol(LimitedProtocol):
+    """HTTP/1.1 with the peer's user name and process id as ``scope["client"]``, and all that the
     kernel says as ``peer`` of ``scope["state"]``."""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)  # type: ignore[arg-type]
+    connections_max = 96  # consoles, scripts and monitoring may well share a user
+    _uid: int | None = None
+
+    def peer_key(self) -> Hashable:
+        return self._uid
+
+    def learn_peer(self, transport: asyncio.BaseTransport) -> None:
         peer = transport.get_extra_info("socket")
         if peer is not None and peer.family == socket.AF_UNIX:
             pid, uid, _ = _UCRED.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+            self._uid = uid
             self.client = (user_name(uid), pid)
             self.app_state = {**self.app_state, "peer": UnixPeer(uid, *self.client)}
 

@@ -1,4 +1,5 @@
-"""The listener: one thread, one unix socket, no signal handlers."""
+"""Listeners: a thread each, no signal handlers. Here the one on the unix socket; :mod:`hsm.api.tcp` has the
+other."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from hsm.api.identity import PeerProtocol
+from hsm.api.protocol import LimitedProtocol
 from hsm.errors import ConfigError
 
 SOCKET_MODE = 0o660
@@ -65,62 +67,84 @@ def _clear(path: Path) -> None:
     raise ConfigError(f"api.socket {path}: another daemon answers there; stop it or choose another path")
 
 
-class ApiServer:
-    """Serves ``app`` on ``path`` from :meth:`start` to :meth:`stop`."""
+def settings(app: ASGIApp, protocol: type[LimitedProtocol]) -> uvicorn.Config:
+    """What every listener of the API has in common."""
+    return uvicorn.Config(
+        app,
+        http=protocol,
+        ws="none",
+        lifespan="off",
+        loop="asyncio",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # who asks is who connected, whatever a header says
+        limit_concurrency=CONNECTIONS_MAX,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=STOP_SECONDS_MAX,
+    )
 
-    def __init__(self, app: ASGIApp, path: Path) -> None:
-        self.path = path
+
+class Running:
+    """A uvicorn server on a thread of its own."""
+
+    def __init__(self, server: uvicorn.Server, name: str) -> None:
+        self._server = server
         self._listener: socket.socket | None = None
-        self._identity: tuple[int, int] | None = None
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                app,
-                http=PeerProtocol,
-                ws="none",
-                lifespan="off",
-                loop="asyncio",
-                log_config=None,
-                log_level="warning",
-                access_log=False,
-                server_header=False,
-                limit_concurrency=CONNECTIONS_MAX,
-                timeout_keep_alive=30,
-                timeout_graceful_shutdown=STOP_SECONDS_MAX,
-            )
-        )
-        self._thread = threading.Thread(target=self._run, name="api", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def _run(self) -> None:
         assert self._listener is not None
         self._server.run(sockets=[self._listener])
 
-    def start(self) -> None:
-        """Listen; returns when requests are answered.
-
-        :raises ConfigError: see :func:`listen`.
-        """
-        self._listener = listen(self.path)
-        found = os.stat(self.path)
-        self._identity = (found.st_dev, found.st_ino)
+    def begin(self, listener: socket.socket) -> bool:
+        """Serve on it; whether requests are answered now."""
+        self._listener = listener
         self._thread.start()
         waited = threading.Event()
         for _ in range(int(START_SECONDS_MAX / 0.005)):
             if self._server.started:
-                return
+                return True
             if not self._thread.is_alive():
                 break
             waited.wait(0.005)
-        self.stop()
-        raise ConfigError(f"api.socket {self.path}: the server did not start; the log says why")
+        return False
 
-    def stop(self) -> None:
-        """Finish what is being answered (a few seconds at most), close, remove the socket."""
+    def end(self) -> None:
+        """Finish what is being answered, a few seconds at most, and close."""
         self._server.should_exit = True
         if self._thread.ident is not None:
             self._thread.join(STOP_SECONDS_MAX + 5.0)
         if self._listener is not None:
             self._listener.close()
             self._listener = None
+
+
+class ApiServer:
+    """Serves ``app`` on ``path`` from :meth:`start` to :meth:`stop`."""
+
+    def __init__(self, app: ASGIApp, path: Path) -> None:
+        self.path = path
+        self._identity: tuple[int, int] | None = None
+        self._running = Running(uvicorn.Server(settings(app, PeerProtocol)), "api")
+
+    def start(self) -> None:
+        """Listen; returns when requests are answered.
+
+        :raises ConfigError: see :func:`listen`.
+        """
+        listener = listen(self.path)
+        found = os.stat(self.path)
+        self._identity = (found.st_dev, found.st_ino)
+        if self._running.begin(listener):
+            return
+        self.stop()
+        raise ConfigError(f"api.socket {self.path}: the server did not start; the log says why")
+
+    def stop(self) -> None:
+        """Finish what is being answered (a few seconds at most), close, remove the socket."""
+        self._running.end()
         self._remove()
 
     def _remove(self) -> None:

@@ -4,8 +4,9 @@
 setting with its default and its meaning.
 """
 
+from hsm.config.access import TcpConfig
 from hsm.config.audit import AnchorsConfig, AuditConfig
-from hsm.config.certificates import accepting, certificate_warnings, sending
+from hsm.config.certificates import accepting, accepting_api, certificate_warnings, sending
 from hsm.config.differences import differences_needing_restart, kept_dicom
 from hsm.config.doors import Door, ListenerConfig, ListenerTlsConfig, LockoutConfig
 from hsm.config.load import InvalidConfig, Problem, find_config, home_folder, load, packaged_etc
@@ -58,10 +59,12 @@ __all__ = [
     "SealConfig",
     "SendConfig",
     "StagingConfig",
+    "TcpConfig",
     "TlsConfig",
     "UserConfig",
     "VolumeConfig",
     "accepting",
+    "accepting_api",
     "certificate_warnings",
     "differences_needing_restart",
     "find_config",

@@ -7,7 +7,8 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BeforeValidator, Field
 
-from hsm.config.fields import Seconds, Section, Socket
+from hsm.config.fields import Folder, Host, Seconds, Section, Socket
+from hsm.tls import Profile
 
 RoleName = Literal["admin", "operator", "auditor", "read-only"]
 ROLES: tuple[RoleName, ...] = ("admin", "operator", "auditor", "read-only")
@@ -65,7 +66,27 @@ class TwoPersonConfig(Section):
     )
 
 
+class TcpConfig(Section):
+    """The control API for other machines: over TLS only, with a token."""
+
+    listen: Host = Field(default="127.0.0.1", description="an IP address or a host name to listen on")
+    port: int = Field(
+        default=8443, ge=0, le=65535, strict=True, description="a TCP port from 0 (any free one) to 65535"
+    )
+    certificate: Folder = Field(description="the path of a PEM file: our certificate, then its chain")
+    key: Folder = Field(description="the path of a PEM file: the certificate's private key")
+    client_ca: Folder | None = Field(
+        default=None,
+        description="the path of a PEM file: whose certificates clients must have, besides a token",
+    )
+    profile: Profile = Field(default="BCP 195", description='"BCP 195" or "TLS 1.3"')
+    tokens_file: Folder = Field(description="the path of the file that `hsm token` writes")
+
+
 class ApiConfig(Section):
     socket: Socket = Field(description="the path of a unix socket")
     roles: RolesConfig = Field(default=RolesConfig(), description="a mapping: users, groups, others")
+    tcp: TcpConfig | None = Field(
+        default=None, description="a mapping: listen, port, certificate, key, client_ca, tokens_file"
+    )
     two_person: TwoPersonConfig = Field(default=TwoPersonConfig(), description="a mapping: commands, expires")

@@ -7,9 +7,12 @@ from datetime import datetime
 from pathlib import Path
 from ssl import SSLContext
 
+from hsm.config.access import TcpConfig
 from hsm.config.document import Place
 from hsm.config.model import AeConfig, Config, DicomConfig, TlsConfig
-from hsm.tls import BadTls, client_context, server_context, warning
+from hsm.tls import BadTls, ClientCertificate, client_context, server_context, warning
+from hsm.tokens import TokenFileError
+from hsm.tokens import read as read_tokens
 
 Finding = tuple[Place, str]
 
@@ -37,8 +40,27 @@ def sending(peer: AeConfig, own: TlsConfig | None) -> SSLContext | None:
     return client_context(*pair, ca, peer.tls.check_host, peer.tls.profile)
 
 
+def accepting_api(tcp: TcpConfig) -> SSLContext:
+    """For the control API.
+
+    :raises BadTls: a file cannot be used.
+    """
+    asked: ClientCertificate = "required" if tcp.client_ca is not None else "none"
+    return server_context(tcp.certificate, tcp.key, tcp.client_ca, asked, tcp.profile)
+
+
 def file_findings(config: Config) -> Iterator[Finding]:
     """What is wrong with the files, and where they are named."""
+    if config.api.tcp is not None:
+        try:
+            accepting_api(config.api.tcp)
+        except BadTls as error:
+            yield ("api", "tcp", "client_ca" if error.field == "ca" else error.field), str(error)
+        try:
+            if config.api.tcp.tokens_file.exists():
+                read_tokens(config.api.tcp.tokens_file)
+        except TokenFileError as error:
+            yield ("api", "tcp", "tokens_file"), str(error)
     dicom = config.dicom
     own_is_good = True
     if dicom.tls is not None:

@@ -18,12 +18,23 @@ LIVE = (
     "operator",
     "log.level",
     "api.roles",
+    "api.tcp",
     "api.two_person",
 )
 """Settings, and sections of them, that a reload puts into force at once; for DICOM, from the next
 association on."""
 
-FIXED = ("dicom.listen", "dicom.port", "dicom.receivers", "dicom.tls", "dicom.tls.port", "dicom.tls.only")
+FIXED = (
+    "dicom.listen",
+    "dicom.port",
+    "dicom.receivers",
+    "dicom.tls",
+    "dicom.tls.port",
+    "dicom.tls.only",
+    "api.tcp",
+    "api.tcp.listen",
+    "api.tcp.port",
+)
 """What is fixed all the same: a listening socket that peers are configured for does not move, nor do
 the processes that share it come and go."""
 

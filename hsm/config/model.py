@@ -368,7 +368,7 @@ class Config(Section):
         default=AuditConfig(), description="a mapping: where the journal is anchored and streamed to"
     )
     log: LogConfig = Field(default=LogConfig(), description="a mapping: level, format")
-    api: ApiConfig = Field(description="a mapping: socket, roles, two_person")
+    api: ApiConfig = Field(description="a mapping: socket, roles, tcp, two_person")
     clock: ClockConfig = Field(
         default=ClockConfig(), description="a mapping: speed, since, shows; for simulations only"
     )

@@ -57,6 +57,11 @@ def resolved(data: Mapping[str, Any]) -> dict[str, Any]:
     for _, section in tls_sections(out):
         for key in ("certificate", "key", "ca"):
             _make_absolute(section, key, folder)
+    tcp = out["api"].get("tcp") if isinstance(out["api"], dict) else None
+    if isinstance(tcp, dict):
+        tcp.setdefault("tokens_file", str(home / "tokens.json"))
+        for key in ("certificate", "key", "client_ca", "tokens_file"):
+            _make_absolute(tcp, key, folder)
     for options, key in (*operator_files(out), *audit_files(out)):
         _make_absolute(options, key, folder)
     for kind in ("pools", "libraries"):

@@ -1,0 +1,75 @@
+"""HTTP/1.1 with limits on what a connection may take: time for its headers, and connections of one peer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Hashable
+from typing import Final
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+HEADER_SECONDS: Final = 15.0
+"""From the first moment of a connection, or from the first byte of a further request, to its last header."""
+CONNECTIONS_OF_ONE_MAX: Final = 32
+"""At the same time: nobody takes all the connections there are."""
+
+
+class LimitedProtocol(H11Protocol):
+    """uvicorn's HTTP/1.1. Whoever sends its headers too slowly, or comes too often at once, is hung up on.
+
+    :cvar header_seconds: see :data:`HEADER_SECONDS`.
+    :cvar connections_max: of one peer.
+    """
+
+    header_seconds = HEADER_SECONDS
+    connections_max = CONNECTIONS_OF_ONE_MAX
+    _deadline: asyncio.TimerHandle | None = None
+
+    def peer_key(self) -> Hashable:
+        """What the connections of one peer are counted by; None where they are not counted."""
+        return None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)  # type: ignore[arg-type]
+        self.learn_peer(transport)
+        key = self.peer_key()
+        if key is not None and self._of_one(key) > self.connections_max:
+            self.transport.abort()
+            return
+        self._await_headers()
+
+    def learn_peer(self, transport: asyncio.BaseTransport) -> None:
+        """Find out who is at the other end."""
+
+    def _of_one(self, key: Hashable) -> int:
+        return sum(
+            1 for each in self.connections if isinstance(each, LimitedProtocol) and each.peer_key() == key
+        )
+
+    def data_received(self, data: bytes) -> None:
+        if self._between_requests():
+            self._await_headers()
+        super().data_received(data)
+        if not self._between_requests():
+            self._have_headers()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._have_headers()
+        super().connection_lost(exc)
+
+    def _between_requests(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _await_headers(self) -> None:
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(self.header_seconds, self._too_slow)
+
+    def _have_headers(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _too_slow(self) -> None:
+        self._deadline = None
+        if self._between_requests() and not self.transport.is_closing():
+            self.transport.abort()
