@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from sqlalchemy import event, select
+from sqlalchemy import Engine, event, select
 from sqlalchemy.util import LRUCache
 
 from drivers.base import Library
@@ -237,7 +237,7 @@ class World:
         home = self.home
         home.mkdir(exist_ok=True)
         config = self.config = _config(home, self.url, self.shape)
-        engine = open_engine(self.url)
+        engine = self._open_engine()
         if engine.dialect.name == "sqlite":
             event.listen(engine, "connect", _relax)
         # Many short lives compile the same statements: they share them.
@@ -318,6 +318,12 @@ class World:
         }
         joints: Any = {each.name: joined[each.name] for each in fields(Joints)}
         self.workers = Workers(Joints(**joints), launch=self._inline)
+        self._start()
+
+    def _open_engine(self) -> Engine:
+        return open_engine(self.url)
+
+    def _start(self) -> None:
         with self.catalog.write() as session:
             queue.give_back_all_active(session, self.clock.now(), "start")
         self.custody.inventory()
@@ -457,7 +463,7 @@ class World:
             "acknowledged": self.acknowledged,
             "handless": self.handless,
         }
-        return World(self.home, self.url, self.clock, **(options | changes))
+        return type(self)(self.home, self.url, self.clock, **(options | changes))
 
     def close(self) -> None:
         self.ingest.close()

@@ -1,0 +1,277 @@
+"""What the world outside knows of the archive, and whether the archive keeps its promises to it.
+
+The ledger keeps its own account: what was acknowledged, what is held, what was damaged on purpose. It looks
+at the catalog's file with a connection of its own and at the media without the archive.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, text
+from sqlalchemy.orm import Session
+
+from hsm.catalog import check, journal
+from hsm.catalog.engine import open_engine
+from tests.chaos.chaos_effects import Effects
+from tests.chaos.chaos_media import Media, Member, Place, digests_in
+from tests.chaos.chaos_studies import Sent
+from tests.sim.world import study_uid
+
+GOOD = ("labelled", "active", "full")
+"""States of volumes whose copies count (docs/INVARIANTS.md, 3)."""
+
+_TRIGGERS = (
+    "CREATE TABLE chaos_change (n INTEGER PRIMARY KEY, what TEXT, pk INTEGER, old TEXT, new TEXT,"
+    " tape INTEGER, cloud INTEGER, nas INTEGER, total INTEGER, held INTEGER)",
+    """CREATE TRIGGER chaos_copy AFTER UPDATE OF state ON copy WHEN old.state <> new.state BEGIN
+       INSERT INTO chaos_change (what, pk, old, new, tape, cloud, nas, total, held)
+       SELECT 'copy', new.pk, old.state, new.state,
+              coalesce(sum(v.pool = 'tape'), 0), coalesce(sum(v.pool = 'cloud'), 0),
+              coalesce(sum(v.pool = 'nas'), 0), count(*),
+              (SELECT count(*) FROM hold h JOIN package p ON p.study_pk = h.study_pk
+                WHERE p.pk = new.package_pk AND h.lifted_at IS NULL)
+         FROM copy c JOIN volume v ON v.pk = c.volume_pk
+        WHERE c.package_pk = new.package_pk AND c.pk <> new.pk AND c.state = 'verified'
+          AND v.state IN ('labelled', 'active', 'full') AND v.pk <> new.volume_pk; END""",
+    """CREATE TRIGGER chaos_request AFTER UPDATE OF state ON request WHEN old.state <> new.state BEGIN
+       INSERT INTO chaos_change (what, pk, old, new) VALUES ('request', new.pk, old.state, new.state); END""",
+    """CREATE TRIGGER chaos_volume AFTER UPDATE OF state ON volume WHEN old.state <> new.state BEGIN
+       INSERT INTO chaos_change (what, pk, old, new) VALUES ('volume', new.pk, old.state, new.state); END""",
+)
+"""An account of changes of state that the archive does not know of."""
+
+Goals = dict[str, int]
+"""Verified copies on distinct volumes, by pool."""
+
+
+@dataclass(frozen=True, slots=True)
+class CopyRow:
+    key: str
+    study: str
+    digest: bytes
+    state: str
+    pool: str
+    volume_state: str
+    place: Place
+
+
+@dataclass
+class Ledger:
+    """One archive's."""
+
+    url: str
+    media: Media
+    effects: Effects
+    acknowledged: dict[str, set[Sent]] = field(default_factory=lambda: defaultdict(set))
+    """By SOP Instance UID."""
+    held: set[int] = field(default_factory=set)
+    """Studies of which we know that the hold was placed."""
+    damaged: dict[tuple[str, str], str] = field(default_factory=dict)
+    """(package, volume) -> what was done to the copy."""
+    goals: Goals = field(default_factory=dict)
+    """Of the policies in force."""
+    forgiven: bool = False
+    """Policies change just now: what is released is judged by nobody."""
+    _seen: int = 0
+    _proved: dict[bytes, set[bytes]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.engine = open_engine(self.url)
+        with self.engine.begin() as connection:
+            for statement in _TRIGGERS:
+                connection.execute(text(statement))
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    # What is known.
+
+    def copies(self, connection: Connection) -> list[CopyRow]:
+        rows = connection.execute(
+            text(
+                "SELECT p.key, s.uid, p.digest, c.state, v.pool, v.state, v.name, v.uuid, v.removable, c.locator"
+                " FROM copy c JOIN package p ON p.pk = c.package_pk JOIN study s ON s.pk = p.study_pk"
+                " JOIN volume v ON v.pk = c.volume_pk ORDER BY c.pk"
+            )
+        )
+        return [
+            CopyRow(key, study, digest, state, pool, volume_state, Place(name, uuid, bool(removable), locator))
+            for key, study, digest, state, pool, volume_state, name, uuid, removable, locator in rows
+        ]
+
+    def members(self, connection: Connection) -> dict[str, list[Member]]:
+        """By package key; under "" what is in none."""
+        from hsm.catalog.tables import Instance, Package, Series, Study
+
+        found: dict[str, list[Member]] = defaultdict(list)
+        with Session(bind=connection) as session:
+            rows = session.query(
+                Study.uid, Series.uid, Instance.uid, Instance.version, Instance.digest, Package.key
+            ).select_from(Instance)
+            rows = rows.join(Series, Series.pk == Instance.series_pk).join(Study, Study.pk == Series.study_pk)
+            for *values, key in rows.outerjoin(Package, Package.pk == Instance.package_pk):
+                found[key or ""].append(Member(*values))
+        return found
+
+    def intact(self, copy: CopyRow, members: Iterable[Member]) -> bool:
+        """Whether the copy's bytes are on its medium."""
+        if copy.place.volume == "online":
+            return all(_is(self.media.online(each), each.digest) for each in members)
+        package = self.media.package(copy.place)
+        if not _is(package, copy.digest):
+            return False
+        if copy.digest not in self._proved:
+            assert package is not None
+            self._proved[copy.digest] = set(digests_in(package).values())
+            self.effects.checks["5 a package is opened with tar and its manifest holds"] += 1
+        return True
+
+    # The promises.
+
+    def check(self) -> None:
+        """Everything that must hold at any moment between two steps.
+
+        :raises AssertionError: a promise is broken; says which.
+        """
+        with self.engine.connect() as connection:
+            copies, members = self.copies(connection), self.members(connection)
+            self._nothing_acknowledged_is_gone(copies, members)
+            self._verified_reads_back(copies, members)
+            self._changes_are_allowed_and_on_record(connection)
+            self._prompts_are_consistent(connection)
+            with Session(bind=connection) as session:
+                problems = [f"journal {each.seq}: {each.message}" for each in journal.verify(session)]
+                problems += [str(each) for each in check.check(session)]
+                assert not problems, f"7: {problems[:5]}"
+                self.effects.checks["7 the journal's chain and the catalog's own check"] += 1
+                active = connection.scalars(text("SELECT key FROM request WHERE state = 'active'")).all()
+        self.effects.more(repr(sorted((c.key, c.place.volume, c.state) for c in copies)))
+        self.effects.more(repr(sorted(active)))
+
+    def _nothing_acknowledged_is_gone(
+        self, copies: list[CopyRow], members: dict[str, list[Member]]
+    ) -> None:
+        of: dict[str, list[CopyRow]] = defaultdict(list)
+        for copy in copies:
+            of[copy.key].append(copy)
+        found: dict[str, dict[bytes, str]] = defaultdict(dict)
+        for key, some in members.items():
+            for each in some:
+                found[each.uid][each.digest] = key
+        whole: dict[str, bool] = {}
+        for uid, sent in sorted(self.acknowledged.items()):
+            for each in sent:
+                digest = each.digest()
+                assert digest in found[uid], f"1: {uid} was acknowledged and is not in the catalog"
+                key = found[uid][digest]
+                if not key:
+                    (member,) = (m for m in members[""] if (m.uid, m.digest) == (uid, digest))
+                    assert _is(self.media.online(member), digest), f"1: {uid} was acknowledged, its file is gone"
+                elif key not in whole:
+                    whole[key] = any(self.intact(copy, members[key]) for copy in of[key])
+                    assert whole[key], f"1, 3: no copy of {key} is whole: {of[key]}, {self.damaged}"
+                self.effects.checks["1 an acknowledged instance is catalogued and its bytes are on a medium"] += 1
+                if key and (proved := self._proved.get(of[key][0].digest)) is not None:
+                    assert digest in proved, f"1: {uid} is not in its package {key}"
+
+    def _verified_reads_back(self, copies: list[CopyRow], members: dict[str, list[Member]]) -> None:
+        for copy in copies:
+            if copy.state == "verified":
+                good = self.intact(copy, members[copy.key])
+                if good:
+                    self.damaged.pop((copy.key, copy.place.volume), None)
+                known = (copy.key, copy.place.volume) in self.damaged
+                assert good or known, f"2: {copy.key} on {copy.place.volume} is verified and does not read back"
+                self.effects.checks["2 a verified copy reads back"] += 1
+
+    def _changes_are_allowed_and_on_record(self, connection: Connection) -> None:
+        rows = connection.execute(
+            text("SELECT * FROM chaos_change WHERE n > :n ORDER BY n"), {"n": self._seen}
+        ).all()
+        for row in rows:
+            self._seen = row.n
+            if row.what == "copy" and row.new == "releasing":
+                self._release_is_allowed(row)
+        changed = connection.execute(
+            text("SELECT pk, count(*) FROM chaos_change WHERE what = 'request' GROUP BY pk")
+        )
+        # Each request has one record more than changes: that of its beginning.
+        told = dict(
+            connection.execute(
+                text("SELECT subject, count(*) FROM journal WHERE kind = 'request' GROUP BY subject")
+            ).all()
+        )
+        for pk, count in changed:
+            assert told.get(str(pk), 0) >= count, f"7: request {pk} changed {count} times, {told.get(str(pk))} told"
+            self.effects.checks["7 a request's changes are on record"] += 1
+
+    def _release_is_allowed(self, row: Any) -> None:
+        self.effects.checks["3 a release leaves what policy demands"] += 1
+        assert row.total >= 1, f"3: copy {row.pk} was released, and no verified one was left"
+        if row.old == "suspect":
+            return
+        assert not row.held, f"3: copy {row.pk} of a study under legal hold was released"
+        if self.forgiven:
+            return
+        for pool, wanted in self.goals.items():
+            assert getattr(row, pool) >= wanted, f"3: {row} was released, and policy demands {self.goals}"
+
+    def _prompts_are_consistent(self, connection: Connection) -> None:
+        twice = connection.execute(
+            text("SELECT volume_pk FROM mount_request WHERE state = 'open' GROUP BY volume_pk HAVING count(*) > 1")
+        ).all()
+        assert not twice, f"6: asked for twice: {twice}"
+        without = connection.execute(
+            text("SELECT pk, key FROM request WHERE state = 'waiting' AND error = '' AND volume_pk IS NULL")
+        ).all()
+        assert not without, f"6: waits and nobody knows for what: {without}"
+        self.effects.checks["6 prompts are asked once, and who waits says for what"] += 1
+
+    # Damage is done only where a good copy is left.
+
+    def may_damage(self, volume: str, only: str = "") -> set[str] | None:
+        """The packages whose copies on a volume may all be damaged (or ``only`` that one's): each has another
+        good one elsewhere, and no other copy that is called verified and is not. None where it may not be."""
+        with self.engine.connect() as connection:
+            copies, members = self.copies(connection), self.members(connection)
+        here = {each.key for each in copies if each.place.volume == volume and each.state != "released"}
+        here = here & {only} if only else here
+        latent = {key for key, _ in self.damaged}
+        if here & latent:
+            return None
+        for key in here:
+            others = [
+                each
+                for each in copies
+                if each.key == key
+                and each.place.volume != volume
+                and each.state == "verified"
+                and each.volume_state in GOOD
+                and self.intact(each, members[key])
+            ]
+            if not others:
+                return None
+        return here
+
+    def studies(self) -> list[int]:
+        """Numbers of the studies of which something was acknowledged."""
+        return sorted({each.study for sent in self.acknowledged.values() for each in sent})
+
+    def wanted(self, study: int) -> set[bytes]:
+        """Digests of the files of a study that were acknowledged."""
+        prefix = study_uid(study) + "."
+        return {
+            each.digest()
+            for uid, sent in self.acknowledged.items()
+            if uid.startswith(prefix)
+            for each in sent
+        }
+
+
+def _is(data: bytes | None, digest: bytes) -> bool:
+    return data is not None and hashlib.sha256(data).digest() == digest

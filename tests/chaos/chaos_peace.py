@@ -1,0 +1,208 @@
+"""The end of a life: every fault is over, people do what they are asked, and the archive comes to rest."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from drivers.errors import DriverError
+from hsm.catalog import placement
+from hsm.errors import HsmError
+from hsm.model import Availability, Priority
+from tests.chaos.chaos_ledger import GOOD, CopyRow
+from tests.chaos.chaos_media import online_keys
+from tests.chaos.chaos_world import ChaosWorld
+from tests.sim.world import study_uid
+
+if TYPE_CHECKING:
+    from tests.chaos.chaos_life import Life
+
+ROUND_SECONDS = 900.0
+ROUNDS_MAX = 600
+"""Six days and a quarter, more than any clock was put back."""
+QUIET_ROUNDS = 3
+STEPS_MAX = 300
+
+
+class Peace:
+    """Liveness, and all that must be true of an archive at rest."""
+
+    def __init__(self, life: Life) -> None:
+        self._life = life
+        self._ledger = life.ledger
+
+    @property
+    def _world(self) -> ChaosWorld:
+        return self._life.world
+
+    def come(self) -> None:
+        life = self._life
+        life.faults.end_all()
+        if life.faults.swapped:
+            self._world.custody.unmount_all()
+            assert life.faults._swap_back()
+        for study, wait in life.people.waits:
+            life.people.taken(study, wait)
+            wait.close()
+        life.people.waits.clear()
+        self._come_to_rest()
+        self._ledger.check()
+        self._goals_are_reached()
+        self._nothing_is_left_behind()
+        self._recalls_have_ended()
+        self._outcomes_are_as_told()
+        self._ledger.check()
+        life.effects.more("".join(self._journal()))
+
+    # Liveness.
+
+    def _come_to_rest(self) -> None:
+        life, quiet = self._life, 0
+        for number in range(ROUNDS_MAX):
+            life.around.clock.advance(ROUND_SECONDS)
+            life.do("drive on", life.people.drives_on)
+            busy = self._round()
+            if number < 3 or number % 8 == 0:
+                busy = self._bring() or busy
+            quiet = 0 if busy or self._live() else quiet + 1
+            life.note(f"peace {number}: {busy} {len(self._live())}")
+            if quiet >= QUIET_ROUNDS:
+                life.effects.checks["6 after all faults the archive comes to rest by itself"] += 1
+                return
+        raise AssertionError(f"6: it does not come to rest: {self._live()[:10]}")
+
+    def _round(self) -> bool:
+        """Everything that runs by itself, until nothing goes on at this time; whether policies asked."""
+        life = self._life
+        while life.people.unsent:
+            life.do("send again", life.people.send_again)
+        life.run_routines()
+        report = self._world.policies.run(None, dry_run=False, by="schedule")
+        for _ in range(STEPS_MAX):
+            if not any([life.do(name, life.work(name)) for name in ("disk", "drive", "delivery")]):
+                break
+        else:
+            raise AssertionError(f"6: it never settles: {self._live()[:10]}")
+        return any(run["requests"] for run in report["runs"])
+
+    def _bring(self) -> bool:
+        """People put everything that stands on a shelf back, and answer what is asked."""
+        world = self._world
+        brought = False
+        for barcode in world.library.shelf():
+            try:
+                world.library.hand_insert(barcode)
+                world.operators.scan(barcode, "alice")
+                brought = True
+            except (DriverError, HsmError) as error:
+                self._life.note(f"{barcode}: {error}")
+        world.custody.inventory()
+        self._life.do("answer", lambda: self._life.people.answer(rightly=True))
+        return brought
+
+    def _live(self) -> list[str]:
+        with self._ledger.engine.connect() as connection:
+            rows = connection.execute(
+                text("SELECT key, state, error FROM request WHERE state IN ('queued', 'active', 'waiting')")
+            )
+            return [f"{key} {state} {error}" for key, state, error in rows]
+
+    # At rest.
+
+    def _goals_are_reached(self) -> None:
+        with self._ledger.engine.connect() as connection:
+            copies, members = self._ledger.copies(connection), self._ledger.members(connection)
+        assert not members[""], f"6: never sealed: {members[''][:3]}"
+        by_key: dict[str, list[CopyRow]] = {}
+        for copy in copies:
+            by_key.setdefault(copy.key, []).append(copy)
+        for key, some in by_key.items():
+            good = [each for each in some if each.state == "verified" and each.volume_state in GOOD]
+            for pool, wanted in self._ledger.goals.items():
+                have = len({each.place.volume for each in good if each.pool == pool})
+                assert have >= wanted, f"3: {key} has {have} of {wanted} in {pool}: {some}"
+                self._life.effects.checks["3 goals are reached at the end"] += 1
+
+    def _nothing_is_left_behind(self) -> None:
+        world, count = self._world, self._life.effects.checks
+        assert world.staging._pins == {}, f"6: pinned at rest: {world.staging._pins}"
+        count["6 nothing is pinned at rest"] += 1
+        world.ingest.settle()
+        for pool in world.pools.disks.values():
+            pool.store.flush()
+        with self._ledger.engine.connect() as connection:
+            copies, members = self._ledger.copies(connection), self._ledger.members(connection)
+            prompts = connection.scalar(text("SELECT count(*) FROM mount_request WHERE state = 'open'"))
+        assert prompts == 0, "6: somebody is asked for what nobody waits for"
+        expected: dict[str, set[str]] = {"online": set()}
+        for copy in copies:
+            if copy.state not in ("released",):
+                name = copy.place.volume
+                keys = online_keys(copy.key, copy.study, members[copy.key]) if name == "online" else {copy.place.locator}
+                expected.setdefault(name, set()).update(keys)
+        strangers = list(self._ledger.media.strangers(expected))
+        assert not strangers, f"5: left behind: {strangers[:5]}"
+        count["5 no file is left behind that nobody knows"] += 1
+
+    def _recalls_have_ended(self) -> None:
+        with self._ledger.engine.connect() as connection:
+            for pk in sorted(self._life.people.recalls):
+                state = connection.scalar(text("SELECT state FROM request WHERE pk = :pk"), {"pk": pk})
+                assert state in ("done", "failed", "cancelled"), f"6: recall {pk} is {state}"
+                self._life.effects.checks["6 a recall that was asked for ended"] += 1
+        delivered = set(self._life.delivered)
+        missing = self._life.people.handed_over - delivered
+        assert not missing, f"6: never delivered: {sorted(missing)[:3]}"
+        self._life.effects.checks["6 what was to be delivered was"] += len(delivered)
+
+    def _outcomes_are_as_told(self) -> None:
+        """Every study comes back whole, and as a query tells."""
+        life = self._life
+        for study in self._ledger.studies():
+            told = self._availability(study)
+            wait = self._world.retrieve(study, "C-MOVE at the end", Priority.ROUTINE)
+            files: dict[str, bytes] = {}
+            for _ in range(40):
+                got = wait.look()
+                files |= got.files
+                if not got.waiting:
+                    break
+                life.around.clock.advance(60)
+                self._round()
+                if told is Availability.OFFLINE:
+                    self._bring()
+            assert not got.lost, f"6: study {study} was {told}: {got.lost}"
+            assert not got.waiting, f"6: study {study} was {told} and does not come"
+            wait.close()
+            digests = {hashlib.sha256(data).digest() for data in files.values()}
+            # Of several versions under one UID a retrieve gives the one that counts.
+            wanted = self._ledger.wanted(study)
+            newest = {uid for uid in self._ledger.acknowledged if uid.startswith(study_uid(study) + ".")}
+            assert newest <= set(files), f"1: study {study} lacks {sorted(newest - set(files))[:3]}"
+            assert digests <= wanted, f"4: study {study} gave other bytes"
+            life.effects.checks["6 a study comes back as its availability tells"] += 1
+            life.effects.checks["4 what was served is what was sent"] += len(files)
+
+    def _availability(self, study: int) -> Availability | None:
+        from hsm.availability import standing
+
+        with self._ledger.engine.connect() as connection:
+            pks = connection.scalars(
+                text("SELECT p.pk FROM package p JOIN study s ON s.pk = p.study_pk WHERE s.uid = :uid"),
+                {"uid": study_uid(study)},
+            ).all()
+        with self._world.catalog.read() as session:
+            found = [standing(c, self._world.reader.reach()) for c in placement.copies(session, list(pks)).values()]
+        worst = max((each.availability for each in found), key=list(Availability).index, default=None)
+        assert worst is not Availability.UNAVAILABLE, f"6: study {study} is unavailable at rest"
+        return worst
+
+    def _journal(self) -> list[str]:
+        with self._ledger.engine.connect() as connection:
+            rows = connection.execute(text("SELECT at, actor, verb, kind, subject, detail FROM journal ORDER BY seq"))
+            return [f"{tuple(row)}\n" for row in rows]
+
+
+__all__ = ["Peace"]

@@ -1,0 +1,308 @@
+"""Modalities, workstations, operators and administrators of one archive, as the dice have it."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+
+from hsm.catalog import marks
+from hsm.errors import DriverError, HsmError, Refused
+from hsm.model import Priority
+from hsm.repack import Wanted
+from hsm.states import Outcome
+from tests.chaos.chaos_ledger import Goals, Ledger
+from tests.chaos.chaos_studies import Sent
+from tests.chaos.chaos_world import ChaosWorld, Surroundings
+from tests.sim.world import EXPLICIT_LITTLE, Wait, study_uid
+
+_FREE = (
+    "  - {name: free online, release from: online, when: age >= 0 days}\n"
+    "  - {name: free near, release from: nearline, when: age >= 0 days}\n"
+)
+_HEAD = "policy: chaos\npriority: 1\ncopies: {%s}\nrules:\n"
+POLICIES: tuple[tuple[str, Goals], ...] = (
+    (
+        _HEAD % "tape: 2"
+        + "  - {name: near, copy to: nearline, when: copies(tape) < 2}\n  - {name: tape, copy to: tape}\n"
+        + _FREE,
+        {"tape": 2},
+    ),
+    (
+        _HEAD % "s3: 1, tape: 1"
+        + "  - {name: cloud, copy to: cloud}\n  - {name: tape, copy to: tape}\n"
+        + _FREE,
+        {"cloud": 1, "tape": 1},
+    ),
+    (
+        _HEAD % "nas: 1, tape: 1"
+        + "  - {name: nas, copy to: nas}\n  - {name: tape, copy to: tape}\n"
+        + _FREE,
+        {"nas": 1, "tape": 1},
+    ),
+)
+"""Each frees the disks at once: what must not go yet is the guard's business."""
+
+STUDIES_OPEN = 4
+"""So many of the last studies still get instances."""
+WAITS_MAX = 6
+
+
+class People:
+    """What the world outside does."""
+
+    def __init__(self, around: Surroundings, ledger: Ledger, rng: random.Random) -> None:
+        self.around, self.ledger, self._rng = around, ledger, rng
+        self.world: ChaosWorld
+        self.waits: list[tuple[int, Wait]] = []
+        self.unsent: deque[Sent] = deque()
+        """Sent without an answer that it is kept: sent again."""
+        self.lost_reasons: list[str] = []
+        self.handed_over: set[tuple[str, str]] = set()
+        self.recalls: set[int] = set()
+        """Requests that somebody asked for."""
+        self._study = 0
+        self._number = 0
+        self.acts: dict[str, tuple[float, Callable[[], str]]] = {
+            "store": (12, self.store),
+            "send again": (4, self.send_again),
+            "retrieve": (8, self.retrieve),
+            "look": (8, self.look),
+            "recall": (2, self.recall),
+            "deliver": (2, self.deliver),
+            "answer": (8, self.answer),
+            "export": (1.5, self.export),
+            "bring back": (2, self.bring_back),
+            "hold": (0.7, self.hold),
+            "lift": (0.5, self.lift),
+            "scrub": (2, self.scrub),
+            "repack": (0.3, self.repack),
+            "drive on": (1, self.drives_on),
+            "policy": (0.3, self.policy),
+        }
+
+    def one(self) -> tuple[str, Callable[[], str]]:
+        names = list(self.acts)
+        (name,) = self._rng.choices(names, [self.acts[each][0] for each in names])
+        return name, self.acts[name][1]
+
+    # Modalities.
+
+    def store(self) -> str:
+        """A few instances of a new study, or of one that is there."""
+        if self._study == 0 or self._rng.random() < 0.35:
+            self._study += 1
+            study = self._study
+        else:
+            study = self._rng.randint(max(1, self._study - STUDIES_OPEN), self._study)
+        said = []
+        for _ in range(self._rng.randint(1, 3)):
+            self._number += 1
+            size = self._rng.randint(600, 12_000)
+            said.append(self._send(Sent(study, self._rng.randint(1, 2), self._number, 0, size)))
+        return f"study {study}: {' '.join(said)}"
+
+    def send_again(self) -> str:
+        """What was not answered; or what is there already, the same or with other bytes."""
+        if self.unsent:
+            return self._send(self.unsent.popleft())
+        known = sorted(self.ledger.acknowledged)
+        if not known:
+            return ""
+        each = min(self.ledger.acknowledged[self._rng.choice(known)], key=lambda sent: sent.variant)
+        if self._rng.random() < 0.3:
+            each = replace(each, variant=self._rng.randint(1, 2))
+        return f"again {self._send(each)}"
+
+    def _send(self, each: Sent) -> str:
+        self.unsent.append(each)  # until there is an answer
+        outcome = self.world.ingest.store(each.header(), EXPLICIT_LITTLE, each.dataset(), "CT1")
+        self.unsent.remove(each)
+        self.ledger.acknowledged[each.uid].add(each)
+        return f"{each.number} {outcome.value}"
+
+    # Workstations.
+
+    def _any_study(self) -> int | None:
+        studies = self.ledger.studies()
+        return self._rng.choice(studies) if studies else None
+
+    def retrieve(self) -> str:
+        study = self._any_study()
+        if study is None:
+            return ""
+        if len(self.waits) >= WAITS_MAX:
+            self._leave(0)
+        priority = self._rng.choice((Priority.STAT, Priority.ROUTINE, Priority.BULK))
+        self.waits.append((study, self.world.retrieve(study, f"C-MOVE {len(self.waits)}", priority)))
+        return f"study {study}"
+
+    def look(self) -> str:
+        if not self.waits:
+            return ""
+        at = self._rng.randrange(len(self.waits))
+        study, wait = self.waits[at]
+        got = self.taken(study, wait)
+        if not got.waiting or self._rng.random() < 0.2:
+            self._leave(at)
+        return f"study {study}: {len(got.files)} come, {len(got.lost)} cannot be had, {got.waiting} wait"
+
+    def taken(self, study: int, wait: Wait) -> object:
+        """What a retrieve gives now, of which every byte is compared."""
+        got = wait.look()
+        wanted = {each.digest() for some in self.ledger.acknowledged.values() for each in some}
+        maybe = {each.digest() for each in self.unsent}
+        import hashlib
+
+        for uid, data in got.files.items():
+            digest = hashlib.sha256(data).digest()
+            assert digest in wanted | maybe, f"4: other bytes were served for {uid}"
+            self.around.effects.checks["4 what was served is what was sent"] += 1
+        self.lost_reasons += [f"study {study}: {why}" for why in set(got.lost.values())]
+        got.files.clear()
+        return got
+
+    def _leave(self, at: int) -> None:
+        _, wait = self.waits.pop(at)
+        wait.close()
+
+    def recall(self) -> str:
+        study = self._any_study()
+        if study is None:
+            return ""
+        priority = self._rng.choice((Priority.STAT, Priority.ROUTINE, Priority.BULK))
+        found = self.world.recall.request_study(study_uid(study), priority, "hsm recall")
+        self.recalls |= set(found["requests"])  # type: ignore[call-overload]
+        return f"study {study}: {found['requests']}"
+
+    def deliver(self) -> str:
+        """A workstation asks for a study and hangs up: it is delivered all the same."""
+        study = self._any_study()
+        if study is None:
+            return ""
+        instances = self.world.instances(study)
+        key = self.world.deliveries.begin("DEST", "WS1", 7, instances)
+        uids = [each.sop_instance_uid for each in instances]
+        self.world.deliveries.hand_over(key, uids)
+        self.handed_over |= {("DEST", uid) for uid in uids}
+        return f"study {study}"
+
+    # Operators.
+
+    def answer(self, *, rightly: bool = False) -> str:
+        """Somebody goes for what is asked for, and does it right, or does not."""
+        said = []
+        for prompt in self.world.operators.prompts():
+            barcode = prompt["barcode"]
+            how = "done" if rightly else self._rng.choice((*("done",) * 8, "wrong", "nothing", "refuse", "lost", "damaged"))
+            said.append(f"{barcode} {how}: {self._answer(barcode, how)}")
+        return "; ".join(said)
+
+    def _answer(self, barcode: str, how: str) -> str:
+        library, effects = self.world.library, self.around.effects
+        desk = self.world.operators
+        if how in ("wrong", "nothing"):
+            kind = "said done, brought nothing"
+            if how == "wrong":
+                others = [each for each in library.shelf() if each != barcode]
+                if not others:
+                    return "no other"
+                kind = "wrong cartridge brought"
+                library.hand_insert(self._rng.choice(others))
+            effects.inject(kind)
+            if barcode not in library.shelf():
+                return "it is there"
+            try:
+                desk.answer(barcode, Outcome.DONE, "bob")
+            except Refused as error:
+                effects.feel(kind)
+                return str(error)
+            raise AssertionError(f"6: {barcode} is on the shelf, and its prompt was believed to be answered")
+        if how == "done":
+            if barcode in library.shelf():
+                library.hand_insert(barcode)
+            return f"{desk.answer(barcode, Outcome.DONE, 'alice')['answered']}"
+        kind, outcome = {
+            "refuse": ("refused by the operator", Outcome.REFUSED),
+            "lost": ("not found by the operator", Outcome.CANNOT_FIND),
+            "damaged": ("called damaged by the operator", Outcome.DAMAGED),
+        }[how]
+        effects.inject(kind)
+        desk.answer(barcode, outcome, "bob", "chaos")
+        effects.feel(kind)
+        return "so be it"
+
+    def export(self) -> str:
+        library = self.world.library
+        drives = set(library._drives)
+        where = library._places.read().where
+        some = sorted(barcode for barcode, place in where.items() if place is not None and place not in drives)
+        if not some or len(library.shelf()) > 4:
+            return ""
+        barcode = self._rng.choice(some)
+        self.world.custody.export(barcode, f"B{self._rng.randint(1, 4)}", "alice")
+        if self._rng.random() < 0.8:
+            library.hand_remove(barcode)
+        return barcode
+
+    def bring_back(self) -> str:
+        """Somebody puts a cartridge from the shelf into the library, and tells nobody."""
+        shelf = self.world.library.shelf()
+        if not shelf:
+            return ""
+        barcode = self._rng.choice(sorted(shelf))
+        self.world.library.hand_insert(barcode)
+        return barcode
+
+    # Administrators.
+
+    def hold(self) -> str:
+        study = self._any_study()
+        if study is None or study in self.ledger.held:
+            return ""
+        with self.world.catalog.write() as session:
+            marks.place_hold(session, study_uid(study), "court", self.world.clock.now(), "anna")
+        self.ledger.held.add(study)
+        return f"study {study}"
+
+    def lift(self) -> str:
+        if not self.ledger.held:
+            return ""
+        study = self._rng.choice(sorted(self.ledger.held))
+        self.ledger.held.discard(study)
+        with self.world.catalog.write() as session:
+            marks.lift_hold(session, study_uid(study), "settled", self.world.clock.now(), "anna")
+        return f"study {study}"
+
+    def scrub(self) -> str:
+        """Everything on a volume is read back."""
+        with self.ledger.engine.connect() as connection:
+            names = sorted({each.place.volume for each in self.ledger.copies(connection)})
+        if not names:
+            return ""
+        name = self._rng.choice(names)
+        return f"{name}: {self.world.volumes.verify(name, 'alice')['requests']}"
+
+    def repack(self) -> str:
+        some = [each for each in self.world.library._places.read().where if each.startswith("HSM")]
+        barcode = self._rng.choice(sorted(some))
+        shown = self.world.repack.start(Wanted(barcode=barcode, then="recycle"), "alice")
+        return f"{barcode}: {len(shown['volumes'])}"  # type: ignore[arg-type]
+
+    def drives_on(self) -> str:
+        """A technician looks at what was taken out of service."""
+        off = sorted(self.world.use.out_of_service())
+        for library, drive in off:
+            self.world.use.set_service(library, drive, True, "technician", "looked at")
+        return f"{len(off)}"
+
+    def policy(self) -> str:
+        self.ledger.check()  # what was released until now is judged by what was demanded then
+        text, goals = self._rng.choice(POLICIES)
+        self.world.use_policies(text)
+        self.ledger.goals = goals
+        return f"{goals}"
+
+
+__all__ = ["POLICIES", "DriverError", "HsmError", "People"]

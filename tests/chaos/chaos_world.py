@@ -1,0 +1,252 @@
+"""The simulated archive of :mod:`tests.sim.world` with a NAS, a bucket and all that may go wrong around it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+import drivers.folder
+import hsm.opening
+from drivers.errors import Corrupt, DriverError, WrongVolume
+from drivers.quotas import Room
+from drivers.simulated.faults import Event, FaultScript
+from drivers.simulated.library import SimulatedRobot
+from hsm.catalog import queue
+from hsm.catalog.engine import open_engine
+from hsm.drain import Drains
+from hsm.errors import BadInput, HsmError
+from hsm.mediawatch import MediaWatch
+from hsm.model import Header
+from hsm.operators.switching import switch_unanswered
+from hsm.poolwatch import PoolWatch
+from hsm.prefetch import Prefetches
+from hsm.recovery import recover
+from tests.chaos.chaos_clock import SteppedClock
+from tests.chaos.chaos_database import Database
+from tests.chaos.chaos_effects import Effects
+from tests.chaos.chaos_host import Host
+from tests.chaos.chaos_network import Trouble
+from tests.chaos.chaos_studies import sent_of
+from tests.sim.world import EXPLICIT_LITTLE, Shape, World
+
+SWITCH_SECONDS = 900.0
+"""A prompt that nobody answers for so long gives way to another copy."""
+CARTRIDGES = 24
+SHAPE_SLOTS = 30
+
+
+@dataclass
+class Surroundings:
+    """What outlives a daemon."""
+
+    clock: SteppedClock
+    effects: Effects
+    host: Host
+    database: Database
+    nas: Trouble
+    bucket: Trouble
+    full: set[str]
+    """Disk pools of this machine without room."""
+
+
+def shape(home: Path, capacity_bytes: int, staging_bytes: int) -> Shape:
+    """The site: disks, a NAS, a bucket, a library with two drives."""
+    for name in ("nas", "bucket"):
+        (home.parent / name).mkdir()
+    return Shape(
+        cartridges=CARTRIDGES,
+        slots=SHAPE_SLOTS,
+        mail_slots=2,
+        drives=2,
+        capacity_bytes=capacity_bytes,
+        staging_bytes=staging_bytes,
+        pools=(
+            _far("nas", "chaosnas", home.parent / "nas"),
+            _far("cloud", "chaosbucket", home.parent / "bucket"),
+        ),
+    )
+
+
+def _far(name: str, driver: str, at: Path) -> dict[str, Any]:
+    return {"name": name, "driver": driver, "tier": "nearline", "options": {"at": str(at)}}
+
+
+def read_synthetic(dataset: memoryview, syntax: str) -> Header:
+    """What recovery asks of a dataset.
+
+    :raises BadInput: it is cut off, or not one of ours.
+    """
+    found = sent_of(bytes(dataset))
+    if found is None or syntax != EXPLICIT_LITTLE:
+        raise BadInput("the dataset is cut off")
+    return found.header()
+
+
+class ChaosWorld(World):
+    """One life of the daemon."""
+
+    surroundings: Surroundings
+    dies_at: int | None = None
+    """The effect at which the next start dies."""
+
+    def _build(self) -> None:
+        around = self.surroundings
+        around.host.idle = False
+        around.host.fuse = self.fuse
+        self.fuse.blows_at = self.dies_at
+        super()._build()
+
+    def _open_engine(self) -> Engine:
+        engine = open_engine(self.url)
+        self.surroundings.database.attach(engine)
+        return engine
+
+    def _start(self) -> None:
+        """As :meth:`hsm.daemon.Daemon.start` takes over what the last one left."""
+        self.drains = Drains(self.catalog, self.pools, self.policies.goals_of, self.bell)
+        self.prefetches = Prefetches(self.catalog, self.recall)
+        self.media_watch = MediaWatch(self.catalog, self.pools)
+        self.poolwatch = PoolWatch(self.catalog, self.pools, self.bell)
+        with self.catalog.write() as session:
+            queue.give_back_all_active(session, self.clock.now(), "start")
+        self.deliveries.begin_again()
+        self.announcements.round()
+        self._recover()
+        self.take_inventory()
+
+    def _recover(self) -> None:
+        service = self.pools.ingest.service
+        assert service is not None
+        if not service.opened:
+            service.on_open = self._recover
+            return
+        try:
+            recover(self.pools.ingest, self.ingest, read_synthetic)
+        except (DriverError, HsmError) as error:
+            logging.getLogger(__name__).info("recovery waits for the next start: %s", error)
+
+    def take_inventory(self) -> None:
+        """A library that does not answer keeps nobody from starting."""
+        try:
+            self.custody.inventory()
+        except (DriverError, HsmError) as error:
+            logging.getLogger(__name__).info("inventory: %s", error)
+
+    # The routines that the daemon's scheduler and its threads run.
+
+    def routines(self) -> dict[str, tuple[float, Callable[[], object]]]:
+        """By name: how often (seconds), and what."""
+        return {
+            "seal": (60.0, self.seal.enqueue_quiet),
+            "policies": (150.0, self._policies),
+            "policy watch": (60.0, self.policies.watch),
+            "inventory": (300.0, self.take_inventory),
+            "deliveries": (30.0, self.deliveries.settle),
+            "prompts": (60.0, partial(switch_unanswered, self.catalog, self.bell, SWITCH_SECONDS)),
+            "prefetches": (60.0, self.prefetches.round),
+            "drains": (60.0, self.drains.round),
+            "announcements": (30.0, self.announcements.round),
+            "repack": (60.0, self.repack.round),
+            "pools": (5.0, self.probe),
+            "names": (5.0, self.ingest.settle),
+        }
+
+    def _policies(self) -> None:
+        self.policies.run(None, dry_run=False, by="schedule")
+
+    def probe(self) -> None:
+        """One round of the pool watch, whose threads run here in turn."""
+        self.poolwatch.round()
+
+    def again(self, dies_at: int | None) -> ChaosWorld:
+        """The next daemon, on what this one left; it may die in its start."""
+        type(self).dies_at = dies_at
+        found = super().rebuild()
+        assert isinstance(found, ChaosWorld)
+        return found
+
+
+class _Inline:
+    """A thread that has run when it was started."""
+
+    def __init__(self, target: Callable[..., object], args: tuple[Any, ...] = (), **_: Any) -> None:
+        self.name = ""
+        self._run = partial(target, *args)
+
+    def start(self) -> None:
+        self._run()
+
+    def join(self, *_: Any) -> None:
+        return
+
+
+@contextmanager
+def one_thread(around: Surroundings) -> Iterator[None]:
+    """Nothing runs beside anything else; disks are as full, and hardware as broken, as the surroundings
+    say, and what was felt of it is counted."""
+    effects = around.effects
+    inline = SimpleNamespace(**{**vars(threading), "Thread": _Inline})
+    room, check = drivers.folder.room_at, FaultScript.check
+    mount, read_label = SimulatedRobot.mount, SimulatedRobot.read_label
+
+    def room_at(descriptor: int) -> Room:
+        found = room(descriptor)
+        pool = around.host.pool_of(f"{around.host._path(descriptor, None)}/x")
+        if pool in around.full:
+            effects.feel("disk full")
+            return Room(1 << 40, 0)
+        return Room(1 << 40, 1 << 39, found.whose)
+
+    def struck(self: FaultScript, event: Event) -> None:
+        try:
+            check(self, event)
+        except DriverError as error:
+            effects.feel(str(error).rpartition("chaos: ")[2])
+            raise
+
+    def seen(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            try:
+                return real(*args)
+            except WrongVolume:
+                effects.feel("stickers exchanged")
+                raise
+            except Corrupt as error:
+                if "torn" in str(error):
+                    effects.feel("cartridge torn")
+                raise
+
+        return call
+
+    changes: list[tuple[Any, str, Any]] = [
+        (hsm.opening, "threading", inline),
+        (hsm.poolwatch, "threading", inline),
+        (drivers.folder, "room_at", room_at),
+        (FaultScript, "check", struck),
+        (SimulatedRobot, "mount", seen(mount)),
+        (SimulatedRobot, "read_label", seen(read_label)),
+    ]
+    old = [(where, name, getattr(where, name)) for where, name, _ in changes]
+    try:
+        for where, name, new in changes:
+            setattr(where, name, new)
+        yield
+    finally:
+        for where, name, before in old:
+            setattr(where, name, before)
+
+
+TROUBLES = (SQLAlchemyError, DriverError, HsmError)
+"""What the daemon's threads survive: they try again."""
+
+__all__ = ["TROUBLES", "ChaosWorld", "Surroundings", "one_thread", "shape"]
