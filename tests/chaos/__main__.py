@@ -7,9 +7,12 @@ command that lives it again.
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import os
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -37,8 +40,11 @@ class Lived:
     acts: Counter[str] = field(default_factory=Counter)
 
 
-def template(folder: Path) -> Path:
-    """An empty catalog."""
+@functools.cache
+def template() -> Path:
+    """An empty catalog, made once in a process."""
+    folder = Path(tempfile.mkdtemp(prefix="hsm-chaos-template-"))
+    atexit.register(shutil.rmtree, folder)
     from hsm.catalog.engine import open_engine
     from hsm.catalog.upgrade import upgrade
 
@@ -53,10 +59,10 @@ def live(seed: int, hours: float) -> Lived:
     """One seed, in this process."""
     from tests.chaos.chaos_life import Life, Plan
 
-    began = time.perf_counter()
+    began = time.process_time()
     with tempfile.TemporaryDirectory(prefix="hsm-chaos-") as name:
         folder = Path(name)
-        life = Life(Plan(seed, hours), folder, template(folder))
+        life = Life(Plan(seed, hours), folder, template())
         error = ""
         try:
             life.live()
@@ -69,7 +75,7 @@ def live(seed: int, hours: float) -> Lived:
             effects.digest,
             effects.steps,
             list(effects.last),
-            time.perf_counter() - began,
+            time.process_time() - began,
             effects.injected,
             effects.felt,
             effects.checks,

@@ -122,7 +122,7 @@ class Life:
         self.ledger.goals = goals
         ChaosWorld.surroundings = self.around
         self.around.host.idle = True
-        site = shape(self._home, self._rng.choice((150_000, 400_000)), self._rng.choice((120_000, 1 << 20)))
+        site = shape(self._home, self._rng.choice((400_000, 1_500_000)), 1 << 20)
         world = ChaosWorld(
             self._home, self.url, self.around.clock, policies=policy, shape=site, handless=True
         )

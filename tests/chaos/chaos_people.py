@@ -99,7 +99,7 @@ class People:
         said = []
         for _ in range(self._rng.randint(1, 3)):
             self._number += 1
-            size = self._rng.randint(600, 12_000)
+            size = self._rng.randint(600, 12_000) if self._rng.random() < 0.95 else 150_000
             said.append(self._send(Sent(study, self._rng.randint(1, 2), self._number, 0, size)))
         return f"study {study}: {' '.join(said)}"
 
