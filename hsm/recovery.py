@@ -86,7 +86,8 @@ def recover(pool: DiskPool, ingest: Ingest, read_header: ReadHeader) -> Recovere
 def _take_in(path: Path, ingest: Ingest, read_header: ReadHeader) -> StoreOutcome | None:
     if path.stat().st_size == 0:
         return None
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+    with open(path, "rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         whole = memoryview(mapped)
         dataset = whole[:0]
         try:
@@ -98,13 +99,14 @@ def _take_in(path: Path, ingest: Ingest, read_header: ReadHeader) -> StoreOutcom
             return ingest.store(header, head.transfer_syntax_uid, dataset, SOURCE)
         except (BadInput, Corrupt, Conflict) as error:
             log.info("%s: %s", path.name, error)
-            # The views of the frames that the error came through must not outlive the map.
-            error.__traceback__ = None
             return None
         finally:
+            # An error on its way out holds the views of the frames that it came through, and must not be
+            # replaced by what closing the map says of them: it is unmapped when they are gone.
             with contextlib.suppress(BufferError):
                 dataset.release()
                 whole.release()
+                mapped.close()
 
 
 def missing_files(catalog: Catalog, pool: DiskPool) -> list[str]:

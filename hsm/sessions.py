@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from drivers.base import Ordering, Store, VolumeLabel
 from hsm import planner
 from hsm.anchoring import Anchoring
@@ -135,6 +137,9 @@ class DriveSession:
                 if what.volume_suspect and isinstance(error, Permanent):
                     self._ends.suspect_volume(work.barcode, actor, str(error))
             self._note_reads(work, pending, bad=False)
+            self._ends.retry(pending, actor, str(error))
+        except SQLAlchemyError as error:
+            log.error("%s: %s: the catalog: %s", actor, work.barcode, error)
             self._ends.retry(pending, actor, str(error))
         except Exception as error:  # a fault of ours must not leave requests active for ever
             log.exception("%s: %s: unexpected", actor, work.barcode)

@@ -170,7 +170,7 @@ def move_copy(
         size = _size(session, row)
         session.execute(update(Volume).where(Volume.pk == row.volume_pk).values(used=Volume.used + size))
     elif new is CopyState.VERIFIED:
-        row.verified_at = now
+        row.verified_at = max(now, row.written_at or now)  # somebody may have put the clock back
     elif new is CopyState.RELEASED and row.state != CopyState.WRITING:
         size = _size(session, row)
         session.execute(

@@ -122,7 +122,8 @@ def answer(
     if outcome is Outcome.DONE and by == "custody" and walker:
         by = walker
     row.state, row.outcome = new.value, outcome.value
-    row.answered_at, row.answered_by, row.comment = now, by, comment
+    row.answered_at = max(now, row.created_at)  # somebody may have put the clock back
+    row.answered_by, row.comment = by, comment
     row.instead_pk = instead_pk
     session.flush()
     detail = {"comment": comment} if comment else {}

@@ -220,7 +220,7 @@ def take(session: Session, pk: int, worker: str, now: datetime) -> Order | None:
         return None
     row.attempts += 1
     row.worker = worker
-    row.started_at = now
+    row.started_at = max(now, row.created_at)  # somebody may have put the clock back
     _move(session, row, RequestState.ACTIVE, now, worker)
     return order_of(row)
 
@@ -468,7 +468,7 @@ def _move(
     states.REQUEST.check(RequestState(row.state), new)
     row.state = new.value
     ended = new in (RequestState.DONE, RequestState.FAILED, RequestState.CANCELLED)
-    row.finished_at = now if ended else None
+    row.finished_at = max(now, row.started_at or row.created_at) if ended else None
     session.flush()
     if ended:
         session.execute(delete(Waiter).where(Waiter.request_pk == row.pk))

@@ -10,7 +10,9 @@ from pathlib import Path
 import pydicom
 import pytest
 
+from drivers.errors import NoSpace
 from drivers.folder import INCOMING
+from drivers.quotas import Room
 from hsm.catalog.instances import every_unsealed
 from hsm.dicom.header import read_header
 from hsm.ingest import shelf
@@ -158,3 +160,17 @@ def test_a_name_that_cannot_be_flushed_is_kept_twice_until_the_next_start(
     assert stored_file(world).stat().st_nlink == 2, "a later flush proves nothing about what was lost"
     again = power_cut(world)
     assert stored_file(again).exists()
+
+
+def test_a_pool_that_is_full_at_the_start_says_so_and_keeps_what_was_interrupted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header, syntax, dataset = real("CT_small.dcm")
+    whole = file_head(header.sop_class_uid, header.sop_instance_uid, syntax) + dataset
+    left_behind(world, "a", whole)
+    with monkeypatch.context() as patch:
+        patch.setattr("drivers.folder.room_at", lambda _: Room(1 << 40, 0))
+        with pytest.raises(NoSpace, match="pool online has 0 bytes to give"):
+            restart(world)
+    world.clock.advance(2)
+    assert restart(world) == Recovered(adopted=1, known=0, dropped=0)

@@ -1,0 +1,38 @@
+"""The machine's clock is put back while the archive works: nothing ends before it began."""
+
+from __future__ import annotations
+
+from hsm.catalog import queue
+from hsm.states import RequestState
+from tests.chaos.chaos_clock import SteppedClock
+from tests.sim.conftest import MakeWorld
+from tests.sim.world import ROAD
+
+
+def test_what_is_done_after_the_clock_was_put_back_ends_no_earlier_than_it_began(
+    make_world: MakeWorld,
+) -> None:
+    clock = SteppedClock()
+    world = make_world(policies=ROAD, clock=clock)
+    world.store(1, 2)
+    world.clock.advance(61)
+    world.seal.enqueue_quiet()
+    (seal,) = world.requests(kind="seal")
+    clock.step(-7200)
+    with world.catalog.write() as session:
+        assert queue.take(session, seal.pk, "a test", clock.now()) is not None
+        queue.give_back(session, seal.pk, clock.now(), "a test", "another turn")
+    world.follow()
+    (seal,) = world.requests(kind="seal")
+    assert seal.state == RequestState.DONE
+    world.custody.export("HSM001L8", "B3", "alice")
+    wait = world.retrieve(1)
+    world.settle()
+    assert world.prompts() == ["HSM001L8"]
+    clock.step(-7200)
+    world.custody.operator_done("HSM001L8", "alice")
+    world.check()
+    world.later(7300)
+    assert len(wait.look().files) == 2
+    wait.close()
+    world.check()
