@@ -6,10 +6,12 @@
 #   make sim         the simulated archive's tests at full length (about an hour)
 #   make day         a day in a small hospital: 10 workstations, 2 operators who err, 5 crashes (10 minutes;
 #                    HSM_DAY_SEED lives one again, HSM_DAY_SPEED changes how fast its clock goes)
+#   make chaos       an hour of an archive's life under every fault at once, from a seed (HSM_CHAOS_SEED,
+#                    HSM_CHAOS_SEEDS, HSM_CHAOS_HOURS); a seed that fails is lived again by the same command
 #   make story       500 studies over NAS, S3 and SFTP while each server is killed, stopped, filled and slowed
 #   make crash       kill a daemon under load, thousands of times (HSM_CRASH_KILLS), at every named step,
 #                    with and without a power cut, and then for HSM_CRASH_MINUTES as chance has it
-#   make campaigns   what takes longer: short forms of crash and story, crashes at every point, benchmarks
+#   make campaigns   what takes longer: short forms of crash, chaos and story, crashes at every point, benchmarks
 #   make large       send a 4 GiB instance to and fro, and look at the memory (HSM_LARGE_MIB)
 #   make lab         a SCSI tape library in a small machine: device tests, contract suite, stories (Linux;
 #                    as root it installs the Debian packages that it needs; says so where it cannot run)
@@ -34,7 +36,7 @@ ifneq ($(shell cat $(VENV)/.venv-stamp 2>/dev/null && $(BIN)/python -c 'print("w
 $(shell rm -f $(VENV)/.venv-stamp $(VENV)/.run-stamp $(VENV)/.dev-stamp)
 endif
 
-.PHONY: pictures run test sim story day crash campaigns large lab lab-short lint wheel-check clean
+.PHONY: pictures run test sim story day crash chaos campaigns large lab lab-short lint wheel-check clean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.run-stamp
@@ -59,6 +61,10 @@ day: $(VENV)/.dev-stamp
 crash: $(VENV)/.dev-stamp
 	HSM_CRASH_MINUTES=$${HSM_CRASH_MINUTES:-60} $(BIN)/pytest -m "" -s tests/crash/test_power_cut.py tests/crash/test_named_steps.py
 	HSM_CRASH_KILLS=$${HSM_CRASH_KILLS:-2000} $(BIN)/pytest -m "" -s tests/crash/test_kill.py
+
+# One process, one thread, one clock: docs/chaos.md.
+chaos: $(VENV)/.dev-stamp
+	$(BIN)/python -m tests.chaos
 
 campaigns: $(VENV)/.dev-stamp
 	$(BIN)/pytest -m campaign -n 2

@@ -1,8 +1,9 @@
 """`python -m tests.chaos`: lives of the archive, one seed after the other.
 
-``HSM_CHAOS_SEED`` is the first seed (else chance chooses, and it is printed), ``HSM_CHAOS_SEEDS`` how many,
+``HSM_CHAOS_SEED`` is the first seed (else chance chooses it), ``HSM_CHAOS_SEEDS`` how many,
 ``HSM_CHAOS_HOURS`` how long each life is. Each seed that fails is printed with its last steps and with the
-command that lives it again.
+command that lives it again. ``HSM_CHAOS_REPORT`` names a file for the figures as JSON, ``HSM_CHAOS_DEFECT``
+one of :data:`tests.chaos.chaos_defects.DEFECTS`: it stops at the first seed that finds it.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ def template() -> Path:
 
 def live(seed: int, hours: float) -> Lived:
     """One seed, in this process."""
+    from tests.chaos.chaos_defects import planted
     from tests.chaos.chaos_life import Life, Plan
 
     began = time.process_time()
@@ -65,8 +67,9 @@ def live(seed: int, hours: float) -> Lived:
         life = Life(Plan(seed, hours), folder, template())
         error = ""
         try:
-            life.live()
-        except Exception:
+            with planted(os.environ.get("HSM_CHAOS_DEFECT", "")):
+                life.live()
+        except Exception:  # noqa: BLE001  whatever ends a life is a finding
             error = life.effects.clean(traceback.format_exc())
         effects = life.effects
         return Lived(
@@ -97,10 +100,14 @@ def main() -> int:
             getattr(total, name).update(getattr(lived, name))
         said = "FAILED" if lived.error else "kept"
         print(
-            f"seed {seed}: {said}, {lived.steps} steps in {lived.seconds:.1f} s, trace {lived.digest[:16]}", flush=True
+            f"seed {seed}: {said}, {lived.steps} steps in {lived.seconds:.1f} s, trace {lived.digest[:16]}",
+            flush=True,
         )
         if lived.error:
             failed.append(seed)
+            if os.environ.get("HSM_CHAOS_DEFECT"):
+                print(lived.error.strip().splitlines()[-1][:300])
+                break
             print("\n".join(lived.last[-SHOWN_STEPS:]))
             print(lived.error)
             print(f"again: HSM_CHAOS_SEED={seed} HSM_CHAOS_HOURS={hours:g} make chaos", flush=True)

@@ -28,6 +28,7 @@ KINDS = (
     "refused by the operator",
     "not found by the operator",
     "called damaged by the operator",
+    "byte flipped while it is written",
     "byte flipped on tape",
     "byte flipped on disk",
     "byte flipped on NAS",

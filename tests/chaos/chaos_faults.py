@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from drivers.errors import DriverError
+from drivers.simulated.drive import CartridgeStore
 from drivers.simulated.faults import Fault
 from drivers.simulated.medium import flip_byte, swap, tear
 from tests.chaos.chaos_ledger import GOOD, CopyRow, Ledger
@@ -24,6 +25,8 @@ class Faults:
         self.cuts_power = False
         """The next death is the machine's."""
         self.dies_in_start: int | None = None
+        self.spoils = False
+        """The next object that a drive writes gets a wrong byte, and nobody is told."""
         self.swapped: tuple[str, str] | None = None
         self.lasting: dict[str, tuple[float, Callable[[], object]]] = {}
         """Kind -> when it ends (monotonic seconds), and how."""
@@ -39,6 +42,7 @@ class Faults:
             "cartridge torn out": (2, self._tear_out),
             "cartridge torn": (1.5, self._tear),
             "stickers exchanged": (1.5, self._swap),
+            "byte flipped while it is written": (3, self._spoil),
             "byte flipped on tape": (3, self._flip_tape),
             "byte flipped on disk": (2, lambda: self._flip_file("nearline")),
             "byte flipped on NAS": (2, lambda: self._flip_file("nas")),
@@ -84,6 +88,7 @@ class Faults:
         self.around.host.flush_fails_in = None
         self.world.fuse.blows_at = None
         self.dies_in_start = None
+        self.spoils = False
         self.world.destinations_down.clear()
 
     def _end(self, kind: str) -> bool:
@@ -255,6 +260,24 @@ class Faults:
             for each in copies
             if each.pool == pool and each.state == "verified" and each.volume_state in GOOD
         ]
+
+    def _spoil(self) -> bool:
+        self.spoils = True
+        return True
+
+    def written(self, store: CartridgeStore, key: str) -> None:
+        """An object has just been put on a cartridge, and is not flushed yet."""
+        if not self.spoils:
+            return
+        self.spoils = False
+        extent = store.medium.objects[key]
+        image = self.world.library.medium_folder(store.medium.barcode) / "image"
+        with image.open("r+b") as file:
+            file.seek(extent.offset + extent.size // 2)
+            byte = file.read(1)[0]
+            file.seek(-1, 1)
+            file.write(bytes([byte ^ 0xFF]))
+        self.around.effects.feel("byte flipped while it is written")
 
     def _flip_tape(self) -> bool:
         victims = self._victims("tape")

@@ -112,10 +112,10 @@ class Host:
 
     def _path(self, target: Any, folder: int | None) -> str:
         if isinstance(target, int):
-            return os.readlink(f"/proc/self/fd/{target}")
+            return _name_of(target)
         path = os.fsdecode(target)
         if folder is not None and not path.startswith("/"):
-            path = f"{os.readlink(f'/proc/self/fd/{folder}')}/{path}"
+            path = f"{_name_of(folder)}/{path}"
         return path
 
     def _flush(self, _name: str) -> Callable[[int], None]:
@@ -153,3 +153,7 @@ class Host:
             return real(target, *args, **kwargs)
 
         return change
+
+
+def _name_of(descriptor: int) -> str:
+    return os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115  called for every change

@@ -94,13 +94,16 @@ class Ledger:
     def copies(self, connection: Connection) -> list[CopyRow]:
         rows = connection.execute(
             text(
-                "SELECT p.key, s.uid, p.digest, c.state, v.pool, v.state, v.name, v.uuid, v.removable, c.locator"
-                " FROM copy c JOIN package p ON p.pk = c.package_pk JOIN study s ON s.pk = p.study_pk"
+                "SELECT p.key, s.uid, p.digest, c.state, v.pool, v.state, v.name, v.uuid, v.removable,"
+                " c.locator FROM copy c"
+                " JOIN package p ON p.pk = c.package_pk JOIN study s ON s.pk = p.study_pk"
                 " JOIN volume v ON v.pk = c.volume_pk ORDER BY c.pk"
             )
         )
         return [
-            CopyRow(key, study, digest, state, pool, volume_state, Place(name, uuid, bool(removable), locator))
+            CopyRow(
+                key, study, digest, state, pool, volume_state, Place(name, uuid, bool(removable), locator)
+            )
             for key, study, digest, state, pool, volume_state, name, uuid, removable, locator in rows
         ]
 
@@ -153,9 +156,7 @@ class Ledger:
         self.effects.more(repr(sorted((c.key, c.place.volume, c.state) for c in copies)))
         self.effects.more(repr(sorted(active)))
 
-    def _nothing_acknowledged_is_gone(
-        self, copies: list[CopyRow], members: dict[str, list[Member]]
-    ) -> None:
+    def _nothing_acknowledged_is_gone(self, copies: list[CopyRow], members: dict[str, list[Member]]) -> None:
         of: dict[str, list[CopyRow]] = defaultdict(list)
         for copy in copies:
             of[copy.key].append(copy)
@@ -171,11 +172,14 @@ class Ledger:
                 key = found[uid][digest]
                 if not key:
                     (member,) = (m for m in members[""] if (m.uid, m.digest) == (uid, digest))
-                    assert _is(self.media.online(member), digest), f"1: {uid} was acknowledged, its file is gone"
+                    there = _is(self.media.online(member), digest) or digest in self.media.interrupted()
+                    assert there, f"1: {uid} was acknowledged, its file is gone"
                 elif key not in whole:
                     whole[key] = any(self.intact(copy, members[key]) for copy in of[key])
                     assert whole[key], f"1, 3: no copy of {key} is whole: {of[key]}, {self.damaged}"
-                self.effects.checks["1 an acknowledged instance is catalogued and its bytes are on a medium"] += 1
+                self.effects.checks[
+                    "1 an acknowledged instance is catalogued and its bytes are on a medium"
+                ] += 1
                 if key and (proved := self._proved.get(of[key][0].digest)) is not None:
                     assert digest in proved, f"1: {uid} is not in its package {key}"
 
@@ -186,7 +190,9 @@ class Ledger:
                 if good:
                     self.damaged.pop((copy.key, copy.place.volume), None)
                 known = (copy.key, copy.place.volume) in self.damaged
-                assert good or known, f"2: {copy.key} on {copy.place.volume} is verified and does not read back"
+                assert good or known, (
+                    f"2: {copy.key} on {copy.place.volume} is verified and does not read back"
+                )
                 self.effects.checks["2 a verified copy reads back"] += 1
 
     def _changes_are_allowed_and_on_record(self, connection: Connection) -> None:
@@ -207,7 +213,9 @@ class Ledger:
             ).all()
         )
         for pk, count in changed:
-            assert told.get(str(pk), 0) >= count, f"7: request {pk} changed {count} times, {told.get(str(pk))} told"
+            assert told.get(str(pk), 0) >= count, (
+                f"7: request {pk} changed {count} times, {told.get(str(pk))} told"
+            )
             self.effects.checks["7 a request's changes are on record"] += 1
 
     def _release_is_allowed(self, row: Any) -> None:
@@ -223,7 +231,10 @@ class Ledger:
 
     def _prompts_are_consistent(self, connection: Connection) -> None:
         twice = connection.execute(
-            text("SELECT volume_pk FROM mount_request WHERE state = 'open' GROUP BY volume_pk HAVING count(*) > 1")
+            text(
+                "SELECT volume_pk FROM mount_request WHERE state = 'open'"
+                " GROUP BY volume_pk HAVING count(*) > 1"
+            )
         ).all()
         assert not twice, f"6: asked for twice: {twice}"
         without = connection.execute(

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from drivers.simulated.drive import CartridgeStore
 from hsm.errors import ConfigError
@@ -29,7 +30,7 @@ from tests.chaos.chaos_world import TROUBLES, ChaosWorld, Surroundings, one_thre
 from tests.sim.taps import Crash
 
 STEP_MEAN_SECONDS = 9.0
-FAULT_SHARE = 0.16
+FAULT_SHARE = 0.4
 CHECK_SHARE = 0.06
 MEANWHILE_SHARE = 0.03
 WORKER_STEPS_MAX = 6
@@ -103,9 +104,11 @@ class Life:
     def _in_force(self) -> Iterator[None]:
         put = CartridgeStore.put
 
-        def interrupted(store: CartridgeStore, *args: object) -> object:
+        def interrupted(store: CartridgeStore, key: str, *args: Any) -> object:
             self._meanwhile()
-            return put(store, *args)  # type: ignore[arg-type]
+            done = put(store, key, *args)
+            self.faults.written(store, key)
+            return done
 
         with ExitStack() as stack:
             stack.enter_context(self.around.host.in_force())
@@ -163,7 +166,9 @@ class Life:
 
     def work(self, name: str) -> Callable[[], str]:
         workers = self.world.workers
-        step = {"disk": workers.disk_step, "drive": workers.drive_step, "delivery": workers.delivery_step}[name]
+        step = {"disk": workers.disk_step, "drive": workers.drive_step, "delivery": workers.delivery_step}[
+            name
+        ]
         return lambda: "works" if step() else ""
 
     def run_routines(self) -> None:
@@ -222,9 +227,12 @@ class Life:
 
     def _start_again(self) -> None:
         """A new process, on what the old one (and the machine) left; until one stays alive."""
+        self.effects.feel("power cut" if self.faults.cuts_power else "daemon killed")
+        self.restart()
+
+    def restart(self) -> None:
+        """:raises AssertionError: no daemon starts any more."""
         dead = self.world
-        kind = "power cut" if self.faults.cuts_power else "daemon killed"
-        self.effects.feel(kind)
         self.people.waits.clear()
         host = self.around.host
         host.idle = True

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from drivers.folder import INCOMING
 from drivers.sentinel import SENTINEL
+from hsm.interrupted import INTERRUPTED
 from hsm.layout import instance_path, manifest_path
 
 
@@ -83,6 +84,12 @@ class Media:
         key = instance_path(member.study, member.series, member.uid, member.version)
         path = self.pools["online"] / key
         return path.read_bytes() if path.is_file() else None
+
+    def interrupted(self) -> set[bytes]:
+        """Digests of what a daemon left that died, and the next start takes in."""
+        folder = self.pools["online"] / INCOMING
+        found = [*folder.glob("*.part"), *(folder / INTERRUPTED).glob("*.part")]
+        return {hashlib.sha256(path.read_bytes()).digest() for path in found}
 
     def strangers(self, expected: dict[str, set[str]]) -> Iterator[str]:
         """Files of the disk pools that nobody knows, by pool."""

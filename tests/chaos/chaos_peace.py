@@ -48,7 +48,7 @@ class Peace:
         for study, wait in life.people.waits:
             life.people.taken(study, wait)
             wait.close()
-        life.people.waits.clear()
+        life.restart()  # what a full disk kept the last start from taking in is taken in by the next
         self._come_to_rest()
         self._ledger.check()
         self._nothing_is_left_behind()
@@ -83,7 +83,8 @@ class Peace:
         life.run_routines()
         report = self._world.policies.run(None, dry_run=False, by="schedule")
         for _ in range(STEPS_MAX):
-            if not any([life.do(name, life.work(name)) for name in ("disk", "drive", "delivery")]):
+            done = [life.do(name, life.work(name)) for name in ("disk", "drive", "delivery")]
+            if not any(done):
                 break
         else:
             raise AssertionError(f"6: it never settles: {self._live()[:10]}")
@@ -153,7 +154,11 @@ class Peace:
         for copy in copies:
             if copy.state not in ("released",):
                 name = copy.place.volume
-                keys = online_keys(copy.key, copy.study, members[copy.key]) if name == "online" else {copy.place.locator}
+                keys = (
+                    online_keys(copy.key, copy.study, members[copy.key])
+                    if name == "online"
+                    else {copy.place.locator}
+                )
                 expected.setdefault(name, set()).update(keys)
         strangers = list(self._ledger.media.strangers(expected))
         assert not strangers, f"5: left behind: {strangers[:5]}"
@@ -207,14 +212,18 @@ class Peace:
                 {"uid": study_uid(study)},
             ).all()
         with self._world.catalog.read() as session:
-            found = [standing(c, self._world.reader.reach()) for c in placement.copies(session, list(pks)).values()]
+            found = [
+                standing(c, self._world.reader.reach()) for c in placement.copies(session, list(pks)).values()
+            ]
         worst = max((each.availability for each in found), key=list(Availability).index, default=None)
         assert worst is not Availability.UNAVAILABLE, f"6: study {study} is unavailable at rest"
         return worst
 
     def _journal(self) -> list[str]:
         with self._ledger.engine.connect() as connection:
-            rows = connection.execute(text("SELECT at, actor, verb, kind, subject, detail FROM journal ORDER BY seq"))
+            rows = connection.execute(
+                text("SELECT at, actor, verb, kind, subject, detail FROM journal ORDER BY seq")
+            )
             return [f"{tuple(row)}\n" for row in rows]
 
 

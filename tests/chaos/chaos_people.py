@@ -72,7 +72,7 @@ class People:
             "recall": (2, self.recall),
             "deliver": (2, self.deliver),
             "answer": (8, self.answer),
-            "export": (1.5, self.export),
+            "export": (4, self.export),
             "bring back": (2, self.bring_back),
             "hold": (0.7, self.hold),
             "lift": (0.5, self.lift),
@@ -195,7 +195,11 @@ class People:
         said = []
         for prompt in self.world.operators.prompts():
             barcode = prompt["barcode"]
-            how = "done" if rightly else self._rng.choice((*("done",) * 8, "wrong", "nothing", "refuse", "lost", "damaged"))
+            how = (
+                "done"
+                if rightly
+                else self._rng.choice((*("done",) * 8, "wrong", "nothing", "refuse", "lost", "damaged"))
+            )
             said.append(f"{barcode} {how}: {self._answer(barcode, how)}")
         return "; ".join(said)
 
@@ -237,7 +241,9 @@ class People:
         library = self.world.library
         drives = set(library._drives)
         where = library._places.read().where
-        some = sorted(barcode for barcode, place in where.items() if place is not None and place not in drives)
+        some = sorted(
+            barcode for barcode, place in where.items() if place is not None and place not in drives
+        )
         if not some or len(library.shelf()) > 4:
             return ""
         barcode = self._rng.choice(some)

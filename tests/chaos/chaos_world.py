@@ -1,4 +1,4 @@
-"""The simulated archive of :mod:`tests.sim.world` with a NAS, a bucket and all that may go wrong around it."""
+"""The archive of :mod:`tests.sim.world` with a NAS, a bucket and all that may go wrong around it."""
 
 from __future__ import annotations
 

@@ -1,0 +1,73 @@
+"""An archive under every fault at once, from seeds; `make chaos` lives as many hours as one likes."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.chaos.chaos_defects import DEFECTS
+from tests.chaos.chaos_effects import KINDS
+
+LONG = os.environ.get("HSM_CHAOS") == "long"
+"""Every planted defect, and a whole hour lived twice."""
+SEEDS_MAX = 12
+FOUND_AT: dict[str, int] = {}
+
+
+def chaos(seed: int, seeds: int = 1, hours: float = 0.1, **more: str) -> tuple[int, str]:
+    """Exit code and what is said of lives in a process of their own."""
+    given = {
+        "HSM_CHAOS_SEED": f"{seed}",
+        "HSM_CHAOS_SEEDS": f"{seeds}",
+        "HSM_CHAOS_HOURS": f"{hours}",
+        **{f"HSM_CHAOS_{name.upper()}": value for name, value in more.items()},
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.chaos"],
+        env=os.environ | given,
+        capture_output=True,
+        text=True,
+        timeout=7200,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(7200)
+def test_an_archive_keeps_its_promises_under_every_fault_at_once(tmp_path: Path) -> None:
+    seed = 1 if os.environ.get("CI") == "true" else random.SystemRandom().randrange(1 << 31)
+    report = tmp_path / "report.json"
+    code, said = chaos(seed, 2, 0.12, report=str(report))
+    print(said)
+    assert code == 0, said
+    figures: dict[str, Any] = json.loads(report.read_text())
+    assert set(figures["injected"]) <= set(KINDS)
+    assert sum(figures["felt"].values()) > 0
+    assert {name[0] for name in figures["checks"]} == set("1234567")
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(7200)
+def test_a_seed_lives_the_same_life_again() -> None:
+    hours = 1.0 if LONG else 0.05
+    traces = [re.findall(r"trace ([0-9a-f]+)", chaos(5, 1, hours)[1]) for _ in range(2)]
+    assert len(traces[0]) == 1
+    assert traces[0] == traces[1]
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("defect", DEFECTS if LONG else [next(iter(DEFECTS))])
+def test_a_defect_that_is_planted_is_found_by_one_of_a_few_seeds(defect: str) -> None:
+    code, said = chaos(FOUND_AT.get(defect, 1), SEEDS_MAX, 0.3 if LONG else 0.1, defect=defect)
+    print(said)
+    assert code == 1, f"{defect}: not found"
