@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy.orm import Session
 
 from drivers.base import Store, VolumeLabel
 from drivers.notes import annotated
 from hsm.anchor import BYTES_MAX, Anchor, is_key, parse
 from hsm.anchoring import ANCHORED
-from hsm.catalog import journal, media
+from hsm.catalog import journal, media, restored
 from hsm.catalog.engine import Catalog
 from hsm.catalog.journal import Kept, Wanted
 from hsm.custody import Custody
@@ -51,12 +53,27 @@ class AnchorReader:
         lines = objects(disk.store) if disk is not None else self._mounted(volume)
         anchors = [each for each in map(parse, lines) if each is not None]
         mine = [each for each in anchors if each.archive == self._archive][-ANCHORS_MAX:]
+        if mine and not (mine := self._of_this_journal(mine)):
+            raise Refused(
+                f"every anchor on {volume} is of the journal that was lost with its database; what was kept "
+                "of it then is in the records of the rebuild or restore: hsm audit log --subject catalog"
+            )
         if not mine:
             others = ", ".join(sorted({each.archive for each in anchors}))
             raise Refused(
                 f"no anchor of {self._archive} is on {volume}" + (f", but of {others}" * bool(others))
             )
         return [_kept(each, volume) for each in mine]
+
+    def _of_this_journal(self, anchors: Sequence[Anchor]) -> list[Anchor]:
+        """Without those of records that a restore or a rebuild did not bring back."""
+        with self._catalog.read() as session:
+            lost = restored.lost_ways(session)
+        return [
+            each
+            for each in anchors
+            if not any(each.seq > behind and each.at <= until for behind, until in lost)
+        ]
 
     def _mounted(self, barcode: str) -> list[str]:
         with self._catalog.read() as session:

@@ -32,7 +32,7 @@ from hsm.states import CopyState, VolumeState
 
 OBJECT = "object"
 """Kind of what lies on a volume and is in no package of ours; its subject is ``volume/key``."""
-BEGAN, REBUILT = "rebuild began", "rebuilt"
+BEGAN, REBUILT = restored.REBUILD_BEGAN, "rebuilt"
 COMPARING = "comparing with media"
 QUARANTINED = "quarantined"
 

@@ -6,6 +6,9 @@ copied, labelled or recycled: the journal says whether the comparison is owed, a
 
 from __future__ import annotations
 
+import json
+from datetime import datetime
+
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -14,6 +17,7 @@ from hsm.errors import Refused
 
 CATALOG = "catalog"
 """Kind and subject of what concerns the whole catalog."""
+REBUILD_BEGAN = "rebuild began"
 RESTORED, COMPARED = "restored", "compared with media"
 NOT_COMPARED = "not compared since the catalog was restored"
 """How the error of a volume begins that was left out of the comparison."""
@@ -42,3 +46,15 @@ def require(session: Session, what: str) -> None:
     """:raises Refused: the comparison is owed; ``what`` was not done."""
     if is_owed(session):
         raise Refused(f"{what}: {OWED}")
+
+
+def lost_ways(session: Session) -> list[tuple[int, datetime]]:
+    """Where the journal took another way than it once did: behind record n, anchors that are older than this
+    time are of records that were lost with the database."""
+    began = select(Journal.at).where(Journal.seq == 1, Journal.verb == REBUILD_BEGAN)
+    found = [(0, at) for at in session.scalars(began)]
+    query = select(Journal.at, Journal.detail).where(
+        Journal.subject == CATALOG, Journal.kind == CATALOG, Journal.verb == RESTORED
+    )
+    found += [(int(json.loads(detail).get("records", 0)), at) for at, detail in session.execute(query)]
+    return found

@@ -24,7 +24,7 @@ from hsm.log import get_logger
 from hsm.model import Layout, Place
 from hsm.pools import DiskPool, LibraryPool, Pools
 from hsm.rebuild.loose import Loose, ReadHeader
-from hsm.rebuild.sources import Files, Source, Tars, anchor_in
+from hsm.rebuild.sources import Files, Source, Tars, anchors_on
 from hsm.rebuild.take import Pace, Taking
 from hsm.rebuild.values import NAMED_MAX, Report, Tell, VolumeReport
 from hsm.states import BLANK_VOLUMES, VolumeState
@@ -33,6 +33,8 @@ log = get_logger(__name__)
 
 ACTOR = "rebuild"
 BLANK = "blank"
+ANCHORS_MAX = 100
+"""Of one volume, the last ones."""
 
 
 class Rebuild:
@@ -159,7 +161,7 @@ class Rebuild:
         try:
             taking.packages(volume_pk, found, source, pace)
             self._read(volume_pk, found, store)
-            found.anchors = [each for each in (anchor_in(store, key) for key in found.anchors) if each]
+            found.anchors = anchors_on(store, found.anchors[-ANCHORS_MAX:])
         finally:
             found.seconds = self._monotonic() - pace.began
 

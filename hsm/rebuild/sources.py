@@ -7,14 +7,16 @@ package. Nothing here knows the catalog; what is read is bounded by one package'
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 from drivers.base import CHUNK_BYTES, Store
+from drivers.notes import annotated
 from drivers.wrappers import digested
 from hsm import layout
+from hsm.anchor import BYTES_MAX, Anchor, parse
 from hsm.content import ChunkReader, instance_key, open_instance, read_all
 from hsm.errors import BadInput, Corrupt, NotFound
 from hsm.package import PackagePlan, Unpacker, package_digest, plan_from_manifest, read_manifest
@@ -25,8 +27,6 @@ HEAD_BYTES = 64 << 10
 MANIFEST_SUFFIX = ".manifest.json"
 BACKUPS = "catalog/"
 """Below this key lie backups of catalogs."""
-ANCHORS = "anchors/"
-"""Below this key lie digests of the journal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,10 +226,17 @@ def instance_files(pool: DiskPool) -> Iterator[InstanceFile]:
         yield InstanceFile(each.key, each.size, parts[2], parts[3], uid, number)
 
 
-def anchor_in(store: Store, key: str) -> str:
-    """The journal's head that an anchor on a medium says, in words; empty where it says none."""
-    try:
-        said = json.loads(read_all(store, key, 0, None))
-        return f"{said['seq']} {said['digest']}"
-    except (ValueError, KeyError, TypeError, NotFound, Corrupt):
-        return ""
+def anchors_on(store: Store, keys: Iterable[str]) -> list[str]:
+    """The heads of the journal that a volume keeps, in words: as notes beside its index, and as the objects
+    of these keys."""
+    carrier = annotated(store)
+    lines = list(carrier.notes()) if carrier is not None else []
+    for key in keys:
+        with suppress(NotFound, Corrupt):
+            lines.append(read_all(store, key, 0, BYTES_MAX).decode("ascii", "replace"))
+    found = {each for each in map(parse, lines) if each is not None}
+    return [f"{each.archive} {each.seq} {each.digest.hex()}" for each in sorted(found, key=_age)]
+
+
+def _age(anchor: Anchor) -> tuple[str, int]:
+    return anchor.archive, anchor.seq

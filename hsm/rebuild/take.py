@@ -16,12 +16,13 @@ from itertools import islice
 from typing import TypeVar
 
 from drivers.errors import NotReadableNow
+from hsm.anchor import is_key
 from hsm.catalog import adoption, rebuilding
 from hsm.catalog.engine import Catalog
 from hsm.catalog.rebuilding import Holding
 from hsm.errors import BadInput, Corrupt, NotFound, Refused
 from hsm.log import get_logger
-from hsm.rebuild.sources import ANCHORS, BACKUPS, Lying, Seen, Source
+from hsm.rebuild.sources import BACKUPS, Lying, Seen, Source
 from hsm.rebuild.values import NAMED_MAX, Progress, Tell, VolumeReport
 from hsm.states import CopyState
 
@@ -111,7 +112,7 @@ class Taking:
         for each in some:
             if each.locator.startswith(BACKUPS):
                 found.backups.append(each.locator)
-            elif each.locator.startswith(ANCHORS):
+            elif is_key(each.locator):
                 found.anchors.append(each.locator)
             elif len(found.others) < NAMED_MAX:
                 found.others.append(each.locator)
