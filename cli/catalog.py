@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
-from cli import offline
+from cli import drilltext, offline, screen, session
 from cli.screen import Json
+from hsm.client import Unreachable
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="Without it, the file that `hsm serve` would use.")
@@ -73,14 +74,74 @@ def upgrade(config: ConfigFile = None, json: Json = False) -> None:
 
 @app.command("backup")
 def backup_(
-    output: Annotated[Path, typer.Option("-o", "--output", help="The file to write, a new one.")],
+    context: typer.Context,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The file to write, a new one.")
+    ] = None,
+    pool: Annotated[str, typer.Option("--pool", help="Write it into this pool, and read it back.")] = "",
+    keep: Annotated[
+        int, typer.Option("--keep", min=0, help="With --pool: drop all but the last so many.")
+    ] = 0,
     config: ConfigFile = None,
     json: Json = False,
 ) -> None:
-    """Write the whole catalog, as of one moment, into one file. A daemon may go on meanwhile."""
-    from hsm.offline import backup_catalog  # heavy: only for the commands that need it
+    """Write the whole catalog, as of one moment, into one file or into a pool. A daemon may go on meanwhile.
 
-    offline.finish(backup_catalog(config, os.environ, output), json)
+    Into a pool it is the daemon that writes where one answers. `catalog: backup:` of the configuration does
+    it by itself."""
+    if (output is None) == (not pool):
+        raise typer.BadParameter("say where: -o FILE or --pool POOL")
+    if output is not None:
+        from hsm.offline import backup_catalog  # heavy: only for the commands that need it
+
+        offline.finish(backup_catalog(config, os.environ, output), json)
+    try:
+        with session.connect(context) as client:
+            done = client.backup_catalog(pool, keep)
+    except Unreachable:
+        from hsm.offlinemedia import backup_into_pool  # heavy: only for the commands that need it
+
+        by = context.obj.by or getpass.getuser()
+        report = backup_into_pool(config, os.environ, pool, keep, by)
+        if not report.ok:
+            offline.finish(report, json)
+        done = dict(report.detail)
+    if json:
+        screen.say_json(done)
+    else:
+        screen.say(f"{done['key']} on {done['volume']}, {done['bytes']} bytes, read back")
+        screen.say(f"journal: {done['journal']}")
+
+
+@app.command()
+def drill(
+    context: typer.Context,
+    sample: Annotated[int, typer.Option("--sample", min=1, max=1000, help="How many volumes.")] = 3,
+    pool: Annotated[str, typer.Option("--pool", help="Of this pool only.")] = "",
+    config: ConfigFile = None,
+    json: Json = False,
+) -> None:
+    """Try a rebuild: a few volumes, read into a catalog that is thrown away, and compared with the real one.
+
+    A daemon that answers does it with its own drives and goes on meanwhile. Nothing is changed; the journal
+    says that there was a drill. Exit code 1 when something would not come back as it is."""
+    try:
+        with session.connect(context) as client:
+            done = client.drill(sample, pool)
+    except Unreachable:
+        from hsm.offlinemedia import drill as offline_drill  # heavy: only for the commands that need it
+
+        by = context.obj.by or getpass.getuser()
+        report = offline_drill(config, os.environ, sample, pool, by)
+        if not report.ok:
+            offline.finish(report, json)
+        done = dict(report.detail)
+    if json:
+        screen.say_json(done)
+    else:
+        for line in drilltext.lines(done):
+            screen.say(line)
+    raise typer.Exit(session.EXIT_GOOD if done["good"] else session.EXIT_PROBLEM)
 
 
 @app.command()
@@ -113,7 +174,12 @@ def rebuild(
 @app.command()
 def restore(
     context: typer.Context,
-    backup: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="What `backup` wrote.")],
+    backup: Annotated[
+        Path | None, typer.Argument(exists=True, dir_okay=False, help="What `backup -o` wrote.")
+    ] = None,
+    pool: Annotated[str, typer.Option("--pool", help="Take the youngest backup of this pool.")] = "",
+    volume: Annotated[str, typer.Option("--volume", help="With --pool: only from this volume.")] = "",
+    key: Annotated[str, typer.Option("--key", help="With --pool: this backup, not the youngest.")] = "",
     config: ConfigFile = None,
     json: Json = False,
 ) -> None:
@@ -122,7 +188,14 @@ def restore(
     The media know what was written since: `hsm catalog check --media` comes next. Before that a daemon
     receives and answers, and releases, seals, copies, labels and recycles nothing.
     """
-    from hsm.offline import restore_catalog  # heavy: only for the commands that need it
-
+    if (backup is None) == (not pool) or ((volume or key) and not pool):
+        raise typer.BadParameter("say from where: FILE, or --pool POOL (with --volume and --key)")
     by = context.obj.by or getpass.getuser()
-    offline.finish(restore_catalog(config, os.environ, backup, by), json)
+    if backup is not None:
+        from hsm.offline import restore_catalog  # heavy: only for the commands that need it
+
+        offline.finish(restore_catalog(config, os.environ, backup, by), json)
+    from hsm.offlinemedia import BackupAt, restore_from_pool  # heavy: only for the commands that need it
+
+    source = BackupAt(pool, volume, key)
+    offline.finish(restore_from_pool(config, os.environ, source, by, offline.teller()), json)

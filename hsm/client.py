@@ -22,6 +22,8 @@ from hsm.transport import Remote as Remote
 Record = dict[str, Any]
 
 READ_SECONDS = 65.0
+MEDIA_SECONDS = 12 * 3600.0
+"""For what reads or writes whole volumes."""
 ACT_SECONDS = 905.0
 PLAN_SECONDS = 905.0
 """A little longer than the daemon's own limits, so that its answer is the one that is seen."""
@@ -249,6 +251,14 @@ class Client(OperatorCalls, ApprovalCalls):
         more = _given({"pool": pool})
         return self._post(f"/v1/volumes/{_part(barcode)}/scan", adopt=adopt, **more)
 
+    def backup_catalog(self, pool: str, keep: int = 0) -> Record:
+        """Write a backup of the catalog into a pool, read back; all but the last ``keep`` are dropped."""
+        return self._slowly("/v1/catalog/backup", {"pool": pool, "keep": keep})
+
+    def drill(self, sample: int, pool: str = "") -> Record:
+        """Try a rebuild with so many volumes."""
+        return self._slowly("/v1/catalog/drill", {"sample": sample} | _given({"pool": pool}))
+
     def clean(self, library: str, drive: int) -> Record:
         return self._post("/v1/library/clean", library=library, drive=drive)
 
@@ -375,6 +385,11 @@ class Client(OperatorCalls, ApprovalCalls):
     def _act(self, path: str, members: Record) -> httpx.Response:
         by = {"by": self._by} if self._by else {}
         return self._ask("POST", path, ACT_SECONDS, json=members | by)
+
+    def _slowly(self, path: str, members: Record) -> Record:
+        """What takes as long as media take."""
+        by = {"by": self._by} if self._by else {}
+        return _object(self._ask("POST", path, MEDIA_SECONDS, json=members | by))
 
     def _download(self, path: str, to: IO[bytes]) -> int:
         timeout = httpx.Timeout(PLAN_SECONDS, connect=CONNECT_SECONDS)

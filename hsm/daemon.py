@@ -52,11 +52,13 @@ from hsm.model import Layout
 from hsm.opening import open_pools
 from hsm.operators import Manners, Movements, Operators, Reminders
 from hsm.policyrun import Policies
+from hsm.poolbackup import Plan, PoolBackups
 from hsm.pooldesk import PoolDesk
 from hsm.poolwatch import PoolWatch
 from hsm.prefetch import Prefetches
 from hsm.queueacts import QueueActs
 from hsm.reader import Reader
+from hsm.rebuild import Drills
 from hsm.recall import Recall
 from hsm.recalldesk import RecallDesk
 from hsm.receivers import Receivers
@@ -164,6 +166,16 @@ class Daemon:
         self.volumes = Volumes(catalog, pools, self.custody, bell, goals_of)
         self.scan = Scan(catalog, pools, self.custody, migrate, bell)
         self.repack = Repack(catalog, pools, bell, goals_of)
+        asked = config.catalog.backup
+        self.backups = PoolBackups(
+            catalog,
+            pools,
+            self.custody,
+            self.volumes.label_in,
+            config.home,
+            Plan(asked.pool, timedelta(seconds=asked.every), asked.keep) if asked is not None else None,
+        )
+        self.drills = Drills(catalog, pools, self.custody, read_header, config.home)
         off_after = {each.name: each.drive_off_after for each in config.libraries}
         self.drive_use = DriveUse(catalog, pools, off_after)
         self.media_watch = MediaWatch(catalog, pools)
@@ -266,6 +278,8 @@ class Daemon:
             daemon=self,
             exports=self.exports,
             storage=self.pool_desk,
+            backups=self.backups,
+            drills=self.drills,
             operators=self.operators,
             movements=self.movements,
             audit=Audit(self.catalog, self.pools, self.policies, self.custody, self.config.archive.ae_title),
@@ -479,6 +493,7 @@ class Daemon:
         problems += self.reminders.problems()
         problems += self.policies.problems()
         problems += self.anchoring.problems()
+        problems += self.backups.problems()
         problems += self.dicom.problems()
         problems += self.api.problems(self._clock.now())
         if failed:
@@ -500,6 +515,7 @@ class Daemon:
         wanted["history"] = (Schedule(every_seconds=HISTORY_SECONDS), self._write_history)
         wanted["history upkeep"] = (Schedule(every_seconds=UPKEEP_SECONDS), self._keep_history_small)
         wanted["anchors"] = (Schedule(every_seconds=ANCHOR_SECONDS), self.anchoring.round)
+        wanted["catalog backup"] = (Schedule(every_seconds=WATCH_SECONDS), self.backups.round)
         wanted["policy watch"] = (Schedule(every_seconds=WATCH_SECONDS), self._watch_policies)
         for policy in self.policies.set.policies:
             name = policy.name

@@ -228,7 +228,7 @@ def backup_catalog(config_path: Path | None, environ: Mapping[str, str], to: Pat
         return Report(str(to), (str(getattr(error, "orig", error)),))
     finally:
         engine.dispose()
-    return Report(str(to), facts=_backup_facts(summary))
+    return Report(str(to), facts=backup_facts(summary))
 
 
 def restore_catalog(config_path: Path | None, environ: Mapping[str, str], source: Path, by: str) -> Report:
@@ -250,7 +250,7 @@ def restore_catalog(config_path: Path | None, environ: Mapping[str, str], source
         return Report(subject, (str(getattr(error, "orig", error)),))
     finally:
         engine.dispose()
-    return Report(subject, facts=_backup_facts(summary))
+    return Report(subject, facts=backup_facts(summary))
 
 
 def _there(config_path: Path | None, environ: Mapping[str, str]) -> Engine | Report:
@@ -281,7 +281,8 @@ def _at_rest(config_path: Path | None, environ: Mapping[str, str]) -> Engine | R
     return engine
 
 
-def _backup_facts(summary: backup.Summary) -> tuple[str, ...]:
+def backup_facts(summary: backup.Summary) -> tuple[str, ...]:
+    """What a backup holds, in sentences."""
     return (
         f"as of {summary.at:%Y-%m-%d %H:%M:%S} UTC, revision {summary.revision}, {summary.rows} rows",
         f"journal: {summary.journal_seq} {summary.journal_digest}",

@@ -8,25 +8,31 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from drivers.base import VolumeLabel
 from hsm import config
-from hsm.catalog import rebuilding, upgrade
+from hsm.backupsource import BackupAt as BackupAt
+from hsm.backupsource import fetch_from_pool
+from hsm.catalog import backup, rebuilding, restored, upgrade
 from hsm.catalog.engine import Catalog, open_engine
+from hsm.catalog.media import VolumeRef
 from hsm.clock import SystemClock
 from hsm.config.fields import check_url
 from hsm.custody import Custody, Drives
 from hsm.dicom.header import read_header
 from hsm.errors import ConfigError, DriverError, HsmError, NotFound, Refused
-from hsm.offline import Report, daemon_answers
+from hsm.offline import Report, backup_facts, daemon_answers
 from hsm.opening import open_pools
+from hsm.poolbackup import PoolBackups
 from hsm.pools import Pools
-from hsm.rebuild import MediaCheck, Progress, Rebuild
+from hsm.rebuild import Drills, MediaCheck, Progress, Rebuild
 from hsm.rebuild import Report as Found
 from hsm.rebuild.values import UNKNOWABLE
 from hsm.startup import lock_home
@@ -63,7 +69,7 @@ def rebuild_catalog(
             if not rebuilding.require_empty(session):
                 rebuilding.begin(session, catalog.clock.now(), wanted.by, wanted.names or ["everything"])
 
-    def act(catalog: Catalog, pools: Pools, custody: Custody) -> Found:
+    def act(_config: config.Config, catalog: Catalog, pools: Pools, custody: Custody) -> Found:
         work = Rebuild(
             catalog,
             pools,
@@ -91,10 +97,7 @@ def compare_with_media(
     :param without: volumes that nobody can bring.
     """
 
-    def first(_catalog: Catalog) -> None:
-        pass
-
-    def act(catalog: Catalog, pools: Pools, custody: Custody) -> Found:
+    def act(_config: config.Config, catalog: Catalog, pools: Pools, custody: Custody) -> Found:
         work = MediaCheck(
             catalog,
             pools,
@@ -108,7 +111,69 @@ def compare_with_media(
         work.without(without)
         return work.run(wanted.names)
 
-    return _with_media(config_path, environ, wanted.into, first, act, _compared)
+    return _with_media(config_path, environ, wanted.into, _nothing, act, _compared)
+
+
+def backup_into_pool(
+    config_path: Path | None, environ: Mapping[str, str], pool: str, keep: int, by: str
+) -> Report:
+    """Write a backup of the catalog into a pool and read it back, where no daemon could."""
+
+    def act(found: config.Config, catalog: Catalog, pools: Pools, custody: Custody) -> dict[str, Any]:
+        return PoolBackups(catalog, pools, custody, _no_label, found.home).write(pool, by, keep)
+
+    return _with_media(config_path, environ, "", _nothing, act, _told)
+
+
+def drill(config_path: Path | None, environ: Mapping[str, str], sample: int, pool: str, by: str) -> Report:
+    """Try a rebuild with some volumes, where no daemon could."""
+
+    def act(found: config.Config, catalog: Catalog, pools: Pools, custody: Custody) -> dict[str, Any]:
+        return Drills(catalog, pools, custody, read_header, found.home).drill(sample, pool, by)
+
+    return _with_media(config_path, environ, "", _nothing, act, _told)
+
+
+def restore_from_pool(
+    config_path: Path | None, environ: Mapping[str, str], source: BackupAt, by: str, tell: Tell
+) -> Report:
+    """Put a backup that lies in a pool back into the configured catalog, which must be empty.
+
+    :param source: where to look; the youngest that is found.
+    """
+    try:
+        found = config.load(config_path, environ)
+    except ConfigError as error:
+        return Report("catalog", (str(error),))
+    if daemon_answers(found):
+        why = f"a daemon answers on {found.api.socket}: stop it (and every other node) first"
+        return Report("catalog", (why,), refused=True)
+    try:
+        with _alone(found) as catalog, tempfile.TemporaryFile(dir=found.home) as file:
+            where, digest = fetch_from_pool(found, source, file, tell)
+            file.seek(0)
+            summary = backup.restore(catalog, file, by)
+            facts = (f"{where}, SHA-256 {digest}", *backup_facts(summary), restored.OWED)
+            return Report(catalog.engine.url.render_as_string(hide_password=True), facts=facts)
+    except (Refused, NotFound) as error:
+        return Report("catalog", (str(error),), refused=True)
+    except (HsmError, DriverError, SQLAlchemyError, OSError) as error:
+        return Report("catalog", (str(getattr(error, "orig", error)),))
+
+
+def _nothing(_catalog: Catalog) -> None:
+    pass
+
+
+def _no_label(volume: VolumeRef, _pool: str, _library: str, _drive: int, _by: str) -> VolumeLabel:
+    raise Refused(f"{volume.name} carries no label yet, and only the daemon labels volumes")
+
+
+def _told(subject: str, found: dict[str, Any]) -> Report:
+    return Report(subject, detail=found)
+
+
+T = TypeVar("T")
 
 
 def _with_media(
@@ -116,8 +181,8 @@ def _with_media(
     environ: Mapping[str, str],
     into: str,
     first: Callable[[Catalog], None],
-    act: Callable[[Catalog, Pools, Custody], Found],
-    report: Callable[[str, Found], Report],
+    act: Callable[[config.Config, Catalog, Pools, Custody], T],
+    report: Callable[[str, T], Report],
 ) -> Report:
     """Do something with every pool and drive of the configuration, which nobody else uses meanwhile.
 
@@ -139,7 +204,7 @@ def _with_media(
             subject = catalog.engine.url.render_as_string(hide_password=True)
             first(catalog)
             with _media(found, catalog) as (pools, custody):
-                return report(subject, act(catalog, pools, custody))
+                return report(subject, act(found, catalog, pools, custody))
     except (Refused, NotFound) as error:
         return Report(subject, (str(error),), refused=True)
     except (HsmError, DriverError, SQLAlchemyError, OSError) as error:

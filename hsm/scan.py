@@ -29,6 +29,8 @@ log = get_logger(__name__)
 
 NAMED_MAX = 200
 """Packages of each sort that an answer names."""
+NO_PACKAGES = ("catalog/", "anchors/")
+"""Below these keys lie backups of the catalog and digests of its journal."""
 EXPECTED = (CopyState.WRITTEN, CopyState.VERIFIED, CopyState.SUSPECT)
 
 
@@ -228,6 +230,8 @@ def _compare(found: Found, objects: Iterable[ObjectStat], expected: dict[str, Li
     """Sort what is on the cartridge; those that the catalog does not expect there."""
     unknown = []
     for each in objects:
+        if each.key.startswith(NO_PACKAGES):
+            continue
         copy = expected.get(each.key)
         if copy is None:
             found.unknown.append(each.key.rsplit("/", 1)[-1])

@@ -128,6 +128,9 @@ ACCESS: Final[Mapping[str, Needs]] = {
     "GET /v1/approvals/{pk}": _OPERATE_OR_AUDIT,
     "POST /v1/approvals/{pk}/approve": _OPERATE_OR_AUDIT,
     "POST /v1/approvals/{pk}/refuse": _OPERATE_OR_AUDIT,
+    # After a fire
+    "POST /v1/catalog/backup": _OPERATE,
+    "POST /v1/catalog/drill": _OPERATE_OR_AUDIT,
     # Audits
     "GET /v1/audit/copies": _LOOK,
     "GET /v1/audit/log": _AUDIT,

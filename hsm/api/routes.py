@@ -11,6 +11,7 @@ from starlette.routing import BaseRoute, Route
 
 from hsm.api.acts import Acts
 from hsm.api.audit import AuditPaths
+from hsm.api.catalog import CatalogPaths
 from hsm.api.exports import ExportPaths
 from hsm.api.guard import Endpoint, Guard
 from hsm.api.marks import Marks
@@ -46,6 +47,7 @@ def subjects(services: Services, two_person: TwoPerson) -> list[Paths]:
         Acts(services),
         Marks(services),
         StoragePaths(services),
+        CatalogPaths(services),
         PrefetchPaths(services),
         ExportPaths(services),
         PolicyPaths(services),

@@ -323,6 +323,23 @@ Turns = Callable[[Sequence[int]], Mapping[int, Record]]
 drive), library, drive, volume, starts_at, finishes_at, why, ahead (request, why), ahead_total."""
 
 
+class Backups(Protocol):
+    """Backups of the catalog in pools."""
+
+    def write(self, pool: str, by: str, keep: int = 0) -> Record:
+        """pool, volume, key, bytes, sha256, journal, rows, dropped."""
+        ...
+
+
+class Drills(Protocol):
+    """Rebuilds that are tried."""
+
+    def drill(self, sample: int, pool: str, by: str) -> Record:
+        """sample (the volumes, each with what it gave and how long that took), missing, differs, seconds,
+        and what the whole archive would take."""
+        ...
+
+
 @dataclass(frozen=True)
 class Services:
     """Everything the API is joined to."""
@@ -344,6 +361,8 @@ class Services:
     daemon: Daemon
     exports: Exports
     storage: Storage
+    backups: Backups
+    drills: Drills
     operators: Operators
     movements: Movements
     audit: Audit

@@ -55,7 +55,18 @@ class ArchiveConfig(Section):
     ae_title: AeTitle = Field(default="HSM", description="an AE title")
 
 
+class BackupConfig(Section):
+    """Backups of the catalog that nobody has to ask for."""
+
+    pool: Name = Field(description="a pool's name")
+    every: Seconds = Field(default=86400.0, ge=60, description="a duration of a minute at least")
+    keep: int = Field(
+        default=7, ge=1, le=10_000, strict=True, description="a whole number: so many of them stay"
+    )
+
+
 class CatalogConfig(Section):
+    backup: BackupConfig | None = Field(default=None, description="a mapping: pool, every, keep")
     url: Annotated[str, BeforeValidator(check_url)] = Field(description="a database URL", repr=False)
 
 

@@ -103,6 +103,7 @@ def cross_errors(data: Any) -> list[Finding]:
         findings += _option_errors(place, "libraries", library)
         findings += library_errors(place, library, PATH_OPTIONS)
     findings += _sites(data)
+    findings += _backup_errors(data)
     findings += _volume_names(data)
     findings += _shared_folders(data)
     pools = data.get("pools")
@@ -112,6 +113,16 @@ def cross_errors(data: Any) -> list[Finding]:
         if "online" not in tiers and len(tiers) == len(pools) and all(tier in list(Tier) for tier in tiers):
             findings.append((("pools",), "expected a pool with tier: online; what arrives is stored there"))
     return findings
+
+
+def _backup_errors(data: Mapping[str, Any]) -> Iterator[Finding]:
+    """The catalog's backups go into a pool that there is."""
+    section = data.get("catalog")
+    backup = section.get("backup") if isinstance(section, Mapping) else None
+    wanted = backup.get("pool") if isinstance(backup, Mapping) else None
+    names = [entry.get("name") for _, entry in _entries(data, "pools")]
+    if isinstance(wanted, str) and wanted not in names:
+        yield ("catalog", "backup", "pool"), f"there is no pool {wanted!r}"
 
 
 def _clock_errors(data: Mapping[str, Any]) -> Iterator[Finding]:

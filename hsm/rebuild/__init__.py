@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from hsm.rebuild.compare import MediaCheck as MediaCheck
+from hsm.rebuild.drill import Drills as Drills
 from hsm.rebuild.run import Rebuild as Rebuild
 from hsm.rebuild.values import Progress as Progress
 from hsm.rebuild.values import Report as Report
