@@ -350,6 +350,19 @@ class Audit:
         to.write(self._note("prove", uid))
 
 
+class Rescue:
+    """Backups, and rebuilds that are tried."""
+
+    def __init__(self, script: Script) -> None:
+        self._note = script.note
+
+    def write(self, pool: str, by: str, keep: int = 0) -> Any:
+        return self._note("backup", pool, by, keep)
+
+    def drill(self, sample: int, pool: str, by: str) -> Any:
+        return self._note("drill", sample, pool, by)
+
+
 class Scan:
     def __init__(self, script: Script) -> None:
         self._note = script.note
@@ -420,6 +433,8 @@ def services(catalog: Catalog, script: Script) -> Services:
         daemon=Daemon(script),
         exports=Exports(script),
         storage=Storage(script),
+        backups=Rescue(script),
+        drills=Rescue(script),
         operators=Operators(catalog, script),
         movements=Movements(script),
         audit=Audit(script),

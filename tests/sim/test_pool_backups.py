@@ -92,6 +92,7 @@ def test_a_backup_that_reads_back_differently_fails_and_is_told(make_world: Make
     assert backups.problems() == []
 
 
+@pytest.mark.campaign
 def test_a_backup_goes_onto_a_cartridge_beside_the_packages_and_disturbs_none(
     make_world: MakeWorld, sqlite_template: Path
 ) -> None:
@@ -163,6 +164,7 @@ def test_the_whole_is_reckoned_from_mounts_and_packages() -> None:
     assert estimate([Tried("T2", "tape", 10, failed="no drive")], []) is None
 
 
+@pytest.mark.campaign
 def test_a_drill_refuses_where_nothing_can_be_read(make_world: MakeWorld) -> None:
     world = make_world(policies=EVERYWHERE)
     with pytest.raises(Refused, match="no volume of tape"):
