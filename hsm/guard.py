@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from hsm.model import Goal
 from hsm.states import COPY, CopyState, VolumeState
@@ -46,8 +47,28 @@ class Verdict:
     """In an admin's words; goes into the journal and the decision."""
 
 
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """A deletion of the study whose day has come: the one thing that lets a last copy go."""
+
+    made_at: datetime
+    made_by: str
+    due_at: datetime
+
+    @property
+    def words(self) -> str:
+        return (
+            f"the study was deleted on {self.made_at:%Y-%m-%d} by {self.made_by}, and its time in the trash"
+            f" ended on {self.due_at:%Y-%m-%d}"
+        )
+
+
 def may_release(
-    copy: CopyFact, others: Sequence[CopyFact], goals: Sequence[Goal], kept_by_law: str = ""
+    copy: CopyFact,
+    others: Sequence[CopyFact],
+    goals: Sequence[Goal],
+    kept_by_law: str = "",
+    permit: Permit | None = None,
 ) -> Verdict:
     """Whether ``copy`` may be released, given the package's ``others`` and what policy demands.
 
@@ -61,11 +82,15 @@ def may_release(
     :param kept_by_law: why nothing of the study may go (a legal hold, a retention); empty when it may. It
         beats everything else, but a *suspect* copy may be replaced all the same: its bytes are not the
         study's, and what is kept for a court must be mended too.
+    :param permit: the deletion that lets the package end. With it the last copy may go, and goals demand
+        nothing; what is kept by law stays all the same.
     """
     if CopyState.RELEASING not in COPY.table[copy.state]:
         return Verdict(False, f"a copy that is {copy.state.value} cannot be released")
     if kept_by_law and copy.state is not CopyState.SUSPECT:
         return Verdict(False, kept_by_law)
+    if permit is not None and not kept_by_law:
+        return Verdict(True, permit.words)
     kept = _good_volumes(copy, others)
     if not kept:
         return Verdict(False, "no verified copy on another good volume would remain")

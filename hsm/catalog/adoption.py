@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
-from hsm.catalog import ingest, journal, media, placement, words
+from hsm.catalog import deletions, hiding, ingest, journal, media, permits, placement, words
 from hsm.catalog.tables import Copy, Instance, Package, Series, Study, Volume
 from hsm.errors import Refused
 from hsm.model import Header
@@ -90,9 +90,15 @@ def adopt(
     known = known_package(session, identity.key)
     if known is not None:
         package_pk, size, have = known
+        ended = permits.ended(session, package_pk)
+        if ended:
+            raise Refused(f"{identity.key}: {ended}; it is not taken in again")
         if (size, have) != (plan.size, digest):
             raise Refused(f"{identity.key}: the catalog has another package of this name")
     else:
+        since = permits.deleted_since(session, identity.study_uid, datetime.fromisoformat(identity.sealed_at))
+        if since:
+            raise Refused(f"{identity.key}: {since}; it is not taken in again")
         package_pk = _package(session, plan, digest, now, actor)
     add_copy(session, package_pk, volume_pk, locator, position, now, actor, read_back=read_back)
 
@@ -177,12 +183,25 @@ def _package(session: Session, plan: PackagePlan, digest: bytes, now: datetime, 
     session.add(row)
     session.flush()
     _members(session, plan, study, row.pk, there, sealed_at)
+    if there:
+        _heed_deletions(session, row, identity.key)
     for verb, detail in news:
         journal.append(session, now, actor, verb, "study", identity.study_uid, detail)
     said = {"package": identity.key, "instances": len(plan.members), "bytes": plan.size}
     said |= {"sha256": digest.hex(), "at": identity.sealed_at, "why": "its manifest says so"}
     journal.append(session, now, actor, "sealed", "study", identity.study_uid, said)
     return row.pk
+
+
+def _heed_deletions(session: Session, package: Package, key: str) -> None:
+    """Some of its instances had rows, and may be hidden."""
+    mine = select(Instance.pk).join(Series, Series.pk == Instance.series_pk)
+    mine = mine.where(Series.study_pk == package.study_pk, Instance.package_pk == package.pk)
+    try:
+        deletions.sealed(session, package.pk, session.scalars(mine).all())
+    except ValueError as error:
+        raise Refused(f"{key}: {error}") from error
+    hiding.recount(session, package.study_pk)
 
 
 def _there(session: Session, uids: Sequence[str]) -> dict[str, dict[int, _There]]:

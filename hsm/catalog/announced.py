@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from hsm.availability import Reach, Standing, standing, unsealed
-from hsm.catalog import placement
+from hsm.catalog import hiding, placement
 from hsm.catalog.tables import (
     Announced,
     Copy,
@@ -34,6 +34,9 @@ STUDIES_AT_ONCE = 500
 _LETTER = {Availability.NEARLINE: "N", Availability.OFFLINE: "F", Availability.UNAVAILABLE: "U"}
 _SILENT = ("copy writing", "copy written")
 """What is said of a copy that changes nothing for who retrieves."""
+_HIDES = ("deleted", "undeleted", "rejected", "rejection revoked")
+"""What hides instances of a study, or shows them again."""
+_GONE = Standing(Availability.UNAVAILABLE)
 _OF_VOLUMES = ("lost", "retired", "suspect", "active", "full")
 """States of volumes that may change how available a study is, as changes of place do."""
 
@@ -89,7 +92,8 @@ def touched(session: Session, since: int, limit: int) -> tuple[int, list[int]]:
     uids = {
         entry.subject
         for entry in entries
-        if entry.kind == "study" and entry.verb.startswith("copy ") and entry.verb not in _SILENT
+        if entry.kind == "study"
+        and (entry.verb in _HIDES or (entry.verb.startswith("copy ") and entry.verb not in _SILENT))
     }
     requests = [int(each.subject) for each in entries if each.kind == "request" and each.verb == "done"]
     volumes = {
@@ -132,6 +136,14 @@ def pictures(session: Session, study_pks: Collection[int], reach: Reach) -> dict
             known = standing(copies[pk], reach, staged=key in reach.staged)
             if known.availability is not Availability.ONLINE:
                 found[study_pk].append((number, _LETTER[known.availability]))
+        hidden = (
+            select(Series.study_pk, func.count())
+            .join(Instance, Instance.series_pk == Series.pk)
+            .where(Series.study_pk.in_(some), hiding.hidden())
+            .group_by(Series.study_pk)
+        )
+        for study_pk, count in session.execute(hidden):
+            found[study_pk].append((count, "H"))
     return {pk: Picture(_text(parts), pk in in_staging) for pk, parts in found.items()}
 
 
@@ -162,7 +174,8 @@ def note(session: Session, study_pk: int, picture: Picture, now: datetime) -> No
 
 
 def instances(session: Session, study_uid: str, reach: Reach) -> Iterator[Told]:
-    """The newest version of each instance of a study, by series and number, and how available it is."""
+    """The newest version of each instance of a study, by series and number, and how available it is: what is
+    hidden is not (IHE RAD TF-3 section 4.49.4.1.2)."""
     study_pk = session.scalar(select(Study.pk).where(Study.uid == study_uid))
     packages = session.execute(select(Package.pk, Package.key).where(Package.study_pk == study_pk)).all()
     copies = placement.copies(session, [row.pk for row in packages])
@@ -170,17 +183,17 @@ def instances(session: Session, study_uid: str, reach: Reach) -> Iterator[Told]:
     for pk, key in packages:
         of[pk] = standing(copies[pk], reach, staged=key in reach.staged)
     rows = session.execute(
-        select(Series.uid, Name.uid, Instance.uid, Instance.package_pk)
+        select(Series.uid, Name.uid, Instance.uid, Instance.package_pk, hiding.hidden().label("hidden"))
         .select_from(Instance)
         .join(Series, Series.pk == Instance.series_pk)
         .join(Name, Name.pk == Instance.class_pk)
         .where(Series.study_pk == study_pk)
-        .order_by(Series.number, Series.uid, Instance.number, Instance.uid, Instance.version.desc())
+        .order_by(Series.number, Series.uid, Instance.number, Instance.uid, "hidden", Instance.version.desc())
     )
     last = ("", "")
-    for series_uid, sop_class_uid, uid, package_pk in rows:
+    for series_uid, sop_class_uid, uid, package_pk, is_hidden in rows:
         if (series_uid, uid) != last:
-            yield Told(series_uid, sop_class_uid, uid, of[package_pk])
+            yield Told(series_uid, sop_class_uid, uid, _GONE if is_hidden else of[package_pk])
         last = (series_uid, uid)
 
 

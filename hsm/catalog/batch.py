@@ -31,7 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from hsm.catalog import ingest, journal
+from hsm.catalog import hiding, ingest, journal
 from hsm.catalog.columns import pack_uid
 from hsm.catalog.ingest import Keys, Known, Received
 from hsm.catalog.prepared import Prepared
@@ -51,12 +51,14 @@ _COUNT_SERIES = (
         _SERIES.c.pk == bindparam("the_pk"),
         _SERIES.c.study_pk == bindparam("the_study"),
         _SERIES.c.uid == bindparam("the_uid"),
+        _SERIES.c.n_instances > 0,  # one with nothing to see is one more when it has
     )
     .values(n_instances=_SERIES.c.n_instances + bindparam("firsts"))
 )
 # In the order of their keys, so that two processes with the same UIDs never wait for each other.
 _LOCK_UIDS = text(
-    "SELECT pg_advisory_xact_lock(uid)"
+    f"{hiding.SHARED_LOCK};"
+    " SELECT pg_advisory_xact_lock(uid)"
     " FROM (SELECT unnest(CAST(:uids AS bigint[])) AS uid ORDER BY 1) AS uids"
 )
 
@@ -176,8 +178,8 @@ class Registrar:
         found: dict[str, list[Known]] = {}
         with closing(_cursor(connection)) as cursor:
             rows = statement.run(cursor, {f"uid_{place}": uid for place, uid in enumerate(uids)})
-            for uid, version, digest, *place in rows:
-                known = Known(version, bytes(digest), (place[0], place[1]))
+            for uid, version, digest, study_uid, series_uid, concealed in rows:
+                known = Known(version, bytes(digest), (study_uid, series_uid), concealed or 0)
                 found.setdefault(named[bytes(uid)], []).append(known)
         return found
 
@@ -246,7 +248,9 @@ class Registrar:
                 "firsts": firsts,
             }
             if self._count_series.run(cursor, values).rowcount != 1:
-                raise Stale(f"series {group.series_uid} is not in row {keys.series_pk} any more")
+                raise Stale(
+                    f"series {group.series_uid} is not in row {keys.series_pk} any more, or is hidden"
+                )
         return True
 
     def _register_first(self, connection: Connection, received: Received) -> tuple[Keys, ingest.News]:
@@ -263,7 +267,10 @@ def _cursor(connection: Connection) -> Any:
 def _known(count: int) -> Any:
     uids = [bindparam(f"uid_{place}", type_=_INSTANCE.c.uid.type) for place in range(count)]
     return (
-        select(_INSTANCE.c.uid, _INSTANCE.c.version, _INSTANCE.c.digest, _STUDY.c.uid, _SERIES.c.uid)
+        select(
+            *(_INSTANCE.c.uid, _INSTANCE.c.version, _INSTANCE.c.digest, _STUDY.c.uid, _SERIES.c.uid),
+            hiding.concealment(_INSTANCE.c.pk),
+        )
         .join_from(_INSTANCE, _SERIES, _SERIES.c.pk == _INSTANCE.c.series_pk)
         .join(_STUDY, _STUDY.c.pk == _SERIES.c.study_pk)
         .where(_INSTANCE.c.uid.in_(uids))
@@ -288,6 +295,7 @@ def _count_study(position: Any) -> Any:
         .where(
             _STUDY.c.pk == bindparam("the_pk"),
             _STUDY.c.uid == bindparam("the_uid"),
+            _STUDY.c.n_instances > 0,  # one with nothing to see may have been deleted
             or_(modality == "", position(_STUDY.c.modalities, modality) > 0),
             exists().where(_PATIENT.c.pk == _STUDY.c.patient_pk, _PATIENT.c.key == bindparam("the_patient")),
         )

@@ -51,12 +51,18 @@ def _integrity(session: Session, limit: int) -> Iterator[Finding]:
 _COUNTED = ("n_series", "n_instances", "n_bytes", "unsealed", "packages")
 
 _COUNTERS = """
-WITH per_series AS (
-    SELECT series_pk, count(DISTINCT uid) AS n_instances, sum(size) AS n_bytes,
+WITH hidden AS (
+    SELECT hidden_instance.instance_pk, max(CASE WHEN deletion.kind = 'trash' THEN 1 ELSE 0 END) AS in_trash
+      FROM hidden_instance JOIN deletion ON deletion.pk = hidden_instance.deletion_pk
+     GROUP BY hidden_instance.instance_pk
+), per_series AS (
+    SELECT series_pk, count(DISTINCT CASE WHEN hidden.instance_pk IS NULL THEN uid END) AS n_instances,
+           sum(CASE WHEN hidden.in_trash = 1 THEN 0 ELSE size END) AS n_bytes,
            sum(CASE WHEN package_pk IS NULL THEN 1 ELSE 0 END) AS unsealed
-      FROM instance GROUP BY series_pk
+      FROM instance LEFT JOIN hidden ON hidden.instance_pk = instance.pk GROUP BY series_pk
 ), per_study AS (
-    SELECT series.study_pk, count(*) AS n_series, sum(per_series.n_instances) AS n_instances,
+    SELECT series.study_pk, sum(CASE WHEN per_series.n_instances = 0 THEN 0 ELSE 1 END) AS n_series,
+           sum(per_series.n_instances) AS n_instances,
            sum(per_series.n_bytes) AS n_bytes, sum(per_series.unsealed) AS unsealed
       FROM series LEFT JOIN per_series ON per_series.series_pk = series.pk GROUP BY series.study_pk
 ), per_package AS (
@@ -121,6 +127,8 @@ _PATIENTS = (
                   count(DISTINCT instance.uid) AS true_count
              FROM series
              LEFT JOIN instance ON instance.series_pk = series.pk
+                   AND NOT EXISTS (SELECT 1 FROM hidden_instance
+                                    WHERE hidden_instance.instance_pk = instance.pk)
             GROUP BY series.pk, series.uid, series.n_instances
            HAVING series.n_instances <> count(DISTINCT instance.uid)""",
         "n_instances is {kept}, its rows say {true_count}",
@@ -133,6 +141,8 @@ _PATIENTS = (
         r"""SELECT study.pk, study.uid AS subject, study.modalities, min(series.modality) AS modality
               FROM study JOIN series ON series.study_pk = study.pk
              WHERE series.modality <> ''
+               AND (series.n_instances > 0 OR NOT EXISTS (
+                    SELECT 1 FROM instance WHERE instance.series_pk = series.pk))
                AND replace(study.modalities, '\' || series.modality || '\', '') = study.modalities
              GROUP BY study.pk, study.uid, study.modalities""",
         "it has a series of modality {modality!r}, its modalities are {modalities!r}",
@@ -195,7 +205,8 @@ _PACKAGES = (
         "no-copy",
         "package",
         f"""SELECT pk, "key" AS subject FROM package
-            WHERE NOT EXISTS (SELECT 1 FROM copy WHERE copy.package_pk = package.pk AND state IN {_LIVE})""",
+            WHERE NOT EXISTS (SELECT 1 FROM copy WHERE copy.package_pk = package.pk AND state IN {_LIVE})
+              AND NOT EXISTS (SELECT 1 FROM deleted_package WHERE deleted_package.package_pk = package.pk)""",
         "no copy is left",
         "find a volume that is marked lost (`hsm study history` names where copies were), or send the"
         " study again",
@@ -316,4 +327,19 @@ _WORK = (
     ),
 )
 
-_CHECKS = (*_PATIENTS, *_PACKAGES, *_MEDIA, *_WORK, *STUDIES)
+_DELETIONS = (
+    Check(
+        "deleted-but-shown",
+        "package",
+        """SELECT package.pk, package."key" AS subject, count(*) AS shown
+             FROM deleted_package JOIN package ON package.pk = deleted_package.package_pk
+             JOIN series ON series.study_pk = package.study_pk
+             JOIN instance ON instance.series_pk = series.pk AND instance.package_pk = package.pk
+            WHERE NOT EXISTS (SELECT 1 FROM hidden_instance WHERE hidden_instance.instance_pk = instance.pk)
+            GROUP BY package.pk, package."key" HAVING count(*) > 0""",
+        "it was deleted, but {shown} of its instances are not hidden",
+        "restore the catalog from its backup; until then place a hold on the study: nothing of it goes then",
+    ),
+)
+
+_CHECKS = (*_PATIENTS, *_PACKAGES, *_MEDIA, *_WORK, *_DELETIONS, *STUDIES)

@@ -18,6 +18,7 @@ WITH pools AS (
       FROM package
       LEFT JOIN copy ON copy.package_pk = package.pk AND copy.state NOT IN ('released', 'lost')
       LEFT JOIN volume ON volume.pk = copy.volume_pk
+     WHERE NOT EXISTS (SELECT 1 FROM deleted_package WHERE deleted_package.package_pk = package.pk)
      GROUP BY package.study_pk, package.pk, volume.pool
 ), packages AS (
     SELECT study_pk, package_pk, {join_pools} AS pattern

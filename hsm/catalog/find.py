@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Executable, Row, Select, exists, func, select, text
+from sqlalchemy import ColumnElement, Executable, Row, Select, and_, case, exists, func, select, text
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from hsm.availability import Reach, Standing, standing, unsealed, worst
-from hsm.catalog import instances, matching, placement
+from hsm.catalog import hiding, instances, matching, placement, placements
 from hsm.catalog.matching import Column
-from hsm.catalog.tables import Instance, Name, Package, Patient, Series, Study, Volume
+from hsm.catalog.tables import Deletion, Instance, Name, Package, Patient, Series, Study, Volume
 from hsm.model import Availability, InstanceRef, Selection
 from hsm.terms import LEVEL_OF, Exact, Field, Level, NameMatch, Term
 
@@ -28,6 +28,7 @@ KEYS_AT_ONCE = 5000
 Value = str | int | None | tuple[str, ...]
 
 _Class, _Syntax, _Newer = aliased(Name), aliased(Name), aliased(Instance)
+_Own, _Any, _AnySeries = aliased(Study), aliased(Instance), aliased(Series)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ _COLUMNS: Mapping[Field, Column] = {
     Field.TRANSFER_SYNTAX_UID: _Syntax.uid,
 }
 _PATIENT_COUNTS: Mapping[Field, Callable[[], ColumnElement[int]]] = {
-    Field.PATIENT_STUDIES: lambda: _of_patient(func.count()),
+    Field.PATIENT_STUDIES: lambda: _of_patient(func.count(), Study.n_instances > 0),
     Field.PATIENT_SERIES: lambda: _of_patient(func.coalesce(func.sum(Study.n_series), 0)),
     Field.PATIENT_INSTANCES: lambda: _of_patient(func.coalesce(func.sum(Study.n_instances), 0)),
 }
@@ -114,19 +115,23 @@ def find(
     wanted: Mapping[Field, Term],
     reach: Reach,
     fields: frozenset[Field] = frozenset(),
+    *,
+    sees_rejected: bool = False,
 ) -> Iterator[Match]:
     """Stream the entities of a level that match every term, in the order they were first received.
 
-    Only the newest version of an instance in its series is shown.
+    Only the newest version of an instance in its series is shown, and nothing of what is hidden.
 
     :param wanted: terms for fields of this level and of the levels above it.
     :param reach: what can be reached now, for availability.
     :param fields: of the fields that cost a query of their own (the patient's counts, SOP classes in
         study) those that are wanted; the others are always there.
+    :param sees_rejected: whether who asks may see what was rejected for quality reasons.
     :raises ValueError: a term for a field below the level.
     """
-    for keys in _pages(session, _matching_keys(session, level, wanted)):
-        found = {row.pk: row for row in session.execute(_details(level, fields, keys))}
+    for keys in _pages(session, _matching_keys(session, level, wanted, sees_rejected)):
+        details = _details(level, fields, keys, sees_rejected)
+        found = {row.pk: row for row in session.execute(details)}
         rows = [found[key] for key in keys if key in found]
         yield from _matches(session, level, rows, reach, fields)
 
@@ -168,8 +173,11 @@ def standings(session: Session, package_pks: Iterable[int], reach: Reach) -> dic
     return found
 
 
-def select_instances(session: Session, selection: Selection) -> list[InstanceRef]:
-    """The instances that a retrieve asks for, in each series the newest versions only, in viewing order.
+def select_instances(
+    session: Session, selection: Selection, *, sees_rejected: bool = False
+) -> list[InstanceRef]:
+    """The instances that a retrieve asks for, in each series the newest versions only, in viewing order,
+    and nothing of what is hidden.
 
     Study by study; in each by series number and instance number, those without a number last, then
     by UID.
@@ -185,7 +193,7 @@ def select_instances(session: Session, selection: Selection) -> list[InstanceRef
         instances.instance_columns()
         .add_columns(Study.pk, Series.number, Instance.number)
         .join(Patient, Patient.pk == Study.patient_pk)
-        .where(_newest())
+        .where(_newest(), ~hiding.hidden(sees_rejected=sees_rejected))
     )
     found: dict[int, tuple[tuple[Any, ...], InstanceRef]] = {}
     for conditions in itertools.product(*narrowing):
@@ -219,7 +227,9 @@ def _pages(session: Session, query: Select[int]) -> Iterator[Sequence[int]]:
             size = ROWS_AT_ONCE
 
 
-def _matching_keys(session: Session, level: Level, wanted: Mapping[Field, Term]) -> Select[int]:
+def _matching_keys(
+    session: Session, level: Level, wanted: Mapping[Field, Term], sees_rejected: bool
+) -> Select[int]:
     """The keys of what matches, in order. Joins no table that no term and no order needs."""
     below = [field for field in wanted if LEVEL_OF[field].rank > level.rank]
     if below:
@@ -230,6 +240,7 @@ def _matching_keys(session: Session, level: Level, wanted: Mapping[Field, Term])
     if level is Level.IMAGE:
         top = min(top, Level.SERIES.rank)
         query = query.join(Series, Series.pk == Instance.series_pk).where(_newest())
+    query = query.where(_shown(level, sees_rejected))
     if level.rank >= Level.SERIES.rank:
         order = [Series.study_pk, Series.number, Series.uid]
         order += [Instance.number, Instance.uid] if level is Level.IMAGE else []
@@ -245,9 +256,51 @@ def _matching_keys(session: Session, level: Level, wanted: Mapping[Field, Term])
     return query.where(*(_condition(field, term, sqlite) for field, term in wanted.items())).order_by(*order)
 
 
-def _details(level: Level, fields: frozenset[Field], keys: Sequence[int]) -> Select[Any]:
+def _shown(level: Level, sees_rejected: bool) -> ColumnElement[bool]:
+    """Something of it is not hidden. Counters say so, but to who sees more than others."""
+    if level is Level.IMAGE:
+        return ~hiding.hidden(sees_rejected=sees_rejected)
+    if level is Level.PATIENT:
+        # A value and no EXISTS, for which PostgreSQL may read all studies into a table of hashes.
+        most = func.max(case((_has_more(_Own, sees_rejected), 1), else_=0))
+        mine = select(most).where(_Own.patient_pk == Patient.pk).correlate(Patient)
+        return func.coalesce(mine.scalar_subquery(), 1) > 0
+    return _has_more(Study if level is Level.STUDY else Series, sees_rejected)
+
+
+def _has_more(entity: Any, sees_rejected: bool) -> ColumnElement[bool]:
+    shown: ColumnElement[bool] = entity.n_instances > 0
+    if not sees_rejected:
+        return shown
+    of_study = entity.study_pk if entity is Series else entity.pk
+    rejected = exists().where(Deletion.study_pk == of_study, Deletion.code == hiding.QUALITY)
+    return shown | and_(rejected, _seen(entity) > 0)
+
+
+def _seen(entity: Any) -> ColumnElement[int]:
+    """Instances of a series or study, those rejected for quality reasons among them."""
+    counted = select(func.count(_Any.uid.distinct())).where(~hiding.hidden(_Any, sees_rejected=True))
+    if entity is Series:
+        return counted.where(_Any.series_pk == Series.pk).correlate(Series).scalar_subquery()
+    counted = counted.join(_AnySeries, _AnySeries.pk == _Any.series_pk)
+    return counted.where(_AnySeries.study_pk == entity.pk).correlate(entity).scalar_subquery()
+
+
+_SEEN: Mapping[Field, Callable[[], ColumnElement[int]]] = {
+    Field.SERIES_INSTANCES: lambda: _seen(Series),
+    Field.STUDY_INSTANCES: lambda: _seen(Study),
+}
+
+
+def _details(
+    level: Level, fields: frozenset[Field], keys: Sequence[int], sees_rejected: bool = False
+) -> Select[Any]:
     """What is shown of these entities, in no order."""
-    shown = {field: column for field, column in _COLUMNS.items() if LEVEL_OF[field].rank <= level.rank}
+    shown: dict[Field, Any] = {
+        field: column for field, column in _COLUMNS.items() if LEVEL_OF[field].rank <= level.rank
+    }
+    if sees_rejected:
+        shown |= {field: make() for field, make in _SEEN.items() if field in shown}
     columns = [column.label(field.value) for field, column in shown.items()]
     columns += [make().label(field.value) for field, make in _PATIENT_COUNTS.items() if field in fields]
     charset = Study.charset if level is not Level.PATIENT else _of_patient(func.max(Study.charset))
@@ -263,8 +316,8 @@ def _details(level: Level, fields: frozenset[Field], keys: Sequence[int]) -> Sel
     return query.where(_KEYS[level].in_(keys))
 
 
-def _of_patient(what: ColumnElement[Any]) -> ColumnElement[Any]:
-    studies = select(what).select_from(Study).where(Study.patient_pk == Patient.pk)
+def _of_patient(what: ColumnElement[Any], *only: ColumnElement[bool]) -> ColumnElement[Any]:
+    studies = select(what).select_from(Study).where(Study.patient_pk == Patient.pk, *only)
     return studies.correlate(Patient).scalar_subquery()
 
 
@@ -288,7 +341,8 @@ def _condition(field: Field, term: Term, sqlite: bool) -> ColumnElement[bool]:
         position = func.instr if sqlite else func.strpos
         return position(Study.modalities, f"\\{term.value}\\") > 0
     if field is Field.MODALITIES:
-        return exists().where(Series.study_pk == Study.pk, matching.compare(Series.modality, term, sqlite))
+        shown = (Series.study_pk == Study.pk, Series.n_instances > 0)
+        return exists().where(*shown, matching.compare(Series.modality, term, sqlite))
     if field in _NAMED:
         return _NAMED[field].in_(select(Name.pk).where(matching.compare(Name.uid, term, sqlite)))
     if field is Field.SOP_CLASSES:
@@ -297,6 +351,7 @@ def _condition(field: Field, term: Term, sqlite: bool) -> ColumnElement[bool]:
             Instance.series_pk == Series.pk,
             Name.pk == Instance.class_pk,
             matching.compare(Name.uid, term, sqlite),
+            ~hiding.hidden(),
         )
     return matching.compare(_COLUMNS[field], term, sqlite)
 
@@ -310,7 +365,8 @@ def _packages_of(level: Level, pks: Sequence[int]) -> Executable:
         return select(Instance.series_pk, Instance.package_pk).where(Instance.series_pk.in_(pks)).distinct()
     owner = Study.pk if level is Level.STUDY else Study.patient_pk
     query = select(owner, Package.pk, Study.unsealed).select_from(Study)
-    return query.join(Package, Package.study_pk == Study.pk, isouter=True).where(owner.in_(pks))
+    mine = and_(Package.study_pk == Study.pk, ~placements.deleted())
+    return query.join(Package, mine, isouter=True).where(owner.in_(pks))
 
 
 def _packages_of_newest(level: Level, pks: Sequence[int]) -> Executable:
@@ -320,7 +376,7 @@ def _packages_of_newest(level: Level, pks: Sequence[int]) -> Executable:
     query = query.join(Series, Series.pk == Instance.series_pk)
     if level is Level.PATIENT:
         query = query.join(Study, Study.pk == Series.study_pk)
-    return query.where(owner.in_(pks), _newest()).distinct()
+    return query.where(owner.in_(pks), _newest(), ~hiding.hidden()).distinct()
 
 
 def _matches(
@@ -368,7 +424,7 @@ def _sop_classes(session: Session, rows: Sequence[Row[Any]]) -> dict[str, tuple[
         .join(Series, Series.study_pk == Study.pk)
         .join(Instance, Instance.series_pk == Series.pk)
         .join(Name, Name.pk == Instance.class_pk)
-        .where(Study.uid.in_(uids))
+        .where(Study.uid.in_(uids), ~hiding.hidden())
         .distinct()
         .order_by(Name.uid)
     )

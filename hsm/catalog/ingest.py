@@ -14,13 +14,20 @@ from sqlalchemy import Connection, exists, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from hsm.catalog.tables import Base, Copy, Instance, Name, Patient, Series, Study
+from hsm.catalog.tables import Base, Copy, Deletion, Instance, Name, Patient, Series, Study
+from hsm.errors import Refused
 from hsm.model import Header
-from hsm.states import CopyState
+from hsm.states import CopyState, DeletionKind, DeletionState
 from hsm.text import normalise_groups
 
 T = TypeVar("T", bound=Base)
 
+
+_ATTRIBUTES = (
+    *("patient_pk", "date", "time", "study_id", "accession", "description", "institution", "charset"),
+    *("referring_physician", "referring_alphabetic", "referring_ideographic", "referring_phonetic"),
+)
+"""What a study says of itself."""
 
 Place = tuple[str, str]
 """Study and Series Instance UID."""
@@ -46,7 +53,9 @@ class Received:
 
     def after(self, known: Sequence[Known], version: int) -> Received:
         """The same under this version, where these are there already."""
-        return replace(self, version=version, counts=all(each.place != self.place for each in known))
+        return replace(
+            self, version=version, counts=all(each.concealed or each.place != self.place for each in known)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +65,8 @@ class Known:
     version: int
     digest: bytes
     place: Place
+    concealed: int = 0
+    """Of :class:`hsm.catalog.hiding.Concealment`."""
 
 
 def expects_file(connection: Connection, sop_instance_uid: str, version: int, volume_pk: int) -> bool:
@@ -99,7 +110,7 @@ def register(session: Session, received: Received) -> tuple[Keys, News]:
     """
     header = received.header
     study, news = study_of(session, received)
-    series_pk, new_series = series_of(session, study.pk, header)
+    series_pk, new_series = series_of(session, study.pk, header, anew=received.counts)
     # Counters are of what queries show: one instance a UID in each series, however many versions are kept.
     first = int(received.counts)
     session.execute(
@@ -193,12 +204,47 @@ def study_of(session: Session, received: Received) -> tuple[Study, News]:
             return made, [("received", {"patient_id": header.patient_id, "accession": header.accession})]
         known = _lock_study(session, header.study_uid)
         assert known is not None  # somebody else has just committed it
+    if known.n_instances == 0:
+        told = _deleted_before(session, known)
+        if told:
+            return _begun_anew(session, known, received), [("received after its deletion", told)]
     key = session.execute(select(Patient.key).where(Patient.pk == known.patient_pk)).scalar_one()
     if key == patient_key(header):
         return known, []
     # A study stays with the patient it came with first; who sent what is for a person to sort out.
     detail = {"sop_instance_uid": header.sop_instance_uid, "patient_id": header.patient_id}
     return known, [("patient-mismatch", detail)]
+
+
+def _deleted_before(session: Session, study: Study) -> dict[str, Any]:
+    """Why nothing of the study is to be seen, where it was deleted.
+
+    :raises Refused: its deletion says that nothing of it is to come again.
+    """
+    last = session.scalars(
+        select(Deletion)
+        .where(
+            Deletion.study_pk == study.pk,
+            Deletion.kind == DeletionKind.TRASH,
+            Deletion.state != DeletionState.UNDONE,
+        )
+        .order_by(Deletion.pk.desc())
+        .limit(1)
+    ).one_or_none()
+    if last is None:
+        return {}
+    if last.refuses:
+        raise Refused(f"study {study.uid} was deleted on {last.made_at:%Y-%m-%d}, and takes nothing more")
+    return {"deleted_at": last.made_at.isoformat(timespec="seconds"), "deleted_by": last.made_by}
+
+
+def _begun_anew(session: Session, study: Study, received: Received) -> Study:
+    """The row of a deleted study, with the attributes of what is sent anew: another patient's, maybe."""
+    values = _study_values(_patient(session, received.header), received)
+    for name in ("first_received", "source_ae", *_ATTRIBUTES):
+        setattr(study, name, values[name])
+    session.flush()
+    return study
 
 
 def _lock_study(session: Session, uid: str) -> Study | None:
@@ -208,41 +254,50 @@ def _lock_study(session: Session, uid: str) -> Study | None:
 
 def _insert_study(session: Session, patient_pk: int, received: Received) -> Study | None:
     header = received.header
-    alphabetic, ideographic, phonetic = normalise_groups(header.referring_physician)
     study, new = _get_or_insert(
         session,
         Study,
         Study.uid == header.study_uid,
         "uid",
-        patient_pk=patient_pk,
-        uid=header.study_uid,
-        date=header.study_date,
-        time=header.study_time,
-        study_id=header.study_id,
-        accession=header.accession,
-        description=header.study_description,
-        referring_physician=header.referring_physician,
-        referring_alphabetic=alphabetic,
-        referring_ideographic=ideographic or None,
-        referring_phonetic=phonetic or None,
-        institution=header.institution,
-        charset=header.charset,
-        modalities="",
-        n_series=0,
-        n_instances=0,
-        n_bytes=0,
-        source_ae=received.source_ae,
-        first_received=received.at,
-        last_received=received.at,
-        last_accessed=received.at,
-        unsealed=0,
-        packages=0,
+        **_study_values(patient_pk, received),
     )
     return study if new else None
 
 
-def series_of(session: Session, study_pk: int, header: Header) -> tuple[int, int]:
-    """The key of the series' row, made on first sight, and whether this call made it."""
+def _study_values(patient_pk: int, received: Received) -> dict[str, Any]:
+    """The columns of a new study."""
+    header = received.header
+    alphabetic, ideographic, phonetic = normalise_groups(header.referring_physician)
+    return {
+        "patient_pk": patient_pk,
+        "uid": header.study_uid,
+        "date": header.study_date,
+        "time": header.study_time,
+        "study_id": header.study_id,
+        "accession": header.accession,
+        "description": header.study_description,
+        "referring_physician": header.referring_physician,
+        "referring_alphabetic": alphabetic,
+        "referring_ideographic": ideographic or None,
+        "referring_phonetic": phonetic or None,
+        "institution": header.institution,
+        "charset": header.charset,
+        "modalities": "",
+        "n_series": 0,
+        "n_instances": 0,
+        "n_bytes": 0,
+        "source_ae": received.source_ae,
+        "first_received": received.at,
+        "last_received": received.at,
+        "last_accessed": received.at,
+        "unsealed": 0,
+        "packages": 0,
+    }
+
+
+def series_of(session: Session, study_pk: int, header: Header, *, anew: bool = True) -> tuple[int, int]:
+    """The key of the series' row, made on first sight, and whether it is one more to see: this call made it,
+    or it had nothing left to see."""
     series, new = _get_or_insert(
         session,
         Series,
@@ -259,7 +314,7 @@ def series_of(session: Session, study_pk: int, header: Header) -> tuple[int, int
         station=header.station,
         n_instances=0,
     )
-    return series.pk, int(new)
+    return series.pk, int(new or (anew and series.n_instances == 0))
 
 
 def _get_or_insert(

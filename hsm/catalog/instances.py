@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Select, SQLColumnExpression, select
 from sqlalchemy.orm import Session
 
+from hsm.catalog import hiding
 from hsm.catalog.placement import PackageRef, chunks
 from hsm.catalog.tables import Instance, Name, Series, Study
 from hsm.model import InstanceRef
@@ -60,10 +61,10 @@ def instances_in(session: Session, package: PackageRef) -> list[InstanceRef]:
 
 
 def every_version(session: Session, sop_instance_uids: Sequence[str]) -> list[InstanceRef]:
-    """What there is of these SOP Instance UIDs, whatever study and version, by key."""
+    """What there is to be seen of these SOP Instance UIDs, whatever study and version, by key."""
     found = []
     for some in chunks(sop_instance_uids):
-        query = instance_columns().where(Instance.uid.in_(some)).order_by(Instance.pk)
+        query = instance_columns().where(Instance.uid.in_(some), ~hiding.hidden()).order_by(Instance.pk)
         found += [InstanceRef(*tuple[Any, ...](row)) for row in session.execute(query)]
     return found
 

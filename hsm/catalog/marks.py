@@ -35,7 +35,7 @@ def place_hold(session: Session, study_uid: str, reason: str, now: datetime, by:
     :raises BadInput: no reason.
     :raises Refused: it is held already.
     """
-    pk, reason = _study(session, study_uid), _reason(reason)
+    pk, reason = study_key(session, study_uid), checked_reason(reason)
     standing = hold_of(session, pk)
     if standing is not None:
         raise Refused(
@@ -64,7 +64,7 @@ def lift_hold(session: Session, study_uid: str, reason: str, now: datetime, by: 
     :raises BadInput: no reason.
     :raises Refused: it is not held.
     """
-    pk, reason = _study(session, study_uid), _reason(reason)
+    pk, reason = study_key(session, study_uid), checked_reason(reason)
     row = session.scalars(
         select(Hold).where(Hold.study_pk == pk, Hold.lifted_at.is_(None)).with_for_update()
     ).one_or_none()
@@ -111,7 +111,7 @@ def tag(
     :raises BadInput: something that is no tag, or more than :data:`TAGS_MAX` of them.
     """
     wanted, unwanted = {check_tag(each) for each in add}, {check_tag(each) for each in remove}
-    _study(session, study_uid)
+    study_key(session, study_uid)
     row = session.execute(
         select(Study.pk, Study.tags).where(Study.uid == study_uid).with_for_update(key_share=True)
     ).one()
@@ -144,7 +144,7 @@ def retain(session: Session, study_uid: str, until: str, reason: str, now: datet
     :raises NotFound: no such study.
     :raises BadInput: not a day, or no reason.
     """
-    pk, reason = _study(session, study_uid), _reason(reason)
+    pk, reason = study_key(session, study_uid), checked_reason(reason)
     _check_day(until)
     session.execute(update(Study).where(Study.pk == pk).values(retain_until=until))
     verb = f"retained until {until}" if until else "retention ended"
@@ -170,7 +170,8 @@ def tags_of(session: Session, set_pk: int | None) -> Sequence[str]:
     return words.members(session, [set_pk])[set_pk]
 
 
-def _study(session: Session, uid: str) -> int:
+def study_key(session: Session, uid: str) -> int:
+    """:raises NotFound: no such study."""
     check_uid(uid, "Study Instance UID")
     pk = session.scalar(select(Study.pk).where(Study.uid == uid))
     if pk is None:
@@ -178,7 +179,8 @@ def _study(session: Session, uid: str) -> int:
     return pk
 
 
-def _reason(text: str) -> str:
+def checked_reason(text: str) -> str:
+    """:raises BadInput: nothing, or too much of it."""
     reason = " ".join(text.split())
     if not 1 <= len(reason) <= REASON_LENGTH_MAX:
         raise BadInput(f"a reason is needed, of at most {REASON_LENGTH_MAX} characters")

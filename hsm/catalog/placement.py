@@ -15,7 +15,7 @@ from sqlalchemy import Row, Select, select, update
 from sqlalchemy.orm import Session
 
 from hsm import guard, states
-from hsm.catalog import journal, marks, placements, restored
+from hsm.catalog import journal, marks, permits, placements, restored
 from hsm.catalog.tables import Copy, Package, Request, Study, Volume
 from hsm.model import CopyAt, Goal, Place
 from hsm.states import READABLE_COPIES, CopyState, RequestKind, VolumeState
@@ -59,7 +59,9 @@ def chunks(keys: Iterable[T]) -> Iterator[list[T]]:
 
 
 def packages_of_studies(session: Session, study_pks: Sequence[int]) -> list[PackageRef]:
-    query = _packages().where(Package.study_pk.in_(study_pks)).order_by(Package.study_pk, Package.number)
+    """Their packages, but those that were deleted."""
+    mine = (Package.study_pk.in_(study_pks), ~placements.deleted())
+    query = _packages().where(*mine).order_by(Package.study_pk, Package.number)
     return [_package_ref(row) for row in session.execute(query)]
 
 
@@ -239,7 +241,8 @@ def release(
     others = [fact for fact in facts if fact.copy_pk != copy_pk]
     if restored.is_owed(session):
         return guard.Verdict(False, restored.OWED)
-    verdict = guard.may_release(mine, others, goals, marks.kept_by_law(session, study_pk, now))
+    kept = marks.kept_by_law(session, study_pk, now) or permits.in_trash(session, row.package_pk)
+    verdict = guard.may_release(mine, others, goals, kept, permits.permit(session, row.package_pk))
     if verdict.allowed:
         move_copy(session, copy_pk, CopyState.RELEASING, now, actor, why=verdict.reason)
     return verdict

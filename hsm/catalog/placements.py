@@ -4,7 +4,8 @@ A placement is a pattern: of each package of a study its pools, with the number 
 count there (:data:`hsm.guard.GOOD_VOLUMES`): ``online=1,tape=2``. A pool with a copy that does not count
 stands there with 0. Packages that differ are joined by ``;``: ``online=1;online=1,tape=2``. There are as
 many patterns as ways to lie, dozens in an archive of ten million studies; so a policy's run asks the small
-table which patterns it means, and finds the studies by ``ix_study_placed``.
+table which patterns it means, and finds the studies by ``ix_study_placed``. A deleted package is no part of
+any: policies and audits pass it over.
 
 Whoever changes what a pattern says (a copy's state, a volume's) refreshes it in the same transaction.
 ``hsm catalog check`` compares.
@@ -34,7 +35,7 @@ from sqlalchemy.sql.elements import BooleanClauseList
 from sqlalchemy.sql.operators import and_ as and_operator
 
 from hsm import guard
-from hsm.catalog.tables import Copy, Package, Placement, PlacementPool, Study, Volume
+from hsm.catalog.tables import Copy, DeletedPackage, Package, Placement, PlacementPool, Study, Volume
 from hsm.states import CopyState
 
 CHUNK = 1000
@@ -87,10 +88,11 @@ def refresh(session: Session, study_pks: Iterable[int]) -> None:
         kept = dict(session.execute(query.with_for_update(key_share=True)).all())
         found = {pk: pattern_of(packages) for pk, packages in holdings(session, some).items()}
         numbers = _numbers(session, set(found.values()))
-        moved: dict[int, list[int]] = {}
-        for pk, pattern in found.items():
-            if kept.get(pk) != numbers[pattern]:
-                moved.setdefault(numbers[pattern], []).append(pk)
+        moved: dict[int | None, list[int]] = {}
+        for pk, placed in kept.items():
+            number = numbers[found[pk]] if pk in found else None
+            if placed != number:
+                moved.setdefault(number, []).append(pk)
         for number, studies in moved.items():
             session.execute(
                 update(Study)
@@ -100,9 +102,15 @@ def refresh(session: Session, study_pks: Iterable[int]) -> None:
             )
 
 
+def deleted() -> ColumnElement[bool]:
+    """The package went with a deletion that was not undone: policies know nothing of it."""
+    return exists().where(DeletedPackage.package_pk == Package.pk)
+
+
 def without_packages(session: Session, study_pks: Sequence[int]) -> set[int]:
     """Those of the studies that lie nowhere because they have no package."""
-    found = session.scalars(select(Package.study_pk).where(Package.study_pk.in_(study_pks)).distinct())
+    query = select(Package.study_pk).where(Package.study_pk.in_(study_pks), ~deleted())
+    found = session.scalars(query.distinct())
     return set(study_pks) - set(found)
 
 
@@ -132,7 +140,7 @@ def holdings(session: Session, study_pks: Sequence[int]) -> dict[int, list[Mappi
         select(Package.study_pk, Package.pk, Volume.pool, Copy.state, Volume.state)
         .outerjoin(Copy, and_(Copy.package_pk == Package.pk, Copy.state.not_in(GONE)))
         .outerjoin(Volume, Volume.pk == Copy.volume_pk)
-        .where(Package.study_pk.in_(study_pks))
+        .where(Package.study_pk.in_(study_pks), ~deleted())
     )
     found: dict[int, dict[int, dict[str, int]]] = {}
     for study_pk, package_pk, pool, state, volume_state in rows:

@@ -9,7 +9,7 @@ from sqlalchemy import exists, func, select, update
 from sqlalchemy.orm import Session
 
 from hsm import layout, states
-from hsm.catalog import journal, rebuilding, words
+from hsm.catalog import deletions, journal, rebuilding, words
 from hsm.catalog.instances import instance_columns, viewing_order
 from hsm.catalog.placement import begin_copy, move_copy, study_uid
 from hsm.catalog.tables import Instance, Package, Patient, Request, Series, Study
@@ -53,18 +53,19 @@ def quiet_studies(
 
 def unsealed_members(session: Session, study_pk: int) -> list[tuple[int, Member]]:
     """Instances of a study that are in no package, in viewing order, every version, as the members
-    they become, each with its instance key."""
+    they become, each with its instance key. What went into the trash makes a package of its own: first come
+    those that did not."""
     rows = session.execute(
         instance_columns()
-        .add_columns(Instance.number)
+        .add_columns(Instance.number, deletions.of_instance(Instance.pk))
         .where(Study.pk == study_pk, Instance.package_pk.is_(None))
         .order_by(*viewing_order())
     )
-    members = []
-    for *columns, number in rows:
+    members: dict[int, list[tuple[int, Member]]] = {}
+    for *columns, number, deletion_pk in rows:
         instance = InstanceRef(*columns)
-        members.append((instance.pk, member(instance, number)))
-    return members
+        members.setdefault(deletion_pk or 0, []).append((instance.pk, member(instance, number)))
+    return members[min(members)] if members else []
 
 
 def next_package_number(session: Session, study_pk: int) -> int:
@@ -146,7 +147,7 @@ def insert_package(
 ) -> int:
     """Seal: the package, its instances' places in it, and its first copy, already read back.
 
-    :raises ValueError: one of the instances has been sealed meanwhile.
+    :raises ValueError: one of the instances has been sealed meanwhile, or some of them deleted.
     """
     row = Package(
         study_pk=new.study_pk,
@@ -177,6 +178,7 @@ def insert_package(
             **words.said_by(session, new.study_pk),
         )
     )
+    deletions.sealed(session, row.pk, [pk for pk, _ in new.instances])
     study_uid = session.execute(select(Study.uid).where(Study.pk == new.study_pk)).scalar_one()
     detail = {
         "package": new.key,

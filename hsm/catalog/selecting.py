@@ -42,14 +42,16 @@ def pages(
     after: Position | None = None,
     size: int = PAGE,
 ) -> Iterator[Page]:
-    """Matching studies that have a package, in ``order`` and then by key.
+    """Matching studies that have a package which was not deleted, in ``order`` and then by key.
 
     :param order: terms without nulls, ``.asc()`` and ``.desc()`` as needed.
     :param after: the position behind which to go on.
     """
     terms = [*_terms(order), (Study.pk.expression, False)]
     where = placements.narrowed(session, where)
-    query = select(*(column for column, _ in terms)).where(Study.packages > 0, *where)
+    query = select(*(column for column, _ in terms)).where(
+        Study.packages > 0, Study.placement_pk.is_not(None), *where
+    )
     if after is not None:
         query = query.where(_behind(terms, after))
     query = query.order_by(*(column.desc() if down else column.asc() for column, down in terms))

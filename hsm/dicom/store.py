@@ -11,7 +11,7 @@ from hsm.dicom.call import NOT_AUTHORIZED, Call
 from hsm.dicom.header import read_header
 from hsm.dicom.scan import Scan
 from hsm.dicom.upperlayer import CappedBuffer
-from hsm.errors import BadInput, Conflict, DriverError, HsmError, NoSpace, OperatorNeeded
+from hsm.errors import BadInput, Conflict, DriverError, HsmError, NoSpace, OperatorNeeded, Refused
 from hsm.ingest import StoreOutcome
 from hsm.log import get_logger
 from hsm.model import Header
@@ -208,6 +208,8 @@ def status_of(error: Exception) -> int:
             return NOT_OF_ITS_CLASS
         case BadInput():
             return CANNOT_UNDERSTAND
+        case Refused():
+            return NOT_AUTHORIZED
         case Conflict():
             return DUPLICATE_INSTANCE
         case NoSpace() | OutOfService() | OperatorNeeded():  # come again, when somebody has seen to it

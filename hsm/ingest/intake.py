@@ -16,8 +16,9 @@ from hsm import layout
 from hsm.catalog.batch import InDoubt, Note, Registrar, Stale
 from hsm.catalog.commit import GroupCommit, Ticket
 from hsm.catalog.engine import Catalog
+from hsm.catalog.hiding import Concealment
 from hsm.catalog.ingest import Known, Received, expects_file
-from hsm.errors import Conflict
+from hsm.errors import Conflict, Refused
 from hsm.ingest.incoming import Buffer, Incoming, Slots, said_of
 from hsm.ingest.room import Room
 from hsm.ingest.settle import Settling
@@ -31,6 +32,8 @@ log = get_logger(__name__)
 
 SameUidRule = Literal["reject", "keep first", "keep both"]
 VERSIONS_MAX = 99
+CLOSED = "its study was deleted, and takes nothing more"
+REJECTED = "it was rejected; other bytes under its UID are not taken"
 WRITE_BYTES = 8 << 20
 """Handed to the disk at a time where a whole dataset is there."""
 
@@ -53,6 +56,8 @@ class Decision:
     """None: they are rejected."""
     verb: str = ""
     """For the journal, where other bytes are there."""
+    refusal: str = ""
+    """Why these bytes are not taken, where no rule for equal UIDs says so."""
 
     @property
     def keeps(self) -> bool:
@@ -63,12 +68,22 @@ def decide(known: Sequence[Known], digest: bytes, rule: SameUidRule) -> Decision
     """Which version these bytes become, if any."""
     if not known:
         return Decision(0, StoreOutcome.STORED)
-    same = next((each for each in known if each.digest == digest), None)
+    if any(each.concealed == Concealment.CLOSED for each in known):
+        return Decision(0, None, "refused after its deletion", CLOSED)
+    # What went into the trash will be gone: the same bytes, sent anew, are kept anew.
+    kept = [each for each in known if each.concealed != Concealment.DELETED]
+    same = next((each for each in kept if each.digest == digest), None)
     if same is not None:
         return Decision(same.version, StoreOutcome.DUPLICATE)
+    if any(each.concealed for each in kept):
+        return Decision(0, None, "refused after its rejection", REJECTED)
+    if len(known) >= VERSIONS_MAX:
+        return Decision(0, None, "same uid rejected")
+    if not kept:
+        return Decision(known[-1].version + 1, StoreOutcome.STORED, "received after its deletion")
     if rule == "keep first":
         return Decision(0, StoreOutcome.KEPT_FIRST, "same uid kept first")
-    if rule == "reject" or len(known) >= VERSIONS_MAX:
+    if rule == "reject":
         return Decision(0, None, "same uid rejected")
     return Decision(known[-1].version + 1, StoreOutcome.KEPT_BOTH, "same uid kept both")
 
@@ -193,11 +208,13 @@ class Ingest:
         assert decision is not None
         if decision.verb:
             log.warning(
-                "other bytes under SOP Instance UID %s from %s: %s",
+                "SOP Instance UID %s from %s was in the archive already: %s",
                 header.sop_instance_uid,
                 source,
                 decision.verb,
             )
+        if decision.refusal:
+            raise Refused(f"SOP Instance UID {header.sop_instance_uid}: {decision.refusal}")
         if decision.outcome is None:
             raise Conflict(f"SOP Instance UID {header.sop_instance_uid} is in the archive with other content")
         return decision.outcome

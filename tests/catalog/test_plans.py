@@ -156,5 +156,5 @@ def test_postgresql_streams_from_a_server_side_cursor_planned_for_the_whole_answ
         assert list(find.find(session, Level.STUDY, {}, REACH)) == []
     assert [(statement[:30], bool(cursor)) for statement, _, cursor in statements] == [
         ("SET LOCAL cursor_tuple_fractio", False),
-        ("SELECT study.pk \nFROM study OR", True),
+        ("SELECT study.pk \nFROM study \nW", True),
     ]

@@ -1,8 +1,8 @@
-"""What the sixth schema allows and forbids besides: when a last copy may go, and what stays on record of it.
+"""What the sixth schema allows and forbids besides: when a last copy may go, and what stays on record.
 
-The one exception to promise 3: a package that a deletion names which is due, whose day has come, and whose
-study is neither held nor retained. Every refusal is an integrity error on both databases, as in the first
-schema. Frozen with its migration.
+The one exception to promise 3: a package that a deletion names whose day has come (it is due; or purged,
+where a volume was found again), and whose study is neither held nor retained. Every refusal is an integrity
+error on both databases, as in the first schema. Frozen with its migration.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _may_end(dialect: str) -> str:
     return f"""EXISTS (
         SELECT 1 FROM deleted_package JOIN deletion ON deletion.pk = deleted_package.deletion_pk
         WHERE deleted_package.package_pk = NEW.package_pk AND deletion.kind = 'trash'
-          AND deletion.state = 'due' AND deletion.due_at <= deletion.checked_at
+          AND deletion.state IN ('due', 'purged') AND deletion.due_at <= deletion.checked_at
           AND NOT {_kept("deletion.study_pk", "deletion.checked_at", dialect)})"""
 
 

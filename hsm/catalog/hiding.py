@@ -1,0 +1,119 @@
+"""What is hidden from peers: conditions for queries, and counters that say what is left to see.
+
+A study without anything to see has ``n_instances`` 0, a series likewise: so queries for studies and series
+ask no other table. Bytes are counted as long as no deletion of the whole study hides them: what is rejected
+is kept, copied and migrated like everything else.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, case, delete, exists, func, insert, select, text, update
+from sqlalchemy.orm import Session
+
+from hsm.catalog.ingest import join_modalities
+from hsm.catalog.placement import chunks
+from hsm.catalog.tables import DeletedPackage, Deletion, HiddenInstance, Instance, Series, Study
+from hsm.states import DeletionKind
+
+QUALITY = "113001"
+"""Code Value of the title Rejected for Quality Reasons: some peers may see what it hides."""
+
+# Any constant will do, as long as all nodes use the same: "hsm" and "h" in ASCII.
+_ADVISORY_LOCK = 0x68736D68
+SHARED_LOCK = f"SELECT pg_advisory_xact_lock_shared({_ADVISORY_LOCK})"
+"""PostgreSQL: whoever decides what becomes of an arriving instance keeps others from hiding it meanwhile."""
+
+
+class Concealment(enum.IntEnum):
+    """How a version of an instance is hidden, if it is; of several the one that weighs most."""
+
+    SHOWN = 0
+    DELETED = 1  # its study went into the trash
+    CLOSED = 2  # the same, and nothing of the study is to come again
+    REJECTED = 3  # a rejection note names it
+
+
+def lock(session: Session) -> None:
+    """Keep arrivals out until the transaction ends. First thing in it: they lock studies after this."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
+
+
+def hidden(instance: Any = Instance, *, sees_rejected: bool = False) -> ColumnElement[bool]:
+    """The instance is hidden.
+
+    :param sees_rejected: from somebody who may see what was rejected for quality reasons.
+    """
+    found = exists().where(HiddenInstance.instance_pk == instance.pk)
+    if not sees_rejected:
+        return found
+    return found.where(Deletion.pk == HiddenInstance.deletion_pk, Deletion.code != QUALITY)
+
+
+def concealment(instance_pk: ColumnElement[int]) -> ColumnElement[int | None]:
+    """How an instance is hidden; null where it is not."""
+    worth = case(
+        (Deletion.kind == DeletionKind.REJECTION, int(Concealment.REJECTED)),
+        (Deletion.refuses, int(Concealment.CLOSED)),
+        else_=int(Concealment.DELETED),
+    )
+    return (
+        select(func.max(worth))
+        .select_from(HiddenInstance)
+        .join(Deletion, Deletion.pk == HiddenInstance.deletion_pk)
+        .where(HiddenInstance.instance_pk == instance_pk)
+        .scalar_subquery()
+    )
+
+
+def hide(session: Session, deletion_pk: int, instance_pks: Iterable[int]) -> None:
+    """Hide these instances. The caller counts again."""
+    for some in chunks(instance_pks):
+        rows = [{"instance_pk": pk, "deletion_pk": deletion_pk} for pk in some]
+        session.execute(insert(HiddenInstance), rows)
+
+
+def show(session: Session, deletion_pk: int) -> None:
+    """A deletion that was undone hides nothing any more. The caller counts again."""
+    for table in (HiddenInstance, DeletedPackage):
+        session.execute(delete(table).where(table.deletion_pk == deletion_pk))
+
+
+def recount(session: Session, study_pk: int) -> None:
+    """Make a study's counters and those of its series what is to be seen of them."""
+    mine = and_(Instance.series_pk == Series.pk, ~hidden())
+    counted = select(func.count(Instance.uid.distinct())).where(mine).scalar_subquery()
+    session.execute(
+        update(Series)
+        .where(Series.study_pk == study_pk)
+        .values(n_instances=counted)
+        .execution_options(synchronize_session=False)
+    )
+    rows = session.execute(
+        select(Series.n_instances, Series.modality).where(Series.study_pk == study_pk, Series.n_instances > 0)
+    ).all()
+    in_trash = exists().where(
+        HiddenInstance.instance_pk == Instance.pk,
+        Deletion.pk == HiddenInstance.deletion_pk,
+        Deletion.kind == DeletionKind.TRASH,
+    )
+    kept = session.scalar(
+        select(func.coalesce(func.sum(Instance.size), 0))
+        .join(Series, Series.pk == Instance.series_pk)
+        .where(Series.study_pk == study_pk, ~in_trash)
+    )
+    session.execute(
+        update(Study)
+        .where(Study.pk == study_pk)
+        .values(
+            n_instances=sum(count for count, _ in rows),
+            n_series=len(rows),
+            n_bytes=int(kept or 0),
+            modalities=join_modalities({modality for _, modality in rows}),
+        )
+        .execution_options(synchronize_session=False)
+    )
