@@ -1,0 +1,213 @@
+"""The trash: studies go in, come back whole, or end when their day has come (promise 3).
+
+The end is executed in rounds, each found out anew from the catalog: deletions whose day has come become due
+unless the study is held or retained; then the guard lets each copy go. What lies on a disk is deleted by a
+release request. Of a cartridge or disc nothing can be deleted: its copy does not count any more, and the
+bytes stay until it is repacked and written over, or destroyed; the journal says where.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from hsm.catalog import deletions, forgetting, placement, queue, trashwork
+from hsm.catalog.deletions import DeletionRef
+from hsm.catalog.engine import Catalog
+from hsm.catalog.trashwork import Left
+from hsm.config.deletion import DeletionConfig
+from hsm.log import get_logger
+from hsm.model import Priority
+from hsm.staging import Staging
+from hsm.states import CopyState, RequestKind, RequestState
+from hsm.wake import Bell
+
+log = get_logger(__name__)
+
+ACTOR = "trash"
+ROUND_MAX = 100
+"""Deletions that one round looks at."""
+Record = dict[str, Any]
+
+
+class Trash:
+    """One for each daemon."""
+
+    def __init__(self, catalog: Catalog, staging: Staging, bell: Bell, config: DeletionConfig) -> None:
+        self._catalog, self._staging, self._bell = catalog, staging, bell
+        self.config = config
+
+    def delete(
+        self, uid: str, reason: str, by: str, *, refuse_late: bool = False, approved_by: str = ""
+    ) -> Record:
+        """Put a study into the trash.
+
+        :raises NotFound: no such study.
+        :raises BadInput: no reason.
+        :raises Refused: it is held or retained, or in the trash already.
+        """
+        with self._catalog.write() as session:
+            now = self._catalog.clock.now()
+            found = deletions.delete(
+                session,
+                uid,
+                reason,
+                now + timedelta(seconds=self.config.trash),
+                now,
+                by,
+                approved_by=approved_by,
+                refuses=refuse_late or self.config.late == "refuse",
+            )
+            trashwork.withdraw(session, found.study_pk, now, by)
+        self._bell.ring()
+        return self._shown([found])[0]
+
+    def undelete(self, uid: str, reason: str, by: str) -> Record:
+        """Take a study out of the trash, whole.
+
+        :raises NotFound: it is not there.
+        :raises BadInput: no reason.
+        :raises Refused: its copies are being released, and one package has no good one any more.
+        """
+        with self._catalog.write() as session:
+            found = deletions.undelete(session, uid, reason, self._catalog.clock.now(), by)
+        return self._shown([found])[0]
+
+    def listing(self, limit: int, offset: int = 0, *, every: bool = False) -> list[Record]:
+        """Studies in the trash, those whose day comes next first; with ``every`` also what has ended."""
+        with self._catalog.read() as session:
+            found = deletions.trash(session, limit, offset, every=every)
+        return self._shown(found)
+
+    def round(self) -> int:
+        """Move on what is due; how many copies were let go or asked to be."""
+        now = self._catalog.clock.now()
+        with self._catalog.read() as session:
+            ready = deletions.due(session, now, ROUND_MAX)
+        moved = 0
+        for each in ready:
+            with self._catalog.write() as session:
+                why = deletions.make_due(session, each.pk, self._catalog.clock.now(), ACTOR)
+            if why:
+                log.info("study %s stays in the trash: %s", each.study_uid, why)
+            else:
+                moved += self._end(each)
+        with self._catalog.read() as session:
+            again = trashwork.left(session)
+        moved += self._let_go(again)  # of volumes that were found again
+        if moved:
+            self._bell.ring()
+        return moved
+
+    def _end(self, deletion: DeletionRef) -> int:
+        with self._catalog.write() as session:
+            busy = trashwork.end_requests(session, deletion.pk, self._catalog.clock.now(), ACTOR)
+            left = trashwork.left(session, deletion.pk)
+        if busy:
+            return 0  # somebody reads or writes one of its packages: the next round finds it ended
+        if left:
+            return self._let_go(left)
+        with self._catalog.read() as session:
+            keys = trashwork.package_keys(session, deletion.pk)
+        for key in keys:
+            if self._staging.holds(key):
+                self._staging.remove(key)
+        with self._catalog.write() as session:
+            volumes = trashwork.purged(session, deletion.pk, self._catalog.clock.now(), ACTOR)
+            if self.config.forget_patient:
+                forgetting.forget(session, deletion.study_pk)
+        log.info("study %s is deleted: %s", deletion.study_uid, said_of(volumes))
+        return 1
+
+    def _let_go(self, copies: Sequence[Left]) -> int:
+        moved = 0
+        for copy in copies:
+            with self._catalog.write() as session:
+                moved += self._let_one_go(session, copy)
+        return moved
+
+    def _let_one_go(self, session: Session, copy: Left) -> int:
+        """A step towards the end of one copy: whether there was one."""
+        now = self._catalog.clock.now()
+        state = placement.state_of(session, copy.copy_pk)
+        if state is CopyState.WRITING:
+            why = "its study was deleted before it was written"
+            placement.move_copy(session, copy.copy_pk, CopyState.RELEASED, now, ACTOR, why=why)
+            return 1
+        if state is CopyState.WRITTEN:
+            placement.move_copy(session, copy.copy_pk, CopyState.SUSPECT, now, ACTOR, why="never read back")
+        if not copy.removable:
+            return int(self._ask_release(session, copy))
+        verdict = placement.release(session, copy.copy_pk, (), now, ACTOR)
+        if not verdict.allowed:
+            log.warning("%s on %s stays: %s", copy.package, copy.volume, verdict.reason)
+            return 0
+        why = f"bytes remain on {copy.volume} until it is {copy.end}"
+        placement.move_copy(session, copy.copy_pk, CopyState.RELEASED, now, ACTOR, why=why)
+        return 1
+
+    def _ask_release(self, session: Session, copy: Left) -> bool:
+        key = f"purge:{copy.package}:{copy.volume}"
+        latest = queue.latest(session, [key]).get(key)
+        if latest is not None and latest.state is RequestState.FAILED:
+            return False  # told by `hsm status`, like every request that failed
+        _, made = queue.enqueue(
+            session,
+            self._catalog.clock.now(),
+            ACTOR,
+            RequestKind.RELEASE,
+            key,
+            priority=Priority.MIGRATION,
+            reason="its study was deleted, and its time in the trash is over",
+            package_pk=copy.package_pk,
+            study_pk=copy.study_pk,
+            volume_pk=copy.volume_pk,
+            pool=copy.pool,
+            detail={queue.GOALS: []},
+        )
+        return made
+
+    def _shown(self, found: Sequence[DeletionRef]) -> list[Record]:
+        with self._catalog.read() as session:
+            sizes = trashwork.sizes(session, [each.pk for each in found])
+            kept = trashwork.kept(session, found, self._catalog.clock.now())
+            remains = {each.pk: trashwork.remains(session, each.pk) for each in found}
+        return [record(each, sizes, kept, remains) for each in found]
+
+
+def record(
+    each: DeletionRef,
+    sizes: Mapping[int, tuple[int, int]],
+    kept: Mapping[int, str],
+    remains: Mapping[int, Sequence[str]],
+) -> Record:
+    """One deletion as it is shown."""
+    packages, size = sizes.get(each.pk, (0, 0))
+    return {
+        "study": each.study_uid,
+        "state": each.state.value,
+        "reason": each.reason,
+        "code": each.code,
+        "deleted_at": each.made_at,
+        "deleted_by": each.made_by,
+        "approved_by": each.approved_by,
+        "due_at": each.due_at,
+        "kept": kept.get(each.pk, ""),
+        "refuses_late": each.refuses,
+        "packages": packages,
+        "bytes": size,
+        "bytes_on_removable": list(remains.get(each.pk, ())),
+        "ended_at": each.ended_at,
+        "ended_by": each.ended_by,
+        "ended_reason": each.ended_reason,
+    }
+
+
+def said_of(volumes: Sequence[str]) -> str:
+    """Where bytes remain, in words."""
+    if not volumes:
+        return "no bytes of it remain on any medium"
+    return f"bytes remain on {', '.join(volumes)} until each is repacked and written over, or destroyed"

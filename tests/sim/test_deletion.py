@@ -1,0 +1,228 @@
+"""Studies in the trash: hidden at once, whole when they come back, gone when their day has come."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from hsm.catalog import deletions, find, marks
+from hsm.catalog.tables import Study
+from hsm.config.deletion import DeletionConfig
+from hsm.errors import NotFound, Refused
+from hsm.ingest import StoreOutcome
+from hsm.terms import Exact, Field, Level
+from hsm.trash import Trash
+from tests.sim.conftest import MakeWorld
+from tests.sim.world import ROAD, TWO_TAPES, World, dataset, header, study_uid
+
+DAY = 86400.0
+
+
+def trash_of(world: World, **config: Any) -> Trash:
+    return Trash(world.catalog, world.staging, world.bell, DeletionConfig(**config))
+
+
+def delete(world: World, study: int = 1, **more: Any) -> dict[str, Any]:
+    return trash_of(world).delete(study_uid(study), "wrong patient", "anna", **more)
+
+
+def found(world: World, level: Level = Level.STUDY, study: int = 1, **more: Any) -> list[dict[Field, Any]]:
+    with world.catalog.read() as session:
+        wanted = {Field.STUDY_UID: Exact(study_uid(study))} if level is not Level.PATIENT else {}
+        matches = find.find(session, level, wanted, world.reader.reach(), **more)
+        return [dict(match.values) for match in matches]
+
+
+def rounds(world: World, count: int = 4) -> None:
+    for _ in range(count):
+        trash_of(world).round()
+        world.settle()
+
+
+def test_a_deleted_study_is_hidden_at_once_and_comes_back_byte_for_byte(make_world: MakeWorld) -> None:
+    world = make_world(policies=TWO_TAPES)
+    world.store(1, 3)
+    world.store(2, 1)
+    world.follow()
+    before = world.copies(1)
+    shown = delete(world)
+    assert shown["state"] == "standing" and shown["packages"] == 1
+    for level in (Level.STUDY, Level.SERIES, Level.IMAGE):
+        assert found(world, level) == [], level
+        assert len(found(world, level, study=2)) == 1
+    assert [each[Field.PATIENT_ID] for each in found(world, Level.PATIENT)] == ["P2"]
+    assert world.instances(1) == []
+    with pytest.raises(NotFound):
+        world.recall.request_study(study_uid(1), 0, "test")  # type: ignore[arg-type]
+    world.check()
+    world.follow()
+    assert world.copies(1) == before, "every copy stays"
+    trash_of(world).undelete(study_uid(1), "it was right", "anna")
+    assert found(world)[0][Field.STUDY_INSTANCES] == 3
+    world.assert_readable(1)
+    world.check()
+
+
+def test_what_is_held_or_retained_is_not_deleted(make_world: MakeWorld) -> None:
+    world = make_world(policies=TWO_TAPES)
+    world.store(1, 1)
+    world.follow()
+    with world.catalog.write() as session:
+        marks.place_hold(session, study_uid(1), "court", world.now(), "anna")
+    with pytest.raises(Refused, match="legal hold"):
+        delete(world)
+    with world.catalog.write() as session:
+        marks.lift_hold(session, study_uid(1), "settled", world.now(), "anna")
+        marks.retain(session, study_uid(1), f"{world.now():%Y%m%d}", "law", world.now(), "anna")
+    with pytest.raises(Refused, match="retained until"):
+        delete(world)
+    world.clock.advance(DAY)
+    assert delete(world)["state"] == "standing"
+
+
+def test_when_its_day_has_come_every_copy_goes_and_the_cartridges_are_named(make_world: MakeWorld) -> None:
+    world = make_world(policies=ROAD)
+    world.store(1, 2)
+    world.seal_all()
+    world.run_policies()
+    tape = world.on_tape(1) or (world.follow(), world.on_tape(1))[1]
+    delete(world)
+    rounds(world, 1)
+    assert "verified" in world.copies(1).values(), "its day has not come"
+    world.clock.advance(31 * DAY)
+    rounds(world)
+    assert set(world.copies(1).values()) == {"released"}
+    verbs = dict(world.history(study_uid(1)))
+    assert verbs["purged"]["bytes_remain_on"] == tape
+    released = [detail["why"] for verb, detail in world.history(study_uid(1)) if verb == "copy released"]
+    assert any(f"bytes remain on {tape[0]}" in why for why in released)
+    shown = trash_of(world).listing(10, every=True)[0]
+    assert shown["state"] == "purged" and shown["bytes_on_removable"] == tape
+    assert not any(world.home.joinpath("online").rglob("*.dcm"))
+    with pytest.raises(NotFound):
+        trash_of(world).undelete(study_uid(1), "too late", "anna")
+    world.check()
+
+
+def test_a_hold_that_is_placed_on_a_study_in_the_trash_keeps_every_copy(make_world: MakeWorld) -> None:
+    world = make_world(policies=TWO_TAPES)
+    world.store(1, 2)
+    world.follow()
+    before = world.copies(1)
+    delete(world)
+    with world.catalog.write() as session:
+        marks.place_hold(session, study_uid(1), "court", world.now(), "anna")
+    world.clock.advance(31 * DAY)
+    rounds(world)
+    assert world.copies(1) == before
+    assert "legal hold" in trash_of(world).listing(10)[0]["kept"]
+    trash_of(world).undelete(study_uid(1), "wanted", "anna")
+    world.assert_readable(1)
+
+
+def test_what_is_in_the_trash_is_released_by_no_policy_and_copied_by_none(make_world: MakeWorld) -> None:
+    world = make_world(policies=ROAD)
+    world.store(1, 2)
+    world.seal_all()
+    delete(world)
+    assert set(world.copies(1).values()) == {"verified"}
+    world.follow()
+    assert list(world.copies(1)) == [("1.p0001", "online")]
+
+
+def test_what_was_not_sealed_when_it_was_deleted_is_sealed_apart(make_world: MakeWorld) -> None:
+    world = make_world(policies=TWO_TAPES)
+    world.store(1, 2)
+    delete(world)
+    world.store(1, 1, first=9)
+    world.seal_all()
+    world.seal_all()
+    assert found(world)[0][Field.STUDY_INSTANCES] == 1
+    assert len(world.copies(1)) == 2
+    world.check()
+    world.clock.advance(31 * DAY)
+    rounds(world)
+    assert sorted(world.copies(1).values()) == ["released", "verified"]
+    world.acknowledged = {uid: digest for uid, digest in world.acknowledged.items() if uid.endswith(".9")}
+    world.assert_readable(1)
+    world.check()
+
+
+def test_the_same_bytes_sent_anew_are_kept_anew_and_outlive_the_deletion(make_world: MakeWorld) -> None:
+    world = make_world(policies=TWO_TAPES)
+    world.store(1, 2)
+    world.follow()
+    delete(world)
+    data = dataset(20_000, 1000 + 100 + 1)
+    assert world.store_one(header(1, 1), data) is StoreOutcome.STORED
+    assert world.store_one(header(1, 1), data) is StoreOutcome.DUPLICATE
+    assert "received after its deletion" in [verb for verb, _ in world.history(study_uid(1))]
+    world.follow()
+    world.clock.advance(31 * DAY)
+    rounds(world)
+    del world.acknowledged[header(1, 2).sop_instance_uid]
+    assert found(world)[0][Field.STUDY_INSTANCES] == 1
+    world.assert_readable(1)
+    world.check()
+
+
+def test_a_deletion_that_refuses_what_is_late_takes_nothing_more(make_world: MakeWorld) -> None:
+    world = make_world(policies=TWO_TAPES)
+    world.store(1, 1)
+    world.follow()
+    delete(world, refuse_late=True)
+    for number, seed in ((1, 1101), (2, 5)):
+        with pytest.raises(Refused, match="deleted"):
+            world.store_one(header(1, number), dataset(20_000, seed))
+    trash_of(world).undelete(study_uid(1), "back", "anna")
+    world.store(1, 1, first=2)
+    world.check()
+
+
+def test_a_scanned_cartridge_does_not_bring_a_deleted_study_back(make_world: MakeWorld) -> None:
+    world = make_world(policies=ROAD)
+    world.store(1, 2)
+    world.follow()
+    barcode = world.on_tape(1)[0]
+    delete(world)
+    world.clock.advance(31 * DAY)
+    rounds(world)
+    seen = world.scan.scan(barcode, "anna", adopt=True)
+    assert (seen["adopted"], seen["left_over"]) == (0, 1)
+    assert found(world) == []
+    world.check()
+
+
+def test_of_a_forgotten_patient_uids_and_digests_stay(make_world: MakeWorld) -> None:
+    world = make_world(policies=TWO_TAPES)
+    world.store(1, 2)
+    world.follow()
+    delete(world)
+    world.clock.advance(31 * DAY)
+    for _ in range(4):
+        trash_of(world, forget_patient=True).round()
+        world.settle()
+    with world.catalog.read() as session:
+        study = session.scalars(select(Study)).one()
+        assert (study.uid, study.accession) == (study_uid(1), "")
+        text = session.connection().exec_driver_sql("SELECT patient_id, name FROM patient").all()
+    assert text == [("", "")]
+    world.check()
+    world.store(1, 1)
+    assert found(world)[0][Field.PATIENT_ID] == "P1", "what is sent anew is a new story"
+    world.check()
+
+
+def test_a_study_cannot_be_deleted_twice_and_one_that_is_nowhere_not_at_all(make_world: MakeWorld) -> None:
+    world = make_world(policies=TWO_TAPES)
+    world.store(1, 1)
+    world.follow()
+    delete(world)
+    with pytest.raises(Refused, match="in the trash since"):
+        delete(world)
+    with pytest.raises(NotFound):
+        delete(world, 7)
+    with world.catalog.read() as session:
+        assert deletions.counts(session) == {"in_trash": 1, "due": 0, "rejected_instances": 0}
