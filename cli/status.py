@@ -26,6 +26,7 @@ def status(context: typer.Context, json: Json = False) -> None:
     else:
         _say_daemon(shown["daemon"])
         _say_totals(shown["totals"])
+        _say_trash(shown["trash"])
         say_pools(shown["pools"])
         _say_work(shown)
     raise typer.Exit(EXIT_PROBLEM if shown["daemon"].get("problems") else EXIT_GOOD)
@@ -68,6 +69,17 @@ def _say_totals(totals: Record) -> None:
     if totals["unsealed"]:
         held.append(f"{text.plural(totals['unsealed'], 'instance')} not sealed yet")
     screen.say(", ".join(held), "")
+
+
+def _say_trash(trash: Record) -> None:
+    parts = []
+    if trash["in_trash"]:
+        due = f" ({trash['due']} being released)" if trash["due"] else ""
+        parts.append(f"{text.plural(trash['in_trash'], 'study', 'studies')} in the trash{due}")
+    if trash["rejected_instances"]:
+        parts.append(f"{text.plural(trash['rejected_instances'], 'instance')} rejected")
+    if parts:
+        screen.say(", ".join(parts), "")
 
 
 def say_pools(pools: list[Record]) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from cli import screen, study_marks, text
+from cli import screen, study_delete, study_marks, text
 from cli.screen import Json, Limit, Offset
 from cli.session import connect
 
@@ -261,3 +261,4 @@ def _local_names(words: str, uid: str) -> str:
 
 
 study_marks.add_to(app)
+study_delete.add_to(app)

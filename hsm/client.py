@@ -209,6 +209,17 @@ class Client(OperatorCalls, ApprovalCalls):
     def unhold(self, uid: str, reason: str) -> Record:
         return self._post(f"/v1/studies/{_part(uid)}/unhold", reason=reason)
 
+    def delete_study(self, uid: str, reason: str, *, refuse_late: bool = False) -> Record:
+        """Put a study into the trash."""
+        return self._post(f"/v1/studies/{_part(uid)}/delete", reason=reason, refuse_late=refuse_late)
+
+    def undelete_study(self, uid: str, reason: str) -> Record:
+        return self._post(f"/v1/studies/{_part(uid)}/undelete", reason=reason)
+
+    def trash(self, *, every: bool = False, limit: int, offset: int = 0) -> list[Record]:
+        """Studies in the trash; with ``every`` also what has ended."""
+        return self._list("/v1/trash", all="true" if every else "", limit=limit, offset=offset)
+
     def tag(self, uid: str, *, add: Sequence[str] = (), remove: Sequence[str] = ()) -> Record:
         """Give a study tags and take some away."""
         return self._post(f"/v1/studies/{_part(uid)}/tags", add=list(add), remove=list(remove))

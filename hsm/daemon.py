@@ -72,6 +72,7 @@ from hsm.seal import Seal
 from hsm.sessions import DriveSession
 from hsm.staging import Staging
 from hsm.startup import lock_home, open_catalog
+from hsm.trash import Trash
 from hsm.volumes import Volumes
 from hsm.wake import Bell
 from hsm.workers import Joints, Workers
@@ -224,6 +225,7 @@ class Daemon:
             reserved={each.name: each.drives_reserved_for_recall for each in config.libraries},
         )
 
+        self.trash = Trash(catalog, staging, bell, config.deletion)
         self.prefetches = Prefetches(catalog, recall)
         self.etas = Etas(catalog, self.workers.planning)
         self.retrievals.forecast = self.etas.waiting_for
@@ -268,6 +270,7 @@ class Daemon:
             reach=self.retrievals.reader.reach,
             custody=self.custody,
             prefetches=self.prefetches,
+            trash=self.trash,
             recall=RecallDesk(self.catalog, self.recall, self.etas),
             policies=self.policies,
             queue=QueueActs(self.catalog, self.bell),
@@ -355,6 +358,7 @@ class Daemon:
             self.deliverer.reload(new.dicom)
             self.reporter.reload(new.dicom)
             self.announcer.reload(new.dicom)
+            self.trash.config = new.deletion
             self.reminders.config = new.operator
             self.operators.manners = Manners.of(new.operator, new.dicom.retrieve.hold_seconds_max)
             self.seal.quiet_seconds = new.seal.quiet_seconds
@@ -512,6 +516,7 @@ class Daemon:
         wanted["drains"] = (Schedule(every_seconds=WATCH_SECONDS), self.drains.round)
         wanted["announcements"] = (Schedule(every_seconds=ANNOUNCE_SECONDS), self.announcements.round)
         wanted["repack"] = (Schedule(every_seconds=REPACK_SECONDS), self.repack.round)
+        wanted["trash"] = (Schedule(every_seconds=WATCH_SECONDS), self.trash.round)
         wanted["history"] = (Schedule(every_seconds=HISTORY_SECONDS), self._write_history)
         wanted["history upkeep"] = (Schedule(every_seconds=UPKEEP_SECONDS), self._keep_history_small)
         wanted["anchors"] = (Schedule(every_seconds=ANCHOR_SECONDS), self.anchoring.round)

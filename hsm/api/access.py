@@ -56,6 +56,9 @@ ACCESS: Final[Mapping[str, Needs]] = {
     f"POST {_STUDY}/tags": _OPERATE,
     f"POST {_STUDY}/retention": _ADMIN,
     "GET /v1/holds": _LOOK,
+    f"POST {_STUDY}/delete": _ADMIN,
+    f"POST {_STUDY}/undelete": _ADMIN,
+    "GET /v1/trash": _LOOK,
     # Work
     "GET /v1/queue": _LOOK,
     "GET /v1/queue/{pk}": _LOOK,

@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute, Route
 from hsm.api.acts import Acts
 from hsm.api.audit import AuditPaths
 from hsm.api.catalog import CatalogPaths
+from hsm.api.deletions import DeletionPaths
 from hsm.api.exports import ExportPaths
 from hsm.api.guard import Endpoint, Guard
 from hsm.api.marks import Marks
@@ -49,6 +50,7 @@ def subjects(services: Services, two_person: TwoPerson) -> list[Paths]:
         StoragePaths(services),
         CatalogPaths(services),
         PrefetchPaths(services),
+        DeletionPaths(services),
         ExportPaths(services),
         PolicyPaths(services),
         MediaPaths(services),

@@ -111,6 +111,20 @@ class Movements(Protocol):
     def listing(self, *, number: int = 0, every: bool = False) -> list[Record]: ...
 
 
+class Trash(Protocol):
+    """Deleted studies. A record: study, state, reason, code, deleted_at, deleted_by, approved_by, due_at,
+    kept (why its end is not now, where something forbids it), refuses_late, packages, bytes,
+    bytes_on_removable, ended_at, ended_by, ended_reason."""
+
+    def delete(
+        self, uid: str, reason: str, by: str, *, refuse_late: bool = False, approved_by: str = ""
+    ) -> Record: ...
+
+    def undelete(self, uid: str, reason: str, by: str) -> Record: ...
+
+    def listing(self, limit: int, offset: int = 0, *, every: bool = False) -> list[Record]: ...
+
+
 class Recall(Protocol):
     """Bringing packages back to where they can be read. ``eta`` says in words where a recall is and how long
     it takes, ``eta_seconds`` and ``eta_at`` the same in figures (None where nobody can say)."""
@@ -366,4 +380,5 @@ class Services:
     operators: Operators
     movements: Movements
     audit: Audit
+    trash: Trash
     turns: Turns = lambda _requests: {}

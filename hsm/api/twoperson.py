@@ -63,6 +63,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "volume lost": Command(f"{_VOLUME}/lost"),
     "volume drain": Command(f"{_VOLUME}/drain"),
     "volume adopt": Command(f"{_VOLUME}/scan", "adopt"),
+    "study delete": Command(f"{_STUDY}/delete"),
     "study unhold": Command(f"{_STUDY}/unhold"),
     "study retain": Command(f"{_STUDY}/retention"),
     "policy activate": Command("POST /v1/policies/activate", pin=_this_folder),

@@ -6,9 +6,10 @@ is append-only, and what manifests on write-once media say.
 
 from __future__ import annotations
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from hsm.catalog import ingest
 from hsm.catalog.tables import Patient, Series, Study
 
 REMOVED = "\\removed\\"
@@ -54,6 +55,5 @@ def forget(session: Session, study_pk: int) -> bool:
     session.execute(
         update(Series).where(Series.study_pk == study_pk).values(description="", date="", time="")
     )
-    others = select(Study.pk).where(Study.patient_pk == was).exists()
-    session.execute(delete(Patient).where(Patient.pk == was, ~others))
+    ingest.drop_patient(session, was)
     return True

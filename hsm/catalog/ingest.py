@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, exists, select, update
+from sqlalchemy import Connection, delete, exists, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -241,10 +241,17 @@ def _deleted_before(session: Session, study: Study) -> dict[str, Any]:
 def _begun_anew(session: Session, study: Study, received: Received) -> Study:
     """The row of a deleted study, with the attributes of what is sent anew: another patient's, maybe."""
     values = _study_values(_patient(session, received.header), received)
+    was = study.patient_pk
     for name in ("first_received", "source_ae", *_ATTRIBUTES):
         setattr(study, name, values[name])
     session.flush()
+    drop_patient(session, was)
     return study
+
+
+def drop_patient(session: Session, pk: int) -> None:
+    """Delete a patient's row if no study is left that is theirs."""
+    session.execute(delete(Patient).where(Patient.pk == pk, ~exists().where(Study.patient_pk == pk)))
 
 
 def _lock_study(session: Session, uid: str) -> Study | None:

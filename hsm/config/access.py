@@ -21,6 +21,7 @@ Command = Literal[
     "volume lost",
     "volume drain",
     "volume adopt",
+    "study delete",
     "study unhold",
     "study retain",
     "policy activate",

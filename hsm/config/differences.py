@@ -15,6 +15,7 @@ LIVE = (
     "seal",
     "schedule",
     "history",
+    "deletion",
     "operator",
     "log.level",
     "api.roles",

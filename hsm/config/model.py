@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from hsm.config.access import ApiConfig as ApiConfig
 from hsm.config.audit import AuditConfig
+from hsm.config.deletion import DeletionConfig
 from hsm.config.doors import (
     LISTENERS_MAX,
     NETWORKS_MAX,
@@ -370,6 +371,9 @@ class Config(Section):
     schedule: ScheduleConfig = Field(default=ScheduleConfig(), description="a mapping of intervals")
     history: HistoryConfig = Field(
         default=HistoryConfig(), description="a mapping: detail_seconds, keep_seconds"
+    )
+    deletion: DeletionConfig = Field(
+        default=DeletionConfig(), description="a mapping: trash, late, forget_patient"
     )
     operator: OperatorConfig = Field(
         default=OperatorConfig(),

@@ -224,6 +224,21 @@ class Prefetches:
         return self._note("prefetch_withdraw", key, by)
 
 
+class Trash:
+    def __init__(self, script: Script) -> None:
+        self._note = script.note
+
+    def delete(self, uid: str, reason: str, by: str, **more: Any) -> dict[str, Any]:
+        return self._note("delete", uid, reason, by, more)
+
+    def undelete(self, uid: str, reason: str, by: str) -> dict[str, Any]:
+        return self._note("undelete", uid, reason, by)
+
+    def listing(self, limit: int, offset: int = 0, *, every: bool = False) -> list[dict[str, Any]]:
+        self._note("trash", limit, offset, every)
+        return []
+
+
 class Policies:
     def __init__(self, script: Script) -> None:
         self._note = script.note
@@ -424,6 +439,7 @@ def services(catalog: Catalog, script: Script) -> Services:
         custody=Custody(script),
         recall=Recall(script),
         prefetches=Prefetches(script),
+        trash=Trash(script),
         policies=Policies(script),
         queue=Queue(script),
         volumes=Volumes(script),

@@ -83,7 +83,7 @@ def _findings_after(catalog: Catalog, *lies: str, limit: int = 1000) -> list[Fin
             for name in names:
                 session.execute(text(f"DROP TRIGGER {name}"))
         else:
-            for table in ("copy", "volume", "instance", "package"):
+            for table in ("copy", "volume", "instance", "package", "deletion", "deleted_package"):
                 session.execute(text(f"ALTER TABLE {table} DISABLE TRIGGER USER"))
         _sound(session)
         for lie in lies:
@@ -164,8 +164,25 @@ def test_each_lie_is_found_alone_and_named(catalog: Catalog) -> None:
         assert "{" not in findings[0].message + findings[0].remedy
 
 
+def test_a_deleted_package_whose_instances_are_shown_is_found(catalog: Catalog) -> None:
+    findings = _findings_after(
+        catalog,
+        "INSERT INTO deletion (pk, study_pk, kind, state, code, note, reason, made_at, made_by, approved_by,"
+        " due_at, ended_by, ended_reason) SELECT 1, pk, 'trash', 'standing', '', '', 'r', first_received,"
+        " 'a', '', first_received, '', '' FROM study",
+        "INSERT INTO deleted_package (deletion_pk, package_pk) SELECT 1, pk FROM package",
+    )
+    assert [(each.check, each.subject) for each in findings] == [("deleted-but-shown", "1.2.3.1.p0001.tar")]
+
+
 def test_every_check_has_a_lie_in_these_tests() -> None:
-    elsewhere = {"empty-patient", "empty-study", "package-of-another-study", "request-of-two-studies"}
+    elsewhere = {
+        "deleted-but-shown",
+        "empty-patient",
+        "empty-study",
+        "package-of-another-study",
+        "request-of-two-studies",
+    }
     tested = {name for name, _, _ in LIES} | elsewhere | {"digest-length", "study-words"}
     assert tested == {one.name for one in _CHECKS} | {"study-counter", "study-placement"}
 

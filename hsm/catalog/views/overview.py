@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from hsm.barcodes import belongs
-from hsm.catalog import media
+from hsm.catalog import deletions, media
 from hsm.catalog.tables import Copy, MountRequest, Package, Request, Run, Study, Volume
 from hsm.catalog.views.common import PoolFact, Record
 from hsm.states import LIVE_REQUESTS, MountState, RequestState
@@ -22,12 +22,13 @@ def overview(session: Session, pools: Sequence[PoolFact]) -> Record:
     """What the archive holds and what it is doing.
 
     Keys: ``totals`` (studies, instances, bytes, packages, unsealed), ``pools`` (see
-    :func:`_pool_rows`), ``queue`` (kind, state, requests), ``mounts_open``, ``runs`` (the last of
-    each policy).
+    :func:`_pool_rows`), ``trash`` (studies in it, due, rejected instances), ``queue`` (kind, state,
+    requests), ``mounts_open``, ``runs`` (the last of each policy).
     """
     return {
         "totals": _totals(session),
         "pools": _pool_rows(session, pools),
+        "trash": deletions.counts(session),
         "queue": _queue_counts(session),
         "mounts_open": _mounts_open(session),
         "runs": last_runs(session),
@@ -161,10 +162,19 @@ class Sample:
     value: float
 
 
+_TRASH = {
+    "in_trash": "hsm_studies_in_trash",
+    "due": "hsm_studies_being_deleted",
+    "rejected_instances": "hsm_rejected_instances",
+}
+
+
 def samples(shown: Record) -> Iterator[Sample]:
     """The numbers of an :func:`overview`, as gauges of the Prometheus data model."""
     for noun, value in shown["totals"].items():
         yield Sample(f"hsm_{noun}", (), value)
+    for noun, value in shown["trash"].items():
+        yield Sample(_TRASH[noun], (), value)
     for pool in shown["pools"]:
         label = (("pool", pool["name"]), ("tier", pool["tier"]))
         yield Sample("hsm_pool_used_bytes", label, pool["used"])
