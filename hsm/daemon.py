@@ -65,9 +65,11 @@ from hsm.receivers import Receivers
 from hsm.recovery import missing_files, recover
 from hsm.refusals import Refusals
 from hsm.repack import Repack
+from hsm.repair import Repairs
 from hsm.retrieval import Retrievals
 from hsm.scan import Scan
 from hsm.schedule import Scheduler
+from hsm.scrub import Scrubs
 from hsm.seal import Seal
 from hsm.sessions import DriveSession
 from hsm.staging import Staging
@@ -88,6 +90,10 @@ ANNOUNCE_SECONDS = 5.0
 """Between two looks at what peers are to be told of availability."""
 REPACK_SECONDS = 30.0
 """Between two looks at cartridges that are repacked."""
+SCRUB_SECONDS = 60.0
+"""Between two looks for copies that were last read back long ago."""
+REPAIR_SECONDS = 15.0
+"""Between two looks at damaged copies."""
 HISTORY_SECONDS = 10.0
 """Between two times that noted accesses are written."""
 UPKEEP_SECONDS = 3600.0
@@ -162,6 +168,8 @@ class Daemon:
         self.movements = Movements(catalog, pools, self.custody, bell)
         self.reminders = Reminders(catalog, self.operators, config.operator, config.archive.ae_title, bell)
         migrate = Migrate(catalog, pools, staging, reader, recall, goals_of)
+        self.scrubs = Scrubs(catalog, pools, bell)
+        self.repairs = Repairs(catalog, pools, goals_of, bell)
         self.drains = Drains(catalog, pools, goals_of, bell)
         self.pool_desk = PoolDesk(config, catalog, pools, self.drains)
         self.volumes = Volumes(catalog, pools, self.custody, bell, goals_of)
@@ -214,6 +222,7 @@ class Daemon:
                     migrate,
                     bell,
                     self.anchoring,
+                    self.scrubs,
                 ),
                 self.deliverer,
                 self.reporter,
@@ -493,6 +502,8 @@ class Daemon:
                 f"{len(self._missing)} unsealed instances had no file at start, first {self._missing[0]}: "
                 "send them again, or restore the file system"
             )
+        problems += self.repairs.problems()
+        problems += self.scrubs.problems()
         problems += self.media_watch.problems()
         problems += self.reminders.problems()
         problems += self.policies.problems()
@@ -515,6 +526,8 @@ class Daemon:
         wanted["prefetches"] = (Schedule(every_seconds=WATCH_SECONDS), self.prefetches.round)
         wanted["drains"] = (Schedule(every_seconds=WATCH_SECONDS), self.drains.round)
         wanted["announcements"] = (Schedule(every_seconds=ANNOUNCE_SECONDS), self.announcements.round)
+        wanted["scrub"] = (Schedule(every_seconds=SCRUB_SECONDS), self.scrubs.round)
+        wanted["repairs"] = (Schedule(every_seconds=REPAIR_SECONDS), self.repairs.round)
         wanted["repack"] = (Schedule(every_seconds=REPACK_SECONDS), self.repack.round)
         wanted["trash"] = (Schedule(every_seconds=WATCH_SECONDS), self.trash.round)
         wanted["history"] = (Schedule(every_seconds=HISTORY_SECONDS), self._write_history)

@@ -22,7 +22,7 @@ from hsm.catalog.placement import PackageRef
 from hsm.catalog.queue import Order
 from hsm.cold import ask_for
 from hsm.content import ChunkReader, delete_package, open_package, package_chunks, unpack_package
-from hsm.errors import Corrupt, NotFound, OperatorNeeded, Permanent, Refused, Retryable
+from hsm.errors import Corrupt, DriverError, NotFound, OperatorNeeded, Permanent, Refused, Retryable
 from hsm.guard import GOOD_VOLUMES, CopyFact
 from hsm.log import get_logger
 from hsm.model import CopyAt, Goal, Layout, Priority
@@ -39,6 +39,8 @@ from hsm.throttle import Throttles
 log = get_logger(__name__)
 
 ACTOR = "migrate"
+READ_ATTEMPTS_MAX = 3
+"""How often reading a copy on a disk of this machine back is tried before it is suspect."""
 
 GoalsNow = Callable[[str], Sequence[Goal]]
 """The copy goals in force for a study (by its UID)."""
@@ -159,6 +161,8 @@ class Migrate:
         with self._catalog.read() as session:
             facts = placement.copy_facts(session, package.pk)
             closed = storage.closed(session)
+        if (mends := order.detail.get(queue.MENDS)) is not None:
+            return self._mended(order, int(mends), next((f for f in facts if f.volume_pk == mends), None))
         states_there = {fact.volume_pk: fact.state for fact in facts if fact.volume_state in GOOD_VOLUMES}
         try:
             target = choose(
@@ -173,6 +177,19 @@ class Migrate:
             raise NoVolume(f"pool {order.pool}: {error}") from error
         return target
 
+    def _mended(self, order: Order, volume_pk: int, fact: CopyFact | None) -> DiskPool | None:
+        """The volume whose copy is made anew in its place; None where it is well, or not wanted any more.
+
+        :raises NoVolume: it takes no writes just now.
+        """
+        volume = self._pools.disk_by_volume(volume_pk)
+        done = (CopyState.VERIFIED, CopyState.LOST)
+        if volume is None or fact is None or fact.state in done:
+            return None
+        if not volume.writable:
+            raise NoVolume(f"pool {order.pool}: {volume.label} takes no writes just now")
+        return volume
+
     def _copy_to(self, pool: DiskPool, package: PackageRef, order: Order, stop: threading.Event) -> None:
         if pool.layout is Layout.FILES:
             locator = layout.manifest_path(package.study_uid, package.key)
@@ -183,7 +200,10 @@ class Migrate:
             self._freeze(pool, locator)
             return
         if state in (CopyState.SUSPECT, CopyState.RELEASING):
-            self._drop_suspect(order, copy_pk, package, pool, locator)
+            if state is CopyState.SUSPECT and self._is_whole(copy_pk, package, pool, locator, order, stop):
+                return
+            self._prove_source(package, order, stop)
+            self._drop_suspect(copy_pk, package, pool, locator)
             self._begin(package, pool.volume_pk, locator)
         if pool.layout is Layout.FILES:
             with self._source(package) as source:
@@ -196,6 +216,41 @@ class Migrate:
         with self._proof(copy_pk, package):
             self._read_back(package, pool, locator, stop)
         self._freeze(pool, locator)
+
+    def _is_whole(
+        self,
+        copy_pk: int,
+        package: PackageRef,
+        pool: DiskPool,
+        locator: str,
+        order: Order,
+        stop: threading.Event,
+    ) -> bool:
+        """Whether a suspect copy is what was stored after all, read once more from the medium: damage on the
+        way (a network, a memory) is none of the medium's, and nothing is rewritten for it."""
+        if pool.cold:
+            return False
+        try:
+            self._read_back(package, pool, locator, stop, order.detail)
+        except (Corrupt, NotFound) as error:
+            log.info("%s in %s: %s", package.key, pool.label, error)
+            return False
+        except DriverError as error:
+            if not pool.local:
+                raise
+            log.info("%s in %s cannot be read: %s", package.key, pool.label, error)
+            return False
+        self.judge(copy_pk, CopyState.VERIFIED, "read back whole: what was wrong was not the medium")
+        return True
+
+    def _prove_source(self, package: PackageRef, order: Order, stop: threading.Event) -> None:
+        """Read a good copy from its first byte to its last before a suspect one is given up for it.
+
+        :raises SourceUnavailable: there is none to read just now, or what was read is damaged too.
+        """
+        with self._source(package) as source:
+            chunks = package_chunks(self._slowed(source, order.detail, stop))
+            verify_stream(chunks, package.size, package.digest)
 
     def _freeze(self, pool: DiskPool, locator: str) -> None:
         """What is verified goes into the cold class of its pool, if that has one."""
@@ -239,15 +294,22 @@ class Migrate:
                 placement.move_copy(session, copy_pk, CopyState.WRITTEN, now, ACTOR, position=position)
 
     def prove(
-        self, copy_pk: int, package: PackageRef, store: Store, locator: str, stop: threading.Event
+        self,
+        copy_pk: int,
+        package: PackageRef,
+        store: Store,
+        locator: str,
+        stop: threading.Event,
+        detail: Mapping[str, Any] | None = None,
     ) -> None:
         """Read a copy back from the medium; it becomes verified, or suspect.
 
+        :param detail: the request's: its limits.
         :raises Corrupt: the bytes are not the package's.
         """
         with self._proof(copy_pk, package):
             store.drop_caches()
-            source = StopReader(ChunkReader(store.get(locator)), stop)
+            source = self._slowed(ChunkReader(store.get(locator)), detail or {}, stop)
             verify_stream(package_chunks(source), package.size, package.digest)
 
     @contextlib.contextmanager
@@ -260,10 +322,18 @@ class Migrate:
             raise Corrupt(f"{package.key}: {error}") from error
         self.judge(copy_pk, CopyState.VERIFIED, "read back")
 
-    def _read_back(self, package: PackageRef, pool: DiskPool, locator: str, stop: threading.Event) -> None:
+    def _read_back(
+        self,
+        package: PackageRef,
+        pool: DiskPool,
+        locator: str,
+        stop: threading.Event,
+        detail: Mapping[str, Any] | None = None,
+    ) -> None:
         """:raises Corrupt, NotFound: what a disk pool has is not the package."""
         with open_package(pool, package, locator, from_medium=True) as source:
-            verify_stream(package_chunks(StopReader(source, stop)), package.size, package.digest)
+            chunks = package_chunks(self._slowed(source, detail or {}, stop))
+            verify_stream(chunks, package.size, package.digest)
 
     def judge(self, copy_pk: int, verdict: CopyState, why: str) -> None:
         """Note what reading a copy has shown, unless it is on its way out or that is known already."""
@@ -285,8 +355,18 @@ class Migrate:
         if copy is None or pool is None:
             return  # released meanwhile
         ask_for(pool, copy.locator)
-        with self._proof(copy.copy_pk, package):
-            self._read_back(package, pool, copy.locator, stop)
+        try:
+            with self._proof(copy.copy_pk, package):
+                self._read_back(package, pool, copy.locator, stop, order.detail)
+        except (Corrupt, NotFound, OutOfService):
+            raise
+        except (Retryable, Permanent) as error:
+            # Of a disk of this machine the medium cannot be read there; over a network it says nothing of it.
+            if not pool.local or not pool.there or order.attempts < READ_ATTEMPTS_MAX:
+                raise
+            why = f"cannot be read: {error}"
+            self.judge(copy.copy_pk, CopyState.SUSPECT, why)
+            raise Corrupt(f"{package.key} in {pool.label} {why}") from error
 
     def release(self, order: Order) -> None:
         """Release a package's copy from a disk pool, if the guard agrees in the same transaction.
@@ -417,13 +497,12 @@ class Migrate:
         attachment = self._recall.attach(package, f"copy of {package.key}", Priority.MIGRATION)
         self._recall.detach(package, attachment)
 
-    def _drop_suspect(
-        self, order: Order, copy_pk: int, package: PackageRef, pool: DiskPool, locator: str
-    ) -> None:
-        """Make room for a good copy where a suspect one lies; the guard must agree."""
-        goals = self._goals(order, package)
+    def _drop_suspect(self, copy_pk: int, package: PackageRef, pool: DiskPool, locator: str) -> None:
+        """Make room for a good copy where a suspect one lies. The guard must agree that a verified one
+        remains elsewhere, which was read to its end just now; no goal is asked, since none loses anything
+        by it (docs/decisions/0013)."""
         with self._catalog.write() as session:
-            verdict = placement.release(session, copy_pk, goals, self._catalog.clock.now(), ACTOR)
+            verdict = placement.release(session, copy_pk, (), self._catalog.clock.now(), ACTOR)
         if not verdict.allowed:
             raise Permanent(f"{package.key} in {pool.name} is suspect and stays: {verdict.reason}")
         self._delete(pool, package, locator)

@@ -82,6 +82,7 @@ def open_pools(config: Config, catalog: Catalog, limit_seconds: float = LIMIT_SE
                 pool.scratch,
                 pool.scratch_low,
                 pool.verify,
+                pool.scrub.value() if pool.scrub is not None else None,
             )
             continue
         try:
@@ -209,6 +210,7 @@ def _disks(config: Config, pool: PoolConfig, catalog: Catalog, joins: bool = Fal
                 name,
                 _kind(config, pool),
                 service,
+                pool.scrub.value() if pool.scrub is not None else None,
             )
         )
     return found

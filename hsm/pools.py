@@ -14,6 +14,7 @@ from drivers.base import Capacity, Library, Store
 from hsm.catalog import storage
 from hsm.catalog.engine import Catalog
 from hsm.errors import DriverError
+from hsm.fixity import Scrub
 from hsm.log import get_logger
 from hsm.model import Layout, ReadBack, Tier
 from hsm.service import Service, State
@@ -42,6 +43,8 @@ class DiskPool:
     kind: str = "disk"
     service: Service | None = None
     """Whether it can be used now; None: always."""
+    scrub: Scrub | None = None
+    """How its copies are read back by age; None: only as policies say."""
 
     @property
     def label(self) -> str:
@@ -90,6 +93,8 @@ class LibraryPool:
     scratch_low: int = 0
     """A warning when fewer blank volumes than this are left for it."""
     read_back: ReadBack = field(default_factory=ReadBack)
+    scrub: Scrub | None = None
+    """As :attr:`DiskPool.scrub`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +130,12 @@ class Pools:
     @property
     def names(self) -> frozenset[str]:
         return frozenset({*self.disk_names, *self.tapes})
+
+    @property
+    def scrubs(self) -> dict[str, Scrub]:
+        """How copies are read back by age, of the pools where they are."""
+        every: list[DiskPool | LibraryPool] = [*self.disks.values(), *self.tapes.values()]
+        return {pool.name: pool.scrub for pool in every if pool.scrub is not None}
 
     @property
     def ingest(self) -> DiskPool:

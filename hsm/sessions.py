@@ -43,6 +43,7 @@ from hsm.migrate import Migrate
 from hsm.model import CopyAt, Place, Priority
 from hsm.pools import Pools
 from hsm.recall import ReadAgain, Recall, Stopped
+from hsm.scrub import Scrubs
 from hsm.sessionends import Assignment, MakingRoom, SessionEnds, left
 from hsm.staging import TooLarge
 from hsm.states import BLANK_VOLUMES, CopyState, RequestKind
@@ -55,6 +56,8 @@ log = get_logger(__name__)
 
 EXPECTED_SECONDS = 4 * 3600.0
 """How long after its deadline, or its coming where it has none, a prefetch is expected to be read."""
+READ_ON_SECONDS = 900.0
+"""So long a cartridge whose work is done is kept in its drive, at most, to read back what is due soon."""
 EXPORTED_TO = "shelf"
 """Where an exported volume goes until an operator says where exactly."""
 
@@ -80,7 +83,12 @@ class DriveSession:
         migrate: Migrate,
         bell: Bell,
         anchors: Anchoring | None = None,
+        scrubs: Scrubs | None = None,
     ) -> None:
+        """
+        :param scrubs: what may be read back on a cartridge beside its work; None: nothing.
+        """
+        self._scrubs = scrubs
         self._catalog = catalog
         self._pools = pools
         self._custody = custody
@@ -105,6 +113,7 @@ class DriveSession:
                 if any(order.kind is RequestKind.COPY for order in pending.values()):
                     self.stopwatch.stands(work.library, work.drive, work.barcode, None)
                 self._writing.write(work, volume, store, pending, tally, stop, actor)
+                self._read_on(work, volume, store, pending, tally, stop, actor)
         except Stopped:
             log.info("%s: stopping; %d requests are handed back", actor, len(pending))
             self._ends.give_back(pending, actor, "the daemon stops")
@@ -238,6 +247,36 @@ class DriveSession:
             self.stopwatch.stands(work.library, work.drive, work.barcode, head.at)
             del pending[order.pk]
 
+    def _read_on(
+        self,
+        work: Assignment,
+        volume: VolumeRef,
+        store: Store,
+        pending: dict[int, Order],
+        tally: Tally,
+        stop: threading.Event,
+        actor: str,
+    ) -> None:
+        """The cartridge is mounted, and its work is done: what is due on it soon is read back now, as long as
+        nothing more urgent needs a drive."""
+        found = self._scrubs.beside(volume.pk, work.pool) if self._scrubs and not tally.failed else ()
+        until = self._catalog.clock.monotonic() + READ_ON_SECONDS
+        head: Head | None = None
+        for copy in found:
+            if stop.is_set() or self._catalog.clock.monotonic() > until or tally.failed:
+                return
+            order = self._scrubs.take(copy, actor) if self._scrubs else None
+            if order is None:
+                return
+            pending[order.pk] = order
+            if head is None:
+                with self._catalog.read() as session:
+                    at = self.stopwatch.head(work.library, work.drive, work.barcode)
+                    head = Head(session, volume, at)
+            self._read_one(work, order, volume, store, head, tally, stop, actor)
+            self.stopwatch.stands(work.library, work.drive, work.barcode, head.at)
+            del pending[order.pk]
+
     def _in_order(self, work: Assignment, actor: str) -> Sequence[Order]:
         """As planned, or as the drive recommends: it knows the tape's geometry."""
         changer: object = self._pools.libraries.get(work.library)
@@ -279,7 +318,7 @@ class DriveSession:
                 raise Retryable(f"{package.key} has no copy on {volume.name} any more")
             locate = head.locate_seconds(copy.position, package.size)
             if order.kind is RequestKind.VERIFY:
-                self._migrate.prove(copy.copy_pk, package, store, copy.locator, stop)
+                self._migrate.prove(copy.copy_pk, package, store, copy.locator, stop, order.detail)
             else:
                 watch = partial(
                     self.stopwatch.read,
@@ -297,7 +336,7 @@ class DriveSession:
             if copy is not None:
                 self._recall.suspect(copy, error)
                 self._note_read(order, copy, bad=True)
-            self._ends.retry({order.pk: order}, actor, f"{volume.name}: {error}")
+            self._not_what_was_stored(work, order, f"{volume.name}: {error}", tally, actor)
         except ReadAgain as again:
             tally.read(package.size)
             self._ends.give_back({order.pk: order}, actor, str(again))
@@ -315,6 +354,24 @@ class DriveSession:
             with self._catalog.write() as session:
                 queue.done(session, order.pk, self._catalog.clock.now(), actor)
         self._bell.ring()
+
+    def _not_what_was_stored(
+        self, work: Assignment, order: Order, error: str, tally: Tally, actor: str
+    ) -> None:
+        """It speaks against drive and cartridge. A recall goes on with another copy; a verification is tried
+        in another drive, which tells whose fault it is, and fails when that finds the same."""
+        tally.failed = True
+        self._use.count(work.library, work.drive, work.barcode, Tally(errors=[error]))
+        drives = sorted({*order.detail.get(queue.WRONG_IN, ()), f"{work.library}/{work.drive}"})
+        again = len(drives) < DRIVES_FOR_CERTAINTY and self._use.others(work.library, work.drive)
+        if order.kind is RequestKind.VERIFY and not again:
+            with self._catalog.write() as session:
+                queue.fail(session, order.pk, self._catalog.clock.now(), actor, error)
+            return
+        if order.kind is RequestKind.VERIFY:
+            with self._catalog.write() as session:
+                queue.set_detail(session, order.pk, order.detail | {queue.WRONG_IN: drives})
+        self._ends.retry({order.pk: order}, actor, error)
 
     def _read_failed(
         self, work: Assignment, order: Order, copy: CopyAt, error: DriverError, tally: Tally

@@ -63,8 +63,10 @@ OVERDUE_EVERY = 8
 endless row of more urgent ones keeps none waiting for ever."""
 POSTPONED_FIRST, POSTPONED_LAST = timedelta(seconds=10), timedelta(minutes=5)
 WRITE_KINDS = (RequestKind.SEAL, RequestKind.COPY)
-KEEP_KINDS = (RequestKind.VERIFY, RequestKind.RELEASE)
+KEEP_KINDS = (RequestKind.RELEASE,)
 """What a pool can do that takes no writes: it is full, or read-only."""
+VERIFY_KINDS = (RequestKind.VERIFY,)
+"""Read back by a thread of their own, slowed down or not: nothing else waits behind them."""
 DISK_KINDS = (*WRITE_KINDS, *KEEP_KINDS)
 PEER_KINDS = (RequestKind.DELIVER, RequestKind.COMMIT, RequestKind.NOTIFY)
 """What is sent to peers."""
@@ -141,6 +143,7 @@ class Workers:
             self._spawn(f"disk-{number + 1}", self.disk_step)
         for number in range(DELIVERY_WORKERS):
             self._spawn(f"delivery-{number + 1}", self.delivery_step)
+        self._spawn("verify", self.verify_step)
         self._spawn("dispatcher", self.drive_step)
 
     def disk_step(self) -> bool:
@@ -150,6 +153,10 @@ class Workers:
             return self._take(DISK_KINDS, writable, self._disk)
         # What needs a pool that is away, or that takes no writes, waits in the queue.
         return self._take(WRITE_KINDS, writable, self._disk) or self._take(KEEP_KINDS, there, self._disk)
+
+    def verify_step(self) -> bool:
+        """Read one copy back that needs no drive; False when there is none."""
+        return self._take(VERIFY_KINDS, self._to.pools.there(), self._disk)
 
     def delivery_step(self) -> bool:
         """Do one delivery, or tell one peer something; False when there is none."""

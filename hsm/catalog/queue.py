@@ -63,6 +63,8 @@ GOALS = "goals"
 """In a request's detail: the copy goals of that policy when it asked, see :class:`hsm.model.Goal`."""
 LIMITS = "limits"
 """In a request's detail: ``bandwidth`` (bytes a second) and ``drives`` of all its policy's requests."""
+MENDS = "mends"
+"""In a copy request's detail: the volume (its key) whose suspect copy is made anew in its place."""
 IN_WINDOW = "in window"
 """In a request's detail: it is begun only in a window of its policy's schedule."""
 LEAVES = "leaves"
@@ -77,6 +79,8 @@ FROM = "from"
 """In a copy request's detail: the volume that is repacked, whose copy does not count for it."""
 FAILED_IN = "failed in"
 """In a request's detail: of each copy the drives in which reading it has failed."""
+WRONG_IN = "wrong in"
+"""In a verification's detail: the drives in which its copy was not what was stored."""
 WRITTEN_IN = "written in"
 """In a copy request's detail: library and drive that wrote it, where another one shall read it back."""
 COLD = "cold since"
@@ -389,7 +393,7 @@ def retry(session: Session, pk: int, now: datetime, actor: str) -> None:
     row.not_before = now
     # Whoever asks for another try has changed something: no copy is out of the question any more.
     row.detail = {
-        name: value for name, value in row.detail.items() if name not in (TRIED, TROUBLE, FAILED_IN)
+        name: value for name, value in row.detail.items() if name not in (TRIED, TROUBLE, FAILED_IN, WRONG_IN)
     }
     _move(session, row, RequestState.QUEUED, now, actor)
 

@@ -258,6 +258,9 @@ class Copy(Base):
         UniqueConstraint("package_pk", "volume_pk"),
         one_of("state", states.COPY.names()),
         CheckConstraint("state <> 'verified' OR verified_at IS NOT NULL", name="verified_at"),
+        # What is to be read back next is found without reading every copy; so are the few that are damaged.
+        where("ix_copy_verified", "state = 'verified'", "volume_pk", "verified_at"),
+        where("ix_copy_suspect", "state = 'suspect'", "pk"),
     )
 
 

@@ -5,6 +5,7 @@ A field's ``description`` is what an error report says is expected there.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -49,6 +50,7 @@ from hsm.config.fields import Right as Right
 from hsm.config.fields import check_ae_title as check_ae_title
 from hsm.config.operators import OperatorConfig
 from hsm.config.rules import cross_errors, resolved
+from hsm.fixity import Scrub
 from hsm.model import Layout, ReadBack, Tier
 
 
@@ -218,6 +220,38 @@ class DicomConfig(Section):
         return doors_of(self)
 
 
+class ScrubConfig(Section):
+    """Reading back what was stored long ago: by the age of each copy's last verification."""
+
+    every: Seconds = Field(
+        ge=3600, description="a duration of at least 1 hour: so long after it was verified a copy is again"
+    )
+    bytes_per_second: Size | None = Field(default=None, ge=1, description='a size: "50 MB" a second')
+    drives: int = Field(
+        default=1, ge=1, le=1000, strict=True, description="a whole number: so many of the library's drives"
+    )
+    at_once: int = Field(
+        default=100,
+        ge=1,
+        le=10_000,
+        strict=True,
+        description="a whole number from 1 to 10000: copies that are queued at a time",
+    )
+    shelf: Literal["report", "ask"] = Field(
+        default="report",
+        description='"report" or "ask": whether a person is asked for cartridges on a shelf that are due',
+    )
+
+    def value(self) -> Scrub:
+        return Scrub(
+            timedelta(seconds=self.every),
+            self.bytes_per_second,
+            self.drives,
+            self.at_once,
+            self.shelf == "ask",
+        )
+
+
 class VolumeConfig(Section):
     """One of several volumes of a pool that need no drive."""
 
@@ -253,6 +287,9 @@ class PoolConfig(Section):
     verify: Annotated[ReadBack, BeforeValidator(read_back_words)] = Field(
         default=ReadBack(),
         description='"every", "sample N%" or "other-drive": when what was written to its tapes is read back',
+    )
+    scrub: ScrubConfig | None = Field(
+        default=None, description="a mapping: every, bytes_per_second, drives, at_once, shelf"
     )
     volumes: tuple[VolumeConfig, ...] = Field(
         default=(), description="a list of volumes, each with name and options"

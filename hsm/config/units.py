@@ -27,6 +27,7 @@ _DURATIONS = {
         (Decimal(3600), ("h", "hour", "hours")),
         (Decimal(86400), ("d", "day", "days")),
         (Decimal(7 * 86400), ("week", "weeks")),
+        (Decimal(365 * 86400), ("y", "year", "years")),
     )
     for name in names
 }
@@ -59,7 +60,7 @@ def parse_duration(value: object) -> float:
 
     :raises ValueError: another type, an unknown unit, negative, infinite, or beyond 100 years.
     """
-    expected = "expected a duration: seconds, or a number with ms, s, min, h or days"
+    expected = "expected a duration: seconds, or a number with ms, s, min, h, days or years"
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError(f"{expected}; found {value!r}")  # noqa: TRY004 - pydantic wants a ValueError
     if isinstance(value, str):

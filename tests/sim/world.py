@@ -50,8 +50,10 @@ from hsm.pools import Pools
 from hsm.reader import Reader
 from hsm.recall import Postponed, Recall
 from hsm.repack import Repack
+from hsm.repair import Repairs
 from hsm.retrieval import Readable, Retrieval, Retrievals, Unobtainable
 from hsm.scan import Scan
+from hsm.scrub import Scrubs
 from hsm.seal import Seal
 from hsm.sessions import DriveSession
 from hsm.staging import Staging
@@ -117,6 +119,8 @@ class Shape:
     staging_bytes: int = 16 << 20
     tape: dict[str, Any] = field(default_factory=dict)
     """More of the pool `tape`: scratch, scratch_low, verify."""
+    disk: dict[str, Any] = field(default_factory=dict)
+    """More of the pools `online` and `nearline`: scrub."""
     same_uid: str = "keep both"
     pools: tuple[Any, ...] = ()
     """More pools, as the configuration has them."""
@@ -289,6 +293,8 @@ class World:
             self.catalog, self.bell, self.reader.steady_reach, lambda: self.subscribers
         )
         self.anchoring = Anchoring(self.catalog, self.pools, "HSM", timedelta(hours=6), home / "anchors.txt")
+        self.scrubs = Scrubs(self.catalog, self.pools, self.bell)
+        self.repairs = Repairs(self.catalog, self.pools, self.policies.goals_of, self.bell)
         self.session = DriveSession(
             self.catalog,
             self.pools,
@@ -299,6 +305,7 @@ class World:
             self.migrate,
             self.bell,
             self.anchoring,
+            self.scrubs,
         )
         joined = {
             "catalog": self.catalog,
@@ -409,6 +416,7 @@ class World:
     def steps(self) -> bool:
         """One step of each kind of worker; whether any found work."""
         busy = self.workers.disk_step()
+        busy = self.workers.verify_step() or busy
         busy = self.workers.drive_step() or busy
         return self.workers.delivery_step() or busy
 
@@ -583,7 +591,8 @@ def _handless(tapped: TappedLibrary) -> Any:
 
 def _config(home: Path, url: str, shape: Shape) -> Config:
     def disk(name: str, tier: str, layout: str) -> dict[str, Any]:
-        return {"name": name, "tier": tier, "layout": layout, "options": {"path": str(home / name)}}
+        options = {"path": str(home / name)}
+        return {"name": name, "tier": tier, "layout": layout, "options": options, **shape.disk}
 
     return Config.model_validate(
         {

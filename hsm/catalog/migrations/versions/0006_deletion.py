@@ -1,5 +1,5 @@
 """Deletion: studies in the trash, rejected instances, and what lets a last copy go. Commands that wait for a
-second person."""
+second person. Copies that are to be read back next."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -20,6 +20,7 @@ def upgrade() -> None:
     _deletion()
     _hidden()
     _approval()
+    _fixity()
     for statement in triggers_0006.statements(op.get_bind().dialect.name):
         op.execute(statement)
 
@@ -118,3 +119,12 @@ def _approval() -> None:
         sa.PrimaryKeyConstraint("pk", name=op.f("pk_approval")),
     )
     op.create_index(op.f("ix_approval_asked_at"), "approval", ["asked_at"])
+
+
+def _fixity() -> None:
+    for name, state, columns in (
+        ("ix_copy_verified", "verified", ["volume_pk", "verified_at"]),
+        ("ix_copy_suspect", "suspect", ["pk"]),
+    ):
+        only = sa.text(f"state = '{state}'")
+        op.create_index(name, "copy", columns, postgresql_where=only, sqlite_where=only)
