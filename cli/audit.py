@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import audit_html, audit_log, screen, text
+from cli import audit_fixity, audit_html, audit_log, screen, text
 from cli.screen import Json
 from cli.session import EXIT_GOOD, EXIT_PROBLEM, connect
 
@@ -19,6 +19,8 @@ Record = dict[str, Any]
 app = typer.Typer(help="Proof of copies, and of what happened.", no_args_is_help=True)
 app.add_typer(audit_log.app, name="log")
 app.command()(audit_log.prove)
+app.command()(audit_fixity.verify)
+app.command()(audit_fixity.media)
 
 COLUMNS = ("policy", "study", "standing", "since", "lacks", "bytes", "received_at", "why", "under_way")
 STANDINGS = ("protected", "due", "late", "under_protected")

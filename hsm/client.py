@@ -343,6 +343,33 @@ class Client(OperatorCalls, ApprovalCalls):
             members["volumes"] = list(volumes)
         return _object(self._ask("POST", "/v1/audit/log/verify", PLAN_SECONDS, json=members))
 
+    def verify_copies(
+        self,
+        *,
+        study: str = "",
+        volume: str = "",
+        percent: float = 0.0,
+        pool: str = "",
+        urgent: bool = False,
+    ) -> Record:
+        """Queue readings back: ``requests``, ``copies``, ``waiting_for_a_person``, ``cold``, ``more``."""
+        asked: Record = {"study": study, "volume": volume, "percent": percent, "pool": pool}
+        members = {name: value for name, value in asked.items() if value}
+        return self._post("/v1/audit/verify", **members, urgent=urgent)
+
+    def verified(self, requests: Sequence[int]) -> Record:
+        """How far these are: ``copies``, ``left``, ``waiting``, ``bytes``, ``good``."""
+        return self._post("/v1/audit/verify/progress", requests=list(requests))
+
+    def audit_media(self) -> Record:
+        """Every volume with what depends on it, drives, and pairs of the two that had errors."""
+        return _object(self._ask("GET", "/v1/audit/media", PLAN_SECONDS))
+
+    def audit_medium(self, barcode: str, limit: int = 100) -> Record:
+        """One volume, and the studies that would lose a copy with it."""
+        path = f"/v1/audit/media/{_part(barcode)}"
+        return _object(self._ask("GET", path, PLAN_SECONDS, params={"limit": str(limit)}))
+
     def prove(self, uid: str, to: IO[bytes]) -> int:
         """Write a study's proof, a ZIP, into a file; how many bytes."""
         return self._download(f"/v1/studies/{_part(uid)}/proof", to)

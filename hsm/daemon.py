@@ -294,7 +294,14 @@ class Daemon:
             drills=self.drills,
             operators=self.operators,
             movements=self.movements,
-            audit=Audit(self.catalog, self.pools, self.policies, self.custody, self.config.archive.ae_title),
+            audit=Audit(
+                self.catalog,
+                self.pools,
+                self.policies,
+                self.custody,
+                self.config.archive.ae_title,
+                self.bell,
+            ),
             turns=self.workers.planning.turns,
         )
 

@@ -136,6 +136,10 @@ ACCESS: Final[Mapping[str, Needs]] = {
     "POST /v1/catalog/drill": _OPERATE_OR_AUDIT,
     # Audits
     "GET /v1/audit/copies": _LOOK,
+    "GET /v1/audit/media": _LOOK,
+    "GET /v1/audit/media/{barcode}": _LOOK,
+    "POST /v1/audit/verify": _OPERATE_OR_AUDIT,
+    "POST /v1/audit/verify/progress": _LOOK,
     "GET /v1/audit/log": _AUDIT,
     "POST /v1/audit/log/verify": _AUDIT,
 }

@@ -14,6 +14,7 @@ from hsm.api.audit import AuditPaths
 from hsm.api.catalog import CatalogPaths
 from hsm.api.deletions import DeletionPaths
 from hsm.api.exports import ExportPaths
+from hsm.api.fixity import FixityPaths
 from hsm.api.guard import Endpoint, Guard
 from hsm.api.marks import Marks
 from hsm.api.media import MediaPaths
@@ -57,6 +58,7 @@ def subjects(services: Services, two_person: TwoPerson) -> list[Paths]:
         OperatorPaths(services),
         MovementPaths(services),
         AuditPaths(services),
+        FixityPaths(services),
     ]
 
 

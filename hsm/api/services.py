@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import IO, Any, Protocol
 
 from hsm.audit.copies import Asked
+from hsm.audit.verify import AskedFor
 from hsm.availability import Reach
 from hsm.catalog.engine import Catalog
 from hsm.catalog.journal import Wanted as WantedRecords
@@ -325,6 +326,23 @@ class Audit(Protocol):
 
     def verify_log(self, anchors: Mapping[int, bytes], volumes: Sequence[str] = ()) -> Record:
         """at, records, digest, anchors, problems (``{seq, message}``), good."""
+        ...
+
+    def verify(self, asked: AskedFor, by: str) -> Record:
+        """Queue readings back: requests, copies, waiting_for_a_person, cold, more."""
+        ...
+
+    def verified(self, requests: Sequence[int]) -> Record:
+        """copies (request, state, result, error, study, package, volume, pool, bytes), left, waiting, bytes,
+        good."""
+        ...
+
+    def media(self) -> Record:
+        """at, volumes, drives, pairs, needs_action, good: as :class:`hsm.audit.media.MediaAudit`."""
+        ...
+
+    def medium(self, name: str, limit: int) -> Record:
+        """One volume, and studies: study, copies_elsewhere, packages, bytes."""
         ...
 
     def prove(self, uid: str, to: IO[bytes]) -> None:

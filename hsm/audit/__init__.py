@@ -10,12 +10,15 @@ from hsm.audit.anchors import AnchorReader
 from hsm.audit.copies import Asked as Asked
 from hsm.audit.copies import CopiesAudit
 from hsm.audit.log import LogAudit
+from hsm.audit.media import MediaAudit
 from hsm.audit.prove import Prover
+from hsm.audit.verify import AskedFor, VerifyAudit
 from hsm.catalog.engine import Catalog
 from hsm.catalog.journal import Wanted
 from hsm.custody import Custody
 from hsm.policyrun import Policies
 from hsm.pools import Pools
+from hsm.wake import Bell
 from policies import PolicySet
 
 
@@ -23,7 +26,13 @@ class Audit:
     """The audits of one archive, joined to what they ask."""
 
     def __init__(
-        self, catalog: Catalog, pools: Pools, policies: Policies, custody: Custody, archive: str
+        self,
+        catalog: Catalog,
+        pools: Pools,
+        policies: Policies,
+        custody: Custody,
+        archive: str,
+        bell: Bell,
     ) -> None:
         """
         :param archive: its AE title, for proofs and anchors.
@@ -32,6 +41,8 @@ class Audit:
         self._copies = CopiesAudit(catalog, pools, self._in_force)
         self._log = LogAudit(catalog, AnchorReader(catalog, pools, custody, archive))
         self._prover = Prover(catalog, archive)
+        self._verify = VerifyAudit(catalog, pools, bell)
+        self._media = MediaAudit(catalog, pools)
 
     def copies(self, asked: Asked) -> dict[str, Any]:
         """As :meth:`hsm.audit.copies.CopiesAudit.report`."""
@@ -44,6 +55,22 @@ class Audit:
     def verify_log(self, anchors: Mapping[int, bytes], volumes: Sequence[str] = ()) -> dict[str, Any]:
         """As :meth:`hsm.audit.log.LogAudit.verify`."""
         return self._log.verify(anchors, volumes)
+
+    def verify(self, asked: AskedFor, by: str) -> dict[str, Any]:
+        """As :meth:`hsm.audit.verify.VerifyAudit.ask`."""
+        return self._verify.ask(asked, by)
+
+    def verified(self, requests: Sequence[int]) -> dict[str, Any]:
+        """As :meth:`hsm.audit.verify.VerifyAudit.progress`."""
+        return self._verify.progress(requests)
+
+    def media(self) -> dict[str, Any]:
+        """As :meth:`hsm.audit.media.MediaAudit.report`."""
+        return self._media.report()
+
+    def medium(self, name: str, limit: int) -> dict[str, Any]:
+        """As :meth:`hsm.audit.media.MediaAudit.one`."""
+        return self._media.one(name, limit)
 
     def prove(self, uid: str, to: IO[bytes]) -> None:
         """As :meth:`hsm.audit.prove.Prover.write`."""

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, and_, exists, func, literal, or_, select, update
 from sqlalchemy.orm import Session
 
 from hsm.catalog.tables import Copy, Package, Request, Study, Volume
@@ -33,6 +33,11 @@ class Wanted:
     pool: str
 
 
+VERIFIED = literal(CopyState.VERIFIED.value, literal_execute=True)
+SUSPECT = literal(CopyState.SUSPECT.value, literal_execute=True)
+"""Written out in the statement: a partial index is of use only where its condition can be seen."""
+
+
 def _asked(now: datetime) -> ColumnElement[bool]:
     """Whether a verification of the copy is under way, or has failed lately."""
     return (
@@ -55,7 +60,7 @@ def due_volumes(session: Session, pool: str, before: datetime, now: datetime) ->
     rows = session.execute(
         select(Copy.volume_pk, func.count(), func.min(Copy.verified_at))
         .join(Volume, Volume.pk == Copy.volume_pk)
-        .where(Volume.pool == pool, Copy.state == CopyState.VERIFIED, Copy.verified_at < before, ~_asked(now))
+        .where(Volume.pool == pool, Copy.state == VERIFIED, Copy.verified_at < before, ~_asked(now))
         .group_by(Copy.volume_pk)
     )
     ripe = {pk: (int(count), oldest) for pk, count, oldest in rows}
@@ -165,7 +170,7 @@ def suspects(session: Session, limit: int) -> list[Suspect]:
         .join(Volume, Volume.pk == Copy.volume_pk)
         .join(Package, Package.pk == Copy.package_pk)
         .join(Study, Study.pk == Package.study_pk)
-        .where(Copy.state == CopyState.SUSPECT)
+        .where(Copy.state == SUSPECT)
         .order_by(Copy.pk)
         .limit(limit)
     )
@@ -173,7 +178,7 @@ def suspects(session: Session, limit: int) -> list[Suspect]:
 
 
 def suspects_total(session: Session) -> int:
-    query = select(func.count()).select_from(Copy).where(Copy.state == CopyState.SUSPECT)
+    query = select(func.count()).select_from(Copy).where(Copy.state == SUSPECT)
     return session.scalar(query) or 0
 
 
@@ -206,3 +211,102 @@ def made_good(session: Session, limit: int) -> list[int]:
         .limit(limit)
     )
     return list(rows)
+
+
+COUNTED = (CopyState.VERIFIED, CopyState.WRITTEN, CopyState.SUSPECT)
+"""States of copies that can be read back."""
+SAMPLE_OF = 1_000_000
+_MIX, _SPREAD = 1_000_003, 618_034
+"""A prime, and its golden section: neighbours land far from each other."""
+
+
+def asked_for(
+    session: Session,
+    *,
+    study_pk: int | None = None,
+    volume_pk: int | None = None,
+    pools: Collection[str] = (),
+    per_million: int = SAMPLE_OF,
+    salt: int = 0,
+    limit: int,
+) -> list[Wanted]:
+    """Copies of a study, on a volume, or anywhere, the last read back longest ago first.
+
+    :param pools: only in these; none given: in any.
+    :param per_million: of that many copies, chosen by ``salt``; another salt chooses others. Of a sample only
+        verified copies on volumes in order that need no person are taken.
+    """
+    where: list[ColumnElement[bool]] = [Copy.state.in_(COUNTED)]
+    if study_pk is not None:
+        where.append(Package.study_pk == study_pk)
+    if volume_pk is not None:
+        where.append(Copy.volume_pk == volume_pk)
+    if pools:
+        where.append(Volume.pool.in_(pools))
+    if per_million < SAMPLE_OF:
+        mixed = ((Copy.pk % _MIX) * _SPREAD + salt) % _MIX
+        where += [
+            mixed * SAMPLE_OF < per_million * _MIX,
+            Copy.state == CopyState.VERIFIED,
+            Volume.state.in_(GOOD_VOLUMES),
+            Volume.place.not_in((Place.SHELF, Place.UNKNOWN)),
+        ]
+    return _wanted(session, where, limit, Copy.verified_at.is_not(None), Copy.verified_at, Copy.pk)
+
+
+def study_key(session: Session, uid: str) -> int | None:
+    return session.scalar(select(Study.pk).where(Study.uid == uid))
+
+
+def hasten(session: Session, keys: Sequence[str], priority: int) -> dict[str, int]:
+    """The live requests with these keys, at least as urgent as ``priority`` from now on."""
+    found: dict[str, int] = {}
+    for start in range(0, len(keys), 500):
+        mine = (Request.key.in_(keys[start : start + 500]), Request.state.in_(LIVE_REQUESTS))
+        session.execute(
+            update(Request)
+            .where(*mine, Request.priority > priority)
+            .values(priority=priority)
+            .execution_options(synchronize_session=False)
+        )
+        found.update((key, pk) for key, pk in session.execute(select(Request.key, Request.pk).where(*mine)))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """How far one is."""
+
+    pk: int
+    state: str
+    error: str
+    package: str
+    size: int
+    study_uid: str
+    volume: str
+    pool: str
+    place: str
+    copy_state: str
+
+
+def verifications(session: Session, pks: Sequence[int]) -> list[Verification]:
+    """Those of these requests that are verifications, in their order."""
+    found: list[Verification] = []
+    for start in range(0, len(pks), 500):
+        rows = session.execute(
+            select(
+                *(Request.pk, Request.state, Request.error, Package.key, Package.size, Study.uid),
+                *(Volume.name, Volume.pool, Volume.place, Copy.state),
+            )
+            .select_from(Request)
+            .join(Package, Package.pk == Request.package_pk)
+            .join(Study, Study.pk == Package.study_pk)
+            .join(Volume, Volume.pk == Request.volume_pk)
+            .outerjoin(Copy, and_(Copy.package_pk == Package.pk, Copy.volume_pk == Volume.pk))
+            .where(Request.kind == RequestKind.VERIFY, Request.pk.in_(pks[start : start + 500]))
+            .order_by(Request.pk)
+        )
+        found += [
+            Verification(*row[:7], row[7] or "", row[8], row[9] or CopyState.RELEASED.value) for row in rows
+        ]
+    return found

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from hsm.api.services import Services
 from hsm.audit.copies import Asked
+from hsm.audit.verify import AskedFor
 from hsm.availability import Reach
 from hsm.catalog import journal, views
 from hsm.catalog.engine import Catalog
@@ -360,6 +361,18 @@ class Audit:
 
     def verify_log(self, anchors: Mapping[int, bytes], volumes: Sequence[str] = ()) -> dict[str, Any]:
         return self._note("audit verify", anchors, *volumes)
+
+    def verify(self, asked: AskedFor, by: str) -> Any:
+        return self._note("verify copies", asked, by)
+
+    def verified(self, requests: Sequence[int]) -> Any:
+        return self._note("verified", list(requests))
+
+    def media(self) -> Any:
+        return self._note("audit media")
+
+    def medium(self, name: str, limit: int) -> Any:
+        return self._note("audit medium", name, limit)
 
     def prove(self, uid: str, to: IO[bytes]) -> None:
         to.write(self._note("prove", uid))
