@@ -1,4 +1,4 @@
-"""``hsm study delete|undelete|trash``: what is deleted, until when it can be taken back, and what remains."""
+"""``hsm study delete|undelete|trash|rejections|unreject``: what is deleted or rejected, and taken back."""
 
 from __future__ import annotations
 
@@ -80,6 +80,47 @@ def trash(
     )
 
 
+def rejections(context: typer.Context, limit: Limit = 50, offset: Offset = 0, json: Json = False) -> None:
+    """What rejection notes keep out of use, the last first."""
+    with connect(context) as client:
+        found = client.rejections(limit=limit, offset=offset)
+    if json:
+        screen.say_json(found)
+        return
+    screen.say_table(
+        ["study", ">instances", "why", "when", "by"],
+        [
+            (
+                screen.lines(Text(each["study"]), Text(f"note {each['note']}", style="dim")),
+                str(each["instances"]),
+                f"{each['title']} ({each['code']})",
+                text.local(each["rejected_at"]),
+                text.clean(each["rejected_by"]),
+            )
+            for each in found
+        ],
+        empty="nothing is rejected",
+    )
+
+
+def unreject(
+    context: typer.Context,
+    uid: Uid,
+    reason: Reason,
+    note: Annotated[
+        str, typer.Option("--note", help="Only what this rejection note (SOP Instance UID) rejects.")
+    ] = "",
+    json: Json = False,
+) -> None:
+    """Take the rejections of a study back: its instances are shown again."""
+    with connect(context) as client:
+        done = client.unreject(uid, reason, note)
+    if json:
+        screen.say_json(done)
+        return
+    screen.say(f"study {text.clean(uid)}: {text.plural(done['revoked'], 'rejection')} taken back")
+
+
 def _state(each: dict[str, Any]) -> str:
     names = ", ".join(map(text.clean, each["bytes_on_removable"]))
     if each["state"] == "purged":
@@ -92,5 +133,5 @@ def _state(each: dict[str, Any]) -> str:
 
 def add_to(app: typer.Typer) -> None:
     """Make all of these commands of ``hsm study``."""
-    for command in (delete, undelete, trash):
+    for command in (delete, undelete, trash, rejections, unreject):
         app.command()(command)

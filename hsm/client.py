@@ -216,6 +216,14 @@ class Client(OperatorCalls, ApprovalCalls):
     def undelete_study(self, uid: str, reason: str) -> Record:
         return self._post(f"/v1/studies/{_part(uid)}/undelete", reason=reason)
 
+    def unreject(self, uid: str, reason: str, note: str = "") -> Record:
+        """Take the rejections of a study back: all, or that of one note."""
+        return self._post(f"/v1/studies/{_part(uid)}/unreject", reason=reason, **_given({"note": note}))
+
+    def rejections(self, *, limit: int, offset: int = 0) -> list[Record]:
+        """Rejections that stand."""
+        return self._list("/v1/rejections", limit=limit, offset=offset)
+
     def trash(self, *, every: bool = False, limit: int, offset: int = 0) -> list[Record]:
         """Studies in the trash; with ``every`` also what has ended."""
         return self._list("/v1/trash", all="true" if every else "", limit=limit, offset=offset)

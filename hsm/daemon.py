@@ -189,7 +189,7 @@ class Daemon:
         self.drive_use = DriveUse(catalog, pools, off_after)
         self.media_watch = MediaWatch(catalog, pools)
         self.seal = Seal(catalog, pools.ingest, config.seal.quiet_seconds, config.seal.package_bytes_max)
-        self.ingest = Ingest(catalog, pools.ingest, config.dicom.same_uid)
+        self.ingest = Ingest(catalog, pools.ingest, config.dicom.same_uid, config.deletion.trash)
         self.retrievals = Retrievals(catalog, reader, recall, staging, bell, self.history, pools.tiers)
         title, folder = config.archive.ae_title, config.staging.path.parent / "exports"
         self.exports = Exports(catalog, self.retrievals, title, folder)
@@ -380,6 +380,7 @@ class Daemon:
             self.seal.quiet_seconds = new.seal.quiet_seconds
             self.seal.package_bytes_max = new.seal.package_bytes_max
             self.ingest.same_uid = new.dicom.same_uid
+            self.ingest.trash_seconds = new.deletion.trash
             logs.set_level(new.log.level)
             self._schedule(new)
             # What needs a restart stays as it is, so that the next reload names it again.

@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from hsm.catalog import deletions, forgetting, placement, queue, trashwork
+from hsm.catalog import deletions, forgetting, placement, queue, rejections, trashwork
 from hsm.catalog.deletions import DeletionRef
 from hsm.catalog.engine import Catalog
 from hsm.catalog.trashwork import Left
@@ -75,6 +75,33 @@ class Trash:
         with self._catalog.write() as session:
             found = deletions.undelete(session, uid, reason, self._catalog.clock.now(), by)
         return self._shown([found])[0]
+
+    def revoke(self, uid: str, reason: str, by: str, note: str = "") -> Record:
+        """Take the rejections of a study back: all, or that of one note.
+
+        :raises NotFound: there is none.
+        :raises BadInput: no reason.
+        """
+        with self._catalog.write() as session:
+            count = rejections.revoke(session, uid, reason, self._catalog.clock.now(), by, note)
+        return {"study": uid, "revoked": count}
+
+    def rejections(self, limit: int, offset: int = 0) -> list[Record]:
+        """Rejections that stand, the last first."""
+        with self._catalog.read() as session:
+            found = rejections.listing(session, limit, offset)
+        return [
+            {
+                "study": each.study_uid,
+                "code": each.code,
+                "title": rejections.TITLES[each.code],
+                "note": each.note,
+                "instances": each.instances,
+                "rejected_at": each.made_at,
+                "rejected_by": each.made_by,
+            }
+            for each in found
+        ]
 
     def listing(self, limit: int, offset: int = 0, *, every: bool = False) -> list[Record]:
         """Studies in the trash, those whose day comes next first; with ``every`` also what has ended."""

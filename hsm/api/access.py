@@ -58,7 +58,9 @@ ACCESS: Final[Mapping[str, Needs]] = {
     "GET /v1/holds": _LOOK,
     f"POST {_STUDY}/delete": _ADMIN,
     f"POST {_STUDY}/undelete": _ADMIN,
+    f"POST {_STUDY}/unreject": _ADMIN,
     "GET /v1/trash": _LOOK,
+    "GET /v1/rejections": _LOOK,
     # Work
     "GET /v1/queue": _LOOK,
     "GET /v1/queue/{pk}": _LOOK,

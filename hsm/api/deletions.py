@@ -22,11 +22,15 @@ class DeletionPaths:
         self._trash = services.trash
 
     def gets(self) -> dict[str, Any]:
-        return {"/v1/trash": self.trash}
+        return {"/v1/trash": self.trash, "/v1/rejections": self.rejections}
 
     def posts(self) -> dict[str, Any]:
         study = "/v1/studies/{uid}"
-        return {f"{study}/delete": self.delete, f"{study}/undelete": self.undelete}
+        return {
+            f"{study}/delete": self.delete,
+            f"{study}/undelete": self.undelete,
+            f"{study}/unreject": self.unreject,
+        }
 
     async def delete(self, request: Request) -> Response:
         """``{reason, refuse_late}``: into the trash."""
@@ -43,6 +47,17 @@ class DeletionPaths:
         given = await body(request, {"reason": str}, {"by": str})
         who, uid = actor(request, given.get("by", "")), request.path_params["uid"]
         return reply(await run_in_threadpool(self._trash.undelete, uid, given["reason"], who))
+
+    async def unreject(self, request: Request) -> Response:
+        """``{reason}``; with ``note`` only the rejection of that document."""
+        given = await body(request, {"reason": str}, {"note": str, "by": str})
+        who, uid = actor(request, given.get("by", "")), request.path_params["uid"]
+        act = partial(self._trash.revoke, note=given.get("note", ""))
+        return reply(await run_in_threadpool(act, uid, given["reason"], who))
+
+    async def rejections(self, request: Request) -> Response:
+        rows = page(known(request, "limit", "offset"))
+        return reply(await run_in_threadpool(self._trash.rejections, rows.limit, rows.offset))
 
     async def trash(self, request: Request) -> Response:
         """With ``all=true`` also what has ended."""

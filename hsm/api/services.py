@@ -125,6 +125,14 @@ class Trash(Protocol):
 
     def listing(self, limit: int, offset: int = 0, *, every: bool = False) -> list[Record]: ...
 
+    def revoke(self, uid: str, reason: str, by: str, note: str = "") -> Record:
+        """study, revoked (how many notes)."""
+        ...
+
+    def rejections(self, limit: int, offset: int = 0) -> list[Record]:
+        """study, code, title, note, instances, rejected_at, rejected_by."""
+        ...
+
 
 class Recall(Protocol):
     """Bringing packages back to where they can be read. ``eta`` says in words where a recall is and how long

@@ -10,7 +10,7 @@ from typing import Annotated, Protocol
 from pydantic import BeforeValidator, Field
 
 from hsm.config.fields import (
-    RIGHTS,
+    EVERY_RIGHT,
     AeTitle,
     Folder,
     Host,
@@ -133,7 +133,9 @@ class ListenerConfig(Section):
         default=None,
         description="true, false, or a mapping (certificate, key, ca, ...): whether it speaks TLS",
     )
-    may: tuple[Right, ...] = Field(default=RIGHTS, description=f"a list of rights: {', '.join(RIGHTS)}")
+    may: tuple[Right, ...] = Field(
+        default=EVERY_RIGHT, description=f"a list of rights: {', '.join(EVERY_RIGHT)}"
+    )
     ae_titles: tuple[AeTitle, ...] = Field(
         default=(), description="a list of the AE titles that may come in here; empty: any"
     )
@@ -181,7 +183,7 @@ class Door:
     listen: str
     port: int
     tls: TlsConfig | None = None
-    may: frozenset[str] = frozenset(RIGHTS)
+    may: frozenset[str] = frozenset(EVERY_RIGHT)
     ae_titles: frozenset[str] = frozenset()
     addresses: tuple[str, ...] = ()
     max_associations: int | None = None

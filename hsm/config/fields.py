@@ -15,8 +15,11 @@ from hsm.config.units import parse_duration, parse_size
 from hsm.model import ReadBack
 from hsm.passcode import parse as parse_passcode
 
-Right = Literal["echo", "store", "find", "get", "move", "commit"]
+Right = Literal["echo", "store", "find", "get", "move", "commit", "reject", "see rejected"]
 RIGHTS: tuple[Right, ...] = ("echo", "store", "find", "get", "move", "commit")
+"""What a peer may where nothing is said."""
+EVERY_RIGHT: tuple[Right, ...] = (*RIGHTS, "reject", "see rejected")
+"""Also what is given by name only: rejection notes, and seeing what they hide for quality reasons."""
 Subject = Literal["availability"]
 """What a peer may be told of by itself."""
 UserIdentity = Literal["ignored", "optional", "required"]

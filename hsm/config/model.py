@@ -27,8 +27,8 @@ from hsm.config.doors import (
 )
 from hsm.config.doors import PeerTlsConfig as PeerTlsConfig
 from hsm.config.doors import TlsConfig as TlsConfig
-from hsm.config.fields import RIGHTS as RIGHTS
 from hsm.config.fields import (
+    EVERY_RIGHT,
     AeTitle,
     Folder,
     Host,
@@ -46,6 +46,7 @@ from hsm.config.fields import (
     read_back_words,
     tls_or_not,
 )
+from hsm.config.fields import RIGHTS as RIGHTS
 from hsm.config.fields import Right as Right
 from hsm.config.fields import check_ae_title as check_ae_title
 from hsm.config.operators import OperatorConfig
@@ -98,7 +99,7 @@ class AeConfig(Section):
     ae_title: AeTitle = Field(description="an AE title")
     host: Host = Field(description="a host name or an IP address")
     port: int = Field(ge=1, le=65535, strict=True, description="a TCP port from 1 to 65535")
-    may: tuple[Right, ...] = Field(default=RIGHTS, description=f"a list of rights: {', '.join(RIGHTS)}")
+    may: tuple[Right, ...] = Field(default=RIGHTS, description=f"a list of rights: {', '.join(EVERY_RIGHT)}")
     move_to: tuple[AeTitle, ...] | None = Field(
         default=None, description="a list of AE titles to which it may have instances moved; null: any of aes"
     )
@@ -187,7 +188,7 @@ class DicomConfig(Section):
         default="keep both", description='"reject", "keep first" or "keep both"'
     )
     unknown_aes: tuple[Right, ...] = Field(
-        default=RIGHTS, description=f"a list of rights: {', '.join(RIGHTS)}"
+        default=RIGHTS, description=f"a list of rights: {', '.join(EVERY_RIGHT)}"
     )
     unknown_move_to: tuple[AeTitle, ...] | None = Field(
         default=None, description="a list of AE titles to which they may have instances moved; null: any"

@@ -66,7 +66,11 @@ def handle_find(
     studies: set[str] = set()
     try:
         with catalog.read() as session:
-            for match in find.find(session, query.level, dict(query.terms), reach(), query.fields):
+            sees = bool(getattr(event, "sees_rejected", False))
+            matches = find.find(
+                session, query.level, dict(query.terms), reach(), query.fields, sees_rejected=sees
+            )
+            for match in matches:
                 if event.is_cancelled:
                     yield CANCELLED, None
                     return

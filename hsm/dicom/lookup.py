@@ -15,9 +15,14 @@ class CatalogSelect:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
 
-    def __call__(self, identifier: bytes, transfer_syntax: str, abstract_syntax: str) -> list[InstanceRef]:
-        """:raises BadInput: the identifier is not one of this model and level."""
+    def __call__(
+        self, identifier: bytes, transfer_syntax: str, abstract_syntax: str, *, sees_rejected: bool = False
+    ) -> list[InstanceRef]:
+        """
+        :param sees_rejected: whether who asks may see what was rejected for quality reasons.
+        :raises BadInput: the identifier is not one of this model and level.
+        """
         model, _ = QUERY_RETRIEVE[abstract_syntax]
         selection = parse_selection(read_identifier(identifier, transfer_syntax), model)
         with self._catalog.read() as session:
-            return find.select_instances(session, selection)
+            return find.select_instances(session, selection, sees_rejected=sees_rejected)

@@ -31,7 +31,7 @@ from hsm.dicom.progress import (
     final_comment,
     final_status,
 )
-from hsm.dicom.rights import AeBook
+from hsm.dicom.rights import SEES_REJECTED, AeBook
 from hsm.dicom.sendahead import Ahead, Source
 from hsm.dicom.sendline import LOOK_SECONDS, Originator, SubOperation, Verdict
 from hsm.dicom.subops import Destination, SameAssociation, Unreachable
@@ -79,7 +79,9 @@ class Deliveries(Protocol):
 class Select(Protocol):
     """From an identifier to the instances it names."""
 
-    def __call__(self, identifier: bytes, transfer_syntax: str, abstract_syntax: str) -> list[InstanceRef]:
+    def __call__(
+        self, identifier: bytes, transfer_syntax: str, abstract_syntax: str, *, sees_rejected: bool = ...
+    ) -> list[InstanceRef]:
         """:raises BadInput: the identifier is not one of this model and level."""
         ...
 
@@ -184,7 +186,7 @@ class Retrieve:
                 log.warning("C-MOVE from %s: it may not move to %s", call.calling, title)
                 call.refuse("move", f"{call.calling} may not move to {title}")
                 return
-        instances = self._find(call)
+        instances = self._find(call, sees_rejected=SEES_REJECTED in rights)
         if instances is None:
             return
         tally = Tally({instance.pk: instance for instance in instances})
@@ -200,11 +202,12 @@ class Retrieve:
             log.exception("%s from %s failed", operation.value, call.calling)
             call.reply(CANNOT_PROCESS, str(error), counts=tally.counts)
 
-    def _find(self, call: Call) -> list[InstanceRef] | None:
+    def _find(self, call: Call, *, sees_rejected: bool) -> list[InstanceRef] | None:
         """The instances asked for; None when the request was answered with what is wrong."""
         try:
             identifier = call.request.Identifier.getvalue()
-            return self._select(identifier, call.transfer_syntax, call.abstract_syntax)
+            more = {"sees_rejected": True} if sees_rejected else {}
+            return self._select(identifier, call.transfer_syntax, call.abstract_syntax, **more)
         except BadInput as error:
             log.warning("retrieve from %s: %s", call.calling, error)
             call.reply(BAD_IDENTIFIER, str(error))

@@ -8,6 +8,11 @@ from types import MappingProxyType
 
 from hsm.config import AeConfig, DicomConfig
 
+REJECT = "reject"
+"""May take instances out of use by a rejection note."""
+SEES_REJECTED = "see rejected"
+"""May see what was rejected for quality reasons."""
+
 
 @dataclass(frozen=True)
 class AeBook:

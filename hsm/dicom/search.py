@@ -15,6 +15,7 @@ from pydicom.uid import UID
 from pynetdicom.dsutils import encode
 
 from hsm.dicom.call import Call
+from hsm.dicom.rights import SEES_REJECTED
 from hsm.log import get_logger
 
 log = get_logger(__name__)
@@ -35,8 +36,10 @@ class Find(Protocol):
 class FindEvent:
     """The parts of pynetdicom's event that a :class:`Find` looks at."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Call, *, sees_rejected: bool = False) -> None:
         self._call = call
+        self.sees_rejected = sees_rejected
+        """Who asks may see what was rejected for quality reasons."""
         self.assoc = call.assoc
         self.request = call.request
         self.context = SimpleNamespace(
@@ -61,7 +64,7 @@ class Search:
         if "find" not in rights:
             call.refuse("find", f"{call.calling} may not find")
             return
-        responses = self._find(FindEvent(call))
+        responses = self._find(FindEvent(call, sees_rejected=SEES_REJECTED in rights))
         try:
             status, comment = self._send(call, responses)
         except Exception:

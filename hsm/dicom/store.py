@@ -7,8 +7,11 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
+from hsm.catalog.rejections import Note
 from hsm.dicom.call import NOT_AUTHORIZED, Call
 from hsm.dicom.header import read_header
+from hsm.dicom.rejection import KEY_OBJECT_SELECTION, read_note
+from hsm.dicom.rights import REJECT
 from hsm.dicom.scan import Scan
 from hsm.dicom.upperlayer import CappedBuffer
 from hsm.errors import BadInput, Conflict, DriverError, HsmError, NoSpace, OperatorNeeded, Refused
@@ -46,9 +49,17 @@ class Ingest(Protocol):
 
     def begin(self, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> Arrival: ...
 
+    def require_rejectable(self, note: Note) -> None: ...
+
+    def reject(self, note: Note, by: str) -> int: ...
+
 
 class Mismatch(HsmError):
     """The request names another instance or class than its dataset does."""
+
+
+def _tell_nobody(what: str, why: str) -> None:
+    """Where refusals are noted nowhere."""
 
 
 class Reception:
@@ -67,6 +78,8 @@ class Reception:
         sop_instance_uid: str,
         bytes_max: int,
         refusal: tuple[int, str] | None,
+        may_reject: bool = False,
+        on_refused: Callable[[str, str], None] = _tell_nobody,
     ) -> None:
         self._ingest = ingest
         self._calling = calling
@@ -74,6 +87,7 @@ class Reception:
         self._class, self._uid = sop_class_uid, sop_instance_uid
         self._bytes_max = bytes_max
         self._refusal = refusal
+        self._may_reject, self._on_refused = may_reject, on_refused
         self._scan = Scan(transfer_syntax)
         self._arrival: Arrival | None = None
         self._failure: Exception | None = None
@@ -132,7 +146,30 @@ class Reception:
             with self._arrival.dataset() as dataset:
                 header = read_header(dataset, self._syntax)
         check_identity(header, self._class, self._uid)
-        return self._arrival.keep(header, self._calling)
+        note = self._note() if self._class == KEY_OBJECT_SELECTION else None
+        outcome = self._arrival.keep(header, self._calling)
+        if note is not None:
+            hidden = self._ingest.reject(note, f"ae:{self._calling}")
+            log.info("%s from %s rejects %d instances (%s)", self._uid, self._calling, hidden, note.code)
+        return outcome
+
+    def _note(self) -> Note | None:
+        """The rejection note that this is, which can come into force.
+
+        :raises Refused: who sends it may not reject, or what it names is held.
+        :raises BadInput: nothing of what it names is here.
+        """
+        assert self._arrival is not None
+        with self._arrival.dataset() as dataset:
+            note = read_note(dataset, self._syntax)
+        if note is None:
+            return None
+        if not self._may_reject:
+            why = f"{self._calling} may not reject instances"
+            self._on_refused(REJECT, why)
+            raise Refused(why)
+        self._ingest.require_rejectable(note)
+        return note
 
     def _let_go(self) -> None:
         arrival, self._arrival = self._arrival, None
@@ -165,7 +202,15 @@ class Storage:
             refusal = (NOT_AUTHORIZED, f"{calling} may not store")
             on_refused("store", refusal[1])
         return Reception(
-            self._ingest, calling, transfer_syntax, sop_class_uid, sop_instance_uid, bytes_max, refusal
+            self._ingest,
+            calling,
+            transfer_syntax,
+            sop_class_uid,
+            sop_instance_uid,
+            bytes_max,
+            refusal,
+            REJECT in rights,
+            on_refused,
         )
 
     def serve(self, call: Call, rights: frozenset[str]) -> None:

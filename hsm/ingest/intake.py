@@ -7,17 +7,21 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Literal
 
 from sqlalchemy import Connection
 
 from drivers.folder import INCOMING
 from hsm import layout
-from hsm.catalog.batch import InDoubt, Note, Registrar, Stale
+from hsm.catalog import rejections
+from hsm.catalog.batch import InDoubt, Registrar, Stale
+from hsm.catalog.batch import Note as JournalNote
 from hsm.catalog.commit import GroupCommit, Ticket
 from hsm.catalog.engine import Catalog
 from hsm.catalog.hiding import Concealment
 from hsm.catalog.ingest import Known, Received, expects_file
+from hsm.catalog.rejections import Note
 from hsm.errors import Conflict, Refused
 from hsm.ingest.incoming import Buffer, Incoming, Slots, said_of
 from hsm.ingest.room import Room
@@ -107,10 +111,16 @@ class _Item:
 class Ingest:
     """Stores instances into the online pool and the catalog. Thread-safe."""
 
-    def __init__(self, catalog: Catalog, pool: DiskPool, same_uid: SameUidRule) -> None:
+    def __init__(
+        self, catalog: Catalog, pool: DiskPool, same_uid: SameUidRule, trash_seconds: float = 30 * 86400.0
+    ) -> None:
+        """
+        :param trash_seconds: how long what a rejection note deletes stays in the trash.
+        """
         self._catalog = catalog
         self._pool = pool
         self.same_uid: SameUidRule = same_uid
+        self.trash_seconds = trash_seconds
         self._room = Room(pool, catalog.clock)
         folder = pool.root / INCOMING
         if pool.there:  # else the Store makes it, when it is asked for its health before the first arrival
@@ -153,6 +163,25 @@ class Ingest:
         return Arrival(
             self, file_head(sop_class_uid, sop_instance_uid, transfer_syntax_uid), transfer_syntax_uid
         )
+
+    def require_rejectable(self, note: Note) -> None:
+        """Whether a rejection note can come into force.
+
+        :raises BadInput: none of what it names is here.
+        :raises Refused: it is held or retained, and would be deleted.
+        """
+        with self._catalog.read() as session:
+            rejections.require_possible(session, note, self._catalog.clock.now())
+
+    def reject(self, note: Note, by: str) -> int:
+        """Bring a rejection note into force; how many instances it hides. The same again changes nothing.
+
+        :raises Refused: what it names is held or retained, and would be deleted.
+        """
+        with self._catalog.write() as session:
+            now = self._catalog.clock.now()
+            due_at = now + timedelta(seconds=self.trash_seconds)
+            return rejections.reject(session, note, due_at, now, by)
 
     def start(self) -> None:
         """Settle final names beside the arrivals, instead of when there are many of them."""
@@ -268,10 +297,10 @@ class Ingest:
 
     def _decide(
         self, items: Sequence[_Item], known: dict[str, list[Known]]
-    ) -> tuple[list[_Item], list[Note]]:
+    ) -> tuple[list[_Item], list[JournalNote]]:
         """Decide about each in turn, those before it in the batch being known to it."""
         kept: list[_Item] = []
-        notes: list[Note] = []
+        notes: list[JournalNote] = []
         for item in items:
             received = item.received
             uid = received.header.sop_instance_uid
@@ -283,7 +312,7 @@ class Ingest:
                     "sha256": received.digest.hex(),
                     "versions": len(versions),
                 }
-                notes.append(Note(received, decision.verb, detail))
+                notes.append(JournalNote(received, decision.verb, detail))
             if decision.keeps:
                 item.received = received.after(versions, decision.version)
                 versions.append(Known(decision.version, received.digest, received.place))

@@ -49,7 +49,9 @@ class NotHere:
     """Stands for the services that only the daemon has. Connections that want them are passed on
     before they are negotiated, so nobody is to come here."""
 
-    def select(self, identifier: bytes, transfer_syntax: str, abstract_syntax: str) -> list[InstanceRef]:
+    def select(
+        self, identifier: bytes, transfer_syntax: str, abstract_syntax: str, *, sees_rejected: bool = False
+    ) -> list[InstanceRef]:
         _refuse()
 
     def find(self, event: Any) -> Iterator[Response]:
@@ -92,7 +94,9 @@ class Receiver:
         clock = open_clock(config)
         self._channel = channel
         self._catalog = Catalog(open_engine(config.catalog.url), clock)
-        self._ingest = Ingest(self._catalog, open_ingest(config, self._catalog), config.dicom.same_uid)
+        self._ingest = Ingest(
+            self._catalog, open_ingest(config, self._catalog), config.dicom.same_uid, config.deletion.trash
+        )
         self._ingest.start()
         self._refusals = Refusals(self._catalog, clock)
         elsewhere = NotHere()
@@ -142,6 +146,7 @@ class Receiver:
             log.error("the old configuration stays in force here: %s", error)
             return
         self._ingest.same_uid = config.dicom.same_uid
+        self._ingest.trash_seconds = config.deletion.trash
         logs.set_level(config.log.level)
 
     def _take(self, message: Message) -> None:

@@ -239,6 +239,13 @@ class Trash:
         self._note("trash", limit, offset, every)
         return []
 
+    def revoke(self, uid: str, reason: str, by: str, note: str = "") -> dict[str, Any]:
+        return self._note("revoke", uid, reason, by, note)
+
+    def rejections(self, limit: int, offset: int = 0) -> list[dict[str, Any]]:
+        self._note("rejections", limit, offset)
+        return []
+
 
 class Policies:
     def __init__(self, script: Script) -> None:
