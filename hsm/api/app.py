@@ -7,6 +7,7 @@ from collections.abc import Callable
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect
 
 from hsm.api import problems
 from hsm.api.doors import Doors, Identify
@@ -34,7 +35,12 @@ def build_app(
     app = Starlette(
         routes=routes(services, two_person or TwoPerson(services)),
         middleware=[Middleware(Limits), Middleware(Identify, doors=doors or Doors())],
-        exception_handlers={**handlers, HTTPException: problems.on_http, Exception: problems.on_bug},
+        exception_handlers={
+            **handlers,
+            HTTPException: problems.on_http,
+            ClientDisconnect: problems.on_gone,
+            Exception: problems.on_bug,
+        },
     )
     app.state.note = note
     return app

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
@@ -13,6 +12,8 @@ from starlette.routing import BaseRoute, Route
 from hsm.api.access import Needs, needs_of, said
 from hsm.api.caller import Caller, caller_of
 from hsm.api.problems import Forbidden
+from hsm.api.wire import parsed, require_text
+from hsm.errors import BadInput
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -40,6 +41,7 @@ class Guard:
             held.knows(act, endpoint)
 
         async def guarded(request: Request) -> Response:
+            _require_texts(request)
             await self._admit(request, act, needs)
             if held is not None:
                 await held.hold(request, act)
@@ -57,6 +59,15 @@ class Guard:
             raise Forbidden(act + more, caller.name, said(wanted), caller.said_roles())
 
 
+def _require_texts(request: Request) -> None:
+    """:raises BadInput: the address holds what no catalog can."""
+    try:
+        for text in (*request.path_params.values(), *request.query_params.values()):
+            require_text(str(text))
+    except ValueError as error:
+        raise BadInput(f"the address: {error}") from error
+
+
 def admits(caller: Caller, wanted: frozenset[str]) -> bool:
     """Whether one of the caller's roles is wanted, or none is."""
     return not wanted or bool(caller.roles & wanted)
@@ -65,7 +76,7 @@ def admits(caller: Caller, wanted: frozenset[str]) -> bool:
 async def members(request: Request) -> dict[str, Any]:
     """The JSON object of a body; empty where it is none, which the path itself complains of."""
     try:
-        found = json.loads(await request.body() or b"{}")
-    except (ValueError, RecursionError):
+        found = parsed(await request.body())
+    except BadInput:
         return {}
     return found if isinstance(found, dict) else {}

@@ -111,9 +111,14 @@ async def on_bug(request: Request, error: Exception) -> Response:
     )
 
 
+async def on_gone(request: Request, error: Exception) -> Response:
+    """Exception handler for a caller who hung up before the body was whole; nobody reads the answer."""
+    return problem(400, "bad input", "the body ended before it was whole")
+
+
 async def on_http(request: Request, error: Exception) -> Response:
     """Exception handler for Starlette's own refusals: no such path, wrong method."""
     status = getattr(error, "status_code", 500)
     detail = getattr(error, "detail", str(error))
-    kind = {404: "not found", 405: "bad input", 413: "bad input"}.get(status, "failed")
+    kind = {404: "not found", 405: "bad input", 408: "bad input", 413: "bad input"}.get(status, "failed")
     return problem(status, kind, f"{request.method} {request.url.path}: {detail}")

@@ -57,6 +57,17 @@ class LimitedProtocol(H11Protocol):
         self._have_headers()
         super().connection_lost(exc)
 
+    def send_400_response(self, msg: str) -> None:
+        """What came was no HTTP. A request before it may still be under way: its answer goes nowhere, and must
+        not be begun on a connection that has ended."""
+        if not self._between_requests():
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            if self.cycle.response_started:
+                self.transport.close()
+                return
+        super().send_400_response(msg)
+
     def _between_requests(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
 

@@ -16,6 +16,10 @@ from starlette.responses import JSONResponse
 from hsm.catalog.views import Page
 from hsm.errors import BadInput
 
+DEPTH_MAX = 20
+INTEGER_MAX = 2**62
+"""Room is left for what is added to it."""
+
 
 def jsonable(value: Any) -> Any:
     """``value`` as JSON can say it: times in ISO 8601 with ``Z``, digests in hexadecimal.
@@ -88,6 +92,45 @@ def page(parameters: Mapping[str, str]) -> Page:
     )
 
 
+def parsed(raw: bytes) -> Any:
+    """A body as JSON that everything behind can take: no number beyond a database's, no text that is none.
+
+    :raises BadInput: it is none, or not such.
+    """
+    try:
+        found = json.loads(raw, parse_constant=_no_number) if raw else {}
+        _require_usable(found, 0)
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"the body is not JSON that can be used: {str(error)[:200]}") from error
+    return found
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is no number")
+
+
+def _require_usable(value: Any, depth: int) -> None:
+    if depth > DEPTH_MAX:
+        raise ValueError(f"nested deeper than {DEPTH_MAX}")
+    if isinstance(value, str):
+        require_text(value)
+    elif isinstance(value, int | float) and not -INTEGER_MAX <= value <= INTEGER_MAX:
+        raise ValueError("a number is too large")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            require_text(key)
+            _require_usable(item, depth + 1)
+    elif isinstance(value, list):
+        for item in value:
+            _require_usable(item, depth + 1)
+
+
+def require_text(text: str) -> None:
+    """:raises ValueError: no catalog and no log can hold it."""
+    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("a text holds NUL or half a character")
+
+
 async def body(
     request: Request, required: Mapping[str, type], optional: Mapping[str, type]
 ) -> dict[str, Any]:
@@ -95,11 +138,7 @@ async def body(
 
     :raises BadInput: not a JSON object, an unknown, missing or mistyped member.
     """
-    raw = await request.body()
-    try:
-        found = json.loads(raw) if raw else {}
-    except ValueError as error:
-        raise BadInput(f"the body is not JSON: {error}") from error
+    found = parsed(await request.body())
     if not isinstance(found, dict):
         raise BadInput("the body is not a JSON object")
     allowed = {**required, **optional}
