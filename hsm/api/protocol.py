@@ -58,8 +58,8 @@ class LimitedProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
-        """What came was no HTTP. A request before it may still be under way: its answer goes nowhere, and must
-        not be begun on a connection that has ended."""
+        """What came was no HTTP. A request before it may still be under way: its answer goes nowhere, and
+        must not be begun on a connection that has ended."""
         if not self._between_requests():
             self.cycle.disconnected = True
             self.cycle.message_event.set()

@@ -78,6 +78,11 @@ def check_url(value: object) -> str:
         raise ValueError(f"{expected}; what was found is not a URL") from None
     if url.drivername not in ("sqlite", "postgresql", "postgresql+psycopg2"):
         raise ValueError(f"{expected}; found the scheme {url.drivername!r}")
+    if url.password or "password" in url.query:
+        raise ValueError(
+            "a password does not stand in a configuration: name its file (…?passfile=FILE, as PostgreSQL's "
+            "PGPASSFILE, mode 0600), or set PGPASSWORD in the daemon's environment"
+        )
     if url.database in (None, "", ":memory:"):
         raise ValueError(f"{expected}; found no {'file' if url.drivername == 'sqlite' else 'database'} in it")
     return value

@@ -349,6 +349,13 @@ def test_a_password_in_a_broken_url_is_not_repeated_in_the_report(tmp_path: Path
     assert "s3cret" not in str(problem)
 
 
+@pytest.mark.parametrize("url", ["postgresql://hsm:s3cret@db/hsm", "postgresql://hsm@db/hsm?password=s3cret"])
+def test_a_password_does_not_stand_in_the_configuration(tmp_path: Path, url: str) -> None:
+    (problem,) = problems_of(tmp_path, POOLS + f"catalog: {{url: '{url}'}}\n")
+    assert "passfile" in str(problem)
+    assert "s3cret" not in str(problem)
+
+
 def test_bytes_that_are_not_text_are_refused_with_their_line(tmp_path: Path) -> None:
     path = tmp_path / "hsm.yaml"
     path.write_bytes(POOLS.encode() + b"archive: {ae_title: \xff}\n")
