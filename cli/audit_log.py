@@ -99,6 +99,10 @@ def verify(
         for problem in found["problems"]:
             screen.say(text.clean(problem["message"]), style="red")
         compared = f", {text.plural(found['anchors'], 'anchor')} compared" if found["anchors"] else ""
+        if found.get("file"):
+            compared += (
+                f", {text.plural(found['file']['records'], 'line')} of {found['file']['path']} compared"
+            )
         verdict = "whole" if found["good"] else "broken"
         screen.say(f"{verdict}: {text.plural(found['records'], 'record')}{compared}")
         screen.say(f"{found['records']} {found['digest']}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import importlib.metadata
 import os
@@ -20,7 +21,8 @@ from hsm.announce import Announcements
 from hsm.api.control import ControlApi
 from hsm.api.services import Services
 from hsm.audit import Audit
-from hsm.catalog import history, queue, restored
+from hsm.catalog import history, journal, queue, restored
+from hsm.catalog.access import AccessLog, Note
 from hsm.catalog.history import Recorder
 from hsm.catalog.views import PoolFact
 from hsm.clock import Clock, FastClock, unhurried
@@ -34,7 +36,7 @@ from hsm.dicom.availability import Announcer
 from hsm.dicom.commit import Reporter
 from hsm.dicom.contexts import is_storage_class
 from hsm.dicom.deliver import Deliverer
-from hsm.dicom.find import handle_find
+from hsm.dicom.find import Queried, handle_find
 from hsm.dicom.header import read_header
 from hsm.dicom.lookup import CatalogSelect
 from hsm.dicom.outbound import Outbound
@@ -74,6 +76,7 @@ from hsm.seal import Seal
 from hsm.sessions import DriveSession
 from hsm.staging import Staging
 from hsm.startup import lock_home, open_catalog
+from hsm.trail import Trail
 from hsm.trash import Trash
 from hsm.volumes import Volumes
 from hsm.wake import Bell
@@ -103,6 +106,8 @@ ANCHOR_SECONDS = 60.0
 SETTLE_SECONDS = 10.0
 """Between two tries to write down what the catalog could not take."""
 STOP_GRACE_SECONDS = 20.0
+QUERY_BYTES_MAX = 4096
+"""A longer identifier is not kept."""
 ACTOR = "hsm"
 
 
@@ -115,6 +120,7 @@ class Daemon:
         self._clock = clock
         self._started_at: datetime | None = None
         self._missing: list[str] = []
+        self._serves = False
         self._lock = lock_home(config.home)
         self._reloading = threading.Lock()
         try:
@@ -142,6 +148,9 @@ class Daemon:
         )
         self._begin_policies(config)
         self.history = Recorder(self.catalog)
+        self.accesses = AccessLog(self.catalog)
+        version = importlib.metadata.version("hsm-archive")
+        self.trail = Trail(self.catalog, config.audit, config.archive.ae_title, config.home, version)
         self._build_verbs()
         self._build_dicom()
         self.scheduler = Scheduler(self._clock)
@@ -190,7 +199,8 @@ class Daemon:
         self.media_watch = MediaWatch(catalog, pools)
         self.seal = Seal(catalog, pools.ingest, config.seal.quiet_seconds, config.seal.package_bytes_max)
         self.ingest = Ingest(catalog, pools.ingest, config.dicom.same_uid, config.deletion.trash)
-        self.retrievals = Retrievals(catalog, reader, recall, staging, bell, self.history, pools.tiers)
+        noted = self.accesses if config.audit.retrieves else None
+        self.retrievals = Retrievals(catalog, reader, recall, staging, bell, self.history, pools.tiers, noted)
         title, folder = config.archive.ae_title, config.staging.path.parent / "exports"
         self.exports = Exports(catalog, self.retrievals, title, folder)
         self.deliveries = Deliveries(catalog, bell, DeliveryLog(config.staging.path.parent / "deliveries"))
@@ -247,6 +257,7 @@ class Daemon:
             ae_title=config.archive.ae_title,
             reach=self.retrievals.reader.reach,
             found=self.history.found,
+            queried=self._note_query if config.audit.notes_queries else None,
         )
         self.dicom = DicomServer(
             config.dicom,
@@ -294,16 +305,15 @@ class Daemon:
             drills=self.drills,
             operators=self.operators,
             movements=self.movements,
-            audit=Audit(
-                self.catalog,
-                self.pools,
-                self.policies,
-                self.custody,
-                self.config.archive.ae_title,
-                self.bell,
-            ),
+            audit=self._audit(),
             turns=self.workers.planning.turns,
         )
+
+    def _audit(self) -> Audit:
+        config = self.config
+        file = config.audit.file.path if config.audit.file is not None else None
+        title = config.archive.ae_title
+        return Audit(self.catalog, self.pools, self.policies, self.custody, title, self.bell, file)
 
     def start(self) -> None:
         """Take over what the last daemon left, then serve.
@@ -333,6 +343,8 @@ class Daemon:
             raise ConfigError(f"cannot listen on {where}: {error.strerror or error}") from error
         self._schedule(self.config)
         self.scheduler.start()
+        self.trail.start()
+        self._note_life("started")
         self.api.start()
 
     def stop(self) -> None:
@@ -345,6 +357,8 @@ class Daemon:
         with contextlib.ExitStack() as last_first:
             last_first.callback(os.close, self._lock)
             last_first.callback(self.catalog.close)
+            last_first.callback(self.trail.stop)
+            last_first.callback(self._note_life, "stopped")
             last_first.callback(self._write_history)
             last_first.callback(self.custody.unmount_all)
             last_first.callback(self.workers.stop)
@@ -517,6 +531,7 @@ class Daemon:
         problems += self.policies.problems()
         problems += self.anchoring.problems()
         problems += self.backups.problems()
+        problems += self.trail.problems()
         problems += self.dicom.problems()
         problems += self.api.problems(self._clock.now())
         if failed:
@@ -552,9 +567,35 @@ class Daemon:
         if self.seal.enqueue_quiet():
             self.bell.ring()
 
+    def _note_query(self, asked: Queried) -> None:
+        detail: dict[str, Any] = {
+            "sop_class": asked.sop_class,
+            "level": asked.level,
+            "keys": list(asked.keys),
+        }
+        detail |= {"matches": asked.matches, "transfer_syntax": asked.transfer_syntax}
+        if self.config.audit.patient_data and len(asked.identifier) <= QUERY_BYTES_MAX:
+            detail["identifier"] = base64.b64encode(asked.identifier).decode()
+        self.accesses.note(Note(self._clock.now(), f"ae:{asked.ae}", "queried", "query", asked.level, detail))
+
+    def _note_life(self, verb: str) -> None:
+        """That the archive's daemon comes or goes; only one that served goes."""
+        if verb == "stopped" and not self._serves:
+            return
+        self._serves = verb == "started"
+        title, detail = self.config.archive.ae_title, {"host": socket.gethostname(), "process": os.getpid()}
+        try:
+            with self.catalog.write() as session:
+                journal.append(session, self._clock.now(), ACTOR, verb, "archive", title, detail)
+        except SQLAlchemyError as error:
+            log.warning(
+                "the journal does not know that the daemon %s: %s", verb, getattr(error, "orig", error)
+            )
+
     def _write_history(self) -> None:
         try:
             self.history.flush()
+            self.accesses.flush()
         except SQLAlchemyError as error:
             log.warning("the access history waits: %s", getattr(error, "orig", error))
 

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from hsm.availability import RECALLED, Reach, Way, quickest, route, why_none
 from hsm.catalog import instances as rows
 from hsm.catalog import placement, queue
+from hsm.catalog.access import AccessLog, Note
 from hsm.catalog.engine import Catalog
 from hsm.catalog.history import Recorder, Retrieved
 from hsm.catalog.placement import PackageRef
@@ -92,10 +93,12 @@ class Retrievals:
         bell: Bell,
         history: Recorder | None = None,
         tiers: Mapping[str, Tier] | None = None,
+        accesses: AccessLog | None = None,
     ) -> None:
         """
         :param history: where each retrieve is noted; nowhere without it.
         :param tiers: of the configured pools, for the history.
+        :param accesses: what puts each study's retrieve into the journal; None: nothing does.
         """
         self.catalog = catalog
         self.reader = reader
@@ -103,6 +106,7 @@ class Retrievals:
         self.staging = staging
         self.bell = bell
         self.history = history
+        self.accesses = accesses
         self.forecast: Callable[[Sequence[int]], str] | None = None
         """Says in words what recalls wait for, and how long; without it the queue says what it knows."""
         self.tiers = tiers or {}
@@ -133,7 +137,16 @@ class Retrievals:
         except BaseException:
             retrieval.close()  # what it had joined must not stay pinned
             raise
+        if not comes_back:
+            self._note_begun(sorted(studies), who, ae)
         return retrieval
+
+    def _note_begun(self, studies: Sequence[str], who: str, ae: str) -> None:
+        if self.accesses is not None and ae:
+            now = self.catalog.clock.now()
+            for uid in studies:
+                detail = {"how": who, "to": destination(who, ae)}
+                self.accesses.note(Note(now, f"ae:{ae}", "retrieve begun", "study", uid, detail))
 
 
 def _parts(session: Session, instances: Iterable[InstanceRef]) -> list[_Part]:
@@ -156,6 +169,15 @@ class _Told:
     waited_seconds: float
     bytes: int = 0
     tier: str = ""
+    instances: int = 0
+
+
+def destination(who: str, ae: str) -> str:
+    """To whom a retrieve sends, by what it calls itself; the caller where it says nobody else. Pure."""
+    for start, end in ((f"C-MOVE from {ae} to ", ""), ("delivery to ", f" for {ae}")):
+        if who.startswith(start) and who.endswith(end):
+            return who.removeprefix(start).removesuffix(end)
+    return ae
 
 
 SLOWEST_LAST = (*(tier.value for tier in (Tier.ONLINE, Tier.NEARLINE)), STAGED, Tier.OFFLINE.value)
@@ -263,14 +285,15 @@ class Retrieval:
         return None
 
     def _note(self, part: _Part, instance: InstanceRef) -> None:
-        """For the history: one more instance of its study was read."""
-        if self._owner.history is None:
+        """For history and journal: one more instance of its study was read."""
+        if self._owner.history is None and self._owner.accesses is None:
             return
         told = self._told.get(instance.study_uid)
         if told is None:
             waited = self._owner.catalog.clock.monotonic() - self._opened
             told = self._told[instance.study_uid] = _Told(waited)
         told.bytes += instance.size
+        told.instances += 1
         if not part.tier:
             part.tier = self._tier_of(part)
             told.tier = max(told.tier or part.tier, part.tier, key=SLOWEST_LAST.index)
@@ -288,12 +311,16 @@ class Retrieval:
         return self._owner.tiers.get(direct[0].pool, Tier.ONLINE).value if direct else STAGED
 
     def _tell(self) -> None:
-        history, told = self._owner.history, self._told
+        history, accesses, told = self._owner.history, self._owner.accesses, self._told
         self._told = {}
-        if history is not None:
-            now = self._owner.catalog.clock.now()
-            for uid, each in told.items():
+        now = self._owner.catalog.clock.now()
+        for uid, each in told.items():
+            if history is not None:
                 history.retrieved(Retrieved(uid, now, self._ae, each.bytes, each.tier, each.waited_seconds))
+            if accesses is not None and self._ae:
+                detail: dict[str, str | int] = {"how": self._who, "to": destination(self._who, self._ae)}
+                detail |= {"instances": each.instances, "bytes": each.bytes}
+                accesses.note(Note(now, f"ae:{self._ae}", "retrieved", "study", uid, detail))
 
     def _taken(self, part: _Part, found: Readable) -> Readable:
         """What passes through is taken when the content is closed: until then its bytes are in use."""

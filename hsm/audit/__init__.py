@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import IO, Any
 
 from hsm.audit.anchors import AnchorReader
@@ -33,13 +34,15 @@ class Audit:
         custody: Custody,
         archive: str,
         bell: Bell,
+        file: Path | None,
     ) -> None:
         """
         :param archive: its AE title, for proofs and anchors.
+        :param file: that the journal is streamed to, if it is.
         """
         self._policies = policies
         self._copies = CopiesAudit(catalog, pools, self._in_force)
-        self._log = LogAudit(catalog, AnchorReader(catalog, pools, custody, archive))
+        self._log = LogAudit(catalog, AnchorReader(catalog, pools, custody, archive), file)
         self._prover = Prover(catalog, archive)
         self._verify = VerifyAudit(catalog, pools, bell)
         self._media = MediaAudit(catalog, pools)

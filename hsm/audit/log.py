@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
+from sqlalchemy.orm import Session
+
 from hsm.audit.anchors import AnchorReader, remembered
+from hsm.audit.witness import Witness
 from hsm.catalog import journal
 from hsm.catalog.engine import Catalog
-from hsm.catalog.journal import Wanted
+from hsm.catalog.journal import Problem, Wanted
 from hsm.policyrun.frozen import frozen
 
 Record = dict[str, Any]
@@ -21,9 +25,13 @@ PROBLEMS_MAX = 100
 class LogAudit:
     """Reads the journal; changes nothing."""
 
-    def __init__(self, catalog: Catalog, anchors: AnchorReader) -> None:
+    def __init__(self, catalog: Catalog, anchors: AnchorReader, file: Path | None = None) -> None:
+        """
+        :param file: that the journal is streamed to, if it is: it is compared with each verification.
+        """
         self._catalog = catalog
         self._anchors = anchors
+        self._file = file
 
     def find(self, wanted: Wanted, limit: int) -> list[Record]:
         """Records that match, the last first: seq, at, actor, verb, kind, subject, detail."""
@@ -31,8 +39,9 @@ class LogAudit:
             return [entry.record() for entry in journal.find(session, wanted, limit)]
 
     def verify(self, anchors: Mapping[int, bytes], volumes: Sequence[str] = ()) -> Record:
-        """Walk the whole chain: records, digest (of the last), anchors (how many were compared), problems
-        (``{seq, message}``, at most :data:`PROBLEMS_MAX`), good.
+        """Walk the whole chain: records, digest (of the last), anchors (how many were compared), file
+        (path, records compared; None where there is none), problems (``{seq, message}``, at most
+        :data:`PROBLEMS_MAX` of database and of file), good.
 
         :param volumes: whose anchors are read and compared, too.
         :raises NotFound, Refused: a volume cannot be read now, or carries none.
@@ -42,11 +51,26 @@ class LogAudit:
             kept += remembered(session)
             problems = list(islice(journal.verify(session, anchors, kept), PROBLEMS_MAX))
             seq, digest = journal.head(session)
+            witness = Witness(self._file) if self._file is not None else None
+            if witness is not None:
+                problems += _told(witness, session)
         return {
             "at": self._catalog.clock.now(),
             "records": seq,
             "digest": digest,
             "anchors": len(anchors) + len(kept),
+            "file": None if witness is None else {"path": witness.path, "records": witness.compared},
             "problems": [{"seq": each.seq, "message": each.message} for each in problems],
             "good": not problems,
         }
+
+
+def _told(witness: Witness, session: Session) -> list[Problem]:
+    try:
+        found = list(islice(witness.problems(session), PROBLEMS_MAX))
+    except OSError as error:
+        return [Problem(0, f"{witness.path} cannot be read: {error.strerror or error}")]
+    if found and witness.agrees_until:
+        said = f"{witness.path} and the database agree up to record {witness.agrees_until}"
+        found.append(Problem(witness.agrees_until, said))
+    return found

@@ -229,6 +229,32 @@ def digest_of(session: Session, seq: int) -> bytes | None:
     return session.scalar(select(Journal.digest).where(Journal.seq == seq))
 
 
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One record as it stands in the chain."""
+
+    entry: Entry
+    line: str
+    """The text that its digest is made of, after the digest before it: a JSON array."""
+    digest: bytes
+
+
+def after(session: Session, seq: int, limit: int) -> list[Link]:
+    """The first records behind record ``seq``, in order."""
+    rows = session.execute(
+        select(*_FIELDS, Journal.digest).where(Journal.seq > seq).order_by(Journal.seq).limit(limit)
+    )
+    return [
+        Link(Entry(*row[:6], detail=json.loads(row.detail or "{}")), _line(*row[:7]), bytes(row.digest))
+        for row in rows
+    ]
+
+
+def follows(before: bytes, line: str) -> bytes:
+    """The digest of a record whose text is ``line`` behind one with the digest ``before``."""
+    return hashlib.sha256(before + line.encode()).digest()
+
+
 def any_since(session: Session, seq: int, but: str) -> bool:
     """Whether a later record has another verb than this one."""
     return bool(session.scalar(select(exists().where(Journal.seq > seq, Journal.verb != but))))
@@ -360,8 +386,7 @@ def _digest(
     previous: bytes, seq: int, at: datetime, actor: str, verb: str, kind: str, subject: str, detail: str
 ) -> bytes:
     # Lone surrogates cannot be stored either; json.dumps lets them through.
-    line = _line(seq, at, actor, verb, kind, subject, detail).encode()
-    return hashlib.sha256(previous + line).digest()
+    return follows(previous, _line(seq, at, actor, verb, kind, subject, detail))
 
 
 def _line(seq: int, at: datetime, actor: str, verb: str, kind: str, subject: str, detail: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from drivers import registry
 from drivers.errors import DriverError
-from hsm.config.audit import audit_files
+from hsm.config.audit import audit_errors, audit_files
 from hsm.config.document import Place
 from hsm.config.doorrules import door_errors, tls_errors, tls_sections
 from hsm.config.driverrules import Finding, library_errors, store_errors
@@ -95,6 +95,7 @@ def cross_errors(data: Any) -> list[Finding]:
     findings += operator_errors(data)
     findings += door_errors(data)
     findings += tls_errors(data)
+    findings += audit_errors(data)
     findings += _user_errors(data)
     libraries = [entry.get("name") for _, entry in _entries(data, "libraries")]
     for place, pool in _entries(data, "pools"):

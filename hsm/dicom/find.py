@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 
+from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -16,6 +18,7 @@ from hsm.catalog.engine import Catalog
 from hsm.dicom.answer import response
 from hsm.dicom.call import error_comment
 from hsm.dicom.contexts import QUERY_RETRIEVE
+from hsm.dicom.elements import tag_text
 from hsm.dicom.query import parse_query, read_identifier
 from hsm.errors import BadInput
 from hsm.terms import Field
@@ -32,6 +35,21 @@ _log = logging.getLogger(__name__)
 Response = tuple[int | Dataset, Dataset | None]
 
 
+@dataclass(frozen=True, slots=True)
+class Queried:
+    """One query that was answered."""
+
+    ae: str
+    sop_class: str
+    level: str
+    keys: tuple[str, ...]
+    """What was matched on, by keyword; not with which values."""
+    matches: int
+    identifier: bytes
+    """As it came; it may name patients."""
+    transfer_syntax: str
+
+
 def _tell_nobody(study_uids: Iterable[str]) -> None:
     """Where there is no history."""
 
@@ -42,6 +60,7 @@ def handle_find(
     ae_title: str,
     reach: Callable[[], Reach],
     found: Callable[[Iterable[str]], None] = _tell_nobody,
+    queried: Callable[[Queried], None] | None = None,
 ) -> Iterator[Response]:
     """The responses to one C-FIND but the final Success, which :mod:`hsm.dicom.search` sends.
 
@@ -52,6 +71,7 @@ def handle_find(
     :param ae_title: for Retrieve AE Title (0008,0054).
     :param reach: what can be read now, and how; asked at the beginning.
     :param found: told of the studies that matched, each once, when the query is over.
+    :param queried: told of the query itself, then.
     """
     peer = event.assoc.requestor.ae_title
     try:
@@ -64,6 +84,7 @@ def handle_find(
         yield failure(IDENTIFIER_DOES_NOT_MATCH, str(error)), None
         return
     studies: set[str] = set()
+    matches = 0
     try:
         with catalog.read() as session:
             sees = bool(getattr(event, "sees_rejected", False))
@@ -74,6 +95,7 @@ def handle_find(
                 if event.is_cancelled:
                     yield CANCELLED, None
                     return
+                matches += 1
                 if len(studies) < TOLD_MAX:
                     studies.add(str(match.values.get(Field.STUDY_UID) or ""))
                 yield PENDING, response(query, match, ae_title)
@@ -83,6 +105,26 @@ def handle_find(
     finally:
         # Also when the caller went away in the middle.
         found(studies - {""})
+        if queried is not None:
+            asked_for = tuple(sorted(_named(identifier)))
+            queried(
+                Queried(
+                    str(peer),
+                    str(event.request.AffectedSOPClassUID),
+                    query.level.name,
+                    asked_for,
+                    matches,
+                    encoded.getvalue(),
+                    str(event.context.transfer_syntax),
+                )
+            )
+
+
+def _named(identifier: Dataset) -> Iterator[str]:
+    """The keys that have a value, without a look at any."""
+    for tag in list(identifier.keys()):
+        if identifier.get_item(tag).value:
+            yield keyword_for_tag(tag) or tag_text(int(tag))
 
 
 def failure(status: int, comment: str) -> Dataset:

@@ -55,6 +55,7 @@ class Job:
     error: str = ""
     burned_in: int = 0
     unlisted: tuple[str, ...] = ()
+    studies: tuple[str, ...] = ()
     stop: threading.Event = field(default_factory=threading.Event)
 
     def shown(self) -> dict[str, Any]:
@@ -121,7 +122,9 @@ class Exports:
                 raise Refused(f"{RUNNING_MAX} exports are under way; wait for one to end")
             self._last += 1
             total = sum(each.size for each in instances)
-            job = Job(self._last, str(place.path), place.kind.value, by, len(instances), total)
+            job = Job(
+                self._last, str(place.path), place.kind.value, by, len(instances), total, studies=tuple(uids)
+            )
             self._forget_old()
             self._jobs[job.pk] = job
         self._note(job, "export asked", {"studies": uids, "anonymised": anonymise})
@@ -230,7 +233,7 @@ class Exports:
     def _end(self, job: Job, state: str, error: str) -> None:
         job.error, job.waiting_for = error, ""
         try:
-            detail = {"instances": job.done, "bytes": job.bytes_done}
+            detail = {"instances": job.done, "bytes": job.bytes_done, "studies": list(job.studies)}
             self._note(job, f"export {state}", detail | ({"error": error} if error else {}))
         except (SQLAlchemyError, HsmError) as trouble:
             log.error("export %d: %s, and the journal does not know: %s", job.pk, state, trouble)

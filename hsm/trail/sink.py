@@ -1,0 +1,59 @@
+"""What the journal is streamed to, as the shipper sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from hsm.catalog.journal import GENESIS, Link
+
+
+class NotTaken(Exception):
+    """The sink cannot be written to now; the text says why and what to do. What it has is asked anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A record of the chain: what a sink has got to."""
+
+    seq: int
+    digest: bytes
+
+
+BEGINNING = Place(0, GENESIS)
+"""Before record 1."""
+
+
+class Sink(Protocol):
+    """Takes records in order. One thread uses it; ``abort`` may come from another one."""
+
+    @property
+    def name(self) -> str:
+        """For people: ``the file /srv/audit/journal.jsonl``."""
+        ...
+
+    def begin(self) -> Place:
+        """The last record that is there for good; also after something failed.
+
+        :raises NotTaken: nobody knows now.
+        """
+        ...
+
+    def take(self, links: Sequence[Link]) -> None:
+        """:raises NotTaken: they are not, or perhaps not, all there; :meth:`begin` says from where to go
+        on."""
+        ...
+
+    def idle(self) -> None:
+        """Called between, also when there is nothing to take.
+
+        :raises NotTaken: what was taken lately may be lost; :meth:`begin` says from where to go on.
+        """
+        ...
+
+    def abort(self) -> None:
+        """End what waits now: the daemon stops."""
+        ...
+
+    def close(self) -> None: ...
