@@ -84,7 +84,7 @@ def handle_find(
         yield failure(IDENTIFIER_DOES_NOT_MATCH, str(error)), None
         return
     studies: set[str] = set()
-    matches = 0
+    answered = 0
     try:
         with catalog.read() as session:
             sees = bool(getattr(event, "sees_rejected", False))
@@ -95,7 +95,7 @@ def handle_find(
                 if event.is_cancelled:
                     yield CANCELLED, None
                     return
-                matches += 1
+                answered += 1
                 if len(studies) < TOLD_MAX:
                     studies.add(str(match.values.get(Field.STUDY_UID) or ""))
                 yield PENDING, response(query, match, ae_title)
@@ -113,7 +113,7 @@ def handle_find(
                     str(event.request.AffectedSOPClassUID),
                     query.level.name,
                     asked_for,
-                    matches,
+                    answered,
                     encoded.getvalue(),
                     str(event.context.transfer_syntax),
                 )
