@@ -166,10 +166,14 @@ class Drills:
         if pool and pool not in self._pools.names:
             raise NotFound(f"there is no pool {pool!r}; there are: {', '.join(sorted(self._pools.names))}")
         with self._catalog.read() as session:
-            every = [each for each in media.volumes(session) if not pool or each.pool == pool]
+            every = [
+                each
+                for each in media.volumes(session)
+                if (not pool or each.pool == pool) and drills.count_on(session, each.pk)
+            ]
         usable = [each for each in every if each.state in GOOD_VOLUMES and self._is_here(each)]
         if not usable:
-            raise Refused(f"no volume of {pool or 'any pool'} can be read now")
+            raise Refused(f"no volume of {pool or 'any pool'} that holds packages can be read now")
         self._rng.shuffle(usable)
         # One of each pool before a second of any: they differ more than volumes do.
         rank: dict[str, int] = {}

@@ -18,6 +18,7 @@ from tests.s3servers import BUCKET, admin
 from tests.story.archive import (
     CONFIG,
     HSM,
+    KEEP,
     Archive,
     as_sent_by_storescu,
     bundled,
@@ -150,3 +151,61 @@ def _by_hand(pool: Path, folder: Path) -> None:
         script = f"tar xf '{tar}' && {sed} | sha256sum -c -"
         done = subprocess.run(["sh", "-e", "-c", script], cwd=here, capture_output=True, text=True)
         assert done.returncode == 0 and ": OK" in done.stdout, done.stdout + done.stderr
+
+
+BACKED_UP = CONFIG.replace(
+    'catalog: {{url: "{catalog}"}}', 'catalog: {{url: "{catalog}", backup: {{pool: nearline, keep: 2}}}}'
+)
+TO_TAPE = """\
+policy: tape
+priority: 1
+copies: {tape: 1}
+rules:
+  - {name: to tape, copy to: tape}
+  - {name: free online, release from: online, when: copies(tape) >= 1}
+schedule: every 1 second
+"""
+
+
+@pytest.mark.campaign
+def test_an_older_catalog_is_restored_from_a_pool_compared_with_its_media_and_everything_is_there(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    assert BACKED_UP != CONFIG
+    archive = Archive(tmp_path / "home", sqlite_url, TO_TAPE, BACKED_UP)
+    paths = bundled(*IMAGES)
+    wanted = digests(as_sent_by_storescu(paths, tmp_path / "sent"))
+    studies = [study_of(path) for path in paths]
+    with running(archive):
+        assert archive.dcmtk("storescu", str(paths[0])).returncode == 0
+        until(lambda: archive.all_on_tape(1), "the first study on tape")
+        done = archive.command("catalog", "backup", "--pool", "nearline", "--json")
+        assert done.returncode == 0, done.stdout + done.stderr
+        drilled = archive.command("catalog", "drill", "--sample", "2", "--json")
+        assert drilled.returncode == 0, drilled.stdout + drilled.stderr
+        assert json.loads(drilled.stdout)["whole"]["packages"] == 1
+        assert archive.dcmtk("storescu", str(paths[1])).returncode == 0
+        until(lambda: archive.all_on_tape(2), "the second study on tape")
+        archive.write_policy(KEEP)
+        archive.kill()
+    for leaving in tmp_path.glob("catalog.db*"):
+        leaving.unlink()
+    key = json.loads(done.stdout)["key"]
+    back = archive.command("catalog", "restore", "--pool", "nearline", "--key", key)
+    assert back.returncode == 0, back.stdout + back.stderr
+    archive.write_policy(TO_TAPE)
+    with running(archive):
+        assert archive.dcmtk("storescu", str(paths[2])).returncode == 0, "it receives"
+        assert "catalog check --media" in archive.command("status", "--json").stdout
+        assert len(archive.ask(lambda client: client.find_studies(limit=9))) == 2
+        time.sleep(1.5)
+        assert all(copy["state"] == "verified" for copy in archive.copies()), "nothing new is begun"
+        assert archive.stop() == 0
+    compared = archive.command("catalog", "check", "--media")
+    assert compared.returncode == 0, compared.stdout + compared.stderr
+    with running(archive):
+        until(lambda: archive.all_on_tape(3), "every study on tape, the forgotten one too")
+        for study in studies:
+            finished(archive.retrieve("movescu", study))
+        assert digests(list(archive.received.iterdir())) == wanted
+        assert archive.stop() == 0
