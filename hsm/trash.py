@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from hsm.catalog import deletions, forgetting, placement, queue, rejections, trashwork
+from hsm.catalog import deletions, forgetting, placement, queue, rejections, restored, trashwork
 from hsm.catalog.deletions import DeletionRef
 from hsm.catalog.engine import Catalog
 from hsm.catalog.trashwork import Left
@@ -113,6 +113,8 @@ class Trash:
         """Move on what is due; how many copies were let go or asked to be."""
         now = self._catalog.clock.now()
         with self._catalog.read() as session:
+            if restored.is_owed(session):
+                return 0  # what was undone since the backup is not known here
             ready = deletions.due(session, now, ROUND_MAX)
         moved = 0
         for each in ready:

@@ -147,6 +147,10 @@ class Taking:
     def _take(self, volume_pk: int, found: VolumeReport, source: Source, lying: Lying) -> None:
         with self._catalog.read() as session:
             known = adoption.known_package(session, lying.package)
+            purged = known is not None and rebuilding.is_purged(session, known[0])
+        if purged:
+            found.known += 1  # deleted for good: what is left of it comes back to nobody
+            return
         if self._verify:
             self._adopt(volume_pk, found, lying, source.read(lying), new=known is None, read_back=True)
             return

@@ -19,6 +19,7 @@ from hsm.policyrun.frozen import frozen
 from hsm.rebuild import MediaCheck
 from hsm.rebuild import Report as Found
 from tests.sim.conftest import MakeWorld
+from tests.sim.test_deletion import delete, rounds
 from tests.sim.test_rebuild import LOOSE, TO_TAPE_ONLY, some_header, store_loose
 from tests.sim.world import NOTHING, World, study_uid
 
@@ -252,4 +253,29 @@ def test_a_cartridge_that_was_labelled_anew_since_the_backup_holds_what_its_labe
     assert report.lifted
     assert old.volume("HSM001L8").uuid == "a-new-identity"
     old.assert_readable(1)
+    old.check()
+
+
+@pytest.mark.campaign
+def test_what_was_deleted_for_good_does_not_come_back_from_what_is_left_of_it(
+    make_world: MakeWorld, restore: Restore
+) -> None:
+    world = make_world(policies=TO_BOTH)
+    world.store(1, 2)
+    world.store(2, 2)
+    world.follow()
+    tar = world.home / "nearline" / world.tar_of(1)
+    kept = tar.read_bytes()
+    delete(world)
+    world.clock.advance(31 * 86400)
+    rounds(world)
+    assert set(world.copies(1).values()) == {"released"} and not tar.exists()
+    tar.parent.mkdir(exist_ok=True)
+    tar.write_bytes(kept)  # a snapshot of the NAS was put back
+    old = restore(world, backup_of(world))
+    assert check_media(old).lifted
+    assert set(old.copies(1).values()) == {"released"}
+    assert old.instances(1) == []
+    assert tar.exists(), "nothing is deleted by a comparison"
+    old.assert_readable(2)
     old.check()
