@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import threading
 import time
@@ -16,16 +15,19 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from hsm.api.caller import NOBODY, Caller, roles_for
 from hsm.api.identity import UnixPeer, group_names
 from hsm.api.problems import problem
-from hsm.api.strikes import Strikes
 from hsm.api.tcp import DOOR, TcpPeer
 from hsm.clock import Clock, SystemClock
 from hsm.config.access import RolesConfig
+from hsm.config.doors import LockoutConfig
+from hsm.lockout import Lockout
 from hsm.refusals import Refusal
 from hsm.tokens import Tokens
 
 GROUPS_SECONDS = 10.0
 """How long a user's groups are remembered: some machines ask a directory for them."""
 USERS_MAX = 1000
+LOCKOUT = LockoutConfig(failures=5, within_seconds=60, lasts_seconds=300, never=())
+"""Of addresses from which tokens come that are none."""
 NO_TOKEN = "it has no bearer token"
 
 
@@ -58,7 +60,7 @@ class Doors:
         self.tokens = tokens
         self.note = note
         self._clock = clock or SystemClock()
-        self._strikes = Strikes(monotonic)
+        self._lockout = Lockout(monotonic, LOCKOUT)
         self._monotonic = monotonic
         self._groups: dict[int, tuple[float, frozenset[str]]] = {}
         self._lock = threading.Lock()
@@ -74,8 +76,8 @@ class Doors:
 
         :raises TurnedAwayError: nobody with that token may come in, or nobody from there.
         """
-        if seconds := self._strikes.seconds_left(peer.address):
-            raise TurnedAwayError("its address is locked out after too many failures", seconds=seconds)
+        if why := self._lockout.refuses(peer.address):
+            raise TurnedAwayError(why, seconds=LOCKOUT.lasts_seconds)
         scheme, _, given = authorization.partition(" ")
         if scheme.lower() != "bearer" or not given.strip():
             raise self._strike(peer, NO_TOKEN)
@@ -89,8 +91,8 @@ class Doors:
         return Caller(name, holder.person, "", where, frozenset({holder.role}), DOOR)
 
     def _strike(self, peer: TcpPeer, reason: str, actor: str = "") -> TurnedAwayError:
-        seconds = self._strikes.failed(peer.address)
-        more = f"; its address is locked out for {seconds:g} s" if seconds else ""
+        locked = self._lockout.failed(peer.address)
+        more, seconds = (f"; {locked}", LOCKOUT.lasts_seconds) if locked else ("", 0.0)
         return TurnedAwayError(reason + more, actor, seconds)
 
     def _groups_of(self, uid: int) -> frozenset[str]:
@@ -131,7 +133,7 @@ class Identify:
         answer = problem(429 if error.seconds else 401, "refused", f"nobody comes in so: {error}", hint)
         answer.headers["connection"] = "close"
         if error.seconds:
-            answer.headers["retry-after"] = str(math.ceil(error.seconds))
+            answer.headers["retry-after"] = f"{error.seconds:.0f}"
         else:
             answer.headers["www-authenticate"] = "Bearer"
         return answer

@@ -20,8 +20,8 @@ from starlette.types import ASGIApp
 
 from hsm.api.protocol import CONNECTIONS_OF_ONE_MAX, LimitedProtocol
 from hsm.api.server import CONNECTIONS_MAX, Running, settings
-from hsm.api.strikes import counted_by
 from hsm.errors import ConfigError
+from hsm.lockout import counted_by
 from hsm.log import get_logger
 from hsm.refusals import Refusal
 

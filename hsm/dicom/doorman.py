@@ -2,7 +2,7 @@
 
 Everybody can knock as often as he likes: what is refused goes to the journal through
 :mod:`hsm.refusals`, which bounds it, and an address that is refused too often is not listened to for a
-while (:mod:`hsm.dicom.lockout`).
+while (:mod:`hsm.lockout`).
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from hsm.dicom.admission import (
     admit_at,
     admit_secured,
 )
-from hsm.dicom.lockout import Lockout
-from hsm.dicom.origin import Names, Networks, comes_from
 from hsm.dicom.rights import AeBook
 from hsm.dicom.secure import Security
+from hsm.lockout import Lockout
 from hsm.log import get_logger
+from hsm.origin import Names, Networks, comes_from
 from hsm.refusals import Refusal
 
 log = get_logger(__name__)

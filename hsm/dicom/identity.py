@@ -19,7 +19,7 @@ from pynetdicom.pdu_primitives import UserIdentityNegotiation
 
 from hsm.config import AeConfig, DicomConfig, UserConfig
 from hsm.dicom.admission import TOO_MANY_TRIES, Rejection
-from hsm.dicom.lockout import Throttle, counted_by
+from hsm.lockout import Throttle, counted_by
 from hsm.passcode import COST, DIGEST_BYTES, SALT_BYTES, Passcode, parse
 
 USERNAME, PASSCODE = 1, 2

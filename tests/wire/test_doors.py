@@ -27,9 +27,9 @@ from wire_world import Receiver, Running, StartServer, eventually
 
 from hsm.clock import ManualClock
 from hsm.config import DicomConfig, LockoutConfig
-from hsm.dicom.lockout import Lockout, counted_by
-from hsm.dicom.origin import Names, comes_from
 from hsm.dicom.server import DicomServer
+from hsm.lockout import Lockout, counted_by
+from hsm.origin import Names, comes_from
 from hsm.refusals import Refusal
 
 NOT_AUTHORIZED = 0x0124

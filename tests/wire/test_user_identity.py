@@ -14,10 +14,10 @@ from wire_peers import VERIFICATION, associated
 from wire_tls import Authority
 from wire_world import Running, StartServer
 
+from hsm import lockout
 from hsm.config import UserConfig
-from hsm.dicom import lockout
 from hsm.dicom.identity import REMEMBERED_MAX, SECONDS_A_TRY, TRIES, Identities, Identity
-from hsm.dicom.lockout import Throttle
+from hsm.lockout import Throttle
 from hsm.passcode import COST_MIN, Passcode, make
 
 

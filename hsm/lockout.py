@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from hsm.config import LockoutConfig
-from hsm.dicom.origin import Networks
+from hsm.origin import Networks
 
 ADDRESSES_MAX: Final = 10_000
 """Addresses that are remembered, the latest."""
