@@ -21,6 +21,7 @@ from hsm.announce import Announcements
 from hsm.api.control import ControlApi
 from hsm.api.services import Services
 from hsm.audit import Audit
+from hsm.audit.nightly import Nightly
 from hsm.catalog import history, journal, queue, restored
 from hsm.catalog.access import AccessLog, Note
 from hsm.catalog.history import Recorder
@@ -102,7 +103,7 @@ HISTORY_SECONDS = 10.0
 UPKEEP_SECONDS = 3600.0
 """Between two looks for accesses that are old enough to be counted by day, or forgotten."""
 ANCHOR_SECONDS = 60.0
-"""Between two looks whether pools and the file outside are due for an anchor."""
+"""Between two looks whether pools and the file outside are due for an anchor, and the summary for a mail."""
 SETTLE_SECONDS = 10.0
 """Between two tries to write down what the catalog could not take."""
 STOP_GRACE_SECONDS = 20.0
@@ -155,6 +156,8 @@ class Daemon:
         self._build_dicom()
         self.scheduler = Scheduler(self._clock)
         self.policies.on_change = lambda: self._schedule(self.config)
+        self.audit = self._audit()
+        self.nightly = Nightly(self.catalog, self.audit, self._problems, config.archive.ae_title)
         self.api = ControlApi(self._services(), config.api, clock, self.refusals.note)
 
     def _build_verbs(self) -> None:
@@ -305,7 +308,7 @@ class Daemon:
             drills=self.drills,
             operators=self.operators,
             movements=self.movements,
-            audit=self._audit(),
+            audit=self.audit,
             turns=self.workers.planning.turns,
         )
 
@@ -401,6 +404,7 @@ class Daemon:
             old = self.config
             kept: dict[str, Any] = {name: getattr(old, name) for name in _FIXED}
             kept["api"] = self.api.reload(new.api)
+            kept["audit"] = old.audit.model_copy(update={"summary": new.audit.summary})
             kept["log"] = new.log.model_copy(update={"format": old.log.format})
             self.config = new.model_copy(update=kept)
         for text in later:
@@ -532,6 +536,7 @@ class Daemon:
         problems += self.anchoring.problems()
         problems += self.backups.problems()
         problems += self.trail.problems()
+        problems += self.nightly.problems()
         problems += self.dicom.problems()
         problems += self.api.problems(self._clock.now())
         if failed:
@@ -555,6 +560,7 @@ class Daemon:
         wanted["trash"] = (Schedule(every_seconds=WATCH_SECONDS), self.trash.round)
         wanted["history"] = (Schedule(every_seconds=HISTORY_SECONDS), self._write_history)
         wanted["history upkeep"] = (Schedule(every_seconds=UPKEEP_SECONDS), self._keep_history_small)
+        wanted["summary"] = (Schedule(every_seconds=ANCHOR_SECONDS), self._summarise)
         wanted["anchors"] = (Schedule(every_seconds=ANCHOR_SECONDS), self.anchoring.round)
         wanted["catalog backup"] = (Schedule(every_seconds=WATCH_SECONDS), self.backups.round)
         wanted["policy watch"] = (Schedule(every_seconds=WATCH_SECONDS), self._watch_policies)
@@ -566,6 +572,9 @@ class Daemon:
     def _seal_round(self) -> None:
         if self.seal.enqueue_quiet():
             self.bell.ring()
+
+    def _summarise(self) -> None:
+        self.nightly.round(self.config.audit.summary, self.config.operator.channels)
 
     def _note_query(self, asked: Queried) -> None:
         detail: dict[str, Any] = {

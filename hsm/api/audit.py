@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from hsm.api.identity import actor
 from hsm.api.services import Services
 from hsm.api.wire import body, known, number, reply
 from hsm.audit.copies import GRACE, NAMED, Asked
@@ -75,18 +76,19 @@ class AuditPaths:
             number(given["before"], "before") if given["before"] else None,
         )
         limit = _limit(given["limit"], RECORDS, RECORDS_MAX)
-        return reply(await run_in_threadpool(self._services.audit.log, wanted, limit))
+        return reply(await run_in_threadpool(self._services.audit.log, wanted, limit, actor(request, "")))
 
     async def verify(self, request: Request) -> Response:
         """``{anchors: {"NUMBER": "SHA-256 in hexadecimal"}, volumes: [NAME]}``."""
         asked = await body(request, {}, {"anchors": dict, "volumes": list, "by": str})
         given, volumes = asked.get("anchors", {}), asked.get("volumes", [])
+        by = actor(request, asked.get("by", ""))
         if len(volumes) > VOLUMES_MAX or not all(isinstance(each, str) for each in volumes):
             raise BadInput(f"volumes: expected at most {VOLUMES_MAX} names")
         if len(given) > ANCHORS_MAX:
             raise BadInput(f"{len(given)} anchors; expected at most {ANCHORS_MAX}")
         anchors = {number(str(seq), "anchor"): _digest(seq, text) for seq, text in given.items()}
-        return reply(await run_in_threadpool(self._services.audit.verify_log, anchors, volumes))
+        return reply(await run_in_threadpool(self._services.audit.verify_log, anchors, volumes, by))
 
     async def proof(self, request: Request) -> Response:
         """A ZIP file."""
@@ -94,7 +96,7 @@ class AuditPaths:
         uid = request.path_params["uid"]
         file: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115
         try:
-            await run_in_threadpool(self._services.audit.prove, uid, file)
+            await run_in_threadpool(self._services.audit.prove, uid, file, actor(request, ""))
         except BaseException:
             file.close()
             raise

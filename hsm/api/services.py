@@ -328,11 +328,11 @@ class Audit(Protocol):
         """at, made_at, source, grace_seconds, policies, unsealed, under_protected, good."""
         ...
 
-    def log(self, wanted: WantedRecords, limit: int) -> list[Record]:
-        """Records of the journal, the last first."""
+    def log(self, wanted: WantedRecords, limit: int, by: str) -> list[Record]:
+        """Records of the journal, the last first; that ``by`` looked is one, too."""
         ...
 
-    def verify_log(self, anchors: Mapping[int, bytes], volumes: Sequence[str] = ()) -> Record:
+    def verify_log(self, anchors: Mapping[int, bytes], volumes: Sequence[str] = (), by: str = "") -> Record:
         """at, records, digest, anchors, problems (``{seq, message}``), good."""
         ...
 
@@ -353,7 +353,7 @@ class Audit(Protocol):
         """One volume, and studies: study, copies_elsewhere, packages, bytes."""
         ...
 
-    def prove(self, uid: str, to: IO[bytes]) -> None:
+    def prove(self, uid: str, to: IO[bytes], by: str) -> None:
         """Write a study's proof, a ZIP, into a file."""
         ...
 

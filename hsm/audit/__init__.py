@@ -10,7 +10,7 @@ from typing import IO, Any
 from hsm.audit.anchors import AnchorReader
 from hsm.audit.copies import Asked as Asked
 from hsm.audit.copies import CopiesAudit
-from hsm.audit.log import LogAudit
+from hsm.audit.log import LogAudit, LogUse, looked_for
 from hsm.audit.media import MediaAudit
 from hsm.audit.prove import Prover
 from hsm.audit.verify import AskedFor, VerifyAudit
@@ -44,6 +44,7 @@ class Audit:
         self._copies = CopiesAudit(catalog, pools, self._in_force)
         self._log = LogAudit(catalog, AnchorReader(catalog, pools, custody, archive), file)
         self._prover = Prover(catalog, archive)
+        self._used = LogUse(catalog)
         self._verify = VerifyAudit(catalog, pools, bell)
         self._media = MediaAudit(catalog, pools)
 
@@ -51,13 +52,21 @@ class Audit:
         """As :meth:`hsm.audit.copies.CopiesAudit.report`."""
         return self._copies.report(asked)
 
-    def log(self, wanted: Wanted, limit: int) -> list[dict[str, Any]]:
-        """As :meth:`hsm.audit.log.LogAudit.find`."""
-        return self._log.find(wanted, limit)
+    def log(self, wanted: Wanted, limit: int, by: str) -> list[dict[str, Any]]:
+        """As :meth:`hsm.audit.log.LogAudit.find`; that ``by`` read it is on record."""
+        found = self._log.find(wanted, limit)
+        self._used.note(by, "read", looked_for(wanted))
+        return found
 
-    def verify_log(self, anchors: Mapping[int, bytes], volumes: Sequence[str] = ()) -> dict[str, Any]:
-        """As :meth:`hsm.audit.log.LogAudit.verify`."""
-        return self._log.verify(anchors, volumes)
+    def verify_log(
+        self, anchors: Mapping[int, bytes], volumes: Sequence[str] = (), by: str = ""
+    ) -> dict[str, Any]:
+        """As :meth:`hsm.audit.log.LogAudit.verify`; on record where somebody asked for it."""
+        found = self._log.verify(anchors, volumes)
+        if by:
+            told = {"records": found["records"], "good": found["good"]}
+            self._used.note(by, "verified", told | ({"volumes": list(volumes)} if volumes else {}))
+        return found
 
     def verify(self, asked: AskedFor, by: str) -> dict[str, Any]:
         """As :meth:`hsm.audit.verify.VerifyAudit.ask`."""
@@ -75,9 +84,10 @@ class Audit:
         """As :meth:`hsm.audit.media.MediaAudit.one`."""
         return self._media.one(name, limit)
 
-    def prove(self, uid: str, to: IO[bytes]) -> None:
-        """As :meth:`hsm.audit.prove.Prover.write`."""
+    def prove(self, uid: str, to: IO[bytes], by: str) -> None:
+        """As :meth:`hsm.audit.prove.Prover.write`; that ``by`` took it is on record, but not in it."""
         self._prover.write(uid, to)
+        self._used.note(by, "proved", {"study": uid})
 
     def _in_force(self, at: datetime | None) -> PolicySet:
         return self._policies.set if at is None else self._policies.versions.at(at)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,8 +21,47 @@ from hsm.policyrun.frozen import frozen
 
 Record = dict[str, Any]
 
+SAME_SECONDS = 600.0
+"""The same look at the log by the same person is on record once in so long."""
+LOOKS_MAX = 1000
+ACTOR_UNKNOWN = "unknown"
 PROBLEMS_MAX = 100
 """Breaks that are told; a chain that is broken oftener is broken enough."""
+
+
+class LogUse:
+    """That somebody read the log is on record, too (PS3.15 A.5.3.2): who, and what he looked for.
+
+    Who reads page after page, or looks every minute, is on record once.
+    """
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._lock = threading.Lock()
+        self._seen: dict[tuple[str, str, str], datetime] = {}
+
+    def note(self, by: str, verb: str, detail: Mapping[str, Any]) -> None:
+        now = self._catalog.clock.now()
+        key = (by, verb, repr(sorted(detail.items())))
+        with self._lock:
+            seen = self._seen.get(key)
+            if seen is not None and timedelta(0) <= now - seen < timedelta(seconds=SAME_SECONDS):
+                return
+            if len(self._seen) >= LOOKS_MAX:
+                self._seen.clear()
+            self._seen[key] = now
+        with self._catalog.write() as session:
+            journal.append(session, now, by or ACTOR_UNKNOWN, verb, "journal", "journal", detail)
+
+
+def looked_for(wanted: Wanted) -> dict[str, str]:
+    """What was looked for, without which page of it."""
+    said = {field.name: getattr(wanted, field.name) for field in fields(wanted) if field.name != "before"}
+    return {
+        name: value.isoformat() if isinstance(value, datetime) else str(value)
+        for name, value in said.items()
+        if value not in ("", None)
+    }
 
 
 class LogAudit:

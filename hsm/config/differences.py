@@ -17,6 +17,7 @@ LIVE = (
     "history",
     "deletion",
     "operator",
+    "audit.summary",
     "log.level",
     "api.roles",
     "api.tcp",

@@ -363,10 +363,12 @@ class Audit:
     def copies(self, asked: Asked) -> dict[str, Any]:
         return self._note("audit copies", asked)
 
-    def log(self, wanted: WantedRecords, limit: int) -> list[dict[str, Any]]:
+    def log(self, wanted: WantedRecords, limit: int, by: str) -> list[dict[str, Any]]:
         return self._note("audit log", wanted, limit)
 
-    def verify_log(self, anchors: Mapping[int, bytes], volumes: Sequence[str] = ()) -> dict[str, Any]:
+    def verify_log(
+        self, anchors: Mapping[int, bytes], volumes: Sequence[str] = (), by: str = ""
+    ) -> dict[str, Any]:
         return self._note("audit verify", anchors, *volumes)
 
     def verify(self, asked: AskedFor, by: str) -> Any:
@@ -381,7 +383,7 @@ class Audit:
     def medium(self, name: str, limit: int) -> Any:
         return self._note("audit medium", name, limit)
 
-    def prove(self, uid: str, to: IO[bytes]) -> None:
+    def prove(self, uid: str, to: IO[bytes], by: str) -> None:
         to.write(self._note("prove", uid))
 
 
