@@ -22,6 +22,9 @@ from hsm.model import InstanceRef, Priority, Selection
 from hsm.states import RequestKind
 from hsm.wake import Bell
 
+ASSOCIATION = "association of "
+"""Who works on a delivery before it is handed over, with the AE title of its caller."""
+
 _Change = Callable[[Session, datetime], None]
 
 
@@ -70,7 +73,7 @@ class Deliveries:
                 reason=f"C-MOVE from {calling} to {destination}",
                 detail=detail,
             )
-            queue.take(session, pk, f"association of {calling}", now)
+            queue.take(session, pk, f"{ASSOCIATION}{calling}", now)
         return pk
 
     def begin_again(self) -> None:
@@ -130,7 +133,11 @@ class Deliveries:
         with self._lock:
             owed = list(self._owed.items())
         for key, change in owed:
-            self._end(key, change)
+            with self._catalog.write() as session:
+                # The commit whose answer was lost may have taken effect.
+                if queue.worker_of(session, key).startswith(ASSOCIATION):
+                    change(session, self._catalog.clock.now())
+            self.closed(key)
             with self._lock:
                 self._owed.pop(key, None)
         if owed:

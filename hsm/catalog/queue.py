@@ -412,6 +412,12 @@ def get(session: Session, pk: int) -> Order:
     return order_of(_found(session.get(Request, pk), pk))
 
 
+def worker_of(session: Session, pk: int) -> str:
+    """Who works on an active request; empty for one that is not, or not any more."""
+    row = _found(session.get(Request, pk), pk)
+    return row.worker if row.state == RequestState.ACTIVE else ""
+
+
 def give_back_lost(session: Session, pk: int, now: datetime, actor: str) -> None:
     """Queue a request again that is still active although its worker is through with it."""
     row = _locked(session, pk)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy.exc import OperationalError
 
 from hsm.catalog import queue
 from hsm.catalog.orders import Order
@@ -88,3 +93,27 @@ def test_nothing_is_begun_for_a_destination_that_rests_and_others_are_served_mea
     world.settle()
     assert sorted({title for title, _ in world.delivered}) == ["DOWN", "UP"]
     assert len(world.delivered) == 4
+
+
+def test_an_end_whose_commit_took_effect_before_the_database_was_lost_is_not_written_again(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world()
+    world.store(1, 1)
+    mine = deliveries(world)
+    keys = [mine.begin("DEST", "WS1", number, world.instances(1)) for number in (1, 2)]
+    dialect = world.catalog.engine.dialect
+    commit = dialect.do_commit
+
+    def lost_afterwards(connection: Any) -> None:
+        commit(connection)
+        raise sqlite3.OperationalError("server closed the connection unexpectedly")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dialect, "do_commit", lost_afterwards)
+        for key in keys:
+            with pytest.raises(OperationalError):
+                mine.hand_over(key, ["2.25.9"])
+    mine.settle()
+    assert [order_of(world, key).state for key in keys] == [RequestState.QUEUED] * 2
+    world.check()
