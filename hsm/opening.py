@@ -231,9 +231,12 @@ class _Volume:
 
     def open(self) -> Store:
         """:raises DriverError, ConfigError: it cannot be opened, or is not what it was."""
-        with self.catalog.read() as session:
-            now = self.catalog.clock.now()
-            identity = storage.identity(storage.known(session, self.name, self.pool.name, now, ACTOR))
+        try:
+            with self.catalog.read() as session:
+                now = self.catalog.clock.now()
+                identity = storage.identity(storage.known(session, self.name, self.pool.name, now, ACTOR))
+        except SQLAlchemyError as error:
+            raise OperatorNeeded(f"catalog: {getattr(error, 'orig', error)}") from error
         root = self._root()
         if identity is None:
             if root is not None:

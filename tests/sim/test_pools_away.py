@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from hsm.availability import standing
@@ -235,6 +236,25 @@ def test_nothing_is_released_while_the_other_copies_are_away(make_world: MakeWor
     world.settle()
     assert not world.online_file(1, 1).exists()
     world.check()
+
+
+def test_a_catalog_that_is_lost_while_a_pool_is_opened_is_said_to_be_lost(
+    make_world: MakeWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = cloud.switch(tmp_path / "bucket")
+    bucket.down = True
+    world = make_world(policies=CLOUD, shape=shape_of(tmp_path))
+    bucket.down = False
+
+    def lost() -> None:
+        raise OperationalError("SELECT", {}, ConnectionError("connection refused"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.catalog, "read", lost)
+        service = world.pools.disks["cloud"].service
+        assert service is not None
+        assert service.probe().reason == "catalog: connection refused"
+    assert service.probe().reason == ""
 
 
 def test_another_storage_under_the_same_address_is_out_of_service(
