@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from drivers import registry
 from drivers.base import Family, Labelled, Library, Store, StoreLabel
 from drivers.errors import OperatorNeeded, Permanent, WrongVolume
+from drivers.oserrors import translated
 from drivers.wrappers import PassingStore
 from hsm.catalog import storage
 from hsm.catalog.engine import Catalog
@@ -247,7 +248,8 @@ class _Volume:
             finally:
                 close_store(unknown)
         if root is not None and self.pool.layout is Layout.FILES and not self.joins:
-            keep_interrupted(root)
+            with translated(f"keep what was interrupted in {root}"):
+                keep_interrupted(root)
         store = self._open(identity)
         try:
             return self._known(store, identity)

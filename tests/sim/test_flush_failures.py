@@ -118,3 +118,18 @@ def test_recovery_keeps_its_files_where_the_names_that_it_gives_cannot_be_flushe
     assert kept.read_bytes() == whole
     assert recover(world.pools.ingest, world.ingest, read_header).known == 1
     assert not kept.exists()
+
+
+def test_a_start_that_cannot_flush_what_was_interrupted_says_so_and_the_next_look_goes_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (world.pools.ingest.root / INCOMING / "a.part").write_bytes(b"acknowledged")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fails(1, os.fsync))
+        again = world.rebuild()
+    service = again.pools.ingest.service
+    assert service is not None
+    assert "Input/output error" in service.condition.reason
+    assert "unexpected" not in service.condition.reason
+    assert service.probe().reason == ""
+    again.close()
