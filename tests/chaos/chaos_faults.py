@@ -99,7 +99,7 @@ class Faults:
         return True
 
     def _last(self, kind: str, most: float, end: Callable[[], object]) -> None:
-        until = self.around.clock.monotonic() + self._rng.uniform(20, most)
+        until = self.around.clock.monotonic() + self._rng.uniform(10, most / 2)
         self.lasting[kind] = (until, end)
 
     # The process and the machine.

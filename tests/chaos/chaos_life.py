@@ -33,7 +33,10 @@ STEP_MEAN_SECONDS = 9.0
 FAULT_SHARE = 0.4
 CHECK_SHARE = 0.06
 MEANWHILE_SHARE = 0.03
-WORKER_STEPS_MAX = 6
+WORKER_STEPS_MAX = 8
+SETTLE_STEPS_MAX = 300
+CALM_STORES = 5
+"""Before anything goes wrong there is something on tape."""
 PAUSE_SECONDS = 5.0
 """Of a thread that could not do its work (:data:`hsm.workers.ERROR_PAUSE_SECONDS`)."""
 STARTS_MAX = 400
@@ -133,6 +136,24 @@ class Life:
         self.around.host.power.on()
         self.around.host.idle = False
         self._take(world)
+        for _ in range(CALM_STORES):
+            self.do("store", self.people.store)
+        for seconds in (61.0, 60.0, 60.0):
+            self.around.clock.advance(seconds)
+            self.settle()
+
+    def settle(self) -> None:
+        """Everything that runs by itself, until nothing goes on at this time.
+
+        :raises AssertionError: it goes on for ever.
+        """
+        self.run_routines()
+        self.do("policies", lambda: self.world._policies() or "")
+        for _ in range(SETTLE_STEPS_MAX):
+            done = [self.do(name, self.work(name)) for name in ("disk", "drive", "delivery")]
+            if not any(done):
+                return
+        raise AssertionError("6: it never settles")
 
     def _take(self, world: ChaosWorld) -> None:
         self.world = self.faults.world = self.people.world = world

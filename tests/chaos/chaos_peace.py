@@ -25,7 +25,6 @@ LATER_SECONDS = 5400.0
 ROUNDS_MAX = 60
 """Almost four days, more than any clock was put back."""
 QUIET_ROUNDS = 2
-STEPS_MAX = 300
 
 
 class Peace:
@@ -80,14 +79,9 @@ class Peace:
         life = self._life
         while life.people.unsent:
             life.do("send again", life.people.send_again)
-        life.run_routines()
+        life.settle()
         report = self._world.policies.run(None, dry_run=False, by="schedule")
-        for _ in range(STEPS_MAX):
-            done = [life.do(name, life.work(name)) for name in ("disk", "drive", "delivery")]
-            if not any(done):
-                break
-        else:
-            raise AssertionError(f"6: it never settles: {self._live()[:10]}")
+        life.settle()
         return any(run["requests"] for run in report["runs"])
 
     def _bring(self) -> bool:

@@ -147,8 +147,8 @@ class ChaosWorld(World):
     def routines(self) -> dict[str, tuple[float, Callable[[], object]]]:
         """By name: how often (seconds), and what."""
         return {
-            "seal": (60.0, self.seal.enqueue_quiet),
-            "policies": (150.0, self._policies),
+            "seal": (30.0, self.seal.enqueue_quiet),
+            "policies": (90.0, self._policies),
             "policy watch": (60.0, self.policies.watch),
             "inventory": (300.0, self.take_inventory),
             "deliveries": (30.0, self.deliveries.settle),
