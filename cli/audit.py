@@ -110,7 +110,19 @@ def _say(found: Record) -> None:
             f"{text.local(loose['oldest'])}"
         )
     for policy in found["policies"]:
+        _say_hopeless(policy)
         _say_studies(policy)
+
+
+def _say_hopeless(policy: Record) -> None:
+    lost = policy.get("no_good_copy") or {"studies": 0}
+    if not lost["studies"]:
+        return
+    studies = text.plural(lost["studies"], "study", "studies")
+    screen.say("")
+    screen.say(f"NO GOOD COPY IS LEFT of {studies} of {text.clean(policy['policy'])}", style="red")
+    for uid in lost["named"]:
+        screen.say(f"  {uid}")
 
 
 def _say_studies(policy: Record) -> None:

@@ -53,7 +53,7 @@ from hsm.mediawatch import MediaWatch
 from hsm.migrate import Migrate
 from hsm.model import Layout
 from hsm.opening import open_pools
-from hsm.operators import Manners, Movements, Operators, Reminders
+from hsm.operators import Damage, Manners, Movements, Operators, Reminders
 from hsm.policyrun import Policies
 from hsm.poolbackup import Plan, PoolBackups
 from hsm.pooldesk import PoolDesk
@@ -96,6 +96,8 @@ REPACK_SECONDS = 30.0
 """Between two looks at cartridges that are repacked."""
 SCRUB_SECONDS = 60.0
 """Between two looks for copies that were last read back long ago."""
+DAMAGE_SECONDS = 60.0
+"""Between two tries to tell people of damaged copies."""
 REPAIR_SECONDS = 15.0
 """Between two looks at damaged copies."""
 HISTORY_SECONDS = 10.0
@@ -181,7 +183,8 @@ class Daemon:
         self.reminders = Reminders(catalog, self.operators, config.operator, config.archive.ae_title, bell)
         migrate = Migrate(catalog, pools, staging, reader, recall, goals_of)
         self.scrubs = Scrubs(catalog, pools, bell)
-        self.repairs = Repairs(catalog, pools, goals_of, bell)
+        self.damage = Damage(config.operator, config.archive.ae_title, self._clock)
+        self.repairs = Repairs(catalog, pools, goals_of, bell, self.damage.tell)
         self.drains = Drains(catalog, pools, goals_of, bell)
         self.pool_desk = PoolDesk(config, catalog, pools, self.drains)
         self.volumes = Volumes(catalog, pools, self.custody, bell, goals_of)
@@ -392,7 +395,7 @@ class Daemon:
             self.reporter.reload(new.dicom)
             self.announcer.reload(new.dicom)
             self.trash.config = new.deletion
-            self.reminders.config = new.operator
+            self.reminders.config = self.damage.config = new.operator
             self.operators.manners = Manners.of(new.operator, new.dicom.retrieve.hold_seconds_max)
             self.seal.quiet_seconds = new.seal.quiet_seconds
             self.seal.package_bytes_max = new.seal.package_bytes_max
@@ -529,6 +532,7 @@ class Daemon:
                 "send them again, or restore the file system"
             )
         problems += self.repairs.problems()
+        problems += self.damage.problems()
         problems += self.scrubs.problems()
         problems += self.media_watch.problems()
         problems += self.reminders.problems()
@@ -555,6 +559,7 @@ class Daemon:
         wanted["drains"] = (Schedule(every_seconds=WATCH_SECONDS), self.drains.round)
         wanted["announcements"] = (Schedule(every_seconds=ANNOUNCE_SECONDS), self.announcements.round)
         wanted["scrub"] = (Schedule(every_seconds=SCRUB_SECONDS), self.scrubs.round)
+        wanted["damage"] = (Schedule(every_seconds=DAMAGE_SECONDS), self.damage.round)
         wanted["repairs"] = (Schedule(every_seconds=REPAIR_SECONDS), self.repairs.round)
         wanted["repack"] = (Schedule(every_seconds=REPACK_SECONDS), self.repack.round)
         wanted["trash"] = (Schedule(every_seconds=WATCH_SECONDS), self.trash.round)

@@ -208,7 +208,7 @@ class Repairs:
                 return False
             verdict = placement.release(session, suspect.copy_pk, goals, now, ACTOR)
             if not verdict.allowed:
-                log.info("%s on %s stays: %s", suspect.package, suspect.volume, verdict.reason)
+                log.debug("%s on %s stays: %s", suspect.package, suspect.volume, verdict.reason)
                 return False
             why = "damaged; another copy takes its place"
             placement.move_copy(session, suspect.copy_pk, CopyState.RELEASED, now, ACTOR, why=why)

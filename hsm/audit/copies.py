@@ -90,6 +90,9 @@ class Tally:
     """Of each promise alone."""
     named: list[Record] = field(default_factory=list)
     """Those that lack copies."""
+    hopeless: Sum = field(default_factory=Sum)
+    """Those with a package of which no good copy is left, whatever time the goals have."""
+    hopeless_named: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.goals = [{name: Sum() for name in OF_GOALS} for _ in self.wanted]
@@ -105,6 +108,7 @@ class Tally:
                 promise.record() | {name: each.record() for name, each in sums.items()}
                 for promise, sums in zip(self.wanted, self.goals, strict=True)
             ],
+            "no_good_copy": self.hopeless.record() | {"named": self.hopeless_named},
             "studies": self.named,
             "not_named": max(0, self.bad() - len(self.named)),
         }
@@ -145,6 +149,7 @@ class CopiesAudit:
                 tallies = [_then(session, tally, owned, past, asked.limit) for tally, owned in owners]
             loose = protection.unsealed(session) if asked.as_of is None else None
         bad = sum(tally.bad() for tally in tallies)
+        hopeless = sum(tally.hopeless.studies for tally in tallies)
         return {
             "at": at,
             "made_at": now,
@@ -155,7 +160,8 @@ class CopiesAudit:
             if loose is None
             else {"studies": loose.studies, "instances": loose.instances, "oldest": loose.oldest},
             "under_protected": bad,
-            "good": not bad,
+            "no_good_copy": hopeless,
+            "good": not bad and not hopeless,
         }
 
     def _owners(
@@ -182,10 +188,14 @@ class CopiesAudit:
     ) -> Tally:
         times = sorted({promise.allowed for promise in tally.wanted})
         short: list[tuple[int, datetime]] = []
+        lost: list[tuple[int, datetime]] = []
         for group in protection.tally(session, owned, [now - each for each in times], now):
             # Of the deadlines the shortest are over first.
             over = times[group.passed - 1] if group.passed else None
             _count(tally, group, over)
+            if not all(any(package.values()) for package in group.packages):
+                tally.hopeless.add(group.studies, group.bytes, group.oldest)
+                lost.append((group.placement_pk, now + timedelta(days=1)))
             unmet = [each.allowed for each in tally.wanted if each.unmet(group.packages)]
             if over is not None and unmet and min(unmet) <= over:
                 short.append((group.placement_pk, now - min(unmet)))
@@ -195,6 +205,8 @@ class CopiesAudit:
             tally.whole[how].add(past.studies, past.bytes, past.oldest)
         page = list(protection.lacking(session, owned, short, asked.limit))
         tally.named = _named(session, tally, page, now)
+        found = protection.lacking(session, owned, sorted(set(lost)), asked.limit)
+        tally.hopeless_named = [each.uid for each in found]
         return tally
 
 

@@ -179,6 +179,11 @@ class OperatorConfig(Section):
     escalation: tuple[StepConfig, ...] = Field(
         default=(), max_length=STEPS_MAX, description="a list of steps: after, to"
     )
+    damage_to: Annotated[tuple[Name, ...], BeforeValidator(_one_or_more)] = Field(
+        default=(),
+        max_length=STEPS_MAX,
+        description="the name of a channel, or a list of them: told of damaged copies",
+    )
     quiet_hours: QuietConfig | None = Field(default=None, description="a mapping: start, end, zone, days")
 
 
@@ -200,6 +205,11 @@ def operator_errors(data: Mapping[str, Any]) -> Iterator[tuple[Place, str]]:
         return
     channels, steps = section.get("channels") or (), section.get("escalation") or ()
     names = [each.get("name") for each in channels if isinstance(each, Mapping)] if _is_list(channels) else []
+    told = section.get("damage_to") or ()
+    for name in (told,) if isinstance(told, str) else told if _is_list(told) else ():
+        if isinstance(name, str) and name not in names:
+            known = ", ".join(str(each) for each in names) or "none is configured"
+            yield ("operator", "damage_to"), f"expected the name of a channel ({known}); found {name!r}"
     seen: set[tuple[object, object]] = set()
     for number, step in enumerate(steps if _is_list(steps) else ()):
         if not isinstance(step, Mapping):

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from drivers.simulated.medium import flip_byte
+from hsm.audit.copies import Asked, CopiesAudit
 from hsm.catalog import placement
 from hsm.model import Priority
 from hsm.repair import News
@@ -122,6 +123,9 @@ def test_without_a_good_copy_nothing_is_touched_and_everybody_hears_of_it(make_w
     (problem,) = world.repairs.problems()
     assert problem.startswith("NO GOOD COPY IS LEFT of 1 package")
     assert sum(len(news.hopeless) for news in told) == 1, "said once, though two copies are suspect"
+    audit = CopiesAudit(world.catalog, world.pools, lambda _: world.policies.set).report(Asked())
+    assert (audit["no_good_copy"], audit["good"]) == (1, False), "whatever time its goals have"
+    assert [uid for each in audit["policies"] for uid in each["no_good_copy"]["named"]] == [study_uid(1)]
     wait = world.retrieve(1)
     world.settle()
     got = wait.look()
