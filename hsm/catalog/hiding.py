@@ -28,13 +28,13 @@ SHARED_LOCK = f"SELECT pg_advisory_xact_lock_shared({_ADVISORY_LOCK})"
 """PostgreSQL: whoever decides what becomes of an arriving instance keeps others from hiding it meanwhile."""
 
 
-class Concealment(enum.IntEnum):
-    """How a version of an instance is hidden, if it is; of several the one that weighs most."""
+class Concealment(enum.IntFlag):
+    """How a version of an instance is hidden, if it is."""
 
     SHOWN = 0
     DELETED = 1  # its study went into the trash
-    CLOSED = 2  # the same, and nothing of the study is to come again
-    REJECTED = 3  # a rejection note names it
+    CLOSED = 2  # and nothing of the study is to come again
+    REJECTED = 4  # a rejection note names it
 
 
 def lock(session: Session) -> None:
@@ -56,13 +56,14 @@ def hidden(instance: Any = Instance, *, sees_rejected: bool = False) -> ColumnEl
 
 def concealment(instance_pk: ColumnElement[int]) -> ColumnElement[int | None]:
     """How an instance is hidden; null where it is not."""
-    worth = case(
-        (Deletion.kind == DeletionKind.REJECTION, int(Concealment.REJECTED)),
-        (Deletion.refuses, int(Concealment.CLOSED)),
-        else_=int(Concealment.DELETED),
+    flags = (
+        (Deletion.kind == DeletionKind.TRASH, Concealment.DELETED),
+        (Deletion.refuses, Concealment.CLOSED),
+        (Deletion.kind == DeletionKind.REJECTION, Concealment.REJECTED),
     )
+    worth = [func.max(case((condition, int(flag)), else_=0)) for condition, flag in flags]
     return (
-        select(func.max(worth))
+        select(worth[0] + worth[1] + worth[2])
         .select_from(HiddenInstance)
         .join(Deletion, Deletion.pk == HiddenInstance.deletion_pk)
         .where(HiddenInstance.instance_pk == instance_pk)

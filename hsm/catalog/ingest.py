@@ -66,7 +66,7 @@ class Known:
     digest: bytes
     place: Place
     concealed: int = 0
-    """Of :class:`hsm.catalog.hiding.Concealment`."""
+    """Flags of :class:`hsm.catalog.hiding.Concealment`."""
 
 
 def expects_file(connection: Connection, sop_instance_uid: str, version: int, volume_pk: int) -> bool:

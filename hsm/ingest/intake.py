@@ -72,14 +72,14 @@ def decide(known: Sequence[Known], digest: bytes, rule: SameUidRule) -> Decision
     """Which version these bytes become, if any."""
     if not known:
         return Decision(0, StoreOutcome.STORED)
-    if any(each.concealed == Concealment.CLOSED for each in known):
+    if any(each.concealed & Concealment.CLOSED for each in known):
         return Decision(0, None, "refused after its deletion", CLOSED)
     # What went into the trash will be gone: the same bytes, sent anew, are kept anew.
-    kept = [each for each in known if each.concealed != Concealment.DELETED]
+    kept = [each for each in known if not each.concealed & Concealment.DELETED]
     same = next((each for each in kept if each.digest == digest), None)
     if same is not None:
         return Decision(same.version, StoreOutcome.DUPLICATE)
-    if any(each.concealed for each in kept):
+    if any(each.concealed & Concealment.REJECTED for each in known):
         return Decision(0, None, "refused after its rejection", REJECTED)
     if len(known) >= VERSIONS_MAX:
         return Decision(0, None, "same uid rejected")

@@ -59,7 +59,7 @@ class Rows:
 
     def study(self, patient: int, uid: str, **values: Any) -> int:
         texts = "date time study_id accession description referring_physician institution charset modalities"
-        defaults = dict.fromkeys(texts.split(), "") | {"n_series": 0, "n_instances": 0, "unsealed": 0}
+        defaults = dict.fromkeys(texts.split(), "") | {"n_series": 0, "n_instances": 1, "unsealed": 0}
         defaults |= values
         alphabetic, ideographic, phonetic = normalise_groups(defaults["referring_physician"])
         return self._add(
@@ -82,7 +82,7 @@ class Rows:
     def series(self, study: int, uid: str, number: int | None = 1, **values: Any) -> int:
         texts = dict.fromkeys(["modality", "description", "body_part", "date", "time", "station"], "")
         return self._add(
-            Series(study_pk=study, uid=uid, number=number, **(texts | {"n_instances": 0} | values))
+            Series(study_pk=study, uid=uid, number=number, **(texts | {"n_instances": 1} | values))
         )
 
     def instance(

@@ -377,7 +377,8 @@ def add_studies(catalog: Catalog, count: int) -> None:
                     patient_pk=patient.pk,
                     uid=f"1.{number}",
                     **dict.fromkeys(texts.split(), ""),
-                    **dict.fromkeys(("n_series", "n_instances", "n_bytes", "packages"), 0),
+                    **dict.fromkeys(("n_series", "n_bytes", "packages"), 0),
+                    n_instances=1,
                     **dict.fromkeys(("first_received", "last_received", "last_accessed"), at),
                     unsealed=1,
                 )
