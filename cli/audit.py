@@ -109,6 +109,12 @@ def _say(found: Record) -> None:
             f"{studies} with {instances} still coming in, in no package yet; the oldest since "
             f"{text.local(loose['oldest'])}"
         )
+    if found.get("in_trash") and found["in_trash"]["studies"]:
+        trash = found["in_trash"]
+        screen.say(
+            f"in the trash, and counted by no policy: {text.plural(trash['studies'], 'study', 'studies')}, "
+            f"{text.size(trash['bytes'])}; the next one goes {text.local(trash['next_due'])}"
+        )
     for policy in found["policies"]:
         _say_hopeless(policy)
         _say_studies(policy)

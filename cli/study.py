@@ -92,6 +92,7 @@ def show(context: typer.Context, uid: Uid, json: Json = False) -> None:
             "received": f"{text.local(study['last_received'])} from {study['source_ae']}",
             "last_access": text.local(study["last_accessed"]),
             "tags": ", ".join(map(text.clean, study["tags"])) or None,
+            "deleted": _deleted(study),
             "legal_hold": hold
             and f"since {text.local(hold['placed_at'])} by {hold['placed_by']}: {hold['reason']}",
             "retained": f"until {text.day(study['retain_until'])}" if study["retain_until"] else None,
@@ -120,6 +121,17 @@ def show(context: typer.Context, uid: Uid, json: Json = False) -> None:
             f"request {request['id']}: {request['kind']} {request['state']} {request['error']}".rstrip()
         )
     _say_why(study)
+
+
+def _deleted(study: dict[str, Any]) -> str | None:
+    deletion = study.get("deletion")
+    if not deletion:
+        rejected = study.get("rejected_instances")
+        return f"no; {text.plural(rejected, 'instance')} rejected" if rejected else None
+    return (
+        f"in the trash until {text.local(deletion['due_at'])}, since {text.local(deletion['deleted_at'])} by "
+        f"{deletion['deleted_by']}: {deletion['reason']}"
+    )
 
 
 def _say_why(study: Record) -> None:

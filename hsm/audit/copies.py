@@ -148,6 +148,7 @@ class CopiesAudit:
                 )
                 tallies = [_then(session, tally, owned, past, asked.limit) for tally, owned in owners]
             loose = protection.unsealed(session) if asked.as_of is None else None
+            trash = protection.in_trash(session) if asked.as_of is None else None
         bad = sum(tally.bad() for tally in tallies)
         hopeless = sum(tally.hopeless.studies for tally in tallies)
         return {
@@ -159,6 +160,9 @@ class CopiesAudit:
             "unsealed": None
             if loose is None
             else {"studies": loose.studies, "instances": loose.instances, "oldest": loose.oldest},
+            "in_trash": None
+            if trash is None
+            else {"studies": trash.studies, "bytes": trash.bytes, "next_due": trash.next_due},
             "under_protected": bad,
             "no_good_copy": hopeless,
             "good": not bad and not hopeless,

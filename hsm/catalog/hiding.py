@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from hsm.catalog.ingest import join_modalities
 from hsm.catalog.placement import chunks
 from hsm.catalog.tables import DeletedPackage, Deletion, HiddenInstance, Instance, Series, Study
-from hsm.states import DeletionKind
+from hsm.states import DeletionKind, DeletionState
 
 QUALITY = "113001"
 """Code Value of the title Rejected for Quality Reasons: some peers may see what it hides."""
@@ -117,4 +117,24 @@ def recount(session: Session, study_pk: int) -> None:
             modalities=join_modalities({modality for _, modality in rows}),
         )
         .execution_options(synchronize_session=False)
+    )
+
+
+def rejected(session: Session, study_pk: int) -> int:
+    """Instances of a study that rejection notes hide."""
+    query = (
+        select(func.count(Instance.uid.distinct()))
+        .join(HiddenInstance, HiddenInstance.instance_pk == Instance.pk)
+        .join(Deletion, Deletion.pk == HiddenInstance.deletion_pk)
+        .where(Deletion.study_pk == study_pk, Deletion.kind == DeletionKind.REJECTION)
+    )
+    return session.scalar(query) or 0
+
+
+def was_deleted() -> ColumnElement[bool]:
+    """The study was put into the trash, and not taken back."""
+    return exists().where(
+        Deletion.study_pk == Study.pk,
+        Deletion.kind == DeletionKind.TRASH,
+        Deletion.state != DeletionState.UNDONE,
     )

@@ -12,9 +12,19 @@ from sqlalchemy.orm import Session
 
 from hsm import states
 from hsm.catalog import placements
-from hsm.catalog.tables import Copy, Journal, Package, Placement, Request, Study, Volume
+from hsm.catalog.tables import (
+    Copy,
+    DeletedPackage,
+    Deletion,
+    Journal,
+    Package,
+    Placement,
+    Request,
+    Study,
+    Volume,
+)
 from hsm.guard import GOOD_VOLUMES
-from hsm.states import LIVE_REQUESTS, RequestKind, RequestState
+from hsm.states import LIVE_DELETIONS, LIVE_REQUESTS, DeletionKind, RequestKind, RequestState
 
 ADDS_COPIES = (RequestKind.COPY, RequestKind.VERIFY)
 """Requests after which a study may have one verified copy more."""
@@ -284,12 +294,50 @@ def unsealed(session: Session) -> Loose:
     return Loose(int(row[0]), int(row[1]), row[2])
 
 
+def _deleted_by(session: Session, uids: Sequence[str], at: datetime) -> set[str]:
+    """Names of packages of these studies that were in the trash at a time, or gone."""
+    return set(
+        session.scalars(
+            select(Package.key)
+            .join(DeletedPackage, DeletedPackage.package_pk == Package.pk)
+            .join(Deletion, Deletion.pk == DeletedPackage.deletion_pk)
+            .join(Study, Study.pk == Package.study_pk)
+            .where(Study.uid.in_(uids), Deletion.made_at <= at)
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class InTrash:
+    """Studies that are deleted and can still be taken back: every copy stays, and no goal counts."""
+
+    studies: int
+    bytes: int
+    next_due: datetime | None
+
+
+def in_trash(session: Session) -> InTrash:
+    """What is in the trash now."""
+    live = (Deletion.kind == DeletionKind.TRASH, Deletion.state.in_(LIVE_DELETIONS))
+    studies, due = session.execute(select(func.count(), func.min(Deletion.due_at)).where(*live)).one()
+    size = session.scalar(
+        select(func.coalesce(func.sum(Package.size), 0))
+        .join(DeletedPackage, DeletedPackage.package_pk == Package.pk)
+        .join(Deletion, Deletion.pk == DeletedPackage.deletion_pk)
+        .where(*live)
+    )
+    return InTrash(int(studies), int(size or 0), due)
+
+
 def past_copies(session: Session, uids: Sequence[str], at: datetime) -> dict[str, dict[str, dict[str, str]]]:
     """As the journal has it: of each study, of each package, by volume, the state of its copy at a time.
+
+    Packages that were deleted by then are left out.
 
     :returns: by Study Instance UID, package key, volume.
     """
     found: dict[str, dict[str, dict[str, str]]] = {}
+    gone: set[str] = set()
     for start in range(0, len(uids), CHUNK):
         rows = session.execute(
             select(Journal.subject, Journal.verb, Journal.detail)
@@ -301,8 +349,11 @@ def past_copies(session: Session, uids: Sequence[str], at: datetime) -> dict[str
             )
             .order_by(Journal.seq)
         )
+        gone |= _deleted_by(session, uids[start : start + CHUNK], at)
         for uid, verb, text in rows:
             detail: Mapping[str, str] = json.loads(text)
+            if detail["package"] in gone:
+                continue
             copies = found.setdefault(uid, {}).setdefault(detail["package"], {})
             copies[detail["volume"]] = verb.removeprefix("copy ")
     return found

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
-from hsm.catalog import deletions, find, marks
+from hsm.audit.copies import Asked, CopiesAudit
+from hsm.catalog import backup, check, deletions, find, marks, rejections
+from hsm.catalog.engine import Catalog
 from hsm.catalog.tables import Study
+from hsm.commitment import Failure, Item
 from hsm.config.deletion import DeletionConfig
 from hsm.errors import NotFound, Refused
 from hsm.ingest import StoreOutcome
+from hsm.model import Availability
+from hsm.policyrun.frozen import frozen
 from hsm.terms import Exact, Field, Level
 from hsm.trash import Trash
 from tests.sim.conftest import MakeWorld
-from tests.sim.world import ROAD, TWO_TAPES, World, dataset, header, study_uid
+from tests.sim.world import CT_IMAGE, ROAD, TWO_TAPES, World, dataset, header, study_uid
 
 DAY = 86400.0
 
@@ -226,3 +232,69 @@ def test_a_study_cannot_be_deleted_twice_and_one_that_is_nowhere_not_at_all(make
         delete(world, 7)
     with world.catalog.read() as session:
         assert deletions.counts(session) == {"in_trash": 1, "due": 0, "rejected_instances": 0}
+
+
+def test_an_audit_of_copies_lists_the_trash_and_counts_it_as_no_violation(make_world: MakeWorld) -> None:
+    world = make_world(policies=TWO_TAPES)
+    world.store(1, 2)
+    world.store(2, 1)
+    world.follow()
+    audit = CopiesAudit(world.catalog, world.pools, lambda _at: world.policies.set)
+    before = world.now()
+    world.clock.advance(1)
+    delete(world)
+    found = audit.report(Asked())
+    assert found["good"] and found["in_trash"]["studies"] == 1
+    assert found["policies"][0]["protected"]["studies"] == 1
+    world.clock.advance(31 * DAY)
+    rounds(world)
+    assert audit.report(Asked())["good"]
+    for at, protected in ((before, 2), (world.now(), 1)):
+        then = audit.report(Asked(as_of=at))
+        assert (then["good"], then["policies"][0]["protected"]["studies"]) == (True, protected)
+
+
+def test_commitment_and_notifications_know_nothing_of_what_is_deleted(make_world: MakeWorld) -> None:
+    world = make_world(policies=TWO_TAPES)
+    world.subscribers = ["RIS"]
+    world.announcements.round()
+    world.store(1, 2)
+    world.follow()
+    delete(world)
+    world.commitments.ask("CT1", "9.1", [Item(CT_IMAGE, header(1, 1).sop_instance_uid)])
+    world.announcements.round()
+    world.later(60)
+    assert [each.reason for each in world.reported[-1].failed] == [Failure.NO_SUCH_OBJECT]
+    told = [each for title, note in world.notified if title == "RIS" for each in note.items]
+    assert {each.standing.availability for each in told[-2:]} == {Availability.UNAVAILABLE}
+    trash_of(world).undelete(study_uid(1), "back", "anna")
+    world.announcements.round()
+    world.later(60)
+    assert world.notified[-1][1].items[0].standing.availability is not Availability.UNAVAILABLE
+
+
+def test_a_backup_knows_what_was_deleted_rejected_and_taken_back(
+    make_world: MakeWorld, pg_catalog: Catalog
+) -> None:
+    world = make_world(policies=TWO_TAPES)
+    for study in (1, 2, 3):
+        world.store(study, 2)
+    world.follow()
+    for study in (1, 2, 3):
+        delete(world, study)
+    trash_of(world).undelete(study_uid(2), "back", "anna")
+    with world.catalog.write() as session:
+        marks.place_hold(session, study_uid(3), "court", world.now(), "anna")
+    world.clock.advance(31 * DAY)
+    rounds(world)
+    named = (rejections.Reference(study_uid(2), header(2, 1).series_uid, header(2, 1).sop_instance_uid),)
+    world.ingest.reject(rejections.Note("9.9", "113037", named), "ae:EDITOR")
+    file = io.BytesIO()
+    with frozen(world.catalog) as session:
+        backup.write(world.catalog, session, file)
+    backup.restore(pg_catalog, file, "anna")
+    with pg_catalog.read() as session:
+        states = {each.study_uid: each.state.value for each in deletions.trash(session, 9, every=True)}
+        assert states == {study_uid(1): "purged", study_uid(2): "undone", study_uid(3): "standing"}
+        assert deletions.counts(session) == {"in_trash": 1, "due": 0, "rejected_instances": 1}
+        assert check.check(session) == []

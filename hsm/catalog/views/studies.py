@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, exists, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from hsm.availability import Reach, Standing
-from hsm.catalog import evidence, find, journal, marks, words
+from hsm.catalog import deletions, evidence, find, hiding, journal, marks, words
 from hsm.catalog.tables import (
     Copy,
     Decision,
@@ -132,11 +132,12 @@ def _name_like(value: str) -> ColumnElement[bool]:
 
 
 def find_studies(session: Session, wanted: StudyFilter, page: Page, reach: Reach) -> list[Record]:
-    """Studies that match, the last received first; see :func:`_study_record` for the keys."""
+    """Studies that match, the last received first, without those that were deleted; see
+    :func:`_study_record` for the keys."""
     query = (
         select(Study, Patient)
         .join(Patient, Patient.pk == Study.patient_pk)
-        .where(*_conditions(wanted))
+        .where(*_conditions(wanted), (Study.n_instances > 0) | ~hiding.was_deleted())
         .order_by(Study.last_received.desc(), Study.pk.desc())
         .limit(page.limit)
         .offset(page.offset)
@@ -148,7 +149,8 @@ def find_studies(session: Session, wanted: StudyFilter, page: Page, reach: Reach
 
 def study(session: Session, uid: str, reach: Reach) -> Record:
     """One study: its record, ``series`` and ``packages`` with their ``copies``, live ``requests``; what
-    people say of it (``hold``, ``tags``, ``retain_until``), and the last ``decisions`` of policies about it.
+    people say of it (``hold``, ``tags``, ``retain_until``), ``deletion`` (None but in the trash),
+    ``rejected_instances``, and the last ``decisions`` of policies about it.
 
     :raises BadInput: not a UID.
     :raises NotFound: no such study.
@@ -172,6 +174,14 @@ def study(session: Session, uid: str, reach: Reach) -> Record:
     record["hold"] = asdict(hold) if hold is not None else None
     record["tags"] = list(marks.tags_of(session, found.tags))
     record["retain_until"] = found.retain_until
+    trash = deletions.standing_of(session, found.pk)
+    record["deletion"] = trash and {
+        "deleted_at": trash.made_at,
+        "deleted_by": trash.made_by,
+        "reason": trash.reason,
+        "due_at": trash.due_at,
+    }
+    record["rejected_instances"] = hiding.rejected(session, found.pk)
     record["recalls"] = found.recalls
     record["decisions"] = _decisions(session, found.pk)
     record["packages"] = _packages(session, found.pk)
