@@ -94,14 +94,16 @@ def check_config(path: Path | None, environ: Mapping[str, str]) -> Report:
         return Report(str(error.problems[0].source), tuple(str(problem) for problem in error.problems))
     except ConfigError as error:
         return Report(str(path or "configuration"), (str(error),))
-    policies = _check_policies(found.policies, found)
+    policies, now = _check_policies(found.policies, found), SystemClock().now()
+    api, of_api = config.api_facts(found.api, now)
     facts = (
         f"data in {found.home}",
         f"AE {found.archive.ae_title} on {_ports(found.dicom)}",
         "pools: " + ", ".join(f"{pool.name} ({pool.tier.value})" for pool in found.pools),
+        *api,
         *policies.facts,
     )
-    warnings = (*config.certificate_warnings(found.dicom, SystemClock().now()), *policies.warnings)
+    warnings = (*config.certificate_warnings(found.dicom, now), *of_api, *policies.warnings)
     return Report(str(found.source), policies.errors, warnings, facts)
 
 

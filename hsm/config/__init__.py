@@ -6,7 +6,7 @@ setting with its default and its meaning.
 
 from hsm.config.access import TcpConfig
 from hsm.config.audit import AnchorsConfig, AuditConfig
-from hsm.config.certificates import accepting, accepting_api, certificate_warnings, sending
+from hsm.config.certificates import accepting, accepting_api, api_facts, certificate_warnings, sending
 from hsm.config.differences import differences_needing_restart, kept_dicom
 from hsm.config.doors import Door, ListenerConfig, ListenerTlsConfig, LockoutConfig
 from hsm.config.load import InvalidConfig, Problem, find_config, home_folder, load, packaged_etc
@@ -65,6 +65,7 @@ __all__ = [
     "VolumeConfig",
     "accepting",
     "accepting_api",
+    "api_facts",
     "certificate_warnings",
     "differences_needing_restart",
     "find_config",

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from ssl import SSLContext
 
-from hsm.config.access import TcpConfig
+from hsm.config.access import ApiConfig, TcpConfig
 from hsm.config.document import Place
 from hsm.config.model import AeConfig, Config, DicomConfig, TlsConfig
 from hsm.tls import BadTls, ClientCertificate, client_context, server_context, warning
@@ -47,6 +47,20 @@ def accepting_api(tcp: TcpConfig) -> SSLContext:
     """
     asked: ClientCertificate = "required" if tcp.client_ca is not None else "none"
     return server_context(tcp.certificate, tcp.key, tcp.client_ca, asked, tcp.profile)
+
+
+def api_facts(api: ApiConfig, now: datetime) -> tuple[list[str], list[str]]:
+    """Where the control API listens and who may come in, in sentences; and what is to be known of that."""
+    facts, warnings = [f"control API on {api.socket}"], []
+    if api.tcp is not None:
+        facts.append(f"control API on {api.tcp.listen}:{api.tcp.port} (TLS)")
+        if ends := warning(api.tcp.certificate, now):
+            warnings.append(f"api.tcp: {ends}")
+        if not api.tcp.tokens_file.exists():
+            warnings.append(f"api.tcp: no token was made yet, so nobody comes in ({api.tcp.tokens_file})")
+    if api.two_person.commands:
+        facts.append(f"by two persons: {', '.join(api.two_person.commands)}")
+    return facts, warnings
 
 
 def file_findings(config: Config) -> Iterator[Finding]:
