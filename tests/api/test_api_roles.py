@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import pwd
+import socket
+import tempfile
+import warnings
 from pathlib import Path
 
 import pytest
@@ -17,12 +20,13 @@ from hsm.api.caller import roles_for
 from hsm.api.doors import Doors
 from hsm.api.guard import Guard
 from hsm.api.identity import UnixPeer, group_names
+from hsm.api.server import ApiServer
 from hsm.api.twoperson import TwoPerson
 from hsm.catalog import journal
 from hsm.catalog.engine import Catalog
 from hsm.client import Client, Refused
 from hsm.config.access import ROLES, RolesConfig
-from hsm.refusals import Refusals
+from hsm.refusals import Refusal, Refusals
 
 CONFIG = RolesConfig(users={role: role for role in ROLES}, others="none")
 
@@ -177,6 +181,53 @@ def test_groups_are_asked_for_again_after_a_while(monkeypatch) -> None:
 def test_over_the_socket_root_and_the_daemon_s_user_are_admin(client: Client, script: Script) -> None:
     client.retire("T1")
     assert script.asked[0][0] == "retire"
+
+
+def _as_another(uid: int, path: Path, acts: list[str]) -> list[str]:
+    """The statuses that a process of another user gets; with root's group the socket's mode lets it in."""
+    read, write = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the child calls nothing that locks
+        child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setgid(0)
+            os.setuid(uid)
+            for act in acts:
+                with socket.socket(socket.AF_UNIX) as there:
+                    there.connect(str(path))
+                    head = f"{act} HTTP/1.1\r\nHost: x\r\nX-User: root\r\nConnection: close\r\n\r\n"
+                    there.sendall(head.encode())
+                    os.write(write, there.recv(4096).split(b" ", 2)[1] + b" ")
+        finally:
+            os._exit(0)
+    os.close(write)
+    with open(read) as answers:
+        found = answers.read().split()
+    os.waitpid(child, 0)
+    return found
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_another_user_is_who_the_kernel_says(scripted, script: Script) -> None:
+    folder = Path(tempfile.mkdtemp())
+    noted: list[Refusal] = []
+    app = build_app(scripted, Doors(RolesConfig(others="read-only")), note=noted.append)
+    server = ApiServer(app, folder / "s")
+    server.start()
+    try:
+        folder.chmod(0o750)
+        acts = ["GET /v1/holds", "POST /v1/volumes/T1/lost", "GET /v1/audit/log"]
+        assert _as_another(65534, folder / "s", acts) == ["200", "403", "403"]
+    finally:
+        server.stop()
+        folder.rmdir()
+    name = pwd.getpwuid(65534).pw_name
+    assert [(each.actor, each.act) for each in noted] == [
+        (name, "POST /v1/volumes/{barcode}/lost"),
+        (name, "GET /v1/audit/log"),
+    ]
 
 
 def test_a_role_that_is_missing_ends_the_command_with_4(monkeypatch, home: Path) -> None:

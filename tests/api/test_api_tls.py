@@ -189,6 +189,20 @@ def test_plain_http_gets_nowhere(site: Site) -> None:
     assert site.why() == "TLS: http request"
 
 
+def test_who_never_shakes_hands_is_hung_up_on_and_keeps_nobody_waiting(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hsm.api.tcp.HANDSHAKE_SECONDS", 0.2)
+    silent = [socket.create_connection(("127.0.0.1", site.server.port)) for _ in range(20)]
+    with site.client() as client:
+        assert client.health() == {"ok": True}
+    for connection in silent:
+        connection.settimeout(10)
+        with contextlib.suppress(ConnectionResetError):
+            assert connection.recv(1) == b""
+        connection.close()
+
+
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
 def test_old_versions_of_tls_get_nowhere(site: Site, version: ssl.TLSVersion) -> None:
     context = site.authority.client(None)
