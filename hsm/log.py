@@ -41,6 +41,8 @@ _TAMED = (
     "httpx",
 )
 
+_OF_PEERS = ("pynetdicom", "pydicom")
+
 # C0, DEL and C1 controls, line and paragraph separators, direction overrides, lone surrogates.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
 _NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\x1b": "\\x1b"}
@@ -90,6 +92,7 @@ def set_up(level: str, form: Format = "auto", stream: TextIO | None = None) -> N
     handler = _Handler(target)
     handler.setFormatter(formatter)
     handler.addFilter(_add_context)
+    handler.addFilter(_tame)
     root = logging.getLogger()
     for old in [found for found in root.handlers if isinstance(found, _Handler)]:
         root.removeHandler(old)
@@ -109,6 +112,16 @@ def set_level(level: str) -> None:
     logging.getLogger().setLevel(number)
     for name in _TAMED:
         logging.getLogger(name).setLevel(max(number, logging.WARNING))
+
+
+def _tame(record: logging.LogRecord) -> bool:
+    """What pynetdicom and pydicom make of a peer's nonsense is no error of ours, and a peer may send as much
+    of it as it likes: a warning of one line. Their tracebacks are for who debugs."""
+    if record.name.partition(".")[0] in _OF_PEERS and record.levelno >= logging.ERROR:
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+        if logging.getLogger().level > logging.DEBUG:
+            record.exc_info = record.exc_text = None
+    return True
 
 
 class HumanFormatter(logging.Formatter):

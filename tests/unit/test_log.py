@@ -112,6 +112,24 @@ def test_libraries_are_heard_from_warning_on_even_when_the_daemon_debugs() -> No
     assert [line["message"] for line in lines(stream)] == ["trouble"] * 4
 
 
+def test_what_a_library_says_of_a_peer_s_nonsense_is_a_warning_of_one_line() -> None:
+    def said() -> dict[str, Any]:
+        out = io.StringIO()
+        set_up(level, "json", out)
+        try:
+            raise ValueError("a PDU that ends too soon")
+        except ValueError:
+            logging.getLogger("pynetdicom.dul").exception("cannot decode")
+        found: dict[str, Any] = json.loads(out.getvalue())
+        return found
+
+    level = "info"
+    assert said()["level"] == "warning"
+    assert "Traceback" not in json.dumps(said())
+    level = "debug"
+    assert "Traceback" in json.dumps(said())
+
+
 def test_context_is_added_inside_its_block_and_only_in_its_thread() -> None:
     stream = io.StringIO()
     set_up("info", "json", stream)
