@@ -12,6 +12,9 @@
 #   make crash       kill a daemon under load, thousands of times (HSM_CRASH_KILLS), at every named step,
 #                    with and without a power cut, and then for HSM_CRASH_MINUTES as chance has it
 #   make campaigns   what takes longer: short forms of crash, chaos and story, crashes at every point, benchmarks
+#   make malformed   10,000 malformed inputs to each DICOM listener (HSM_MALFORMED, HSM_MALFORMED_SEED)
+#   make audit-deps  what is known of vulnerabilities in what we depend on
+#   make lowest      a part of the suite with the lowest versions that pyproject.toml allows
 #   make large       send a 4 GiB instance to and fro, and look at the memory (HSM_LARGE_MIB)
 #   make lab         a SCSI tape library in a small machine: device tests, contract suite, stories (Linux;
 #                    as root it installs the Debian packages that it needs; says so where it cannot run)
@@ -36,7 +39,7 @@ ifneq ($(shell cat $(VENV)/.venv-stamp 2>/dev/null && $(BIN)/python -c 'print("w
 $(shell rm -f $(VENV)/.venv-stamp $(VENV)/.run-stamp $(VENV)/.dev-stamp)
 endif
 
-.PHONY: pictures run test sim story day crash chaos campaigns large lab lab-short lint wheel-check clean
+.PHONY: pictures run test sim story day crash chaos campaigns malformed audit-deps lowest large lab lab-short lint wheel-check clean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.run-stamp
@@ -68,6 +71,18 @@ chaos: $(VENV)/.dev-stamp
 
 campaigns: $(VENV)/.dev-stamp
 	$(BIN)/pytest -m campaign -n 2
+
+# 10,000 malformed inputs to each of four DICOM listeners: plain and TLS, with one process and with receivers.
+malformed: $(VENV)/.dev-stamp
+	HSM_MALFORMED=$${HSM_MALFORMED:-10000} $(BIN)/pytest -m campaign -s tests/wire/test_malformed.py
+
+# Whether a dependency has a vulnerability that is known; asks the service of PyPI.
+audit-deps: $(VENV)/.dev-stamp
+	$(BIN)/python -m tests.dependencies audit
+
+# The lowest versions that pyproject.toml allows, in an environment of their own, and a part of the suite in it.
+lowest: $(VENV)/.dev-stamp
+	$(BIN)/python -m tests.dependencies lowest
 
 large: $(VENV)/.dev-stamp
 	HSM_LARGE_MIB=$${HSM_LARGE_MIB:-4096} $(BIN)/pytest -s tests/wire/test_lane_memory.py -k large
