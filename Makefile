@@ -76,13 +76,24 @@ campaigns: $(VENV)/.dev-stamp
 malformed: $(VENV)/.dev-stamp
 	HSM_MALFORMED=$${HSM_MALFORMED:-10000} $(BIN)/pytest -m campaign -s tests/wire/test_malformed.py
 
-# Whether a dependency has a vulnerability that is known; asks the service of PyPI.
+# Whether something that we depend on has a vulnerability that is known. It asks PyPI, and what PyPI cannot tell
+# of is a failure too: "nothing found" must not mean "nothing asked".
 audit-deps: $(VENV)/.dev-stamp
-	$(BIN)/python -m tests.dependencies audit
+	@test -x $(VENV)/audit/bin/pip-audit || { $(BIN)/python -m venv $(VENV)/audit && \
+		$(VENV)/audit/bin/python -m pip install --quiet pip-audit; }
+	$(BIN)/python -m pip freeze --exclude-editable >$(VENV)/audit/installed.txt
+	$(VENV)/audit/bin/pip-audit --strict --no-deps --disable-pip -r $(VENV)/audit/installed.txt
 
-# The lowest versions that pyproject.toml allows, in an environment of their own, and a part of the suite in it.
-lowest: $(VENV)/.dev-stamp
-	$(BIN)/python -m tests.dependencies lowest
+# The lowest versions that pyproject.toml allows of what the archive itself needs, and a part of the suite with them.
+lowest: $(VENV)/.venv-stamp
+	$(BIN)/python -m venv --clear $(VENV)/lowest
+	$(VENV)/lowest/bin/python -m pip install --quiet uv
+	$(VENV)/lowest/bin/uv pip compile --quiet --extra all --resolution lowest-direct pyproject.toml \
+		-o $(VENV)/lowest/versions.txt
+	$(VENV)/lowest/bin/python -m pip install --quiet -r $(VENV)/lowest/versions.txt
+	$(VENV)/lowest/bin/python -m pip install --quiet -c $(VENV)/lowest/versions.txt -e '.[dev]'
+	$(VENV)/lowest/bin/python -m pytest tests/unit tests/api tests/catalog tests/wire/test_server.py \
+		tests/wire/test_doors.py tests/wire/test_tls.py tests/wire/test_transcode.py tests/services/test_s3_store.py
 
 large: $(VENV)/.dev-stamp
 	HSM_LARGE_MIB=$${HSM_LARGE_MIB:-4096} $(BIN)/pytest -s tests/wire/test_lane_memory.py -k large
