@@ -171,6 +171,28 @@ def policy(
     _show(lambda work: [bench.run(sizes, work, at_most=at_most, say=_say)], folder, json)
 
 
+@app.command("audit")
+def audit(
+    studies: Annotated[
+        list[int] | None, typer.Option(min=1000, help="Size of an archive; several to compare.")
+    ] = None,
+    database: Annotated[
+        list[str] | None, typer.Option(help="sqlite or postgresql; both unless one is named.")
+    ] = None,
+    past: Annotated[bool, typer.Option(help="Also as of yesterday, from the journal.")] = True,
+    folder: Folder = None,
+    json: screen.Json = False,
+) -> None:
+    """How long `hsm audit copies` takes for archives of several sizes."""
+    from hsm.bench import audit as bench
+    from hsm.bench.databases import Database
+
+    _known(database, [each.value for each in Database], "--database")
+    wanted = [each for each in Database if not database or each.value in database]
+    sizes = sorted(studies or [1_000_000])
+    _show(lambda work: [bench.run(sizes, wanted, work, past=past, say=_say)], folder, json)
+
+
 @app.command("ingest")
 def ingest(
     against: Annotated[

@@ -1,11 +1,12 @@
 """``hsm audit copies``: does every study have the copies that its policy promises?
 
 Of now it counts by placements (:mod:`hsm.catalog.placements`): dozens of groups, whatever the archive's size,
-and reads single studies only where copies lack. Of a time that is over it goes by the journal, one by one.
+and reads single studies only where copies lack. Of a time that is over it goes by the journal, in one pass.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -16,8 +17,9 @@ from sqlalchemy.orm import Session
 
 from hsm.audit import why
 from hsm.audit.goals import BAD, Promise, Standing, everywhere, promises, since, standing
-from hsm.catalog import facts, placements, protection
+from hsm.catalog import facts, pastcopies, placements, protection
 from hsm.catalog.engine import Catalog
+from hsm.catalog.pastcopies import Lying
 from hsm.catalog.protection import Group, Lacking
 from hsm.errors import NotFound
 from hsm.policyrun.fills import pool_fills
@@ -146,7 +148,8 @@ class CopiesAudit:
                 past = _Past(
                     at, protection.pools_of_volumes(session), protection.untrusted_volumes(session, at)
                 )
-                tallies = [_then(session, tally, owned, past, asked.limit) for tally, owned in owners]
+                lying = pastcopies.lying(session, at)
+                tallies = [_then(session, tally, owned, past, lying, asked.limit) for tally, owned in owners]
             loose = protection.unsealed(session) if asked.as_of is None else None
             trash = protection.in_trash(session) if asked.as_of is None else None
         bad = sum(tally.bad() for tally in tallies)
@@ -285,26 +288,51 @@ class _Past:
         return found
 
 
-def _then(session: Session, tally: Tally, owned: ColumnElement[bool], past: _Past, limit: int) -> Tally:
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How studies stood that lay alike and were past the same deadlines."""
+
+    whole: Standing
+    goals: tuple[str, ...]
+    sum: Sum
+
+
+def _then(
+    session: Session, tally: Tally, owned: ColumnElement[bool], past: _Past, lying: Lying, limit: int
+) -> Tally:
     """As the journal has it. Whether work was queued then is not known: what was past its time counts as
     under-protected."""
-    at = past.at
-    for page in protection.received(session, owned, at):
-        known = protection.past_copies(session, [each.uid for each in page], at)
-        for study in page:
-            copies = known.get(study.uid)
-            if not copies:
-                continue  # not sealed by then
-            packages = tuple(past.good(each) for each in copies.values())
-            received = min(study.received_at, at)
-            how = standing(packages, tally.wanted, at - received, busy=False)
-            tally.whole[how].add(1, study.size, received)
-            for promise, sums in zip(tally.wanted, tally.goals, strict=True):
-                each = _of_goal(standing(packages, [promise], at - received, busy=False))
-                sums[each].add(1, study.size, received)
-            if how in BAD and len(tally.named) < limit:
-                tally.named.append(_named_then(tally, study, copies, packages, received))
+    times = sorted({promise.allowed for promise in tally.wanted})
+    ways: dict[tuple[int, int], _Way] = {}
+    bad: list[protection.Received] = []
+    for pk, uid, size, last in pastcopies.received(session, owned, past.at):
+        way = lying.of(pk)
+        if not way:
+            continue  # not sealed by then
+        received = min(last, past.at)
+        passed = bisect_left(times, past.at - received)
+        found = ways.get((way, passed))
+        if found is None:
+            age = times[passed - 1] + timedelta(microseconds=1) if passed else timedelta(0)
+            found = ways[way, passed] = _way(tally, past, lying.ways[way], age)
+        found.sum.add(1, size, received)
+        if found.whole in BAD and len(bad) < limit:
+            bad.append(protection.Received(pk, uid, size, received))
+    for each in ways.values():
+        tally.whole[each.whole].add(each.sum.studies, each.sum.bytes, each.sum.oldest)
+        for name, sums in zip(each.goals, tally.goals, strict=True):
+            sums[name].add(each.sum.studies, each.sum.bytes, each.sum.oldest)
+    known = protection.past_copies(session, [each.uid for each in bad], past.at)
+    for study in bad:
+        packages = tuple(past.good(each) for each in known[study.uid].values())
+        tally.named.append(_named_then(tally, study, known[study.uid], packages, study.received_at))
     return tally
+
+
+def _way(tally: Tally, past: _Past, copies: Sequence[Mapping[str, str]], age: timedelta) -> _Way:
+    packages = tuple(past.good(each) for each in copies)
+    alone = (_of_goal(standing(packages, [promise], age, busy=False)) for promise in tally.wanted)
+    return _Way(standing(packages, tally.wanted, age, busy=False), tuple(alone), Sum())
 
 
 def _named_then(

@@ -241,22 +241,6 @@ class Received:
     received_at: datetime
 
 
-def received(session: Session, owned: ColumnElement[bool], until: datetime) -> Iterator[list[Received]]:
-    """Pages of the sealed studies that meet a condition and had an instance by then, by their keys."""
-    last = 0
-    while True:
-        rows = session.execute(
-            select(Study.pk, Study.uid, Study.n_bytes, Study.last_received)
-            .where(Study.packages > 0, Study.first_received <= until, Study.pk > last, owned)
-            .order_by(Study.pk)
-            .limit(CHUNK)
-        ).all()
-        if not rows:
-            return
-        last = rows[-1][0]
-        yield [Received(pk, uid, int(size), at) for pk, uid, size, at in rows]
-
-
 def pools_of_volumes(session: Session) -> dict[str, str]:
     """The pool of each volume that has one, by the volume's name."""
     return {

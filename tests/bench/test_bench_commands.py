@@ -131,3 +131,9 @@ def test_eta_compares_what_recalls_say_with_the_truth(tmp_path: Path) -> None:
         assert each["took_seconds"] >= 0
         assert all(seconds is None or seconds > 0 for _, seconds, _ in each["said"])
     assert any(each["said"] for each in report["measurements"])
+
+
+def test_audits_of_now_and_of_yesterday_find_the_same_lacking_studies(tmp_path: Path) -> None:
+    (report,) = bench(tmp_path, "audit", "--studies", "1000", "--database", "sqlite", "--json")
+    measured = [(each["studies"], each["of"], each["lacking"]) for each in report["measurements"]]
+    assert measured == [(1000, "now", 500), (1000, "as of yesterday", 500)]

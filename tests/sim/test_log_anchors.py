@@ -6,9 +6,12 @@ import json
 import sqlite3
 from contextlib import closing
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
-from journalforger import rewrite
+from journalforger import disarm, rewrite
+from sqlalchemy import text
 
 from drivers.base import VolumeLabel
 from drivers.notes import annotated
@@ -17,6 +20,8 @@ from hsm.audit.anchors import AnchorReader
 from hsm.audit.log import LogAudit
 from hsm.catalog import journal
 from hsm.errors import NotFound, Refused
+from hsm.trail.file import FileSink
+from hsm.trail.shipper import Shipper
 from tests.sim.conftest import MakeWorld
 from tests.sim.world import World
 
@@ -149,3 +154,62 @@ def test_an_anchor_says_what_it_is_and_nothing_else_is_taken_for_one(world: Worl
     for line in ("", "hsm: 3 packages", "[]", "null"):
         assert parse(line) is None
     assert anchor.at - world.clock.now() == timedelta(0)
+
+
+# --- the file that the journal is streamed to
+
+
+def streamed(world: World) -> Path:
+    path = world.home / "audit" / "journal.jsonl"
+    shipper = Shipper(world.catalog, FileSink(path, 1 << 20, None))
+    while shipper.step():
+        pass
+    shipper.stop()
+    return path
+
+
+def witnessed(world: World, path: Path) -> dict[str, Any]:
+    return LogAudit(
+        world.catalog, AnchorReader(world.catalog, world.pools, world.custody, "HSM"), path
+    ).verify({})
+
+
+def test_file_and_database_vouch_for_each_other(world: World) -> None:
+    path = streamed(world)
+    found = witnessed(world, path)
+    assert found["good"]
+    assert found["file"]["records"] == found["records"]
+    rewrite(world.catalog, 5)
+    assert audit(world).verify({})["good"], "by itself the database is whole again"
+    found = witnessed(world, path)
+    assert [each["seq"] for each in found["problems"][:2]] == [5, 6]
+    assert "is another one in the database than in" in found["problems"][0]["message"]
+    assert "agree up to record 4" in found["problems"][-1]["message"]
+
+
+def test_the_file_shows_removed_last_records_and_an_older_database(world: World) -> None:
+    path = streamed(world)
+    with world.catalog.write() as session:
+        disarm(session)
+        last, _ = journal.head(session)
+        session.execute(text(f"DELETE FROM journal WHERE seq > {last - 2}"))
+        session.execute(
+            text(
+                f"UPDATE journal_head SET seq = {last - 2}, digest ="
+                f" (SELECT digest FROM journal WHERE seq = {last - 2})"
+            )
+        )
+    found = witnessed(world, path)
+    assert f"record {last - 1} is missing in the database" in found["problems"][-3]["message"]
+
+
+def test_a_file_that_was_altered_is_told_from_a_database_that_was(world: World) -> None:
+    path = streamed(world)
+    path.write_text(path.read_text().replace('"ae:', '"xx:', 1))
+    found = witnessed(world, path)
+    assert "was altered, or the line before it" in found["problems"][0]["message"]
+    assert not any("in the database than" in each["message"] for each in found["problems"])
+    path.chmod(0o600)
+    path.unlink()
+    path.mkdir()
+    assert "cannot be read" in witnessed(world, path)["problems"][0]["message"]
