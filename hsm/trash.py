@@ -145,6 +145,8 @@ class Trash:
             if self._staging.holds(key):
                 self._staging.remove(key)
         with self._catalog.write() as session:
+            if not trashwork.still_due(session, deletion.pk):
+                return 0  # another node was quicker, or somebody took it back
             volumes = trashwork.purged(session, deletion.pk, self._catalog.clock.now(), ACTOR)
             if self.config.forget_patient:
                 forgetting.forget(session, deletion.study_pk)

@@ -90,9 +90,6 @@ def adopt(
     known = known_package(session, identity.key)
     if known is not None:
         package_pk, size, have = known
-        ended = permits.ended(session, package_pk)
-        if ended:
-            raise Refused(f"{identity.key}: {ended}; it is not taken in again")
         if (size, have) != (plan.size, digest):
             raise Refused(f"{identity.key}: the catalog has another package of this name")
     else:
@@ -116,8 +113,11 @@ def add_copy(
 ) -> None:
     """A copy that was found on a volume; or, of one that is known, what reading it has shown.
 
-    :raises Refused: the copy is known there and on its way out.
+    :raises Refused: the copy is known there and on its way out, or its study was deleted and is over.
     """
+    ended = permits.ended(session, package_pk)
+    if ended:
+        raise Refused(f"{locator}: {ended}; it is not taken in again")
     copy_pk = placement.begin_copy(session, package_pk, volume_pk, locator, now, actor)
     state = placement.state_of(session, copy_pk)
     if state is CopyState.RELEASING:

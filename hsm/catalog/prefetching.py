@@ -98,7 +98,7 @@ def studies_of(session: Session, patient_id: str, issuer: str) -> list[tuple[int
     query = (
         select(Study.pk, Study.accession)
         .join(Patient, Patient.pk == Study.patient_pk)
-        .where(Patient.patient_id == patient_id, Study.packages > 0)
+        .where(Patient.patient_id == patient_id, Study.packages > 0, Study.n_instances > 0)
         .order_by(Study.date.desc(), Study.time.desc(), Study.pk.desc())
         .limit(LOOKED_AT_MAX)
     )

@@ -54,6 +54,12 @@ def end_requests(session: Session, deletion_pk: int, now: datetime, by: str) -> 
     return any(state == RequestState.ACTIVE for _, state in rows)
 
 
+def still_due(session: Session, deletion_pk: int) -> bool:
+    """Whether a deletion is due and nobody else ends it: it is locked."""
+    query = select(Deletion.pk).where(Deletion.pk == deletion_pk, Deletion.state == DeletionState.DUE)
+    return session.scalar(query.with_for_update()) is not None
+
+
 def package_keys(session: Session, deletion_pk: int) -> list[str]:
     """Names of a deletion's packages."""
     rows = session.scalars(

@@ -38,7 +38,7 @@ def overview(session: Session, pools: Sequence[PoolFact]) -> Record:
 def _totals(session: Session) -> Record:
     studies, instances, size, unsealed = session.execute(
         select(
-            func.count(),
+            func.count().filter((Study.n_instances > 0) | (Study.unsealed > 0)),  # not those that are gone
             func.coalesce(func.sum(Study.n_instances), 0),
             func.coalesce(func.sum(Study.n_bytes), 0),
             func.coalesce(func.sum(Study.unsealed), 0),
