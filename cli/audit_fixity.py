@@ -154,18 +154,7 @@ def media(
 
 def _say_media(found: Record) -> None:
     screen.say_table(
-        [
-            "volume",
-            "pool",
-            "state",
-            "where",
-            ">age",
-            ">mounts",
-            ">copies",
-            ">last of",
-            ">2nd last",
-            "verified",
-        ],
+        ["volume", "pool", "state", "where", ">age", ">copies", ">last of", ">2nd last of"],
         [
             (
                 each["name"],
@@ -173,17 +162,15 @@ def _say_media(found: Record) -> None:
                 screen.state(each["state"]),
                 " ".join(part for part in (each["place"], each["shelf"]) if part),
                 f"{each['age_days'] // 365}y" if each["age_days"] >= 365 else f"{each['age_days']}d",
-                each["mounts"],
                 each["copies"],
                 each["last_copy_of"]["studies"],
                 each["second_last_of"]["studies"],
-                text.local(each["verified_since"])[:10] if each["verified_since"] else "",
             )
             for each in found["volumes"]
         ],
         empty="no volumes",
     )
-    screen.say("last of: studies whose last good copy it holds; 2nd last: that one other would be left of")
+    screen.say("last of: studies whose last good copy it holds; 2nd last of: that would have one other left")
     failing = [each for each in found["pairs"] if each["failing"] or each["hard_errors"]]
     if failing:
         screen.say("")
