@@ -177,6 +177,7 @@ def flip_staged(world: World, study: int, rng: random.Random) -> int:
 def test_random_corruption_is_found_made_good_and_never_served(
     make_world: MakeWorld, hall: Hall, tmp_path: Path
 ) -> None:
+    print(f"HSM_CORRUPTION_SEED={SEED} lives this again")
     rng = random.Random(SEED)
     pools, prefix = remote_pools(tmp_path)
     shape = Shape(
