@@ -27,6 +27,8 @@ def status(context: typer.Context, json: Json = False) -> None:
         _say_daemon(shown["daemon"])
         _say_totals(shown["totals"])
         _say_trash(shown["trash"])
+        if waiting := shown["approvals_waiting"]:
+            screen.say(f"{text.plural(waiting, 'command')} for a second person: hsm approve ls", "")
         say_pools(shown["pools"])
         _say_work(shown)
     raise typer.Exit(EXIT_PROBLEM if shown["daemon"].get("problems") else EXIT_GOOD)

@@ -14,7 +14,7 @@ from starlette.responses import PlainTextResponse, Response
 from hsm.api import metrics
 from hsm.api.services import Record, Services
 from hsm.api.wire import flag, known, number, page, reply
-from hsm.catalog import views
+from hsm.catalog import approvals, views
 from hsm.catalog.views.overview import Sample
 
 STUDY_KEYS = ("text", "patient_id", "name", "accession", "date", "uid", "modality", "tag", "hold")
@@ -56,7 +56,9 @@ class Reads:
     def _overview(self) -> Record:
         pools = self._services.pools()
         found: Record = self._view(lambda session: views.overview(session, pools))
-        return {"daemon": self._services.daemon.status(), **found}
+        now = self._services.catalog.clock.now()
+        waiting = self._view(lambda session: approvals.waiting_total(session, now))
+        return {"daemon": self._services.daemon.status(), "approvals_waiting": waiting, **found}
 
     async def status(self, request: Request) -> Response:
         known(request)
@@ -65,7 +67,8 @@ class Reads:
     async def metrics(self, request: Request) -> Response:
         shown = await run_in_threadpool(self._overview)
         pools = await run_in_threadpool(self._services.storage.listing)
-        lines = [*_daemon_samples(shown["daemon"]), *_volume_samples(pools), *views.samples(shown)]
+        waiting = Sample("hsm_approvals_waiting", (), shown["approvals_waiting"])
+        lines = [waiting, *_daemon_samples(shown["daemon"]), *_volume_samples(pools), *views.samples(shown)]
         return PlainTextResponse(metrics.render(lines), media_type=metrics.CONTENT_TYPE)
 
     async def health(self, request: Request) -> Response:

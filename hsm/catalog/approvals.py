@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from hsm.catalog import journal
@@ -79,13 +79,13 @@ def ask(
     """
     text = text_of(asked)
     digest = digest_of(text)
-    waiting = (Approval.state == _WAITING, Approval.expires_at > now)
+    waiting = _waits(now)
     same = session.scalars(
         select(Approval).where(*waiting, Approval.digest == digest, Approval.asked_person == person)
     ).first()
     if same is not None:
         return _ref(same)
-    if (session.scalar(select(func.count()).select_from(Approval).where(*waiting)) or 0) >= WAITING_MAX:
+    if waiting_total(session, now) >= WAITING_MAX:
         raise Refused(f"{WAITING_MAX} commands wait for a second person already: hsm approve ls")
     row = Approval(
         state=_WAITING,
@@ -109,6 +109,15 @@ def ask(
     return _ref(row)
 
 
+def waiting_total(session: Session, now: datetime) -> int:
+    """How many wait for a second person."""
+    return session.scalar(select(func.count()).select_from(Approval).where(*_waits(now))) or 0
+
+
+def _waits(now: datetime) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return Approval.state == _WAITING, Approval.expires_at > now
+
+
 def get(session: Session, pk: int) -> ApprovalRef:
     """:raises NotFound: there is none with this number."""
     row = session.get(Approval, pk)
@@ -121,11 +130,7 @@ def listing(session: Session, now: datetime, *, every: bool, limit: int) -> list
     """Those that wait, the first asked first; or every one, the last asked first."""
     query = select(Approval).order_by(Approval.asked_at.desc(), Approval.pk.desc())
     if not every:
-        query = (
-            select(Approval)
-            .where(Approval.state == _WAITING, Approval.expires_at > now)
-            .order_by(Approval.asked_at, Approval.pk)
-        )
+        query = select(Approval).where(*_waits(now)).order_by(Approval.asked_at, Approval.pk)
     return [_ref(row) for row in session.scalars(query.limit(limit))]
 
 

@@ -155,9 +155,17 @@ class Movements:
         self._note = script.note
 
     def export(
-        self, barcodes: Sequence[str], shelf: str, by: str, site: str = "", *, plan_only: bool = False
+        self,
+        barcodes: Sequence[str],
+        shelf: str,
+        by: str,
+        site: str = "",
+        *,
+        plan_only: bool = False,
+        force: bool = False,
     ) -> Any:
-        return self._note("plan_export", list(barcodes), shelf, by, site, plan_only)
+        forced = ["force"] if force else []
+        return self._note("plan_export", list(barcodes), shelf, by, site, plan_only, *forced)
 
     def bring_back(self, barcodes: Sequence[str], by: str) -> Any:
         return self._note("bring_back", list(barcodes), by)
