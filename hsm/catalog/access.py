@@ -4,7 +4,7 @@ go."""
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -21,6 +21,9 @@ log = get_logger(__name__)
 BUFFER_MAX = 20_000
 """Records that wait to be written; what comes beyond is counted, and the count is a record."""
 AT_ONCE = 1000
+SUMS = ("instances", "bytes", "matches")
+TIMES = "times"
+"""How many notes a record stands for, where it is more than one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +47,20 @@ class AccessLog:
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
         self._notes: list[Note] = []
+        self._last: dict[str, int] = {}
+        """Where the note stands that further ones alike are added to."""
         self._dropped = 0
 
     def note(self, note: Note) -> None:
+        """What differs from a note that waits in nothing but :data:`SUMS` is added to it: a viewer that
+        retrieves a study image by image makes one record of some seconds."""
+        same = _same(note)
         with self._lock:
-            if len(self._notes) < self._buffer_max:
+            at = self._last.get(same)
+            if at is not None:
+                self._notes[at] = _sum(self._notes[at], note)
+            elif len(self._notes) < self._buffer_max:
+                self._last[same] = len(self._notes)
                 self._notes.append(note)
             else:
                 self._dropped += 1
@@ -60,7 +72,7 @@ class AccessLog:
         """
         with self._flushing:
             with self._lock:
-                notes, self._notes = self._notes, []
+                notes, self._notes, self._last = self._notes, [], {}
                 dropped, self._dropped = self._dropped, 0
             if dropped:
                 log.warning("%d retrieves or queries were more than could be noted", dropped)
@@ -80,9 +92,24 @@ class AccessLog:
                     done += len(some)
             except BaseException:
                 with self._lock:
-                    self._notes = [*notes[done:], *self._notes][: self._buffer_max]
+                    self._notes = [*notes[done:], *self._notes][: self._buffer_max + 1]
+                    self._last = {_same(each): number for number, each in enumerate(self._notes)}
                 raise
         return len(notes)
+
+
+def _same(note: Note) -> str:
+    detail = {name: value for name, value in note.detail.items() if name not in (*SUMS, TIMES)}
+    return repr((note.actor, note.verb, note.kind, note.subject, sorted(detail.items())))
+
+
+def _sum(old: Note, new: Note) -> Note:
+    detail = dict(old.detail)
+    for name in SUMS:
+        if name in detail:
+            detail[name] += new.detail.get(name, 0)
+    detail[TIMES] = old.detail.get(TIMES, 1) + new.detail.get(TIMES, 1)
+    return replace(old, detail=detail)
 
 
 def _runs(notes: list[Note]) -> list[list[Note]]:

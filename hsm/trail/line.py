@@ -16,6 +16,7 @@ import termios
 import time
 from collections.abc import Callable, Sequence
 
+from hsm.errors import HsmError
 from hsm.trail.sink import NotTaken
 from hsm.trail.syslog import framed
 
@@ -74,7 +75,7 @@ class Line:
             except OSError as error:
                 self.close()
                 raise NotTaken(f"no TLS with it: {_words(error)}") from error
-            except ValueError as error:  # BadTls among them: a file of ours
+            except (HsmError, ValueError) as error:  # a file of ours among them
                 self.close()
                 raise NotTaken(str(error)) from error
 
@@ -103,7 +104,7 @@ class Line:
         sock = self._socket
         for _ in range(_ENDS_MAX):
             pending = isinstance(sock, ssl.SSLSocket) and sock.pending()
-            if not pending and not select.select([sock], [], [], 0)[0]:
+            if not pending and not _readable(sock):
                 return
             sock.settimeout(_LOOK_SECONDS)
             try:
@@ -148,6 +149,12 @@ class Line:
                 self.close()
                 raise NotTaken(f"it has taken nothing for {self._limit:g} s")
             time.sleep(_LOOK_SECONDS)
+
+
+def _readable(sock: socket.socket) -> bool:
+    poll = select.poll()  # select(2) knows no descriptor beyond 1023
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _unacknowledged(sock: socket.socket) -> int:

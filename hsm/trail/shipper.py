@@ -135,7 +135,12 @@ class Shipper:
         wait: Callable[[float], bool] = self._stop.wait
         while True:
             stopping = self._stop.is_set()
-            sent = self.step()
+            try:
+                sent = self.step()
+            except Exception as error:  # a fault of ours must not end the stream for ever
+                log.exception("%s: unexpected", self._sink.name)
+                sent, self._at = 0, None
+                self._failed(f"unexpected: {error!r}")
             pause = min(2 * pause, PAUSE_SECONDS_MAX) if self._error else POLL_SECONDS
             if stopping and (sent < BATCH or self._error):
                 break  # the last records of this daemon are those that tell of its end

@@ -12,7 +12,8 @@ from catalog_rows import add_packaged_study, add_patient, add_series, add_study
 from sqlalchemy import event, func, select, text, update
 from sqlalchemy.exc import OperationalError
 
-from hsm.catalog import history, words
+from hsm.catalog import history, journal, words
+from hsm.catalog.access import AccessLog, Note
 from hsm.catalog.engine import Catalog
 from hsm.catalog.history import Accessed, Arrived, Recorder, Retrieved
 from hsm.catalog.tables import Access, Study
@@ -324,3 +325,55 @@ def test_an_empty_archive_has_no_span(catalog: Catalog) -> None:
     with catalog.read() as session:
         assert history.span(session) is None
         assert list(history.events(session, AT, AT + DAY)) == []
+
+
+# --- the same in the journal
+
+
+def test_retrieves_alike_are_one_record_and_queries_say_how_often(catalog: Catalog) -> None:
+    accesses = AccessLog(catalog)
+    at = catalog.clock.now()
+    for number in range(3):
+        got = {"how": "C-GET from WS1", "to": "WS1", "instances": 1, "bytes": 10}
+        accesses.note(Note(at, "ae:WS1", "retrieved", "study", "1.2", got))
+        accesses.note(
+            Note(at, "ae:WS1", "queried", "query", "STUDY", {"keys": ["PatientID"], "matches": number})
+        )
+    accesses.note(Note(at, "ae:WS2", "retrieved", "study", "1.2", {"instances": 5, "bytes": 50}))
+    assert accesses.flush() == 3
+    assert accesses.flush() == 0
+    with catalog.read() as session:
+        found = {(each.actor, each.verb): each.detail for each in journal.read(session, [])}
+        assert list(journal.verify(session)) == []
+    assert found["ae:WS1", "retrieved"] == {
+        "how": "C-GET from WS1",
+        "to": "WS1",
+        "instances": 3,
+        "bytes": 30,
+        "times": 3,
+    }
+    assert found["ae:WS1", "queried"] == {"keys": ["PatientID"], "matches": 3, "times": 3}
+    assert "times" not in found["ae:WS2", "retrieved"]
+
+
+def test_accesses_that_the_database_does_not_take_are_noted_again_and_too_many_are_counted(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accesses = AccessLog(catalog, buffer_max=2)
+    at = catalog.clock.now()
+    for number in range(4):
+        accesses.note(Note(at, "ae:WS1", "retrieved", "study", f"1.{number}", {"instances": 1}))
+    with monkeypatch.context() as broken:
+        broken.setattr(journal, "append_many", _fail)
+        with pytest.raises(RuntimeError, match="no database"):
+            accesses.flush()
+    accesses.note(Note(at, "ae:WS1", "retrieved", "study", "1.0", {"instances": 2}))
+    accesses.flush()
+    with catalog.read() as session:
+        entries = journal.read(session, [])
+    assert [(each.subject, each.detail.get("instances")) for each in entries[:2]] == [("1.0", 3), ("1.1", 1)]
+    assert (entries[2].verb, entries[2].detail["records"]) == ("not noted", 2)
+
+
+def _fail(*_: object) -> int:
+    raise RuntimeError("no database")

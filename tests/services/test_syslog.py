@@ -239,6 +239,16 @@ def test_a_stranger_s_authority_and_a_certificate_that_we_lack_are_said(
         assert not (tmp_path / "audit").exists(), "nothing counts as sent"
 
 
+def test_a_file_of_ours_that_is_missing_is_named(
+    sqlite_catalog: Catalog, authority: Authority, tmp_path: Path
+) -> None:
+    with Listener(authority) as server:
+        append(sqlite_catalog, 1, 1)
+        shipper = trail(sqlite_catalog, tmp_path, server.port, None, ca=tmp_path / "none.pem")
+        assert shipper.step() == 0
+        assert str(tmp_path / "none.pem") in shipper.problems()[0]
+
+
 def test_a_server_that_takes_a_connection_and_nothing_else_is_given_up_in_time(
     sqlite_catalog: Catalog, tmp_path: Path
 ) -> None:

@@ -52,9 +52,9 @@ def test_who_stored_asked_and_retrieved_is_told_outside_and_the_tapes_vouch_for_
                 row for row in archive.ask(lambda c: c.audit_log(verb="retrieved")) if row["subject"] == study
             )
             assert client_of["actor"] == "ae:DEST"
-        until(lambda: b'originalText="Application Stop"' in server.got, "it says that it stops")
-        archive.start()
-        until(lambda: server.got.count(b'originalText="Application Start"') >= 2, "and starts")
-        archive.stop()
+            assert archive.stop() == 0
+            until(lambda: b'originalText="Application Stop"' in server.got, "it says that it stops")
+            archive.start()
+            until(lambda: server.got.count(b'originalText="Application Start"') >= 2, "and starts")
     patient = b"1CT1"  # the Patient ID of the CT
     assert patient not in server.got
