@@ -79,7 +79,7 @@ class House:
 
     @property
     def done(self) -> list[tuple[Any, ...]]:
-        looks = ("folder digest", "status", "pools")
+        looks = ("folder digest", "status", "pool listing")
         return [asked for asked in self.script.asked if asked[0] not in looks]
 
 
