@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import JSON, ColumnElement, case, cast, func, select
 from sqlalchemy.orm import Session
 
+from hsm.catalog import protection
 from hsm.catalog.tables import Journal, Study
 from hsm.states import CopyState
 
@@ -39,7 +40,8 @@ class Lying:
 
 
 def lying(session: Session, at: datetime) -> Lying:
-    """All studies; memory is four bytes for each, and a little for each way to lie."""
+    """All studies, without packages that were deleted by then; memory is four bytes for each, and a little
+    for each way to lie."""
     largest = int(session.scalar(select(func.max(Study.pk))) or 0)
     way_of = array("I", bytes(4 * (largest + 1)))
     numbers: dict[str, int] = {}
@@ -95,6 +97,7 @@ def _statement(session: Session, at: datetime) -> Any:
     copy = last.c.volume.concat(_ITEM).concat(cast(last.c.code, Study.uid.type))
     packages = (
         select(last.c.uid, joined(copy, _COPY).label("copies"))
+        .where(last.c.package.not_in(protection.deleted_by(at)))
         .group_by(last.c.uid, last.c.package)
         .subquery()
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, and_, case, exists, func, literal, or_, select
+from sqlalchemy import ColumnElement, Select, and_, case, exists, func, literal, or_, select
 from sqlalchemy.orm import Session
 
 from hsm import states
@@ -278,16 +278,13 @@ def unsealed(session: Session) -> Loose:
     return Loose(int(row[0]), int(row[1]), row[2])
 
 
-def _deleted_by(session: Session, uids: Sequence[str], at: datetime) -> set[str]:
-    """Names of packages of these studies that were in the trash at a time, or gone."""
-    return set(
-        session.scalars(
-            select(Package.key)
-            .join(DeletedPackage, DeletedPackage.package_pk == Package.pk)
-            .join(Deletion, Deletion.pk == DeletedPackage.deletion_pk)
-            .join(Study, Study.pk == Package.study_pk)
-            .where(Study.uid.in_(uids), Deletion.made_at <= at)
-        )
+def deleted_by(at: datetime) -> Select[str]:
+    """Names of the packages that were in the trash at a time, or gone."""
+    return (
+        select(Package.key)
+        .join(DeletedPackage, DeletedPackage.package_pk == Package.pk)
+        .join(Deletion, Deletion.pk == DeletedPackage.deletion_pk)
+        .where(Deletion.made_at <= at)
     )
 
 
@@ -333,7 +330,8 @@ def past_copies(session: Session, uids: Sequence[str], at: datetime) -> dict[str
             )
             .order_by(Journal.seq)
         )
-        gone |= _deleted_by(session, uids[start : start + CHUNK], at)
+        mine = deleted_by(at).join(Study, Study.pk == Package.study_pk)
+        gone |= set(session.scalars(mine.where(Study.uid.in_(uids[start : start + CHUNK]))))
         for uid, verb, text in rows:
             detail: Mapping[str, str] = json.loads(text)
             if detail["package"] in gone:

@@ -128,6 +128,7 @@ def test_a_hold_that_is_placed_on_a_study_in_the_trash_keeps_every_copy(make_wor
     world.assert_readable(1)
 
 
+@pytest.mark.campaign
 def test_what_is_in_the_trash_is_released_by_no_policy_and_copied_by_none(make_world: MakeWorld) -> None:
     world = make_world(policies=ROAD)
     world.store(1, 2)
@@ -156,6 +157,7 @@ def test_what_was_not_sealed_when_it_was_deleted_is_sealed_apart(make_world: Mak
     world.check()
 
 
+@pytest.mark.campaign
 def test_the_same_bytes_sent_anew_are_kept_anew_and_outlive_the_deletion(make_world: MakeWorld) -> None:
     world = make_world(policies=TWO_TAPES)
     world.store(1, 2)
@@ -174,6 +176,7 @@ def test_the_same_bytes_sent_anew_are_kept_anew_and_outlive_the_deletion(make_wo
     world.check()
 
 
+@pytest.mark.campaign
 def test_a_deletion_that_refuses_what_is_late_takes_nothing_more(make_world: MakeWorld) -> None:
     world = make_world(policies=TWO_TAPES)
     world.store(1, 1)
@@ -187,6 +190,7 @@ def test_a_deletion_that_refuses_what_is_late_takes_nothing_more(make_world: Mak
     world.check()
 
 
+@pytest.mark.campaign
 def test_a_scanned_cartridge_does_not_bring_a_deleted_study_back(make_world: MakeWorld) -> None:
     world = make_world(policies=ROAD)
     world.store(1, 2)
@@ -201,6 +205,7 @@ def test_a_scanned_cartridge_does_not_bring_a_deleted_study_back(make_world: Mak
     world.check()
 
 
+@pytest.mark.campaign
 def test_of_a_forgotten_patient_uids_and_digests_stay(make_world: MakeWorld) -> None:
     world = make_world(policies=TWO_TAPES)
     world.store(1, 2)
@@ -221,6 +226,7 @@ def test_of_a_forgotten_patient_uids_and_digests_stay(make_world: MakeWorld) -> 
     world.check()
 
 
+@pytest.mark.campaign
 def test_a_study_cannot_be_deleted_twice_and_one_that_is_nowhere_not_at_all(make_world: MakeWorld) -> None:
     world = make_world(policies=TWO_TAPES)
     world.store(1, 1)
@@ -254,6 +260,7 @@ def test_an_audit_of_copies_lists_the_trash_and_counts_it_as_no_violation(make_w
         assert (then["good"], then["policies"][0]["protected"]["studies"]) == (True, protected)
 
 
+@pytest.mark.campaign
 def test_commitment_and_notifications_know_nothing_of_what_is_deleted(make_world: MakeWorld) -> None:
     world = make_world(policies=TWO_TAPES)
     world.subscribers = ["RIS"]
@@ -273,6 +280,7 @@ def test_commitment_and_notifications_know_nothing_of_what_is_deleted(make_world
     assert world.notified[-1][1].items[0].standing.availability is not Availability.UNAVAILABLE
 
 
+@pytest.mark.campaign
 def test_a_backup_knows_what_was_deleted_rejected_and_taken_back(
     make_world: MakeWorld, pg_catalog: Catalog
 ) -> None:
