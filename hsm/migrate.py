@@ -425,10 +425,15 @@ class Migrate:
             if restored.is_owed(session):
                 raise SourceComing(restored.OWED)
             volume = media.volume_by_key(session, volume_pk).name
-            if rebuilding.is_quarantined(session, volume, locator):
+            # Of a package that lies as files, each file may be; they lie below the manifest's folder.
+            manifest = locator.startswith(f"{layout.STUDIES}/")
+            if rebuilding.is_quarantined(session, volume, locator) or (
+                manifest
+                and rebuilding.anything_is_quarantined(session, volume, layout.study_dir(package.study_uid))
+            ):
                 raise Permanent(
-                    f"{locator} on {volume} is quarantined: it is another one than the catalog's, and nobody "
-                    "writes over it; take it away by hand, or copy to another pool"
+                    f"{locator} on {volume}, or a file of it, is quarantined: it is another one than the "
+                    "catalog's, and nobody writes over it; take it away by hand, or copy to another pool"
                 )
         copy_pk = self._begin(package, volume_pk, locator)
         with self._catalog.read() as session:

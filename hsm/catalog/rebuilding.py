@@ -123,6 +123,16 @@ def is_quarantined(session: Session, volume: str, key: str) -> bool:
     return _quarantined(session, f"{volume}/{key}")
 
 
+def anything_is_quarantined(session: Session, volume: str, folder: str) -> bool:
+    """Whether an object below a folder of this volume is."""
+    query = select(Journal.seq).where(
+        Journal.subject.startswith(f"{volume}/{folder}/", autoescape=True),
+        Journal.kind == OBJECT,
+        Journal.verb == QUARANTINED,
+    )
+    return session.scalar(query.limit(1)) is not None
+
+
 def name_is_quarantined(session: Session, package: str) -> bool:
     """Whether an object that bears this package's name is."""
     return _quarantined(session, package)

@@ -131,7 +131,7 @@ class Rebuild:
             found.skipped = True
             return found
         source: Source = Files(pool) if pool.layout is Layout.FILES else Tars(pool.store)
-        pace = Pace(pool.label, number, volumes, None, self._monotonic())
+        pace = Pace(pool.label, number, volumes, None, self._monotonic(), _held(pool))
         self._guarded(found, lambda: self._packages(pool.volume_pk, found, source, pool.store, pace))
         if not found.failed and pool.layout is not Layout.FILES:
             self._done(found)
@@ -298,6 +298,15 @@ class Rebuild:
             "anchors": anchors[:NAMED_MAX],
         }
         rebuilding.finished(session, now, self._actor, detail)
+
+
+def _held(pool: DiskPool) -> int:
+    """Bytes that a volume seems to hold; 0 where it does not say."""
+    try:
+        room = pool.room()
+    except DriverError:
+        return 0
+    return max(0, room.total - room.free) if room is not None else 0
 
 
 def void(_: object) -> None:

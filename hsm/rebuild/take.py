@@ -44,19 +44,27 @@ def batches(items: Iterator[T], size: int = BATCH) -> Iterator[list[T]]:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """When a volume was begun, and how many packages it has."""
+    """When a volume was begun, and how much is on it."""
 
     volume: str
     number: int
     volumes: int
     expected: int | None
+    """Packages; None where the volume does not say before it was listed."""
     began: float
+    holds_bytes: int = 0
+    """By its file system or quota, which may be others' too; 0 where that is not known."""
 
-    def progress(self, done: int, now: float) -> Progress:
-        """Pure: at the pace so far."""
+    def progress(self, done: int, size: int, now: float) -> Progress:
+        """Pure: at the pace so far, by packages where their number is known, else by bytes.
+
+        :param size: bytes of what was looked at.
+        """
         left = None
         if self.expected is not None and done > 0:
             left = (now - self.began) / done * max(0, self.expected - done)
+        elif self.holds_bytes and size > 0:
+            left = (now - self.began) / size * max(0, self.holds_bytes - size)
         return Progress(self.volume, self.number, self.volumes, done, self.expected, left)
 
 
@@ -95,7 +103,7 @@ class Taking:
 
         :raises DriverError: the volume cannot be read any more; what was taken in stays.
         """
-        looked = 0
+        looked = size = 0
         for some in batches(source.every()):
             packages = [each for each in some if each.package]
             self._others(found, [each for each in some if not each.package])
@@ -103,10 +111,11 @@ class Taking:
                 there = rebuilding.holdings(session, volume_pk, [each.locator for each in packages])
             for lying in packages:
                 self._one(volume_pk, found, source, lying, there.get(lying.locator))
-                looked += 1
+                looked, size = looked + 1, size + lying.size
                 if looked % TELL_EVERY == 0:
-                    self._tell(pace.progress(looked, self._monotonic()))
-        self._tell(pace.progress(looked, self._monotonic()))
+                    bytes_done = max(size, found.bytes_read)
+                    self._tell(pace.progress(looked, bytes_done, self._monotonic()))
+        self._tell(pace.progress(looked, max(size, found.bytes_read), self._monotonic()))
 
     def _others(self, found: VolumeReport, some: Sequence[Lying]) -> None:
         for each in some:

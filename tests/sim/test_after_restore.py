@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import shutil
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from drivers.simulated.medium import flip_byte
 from hsm.catalog import backup, restored
 from hsm.catalog.engine import Catalog, open_engine
 from hsm.catalog.tables import Study
@@ -19,6 +21,7 @@ from hsm.policyrun.frozen import frozen
 from hsm.rebuild import MediaCheck
 from hsm.rebuild import Report as Found
 from tests.sim.conftest import MakeWorld
+from tests.sim.taps import Crash
 from tests.sim.test_deletion import delete, rounds
 from tests.sim.test_rebuild import LOOSE, TO_TAPE_ONLY, some_header, store_loose
 from tests.sim.world import NOTHING, World, study_uid
@@ -279,3 +282,38 @@ def test_what_was_deleted_for_good_does_not_come_back_from_what_is_left_of_it(
     assert tar.exists(), "nothing is deleted by a comparison"
     old.assert_readable(2)
     old.check()
+
+
+@pytest.mark.campaign
+def test_a_comparison_that_is_killed_at_any_moment_goes_on_and_finds_every_bad_byte(
+    make_world: MakeWorld, restore: Restore
+) -> None:
+    world = make_world(policies=TO_BOTH)
+    world.store(1, 2)
+    world.store(2, 2)
+    world.follow()
+    file = backup_of(world)
+    world.store(3, 2)
+    world.follow()
+    flip_byte(world.library.medium_folder("HSM001L8"), world.tar_of(2), 20_000)
+    with (world.home / "nearline" / world.tar_of(1)).open("r+b") as tar:
+        tar.seek(20_000)
+        tar.write(b"\0\0\0\0")
+    old = restore(world, file)
+    lives = 0
+    for life in range(100):
+        old.fuse.blown, old.fuse.blows_at = False, old.fuse.count + 3 + 3 * life
+        with contextlib.suppress(Crash):
+            assert check_media(old, verify=True).lifted
+            break
+        lives += 1
+        old = old.rebuild()
+        assert owed(old)
+    old.fuse.blows_at = None
+    assert lives >= 5
+    bad = {where for where, state in old.copies().items() if state != "verified"}
+    assert bad == {("1.p0001", "nearline"), ("2.p0001", "HSM001L8")}
+    for study in (1, 2, 3):
+        old.assert_readable(study)
+    old.check()
+    old.close()

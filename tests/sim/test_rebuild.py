@@ -240,6 +240,11 @@ def test_other_bytes_under_a_known_name_are_left_where_they_lie_and_named(
     assert any("not a package" in each for each in report.differs)
     assert ("1.p0001", "nearline") not in anew.copies(1)
     assert stranger.read_bytes() == b"no DICOM at all"
+    anew.seal_all()
+    anew.run_policies()
+    assert any("quarantined" in each.error for each in anew.requests(pool="nearline")), (
+        "asked for, and refused"
+    )
     assert (anew.home / "nearline" / tar).read_bytes().startswith(b"this is no package")
     anew.assert_readable(1)
     anew.check()
