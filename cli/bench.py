@@ -57,6 +57,31 @@ def find(
     _show(measure, folder, json)
 
 
+@app.command("rebuild")
+def rebuild(
+    database: Annotated[
+        list[str] | None, typer.Option(help="sqlite or postgresql; both when left out.")
+    ] = None,
+    packages: Annotated[int, typer.Option(min=1, help="How many there are on the medium.")] = 1000,
+    instances: Annotated[int, typer.Option(min=1, help="Of a package.")] = 200,
+    folder: Folder = None,
+    json: screen.Json = False,
+) -> None:
+    """Manifests into a catalog, and copies that are known already: a rebuild without the media."""
+    from hsm.bench import rebuild as bench
+    from hsm.bench.databases import Database
+
+    def measure(work: Path) -> list[Report]:
+        reports = []
+        for kind in _databases(database):
+            place = work / kind
+            place.mkdir()
+            reports.append(bench.run(Database(kind), packages, instances, place))
+        return reports
+
+    _show(measure, folder, json)
+
+
 @app.command("size")
 def size(
     instances: Annotated[int, typer.Option(min=1000, help="How many to fill the catalog with.")] = 5_000_000,

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
-from hsm.catalog import deletions, hiding, ingest, journal, media, permits, placement, words
+from hsm.catalog import deletions, hiding, ingest, journal, media, permits, placement, placements, words
 from hsm.catalog.tables import Copy, Instance, Package, Series, Study, Volume
 from hsm.errors import Refused
 from hsm.model import Header
@@ -128,6 +128,54 @@ def add_copy(
         placement.move_copy(session, copy_pk, CopyState.SUSPECT, now, actor, why=FOUND)
     if read_back:
         placement.move_copy(session, copy_pk, CopyState.VERIFIED, now, actor, why=READ_BACK)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundCopy:
+    """A copy of a known package, as its volume's own list describes it."""
+
+    package_pk: int
+    locator: str
+    position: int | None
+
+
+def add_copies(
+    session: Session, found: Sequence[FoundCopy], volume_pk: int, now: datetime, actor: str
+) -> None:
+    """As :func:`add_copy` without reading back, of many; none of them has a row on this volume yet."""
+    wanted = [each.package_pk for each in found]
+    rows = session.execute(
+        select(Package.pk, Package.key, Package.size, Study.pk, Study.uid)
+        .join(Study, Study.pk == Package.study_pk)
+        .where(Package.pk.in_(wanted))
+    )
+    packages = {pk: (key, size, study_pk, uid) for pk, key, size, study_pk, uid in rows}
+    studies = {study_pk for _, _, study_pk, _ in packages.values()}
+    placements.lock(session, studies)
+    session.execute(
+        insert(Copy),
+        [
+            {
+                "package_pk": each.package_pk,
+                "volume_pk": volume_pk,
+                "state": CopyState.WRITTEN.value,
+                "locator": each.locator,
+                "position": each.position,
+                "written_at": now,
+                "verified_at": None,
+            }
+            for each in found
+        ],
+    )
+    volume = session.scalars(select(Volume).where(Volume.pk == volume_pk).with_for_update()).one()
+    volume.used += sum(size for _, size, _, _ in packages.values())
+    session.flush()
+    placements.refresh(session, studies)
+    records: list[tuple[str, dict[str, str]]] = []
+    for each in found:
+        key, _, _, study_uid = packages[each.package_pk]
+        records.append((study_uid, {"package": key, "volume": volume.name, "why": FOUND}))
+    journal.append_many(session, now, actor, "copy written", "study", records)
 
 
 def agrees(session: Session, package_pk: int, plan: PackagePlan) -> bool:

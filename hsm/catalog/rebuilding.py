@@ -18,8 +18,6 @@ from hsm.catalog.restored import CATALOG
 from hsm.catalog.tables import (
     Base,
     Copy,
-    DeletedPackage,
-    Deletion,
     Instance,
     Journal,
     JournalHead,
@@ -30,7 +28,7 @@ from hsm.catalog.tables import (
     Volume,
 )
 from hsm.errors import Refused
-from hsm.states import CopyState, DeletionKind, DeletionState, VolumeState
+from hsm.states import CopyState, VolumeState
 
 OBJECT = "object"
 """Kind of what lies on a volume and is in no package of ours; its subject is ``volume/key``."""
@@ -141,20 +139,6 @@ def name_is_quarantined(session: Session, package: str) -> bool:
 def _quarantined(session: Session, subject: str) -> bool:
     query = select(Journal.seq).where(
         Journal.subject == subject, Journal.kind == OBJECT, Journal.verb == QUARANTINED
-    )
-    return session.scalar(query.limit(1)) is not None
-
-
-def is_purged(session: Session, package_pk: int) -> bool:
-    """Whether a package was deleted for good; bytes of it that are left somewhere belong to nothing."""
-    query = (
-        select(DeletedPackage.package_pk)
-        .join(Deletion, Deletion.pk == DeletedPackage.deletion_pk)
-        .where(
-            DeletedPackage.package_pk == package_pk,
-            Deletion.kind == DeletionKind.TRASH,
-            Deletion.state == DeletionState.PURGED,
-        )
     )
     return session.scalar(query.limit(1)) is not None
 

@@ -17,7 +17,8 @@ from typing import TypeVar
 
 from drivers.errors import NotReadableNow
 from hsm.anchor import is_key
-from hsm.catalog import adoption, rebuilding
+from hsm.catalog import adoption, permits, rebuilding
+from hsm.catalog.adoption import FoundCopy
 from hsm.catalog.engine import Catalog
 from hsm.catalog.rebuilding import Holding
 from hsm.errors import BadInput, Corrupt, NotFound, Refused
@@ -97,6 +98,7 @@ class Taking:
         self._ask = ask
         self._keeps_deleted = keeps_deleted
         self._since = since
+        self._ready: dict[int, FoundCopy] = {}
 
     def packages(self, volume_pk: int, found: VolumeReport, source: Source, pace: Pace) -> None:
         """All packages of one volume.
@@ -109,12 +111,15 @@ class Taking:
             self._others(found, [each for each in some if not each.package])
             with self._catalog.read() as session:
                 there = rebuilding.holdings(session, volume_pk, [each.locator for each in packages])
-            for lying in packages:
-                self._one(volume_pk, found, source, lying, there.get(lying.locator))
-                looked, size = looked + 1, size + lying.size
-                if looked % TELL_EVERY == 0:
-                    bytes_done = max(size, found.bytes_read)
-                    self._tell(pace.progress(looked, bytes_done, self._monotonic()))
+            try:
+                for lying in packages:
+                    self._one(volume_pk, found, source, lying, there.get(lying.locator))
+                    looked, size = looked + 1, size + lying.size
+                    if looked % TELL_EVERY == 0:
+                        bytes_done = max(size, found.bytes_read)
+                        self._tell(pace.progress(looked, bytes_done, self._monotonic()))
+            finally:
+                self._add_ready(volume_pk, found)
         self._tell(pace.progress(looked, max(size, found.bytes_read), self._monotonic()))
 
     def _others(self, found: VolumeReport, some: Sequence[Lying]) -> None:
@@ -135,7 +140,7 @@ class Taking:
             if there is not None and self._settled(there):
                 found.known += 1
                 return
-            self._take(volume_pk, found, source, lying)
+            self._take(volume_pk, found, source, lying, there)
         except NotReadableNow:
             if self._ask is not None:
                 self._ask(lying.locator)
@@ -153,10 +158,12 @@ class Taking:
             there.state is CopyState.WRITTEN and not self._verify
         )
 
-    def _take(self, volume_pk: int, found: VolumeReport, source: Source, lying: Lying) -> None:
+    def _take(
+        self, volume_pk: int, found: VolumeReport, source: Source, lying: Lying, there: Holding | None
+    ) -> None:
         with self._catalog.read() as session:
             known = adoption.known_package(session, lying.package)
-            purged = known is not None and rebuilding.is_purged(session, known[0])
+            purged = known is not None and permits.ended(session, known[0])
         if purged:
             found.known += 1  # deleted for good: what is left of it comes back to nobody
             return
@@ -165,7 +172,7 @@ class Taking:
             return
         noted = source.noted(lying)
         if known is not None and noted is not None and (lying.size, noted) == known[1:]:
-            self._add_copy(volume_pk, found, lying, known[0])
+            self._same(volume_pk, found, lying, known[0], there)
         elif known is not None and noted is None:
             self._compare(volume_pk, found, source, lying, known)
         elif noted is not None:
@@ -190,6 +197,24 @@ class Taking:
         if not same or seen.plan.size != known[1]:
             raise Refused(f"{lying.package}: the catalog has another package of this name")
         self._add_copy(volume_pk, found, lying, known[0])
+
+    def _same(
+        self, volume_pk: int, found: VolumeReport, lying: Lying, package_pk: int, there: Holding | None
+    ) -> None:
+        """The volume's own list says that it is a known package: such copies are added many at a time."""
+        if there is None:
+            self._ready[package_pk] = FoundCopy(package_pk, lying.locator, lying.position)
+        else:
+            self._add_copy(volume_pk, found, lying, package_pk)
+
+    def _add_ready(self, volume_pk: int, found: VolumeReport) -> None:
+        ready, self._ready = list(self._ready.values()), {}
+        if not ready:
+            return
+        now = self._catalog.clock.now()
+        with self._catalog.write() as session:
+            adoption.add_copies(session, ready, volume_pk, now, self._actor)
+        found.copies += len(ready)
 
     def _add_copy(self, volume_pk: int, found: VolumeReport, lying: Lying, package_pk: int) -> None:
         now = self._catalog.clock.now()

@@ -137,3 +137,12 @@ def test_audits_of_now_and_of_yesterday_find_the_same_lacking_studies(tmp_path: 
     (report,) = bench(tmp_path, "audit", "--studies", "1000", "--database", "sqlite", "--json")
     measured = [(each["studies"], each["of"], each["lacking"]) for each in report["measurements"]]
     assert measured == [(1000, "now", 500), (1000, "as of yesterday", 500)]
+
+
+@pytest.mark.campaign
+def test_rebuild_measures_new_packages_and_known_ones(tmp_path: Path) -> None:
+    arguments = ("rebuild", "--packages", "12", "--instances", "4", "--database", "sqlite", "--json")
+    (report,) = bench(tmp_path, *arguments)
+    new, known = report["measurements"]
+    assert new["packages_per_second"] > 0 < known["packages_per_second"]
+    assert new["instances_per_second"] == pytest.approx(4 * new["packages_per_second"])

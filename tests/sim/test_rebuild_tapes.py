@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -22,9 +21,8 @@ from drivers.tape.configure import open_mtx
 from drivers.tape.fakelibrary import CHANGER, fake_library
 from drivers.tape.library import TapeLibrary
 from hsm import layout
-from hsm.catalog.engine import Catalog, open_engine
+from hsm.catalog.engine import Catalog
 from hsm.catalog.tables import Copy, Package, Patient, Study, Volume
-from hsm.clock import ManualClock
 from hsm.custody import Custody, Drives
 from hsm.model import Tier
 from hsm.package import PackagePlan, plan_package
@@ -97,14 +95,6 @@ def rebuilt(library: TapeLibrary, catalog: Catalog, **options: Any) -> Report:
 
 def _no_header(_dataset: memoryview, _syntax: str) -> Any:
     raise AssertionError("there is no single instance on a tape")
-
-
-@pytest.fixture
-def catalog(sqlite_template: Path, tmp_path: Path) -> Iterator[Catalog]:
-    shutil.copyfile(sqlite_template, tmp_path / "tapes.db")
-    found = Catalog(open_engine(f"sqlite:///{tmp_path / 'tapes.db'}"), ManualClock())
-    yield found
-    found.close()
 
 
 def test_studies_come_back_from_tape_by_their_manifests_and_are_verified_when_they_are_read(
