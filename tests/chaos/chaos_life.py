@@ -34,6 +34,8 @@ FAULT_SHARE = 0.4
 CHECK_SHARE = 0.06
 MEANWHILE_SHARE = 0.03
 WORKER_STEPS_MAX = 8
+STEPS = ("disk", "verify", "drive", "delivery")
+"""Of :class:`hsm.workers.Workers`: one for each kind of thread."""
 SETTLE_STEPS_MAX = 300
 CALM_STORES = 5
 """Before anything goes wrong there is something on tape."""
@@ -150,7 +152,7 @@ class Life:
         self.run_routines()
         self.do("policies", lambda: self.world._policies() or "")
         for _ in range(SETTLE_STEPS_MAX):
-            done = [self.do(name, self.work(name)) for name in ("disk", "drive", "delivery")]
+            done = [self.do(name, self.work(name)) for name in STEPS]
             if not any(done):
                 return
         raise AssertionError("6: it never settles")
@@ -168,7 +170,7 @@ class Life:
             self.note(f"over: {kind}")
         self.run_routines()
         for _ in range(self._rng.randint(0, WORKER_STEPS_MAX)):
-            name = self._rng.choice(("disk", "drive", "drive", "delivery"))
+            name = self._rng.choice((*STEPS, "drive"))
             self.do(name, self.work(name))
         if self._rng.random() < FAULT_SHARE:
             kind = self.faults.one()
@@ -186,10 +188,7 @@ class Life:
         return not self.world.fuse.blown
 
     def work(self, name: str) -> Callable[[], str]:
-        workers = self.world.workers
-        step = {"disk": workers.disk_step, "drive": workers.drive_step, "delivery": workers.delivery_step}[
-            name
-        ]
+        step = getattr(self.world.workers, f"{name}_step")
         return lambda: "works" if step() else ""
 
     def run_routines(self) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from drivers.folder import INCOMING
 from drivers.sentinel import SENTINEL
+from hsm.anchor import FOLDER
 from hsm.interrupted import INTERRUPTED
 from hsm.layout import instance_path, manifest_path
 
@@ -98,6 +99,8 @@ class Media:
                 if path.is_dir() or path.name == SENTINEL:
                     continue
                 key = str(path.relative_to(root))
+                if key.startswith(f"{FOLDER}/"):
+                    continue
                 if key.startswith(f"{INCOMING}/"):
                     if path.stat().st_size and pool == "online" and "aside" not in key:
                         yield f"{pool}: {key}"

@@ -13,7 +13,7 @@ from hsm.errors import HsmError
 from hsm.model import Availability, Priority
 from tests.chaos.chaos_ledger import GOOD, CopyRow
 from tests.chaos.chaos_media import online_keys
-from tests.chaos.chaos_world import ChaosWorld
+from tests.chaos.chaos_world import SCRUBBED, ChaosWorld
 from tests.sim.world import study_uid
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ class Peace:
             life.note(f"peace {number}: {busy} {len(left)}")
             if quiet >= QUIET_ROUNDS:
                 life.effects.checks["6 after all faults the archive comes to rest by itself"] += 1
+                life.effects.checks["4 every damage was found by reading back"] += 1
                 return
         raise AssertionError(f"6: it does not come to rest: {left[:10]}; {self._failed()}")
 
@@ -116,6 +117,16 @@ class Peace:
         for copy in copies:
             by_key.setdefault(copy.key, []).append(copy)
         short = [f"{each.uid} is not sealed" for each in members[""]]
+        for copy in copies:
+            known = (copy.key, copy.place.volume) in self._ledger.damaged
+            counts = copy.state == "verified" and copy.volume_state in GOOD
+            if (
+                known
+                and counts
+                and copy.pool in SCRUBBED
+                and not self._ledger.intact(copy, members[copy.key])
+            ):
+                short.append(f"{copy.key} on {copy.place.volume} is damaged, and nobody has noticed")
         for key, some in by_key.items():
             good = [each for each in some if each.state == "verified" and each.volume_state in GOOD]
             for pool, wanted in self._ledger.goals.items():

@@ -41,6 +41,9 @@ from tests.sim.world import EXPLICIT_LITTLE, Shape, World
 
 SWITCH_SECONDS = 900.0
 """A prompt that nobody answers for so long gives way to another copy."""
+SCRUB = {"every": 3600.0, "shelf": "ask"}
+SCRUBBED = ("tape", "nas", "cloud")
+"""Pools whose copies are read back again and again: what is damaged there is found by itself."""
 CARTRIDGES = 24
 SHAPE_SLOTS = 30
 
@@ -70,6 +73,7 @@ def shape(home: Path, capacity_bytes: int, staging_bytes: int) -> Shape:
         drives=2,
         capacity_bytes=capacity_bytes,
         staging_bytes=staging_bytes,
+        tape={"scrub": SCRUB},
         pools=(
             _far("nas", "chaosnas", home.parent / "nas"),
             _far("cloud", "chaosbucket", home.parent / "bucket"),
@@ -78,7 +82,13 @@ def shape(home: Path, capacity_bytes: int, staging_bytes: int) -> Shape:
 
 
 def _far(name: str, driver: str, at: Path) -> dict[str, Any]:
-    return {"name": name, "driver": driver, "tier": "nearline", "options": {"at": str(at)}}
+    return {
+        "name": name,
+        "driver": driver,
+        "tier": "nearline",
+        "options": {"at": str(at)},
+        "scrub": SCRUB,
+    }
 
 
 def read_synthetic(dataset: memoryview, syntax: str) -> Header:
@@ -157,6 +167,9 @@ class ChaosWorld(World):
             "drains": (60.0, self.drains.round),
             "announcements": (30.0, self.announcements.round),
             "repack": (60.0, self.repack.round),
+            "scrub": (60.0, self.scrubs.round),
+            "repairs": (60.0, self.repairs.round),
+            "anchors": (300.0, self.anchoring.round),
             "pools": (5.0, self.probe),
             "names": (5.0, self.ingest.settle),
         }
