@@ -19,8 +19,8 @@ from hsm.states import RequestState
 
 
 def _guard_agrees() -> list[tuple[Any, str, Any]]:
-    def agrees(mine: Any, others: Any, _goals: Any, _kept: Any) -> Any:
-        return may_release(mine, others, (), "")
+    def agrees(mine: Any, others: Any, _goals: Any, _kept: Any, *more: Any) -> Any:
+        return may_release(mine, others, (), "", *more)
 
     return [(hsm.catalog.placement.guard, "may_release", agrees)]
 

@@ -50,9 +50,9 @@ class Peace:
         life.restart()  # what a full disk kept the last start from taking in is taken in by the next
         self._come_to_rest()
         self._ledger.check()
-        self._nothing_is_left_behind()
         self._recalls_have_ended()
         self._outcomes_are_as_told()
+        self._nothing_is_left_behind()
         self._ledger.check()
         life.effects.more("".join(self._journal()))
 

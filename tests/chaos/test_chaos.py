@@ -71,3 +71,4 @@ def test_a_defect_that_is_planted_is_found_by_one_of_a_few_seeds(defect: str) ->
     code, said = chaos(FOUND_AT.get(defect, 1), SEEDS_MAX, 0.3 if LONG else 0.1, defect=defect)
     print(said)
     assert code == 1, f"{defect}: not found"
+    assert re.search(r"^AssertionError: ([1-7]|a fault of ours)", said, re.MULTILINE), said
