@@ -22,6 +22,11 @@ Time = Annotated[
     typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"], help="Local time."),
 ]
 ANCHOR = re.compile(r"\s*(?P<seq>[0-9]{1,18})\s+(?P<digest>[0-9a-fA-F]{64})(\s.*)?")
+RECORD = re.compile(
+    r'\{(?:"format": "hsm-anchor", [^{}]*)?"seq": ?(?P<seq>[0-9]{1,18}),'
+    r' ?"(?:digest|sha256)": ?"(?P<digest>[0-9a-f]{64})"'
+)
+"""A line of the file that the journal is streamed to, or an anchor as media have it."""
 LINES_MAX = 10_000
 
 app = typer.Typer(help="What happened, who did it, and whether the record of it is whole.")
@@ -75,7 +80,9 @@ def verify(
     anchors: Annotated[
         Path | None,
         typer.Option(
-            exists=True, dir_okay=False, help="Digests that were kept elsewhere: NUMBER SHA-256 on each line."
+            exists=True,
+            dir_okay=False,
+            help="Digests that were kept elsewhere: NUMBER SHA-256 on each line, or the journal's file.",
         ),
     ] = None,
     from_volume: Annotated[
@@ -138,13 +145,29 @@ def _zoned(moment: datetime | None) -> str:
 
 
 def _anchors(path: Path) -> dict[int, str]:
+    """By record: the lines of a file of anchors, or of the file that the journal is streamed to."""
     found: dict[int, str] = {}
-    for line, said in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not said.strip() or said.startswith("#"):
-            continue
-        match = ANCHOR.fullmatch(said)
-        if match is None or len(found) >= LINES_MAX:
-            what = f"more than {LINES_MAX} anchors" if match else f"{said[:80]!r}: expected NUMBER SHA-256"
-            raise typer.BadParameter(f"{path}, line {line}: {what}", param_hint="--anchors")
-        found[int(match["seq"])] = match["digest"].lower()
-    return found
+    streamed = False
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for line, said in enumerate(file, 1):
+            if not said.strip() or said.startswith("#"):
+                continue
+            match = ANCHOR.fullmatch(said.rstrip()) or RECORD.match(said)
+            streamed = streamed or (match is not None and match.re is RECORD)
+            if match is None or (len(found) >= LINES_MAX and not streamed):
+                what = (
+                    f"more than {LINES_MAX} anchors" if match else f"{said[:80]!r}: expected NUMBER SHA-256"
+                )
+                raise typer.BadParameter(f"{path}, line {line}: {what}", param_hint="--anchors")
+            found[int(match["seq"])] = match["digest"].lower()
+    return _some(found)
+
+
+def _some(found: dict[int, str]) -> dict[int, str]:
+    """As many as are compared at most, evenly spread, the last one too: each vouches for all before it."""
+    if len(found) <= LINES_MAX:
+        return found
+    numbers = sorted(found)
+    step = len(numbers) / LINES_MAX
+    chosen = {numbers[-1 - int(each * step)] for each in range(LINES_MAX)}
+    return {seq: found[seq] for seq in sorted(chosen)}

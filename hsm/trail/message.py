@@ -71,7 +71,7 @@ SOP_CLASS_UID = Code("110181", "SOP Class UID")
 NODE_ID = Code("110182", "Node ID")
 PATIENT_NUMBER = Code("2", "Patient Number", "RFC-3881")
 URI = Code("12", "URI", "RFC-3881")
-MEDIA = Code("110037", "Removable media", "99HSM")
+MEDIA = Code("removable", "Removable media", "99HSM")
 
 
 class Outcome(Enum):

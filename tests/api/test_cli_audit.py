@@ -14,6 +14,7 @@ from api_world import Script
 from typer.testing import CliRunner, Result
 
 from cli.main import app
+from hsm.anchor import Anchor
 from hsm.audit.copies import Asked
 from hsm.catalog.journal import Wanted
 from hsm.client import BadRequest, Client
@@ -194,6 +195,24 @@ def test_a_broken_log_says_where_and_ends_with_1(home: Path, script: Script) -> 
     script.answers["audit verify"] = WHOLE | broken
     found = audit(home, "log", "verify")
     assert (found.exit_code, "record 3 is missing" in found.stdout) == (1, True)
+
+
+def test_anchors_of_media_and_the_journal_s_own_file_are_taken_too(
+    home: Path, script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script.answers["audit verify"] = WHOLE
+    anchor = Anchor("HSM", 7, bytes(32), datetime(2026, 3, 1, tzinfo=UTC))
+    kept = tmp_path / "anchors"
+    kept.write_text(f"{anchor.line()}\n6 {'11' * 32} {anchor.line()}\n")
+    audit(home, "log", "verify", "--anchors", str(kept))
+    assert script.asked[-1] == ("audit verify", {7: bytes(32), 6: bytes([0x11]) * 32})
+    monkeypatch.setattr("cli.audit_log.LINES_MAX", 3)
+    lines = [f'{{"seq":{seq},"digest":"{seq:064x}","record":[{seq},"a"]}}\n' for seq in range(1, 11)]
+    kept.write_text("".join(lines))
+    audit(home, "log", "verify", "--anchors", str(kept))
+    _, given = script.asked[-1]
+    assert len(given) == 3
+    assert given[10] == (10).to_bytes(32, "big")
 
 
 def test_a_file_of_anchors_that_cannot_be_read_names_its_line(home: Path, tmp_path: Path) -> None:
