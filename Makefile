@@ -12,7 +12,8 @@
 #   make crash       kill a daemon under load, thousands of times (HSM_CRASH_KILLS), at every named step,
 #                    with and without a power cut, and then for HSM_CRASH_MINUTES as chance has it
 #   make campaigns   what takes longer: short forms of crash, chaos and story, crashes at every point, benchmarks
-#   make malformed   10,000 malformed inputs to each DICOM listener (HSM_MALFORMED, HSM_MALFORMED_SEED)
+#   make malformed   10,000 malformed inputs to each DICOM listener and to both of the control API
+#                    (HSM_MALFORMED, HSM_MALFORMED_SEED)
 #   make audit-deps  what is known of vulnerabilities in what we depend on
 #   make lowest      a part of the suite with the lowest versions that pyproject.toml allows
 #   make large       send a 4 GiB instance to and fro, and look at the memory (HSM_LARGE_MIB)
@@ -72,9 +73,10 @@ chaos: $(VENV)/.dev-stamp
 campaigns: $(VENV)/.dev-stamp
 	$(BIN)/pytest -m campaign -n 2
 
-# 10,000 malformed inputs to each of four DICOM listeners: plain and TLS, with one process and with receivers.
+# 10,000 malformed inputs to each of four DICOM listeners (plain and TLS, with one process and with receivers)
+# and to the control API's socket and TLS port.
 malformed: $(VENV)/.dev-stamp
-	HSM_MALFORMED=$${HSM_MALFORMED:-10000} $(BIN)/pytest -m campaign -s tests/wire/test_malformed.py
+	HSM_MALFORMED=$${HSM_MALFORMED:-10000} $(BIN)/pytest -m campaign -s tests/wire/test_malformed.py tests/api/test_malformed_daemon.py
 
 # Whether something that we depend on has a vulnerability that is known. It asks PyPI, and what PyPI cannot tell
 # of is a failure too: "nothing found" must not mean "nothing asked".
