@@ -75,7 +75,8 @@ def handle_find(
     """
     peer = event.assoc.requestor.ae_title
     try:
-        model, _ = QUERY_RETRIEVE[event.request.AffectedSOPClassUID]
+        # Not the class that the request names, which may be anything.
+        model, _ = QUERY_RETRIEVE[event.context.abstract_syntax]
         encoded = event.request.Identifier or io.BytesIO()
         identifier = read_identifier(encoded.getvalue(), str(event.context.transfer_syntax))
         query = parse_query(identifier, model)
@@ -110,7 +111,7 @@ def handle_find(
             queried(
                 Queried(
                     str(peer),
-                    str(event.request.AffectedSOPClassUID),
+                    str(event.context.abstract_syntax),
                     query.level.name,
                     asked_for,
                     answered,

@@ -238,7 +238,7 @@ def asked(world: World, level: str, study: int, model: str = STUDY_FIND) -> list
         request=SimpleNamespace(
             AffectedSOPClassUID=model, Identifier=io.BytesIO(encode(keys, True, True) or b"")
         ),
-        context=SimpleNamespace(transfer_syntax=IMPLICIT),
+        context=SimpleNamespace(transfer_syntax=IMPLICIT, abstract_syntax=model),
         is_cancelled=False,
     )
     answers = list(handle_find(event, world.catalog, "HSM", world.reader.reach))

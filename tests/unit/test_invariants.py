@@ -1,4 +1,4 @@
-"""docs/INVARIANTS.md names tests that exist, and attacks every promise."""
+"""docs/INVARIANTS.md names tests that exist, and attacks every promise; so does docs/security.md."""
 
 from __future__ import annotations
 
@@ -35,3 +35,11 @@ def test_every_mention_of_a_test_is_one_that_is_checked() -> None:
     text = (ROOT / "docs" / "INVARIANTS.md").read_text()
     checked = sum(len(named) for named in promises().values())
     assert text.count("::") == checked
+
+
+def test_every_test_that_the_threat_model_names_exists() -> None:
+    text = (ROOT / "docs" / "security.md").read_text()
+    named = NAMED.findall(text)
+    assert len(named) == text.count("::") > 30
+    gone = [f"{path}::{name}" for path, name in named if f"def {name}(" not in (ROOT / path).read_text()]
+    assert gone == []

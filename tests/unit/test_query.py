@@ -348,8 +348,9 @@ def event(dataset: bytes, *, cancel_after: int = 10**6) -> Any:
 
     class Event:
         assoc = SimpleNamespace(requestor=SimpleNamespace(ae_title="WS1"))
-        request = SimpleNamespace(AffectedSOPClassUID=STUDY_FIND, Identifier=io.BytesIO(dataset))
-        context = SimpleNamespace(transfer_syntax=IMPLICIT)
+        # What a request calls its class may be anything: its context says what it is.
+        request = SimpleNamespace(AffectedSOPClassUID="1.2\xff\0", Identifier=io.BytesIO(dataset))
+        context = SimpleNamespace(transfer_syntax=IMPLICIT, abstract_syntax=STUDY_FIND)
 
         @property
         def is_cancelled(self) -> bool:
