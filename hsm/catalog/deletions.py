@@ -104,26 +104,20 @@ def delete(
     instances = session.scalars(mine.where(of_instance(Instance.pk).is_(None))).all()
     if not instances:
         raise NotFound(f"study {study_uid} was deleted before, and nothing of it has come since")
-    row = Deletion(
-        study_pk=pk,
-        kind=DeletionKind.TRASH.value,
-        state=DeletionState.STANDING.value,
+    row = hiding.stand(
+        session,
+        pk,
+        DeletionKind.TRASH,
+        instances,
+        now,
+        by,
+        reason,
         code=code,
         note=note,
-        reason=reason,
-        made_at=now,
-        made_by=by,
         approved_by=approved_by,
         due_at=due_at,
         refuses=refuses,
-        checked_at=None,
-        ended_at=None,
-        ended_by="",
-        ended_reason="",
     )
-    session.add(row)
-    session.flush()
-    hiding.hide(session, row.pk, instances)
     packages = session.scalars(
         select(Package.pk).where(Package.study_pk == pk, ~placements.deleted()).order_by(Package.pk)
     ).all()

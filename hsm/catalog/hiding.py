@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, case, delete, exists, func, insert, select, text, update
@@ -41,6 +42,45 @@ def lock(session: Session) -> None:
     """Keep arrivals out until the transaction ends. First thing in it: they lock studies after this."""
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
+
+
+def stand(
+    session: Session,
+    study_pk: int,
+    kind: DeletionKind,
+    instances: Iterable[int],
+    now: datetime,
+    by: str,
+    reason: str,
+    *,
+    code: str = "",
+    note: str = "",
+    approved_by: str = "",
+    due_at: datetime | None = None,
+    refuses: bool = False,
+) -> Deletion:
+    """A deletion or rejection of a study begins to stand: these instances are hidden by it."""
+    row = Deletion(
+        study_pk=study_pk,
+        kind=kind.value,
+        state=DeletionState.STANDING.value,
+        code=code,
+        note=note,
+        reason=reason,
+        made_at=now,
+        made_by=by,
+        approved_by=approved_by,
+        due_at=due_at,
+        refuses=refuses,
+        checked_at=None,
+        ended_at=None,
+        ended_by="",
+        ended_reason="",
+    )
+    session.add(row)
+    session.flush()
+    hide(session, row.pk, instances)
+    return row
 
 
 def hidden(instance: Any = Instance, *, sees_rejected: bool = False) -> ColumnElement[bool]:

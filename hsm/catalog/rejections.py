@@ -145,26 +145,17 @@ def _stand(
     now: datetime,
     by: str,
 ) -> None:
-    row = Deletion(
-        study_pk=study_pk,
-        kind=DeletionKind.REJECTION.value,
-        state=DeletionState.STANDING.value,
+    hiding.stand(
+        session,
+        study_pk,
+        DeletionKind.REJECTION,
+        named,
+        now,
+        by,
+        TITLES[note.code],
         code=note.code,
         note=note.uid,
-        reason=TITLES[note.code],
-        made_at=now,
-        made_by=by,
-        approved_by="",
-        due_at=None,
-        refuses=False,
-        checked_at=None,
-        ended_at=None,
-        ended_by="",
-        ended_reason="",
     )
-    session.add(row)
-    session.flush()
-    hiding.hide(session, row.pk, named)
     hiding.recount(session, study_pk)
     detail: dict[str, Any] = {
         "why": TITLES[note.code],

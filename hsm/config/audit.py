@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from hsm.config.document import Place
 from hsm.config.fields import Folder, Host, Name, Seconds, Section, Size
 from hsm.config.operators import Hour, Zone
-from hsm.tls import Profile
+from hsm.config.towards import TlsTowards
 
 
 class AnchorsConfig(Section):
@@ -42,25 +42,12 @@ class TrailFileConfig(Section):
     )
 
 
-class SyslogConfig(Section):
+class SyslogConfig(TlsTowards):
     """DICOM audit messages to a syslog server, PS3.15 section A.6."""
 
     host: Host = Field(description="a host name or an IP address")
     port: int = Field(default=6514, ge=1, le=65535, strict=True, description="a port from 1 to 65535")
     transport: Literal["tls", "tcp", "udp"] = Field(default="tls", description='"tls", "tcp" or "udp"')
-    ca: Folder | None = Field(
-        default=None, description="the path of a PEM file: whose certificate the server must have, or its own"
-    )
-    certificate: Folder | None = Field(
-        default=None, description="the path of a PEM file: the certificate to show to it, then its chain"
-    )
-    key: Folder | None = Field(
-        default=None, description="the path of a PEM file: the certificate's private key"
-    )
-    check_host: bool = Field(
-        default=True, strict=True, description="true or false: its certificate must name its host"
-    )
-    profile: Profile = Field(default="BCP 195", description='"BCP 195" or "TLS 1.3"')
     facility: int = Field(
         default=10, ge=0, le=23, strict=True, description="a number from 0 to 23 (10: security)"
     )

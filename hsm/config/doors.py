@@ -21,6 +21,7 @@ from hsm.config.fields import (
     check_host,
     tls_or_not,
 )
+from hsm.config.towards import TlsTowards
 from hsm.tls import ClientCertificate, Profile
 
 LISTENERS_MAX = 16
@@ -105,22 +106,8 @@ class ListenerTlsConfig(Section):
     profile: Profile | None = Field(default=None, description='"BCP 195" or "TLS 1.3"')
 
 
-class PeerTlsConfig(Section):
+class PeerTlsConfig(TlsTowards):
     """TLS towards one peer. What is not given is as in ``dicom.tls``."""
-
-    ca: Folder | None = Field(
-        default=None, description="the path of a PEM file: whose certificate the peer must have, or its own"
-    )
-    certificate: Folder | None = Field(
-        default=None, description="the path of a PEM file: the certificate to show to it, then its chain"
-    )
-    key: Folder | None = Field(
-        default=None, description="the path of a PEM file: the certificate's private key"
-    )
-    check_host: bool = Field(
-        default=True, strict=True, description="true or false: its certificate must name its host"
-    )
-    profile: Profile = Field(default="BCP 195", description='"BCP 195" or "TLS 1.3"')
 
 
 class ListenerConfig(Section):
