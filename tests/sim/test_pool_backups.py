@@ -125,6 +125,7 @@ def drill(world: World, **options: Any) -> dict[str, Any]:
     return drills.drill(options.get("sample", 9), options.get("pool", ""), "alice")
 
 
+@pytest.mark.campaign
 def test_a_drill_rebuilds_a_sample_says_how_long_it_takes_and_changes_nothing(make_world: MakeWorld) -> None:
     world = make_world(policies=EVERYWHERE)
     world.store(1, 2)

@@ -217,6 +217,7 @@ def test_a_killed_rebuild_does_not_read_again_what_it_has_read(
         rebuild(anew, "HSM999")
 
 
+@pytest.mark.campaign
 def test_other_bytes_under_a_known_name_are_left_where_they_lie_and_named(
     make_world: MakeWorld, lose_catalog: Callable[[World], World]
 ) -> None:
