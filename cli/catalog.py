@@ -180,6 +180,14 @@ def restore(
     pool: Annotated[str, typer.Option("--pool", help="Take the youngest backup of this pool.")] = "",
     volume: Annotated[str, typer.Option("--volume", help="With --pool: only from this volume.")] = "",
     key: Annotated[str, typer.Option("--key", help="With --pool: this backup, not the youngest.")] = "",
+    moved: Annotated[
+        bool,
+        typer.Option(
+            "--moved",
+            help="With FILE: the catalog only moves to another database. You answer for it that the backup "
+            "was made after the daemon had stopped: no comparison with the media is demanded.",
+        ),
+    ] = False,
     config: ConfigFile = None,
     json: Json = False,
 ) -> None:
@@ -188,13 +196,13 @@ def restore(
     The media know what was written since: `hsm catalog check --media` comes next. Before that a daemon
     receives and answers, and releases, seals, copies, labels and recycles nothing.
     """
-    if (backup is None) == (not pool) or ((volume or key) and not pool):
+    if (backup is None) == (not pool) or ((volume or key) and not pool) or (moved and pool):
         raise typer.BadParameter("say from where: FILE, or --pool POOL (with --volume and --key)")
     by = context.obj.by or getpass.getuser()
     if backup is not None:
         from hsm.offline import restore_catalog  # heavy: only for the commands that need it
 
-        offline.finish(restore_catalog(config, os.environ, backup, by), json)
+        offline.finish(restore_catalog(config, os.environ, backup, by, moved=moved), json)
     from hsm.offlinemedia import BackupAt, restore_from_pool  # heavy: only for the commands that need it
 
     source = BackupAt(pool, volume, key)

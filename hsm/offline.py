@@ -17,7 +17,7 @@ from sqlalchemy import Engine, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from hsm import config
-from hsm.catalog import backup, check, journal, mend, upgrade
+from hsm.catalog import backup, check, journal, mend, rebuilding, upgrade
 from hsm.catalog.engine import Catalog, open_engine
 from hsm.catalog.tables import Journal
 from hsm.clock import SystemClock
@@ -233,10 +233,15 @@ def backup_catalog(config_path: Path | None, environ: Mapping[str, str], to: Pat
     return Report(str(to), facts=backup_facts(summary))
 
 
-def restore_catalog(config_path: Path | None, environ: Mapping[str, str], source: Path, by: str) -> Report:
+def restore_catalog(
+    config_path: Path | None, environ: Mapping[str, str], source: Path, by: str, *, moved: bool = False
+) -> Report:
     """Put a backup back into the configured catalog, which must be empty or not there yet.
 
     Refused while a daemon answers on this configuration's control socket.
+
+    :param moved: somebody answers for it that nothing was written since the backup: the catalog moves from
+        one database to another, and need not be compared with its media.
     """
     engine = _at_rest(config_path, environ)
     if isinstance(engine, Report):
@@ -245,7 +250,12 @@ def restore_catalog(config_path: Path | None, environ: Mapping[str, str], source
     try:
         upgrade.upgrade(engine)
         with source.open("rb") as file:
-            summary = backup.restore(Catalog(engine, SystemClock()), file, by)
+            catalog = Catalog(engine, SystemClock())
+            summary = backup.restore(catalog, file, by)
+        if moved:
+            with catalog.write() as session:
+                why = {"why": f"moved: nothing was written since the backup, says {by}"}
+                rebuilding.compared(session, catalog.clock.now(), by, why)
     except Refused as error:
         return Report(subject, (str(error),), refused=True)
     except (ConfigError, SQLAlchemyError, OSError) as error:

@@ -60,6 +60,14 @@ class MediaCheck(Rebuild):
             last = restored.last(session)
             return rebuilding.volumes_done(session, self._verb, last[0] if last else 0)
 
+    def _done(self, found: VolumeReport) -> None:
+        super()._done(found)
+        now = self._catalog.clock.now()
+        with self._catalog.write() as session:
+            volume = media.volume(session, found.volume)
+            if volume.state is VolumeState.SUSPECT and volume.error.startswith(restored.NOT_COMPARED):
+                media.move_volume(session, volume.pk, VolumeState.ACTIVE, now, self._actor, "it was compared")
+
     def _read(self, volume_pk: int, found: VolumeReport, store: Store) -> None:
         """What the catalog believes to be here, and is not."""
         after = 0

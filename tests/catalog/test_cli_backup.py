@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 from cli.main import app
 from hsm.bench.archive import Shape, batches
 from hsm.bench.fill import fill
+from hsm.catalog import restored
 from hsm.catalog.engine import Catalog, open_engine
 from hsm.clock import ManualClock
 
@@ -87,3 +88,17 @@ def test_a_catalog_that_is_not_there_is_not_made_by_a_backup_and_rubbish_is_not_
     rubbish = run("restore", str(old), "--config", str(empty))
     assert rubbish.exit_code == 1
     assert "damaged" in rubbish.stderr
+
+
+def test_a_catalog_that_only_moves_need_not_be_compared_with_its_media(old: Path, tmp_path: Path) -> None:
+    to = tmp_path / "catalog.zip"
+    assert run("backup", "-o", str(to), "--config", str(old)).exit_code == 0
+    for name, options, owed in (("restored", [], True), ("moved", ["--moved"], False)):
+        url = f"sqlite:///{tmp_path / name / 'catalog.db'}"
+        done = run("restore", str(to), *options, "--config", str(config(tmp_path / name, url)))
+        assert done.exit_code == 0, done.output
+        catalog = Catalog(open_engine(url), ManualClock())
+        with catalog.read() as session:
+            assert restored.is_owed(session) is owed
+        catalog.close()
+    assert run("restore", "--pool", "online", "--moved", "--config", str(old)).exit_code == 2
