@@ -46,12 +46,22 @@ def metrics(context: typer.Context) -> None:
         sys.stdout.write(client.metrics())
 
 
+def doors_of(listen: Record) -> str:
+    """The DICOM listeners in words; by name where there are others than the usual two."""
+    doors = listen.get("doors") or []
+    if {door["name"] for door in doors} - {"dicom", "dicom-tls"}:
+        named = (f"{door['address']}{' (TLS)' if door['tls'] else ''} ({door['name']})" for door in doors)
+        return ", ".join(named)
+    return (
+        f"{listen['dicom']} and {listen['dicom_tls']} (TLS)" if listen.get("dicom_tls") else listen["dicom"]
+    )
+
+
 def _say_daemon(daemon: Record) -> None:
     listen = daemon.get("listen", {})
     parts = [f"hsm {daemon.get('version', '')}".strip()]
     if "dicom" in listen:
-        also = f" and {listen['dicom_tls']} (TLS)" if listen.get("dicom_tls") else ""
-        parts.append(f"{listen.get('ae_title', '')} on {listen['dicom']}{also}".strip())
+        parts.append(f"{listen.get('ae_title', '')} on {doors_of(listen)}".strip())
     if daemon.get("started_at"):
         parts.append(f"up {text.age(daemon['started_at'], text.now())}")
     if "pid" in daemon:

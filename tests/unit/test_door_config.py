@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from cli.status import doors_of
 from hsm.config import Config, DicomConfig, InvalidConfig, differences_needing_restart, kept_dicom, load
 
 TLS = {"certificate": "/a.pem", "key": "/a.key", "ca": "/ca.pem"}
@@ -181,3 +182,13 @@ def test_from_one_form_to_the_other_needs_a_restart(tmp_path: Path) -> None:
     assert differences_needing_restart(several, simple) == ["dicom.listeners: removed"]
     assert kept_dicom(simple.dicom, several.dicom).doors == simple.dicom.doors
     assert kept_dicom(several.dicom, simple.dicom).doors == several.dicom.doors
+
+
+def test_listeners_are_named_to_people_where_there_are_others_than_the_usual_two() -> None:
+    plain = {"name": "dicom", "address": "h:1", "tls": False}
+    secure = {"name": "dicom-tls", "address": "h:2", "tls": True}
+    usual = {"dicom": "h:1", "dicom_tls": "h:2", "doors": [plain, secure]}
+    assert doors_of(usual) == "h:1 and h:2 (TLS)"
+    assert doors_of({**usual, "dicom_tls": None, "doors": [plain]}) == "h:1"
+    named = [{**plain, "name": "modality"}, {**secure, "name": "workstation"}]
+    assert doors_of({**usual, "doors": named}) == "h:1 (modality), h:2 (TLS) (workstation)"

@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -251,7 +252,7 @@ def test_older_versions_and_weak_ciphers_are_refused(secure: Running, tls: Autho
     assert echoes(secure, tls.client())
 
 
-def test_a_certificate_of_another_ca_or_one_that_has_expired_is_refused(
+def test_a_certificate_of_another_ca_or_one_that_is_not_valid_now_is_refused(
     secure: Running, tls: Authority, tmp_path: Path
 ) -> None:
     stranger = Authority(tmp_path / "other")
@@ -259,7 +260,9 @@ def test_a_certificate_of_another_ca_or_one_that_has_expired_is_refused(
     context.load_cert_chain(stranger.certificate("peer"), stranger.key("peer"))
     assert not echoes(secure, context)
     tls.issue("late", days=-1)
+    tls.issue("early", days=10, begins=timedelta(days=1))
     assert not echoes(secure, tls.client("late"))
+    assert not echoes(secure, tls.client("early"))
     assert not echoes(secure, tls.client(None))
     assert echoes(secure, tls.client())
 
@@ -474,7 +477,9 @@ def test_a_destination_is_sent_to_over_tls_by_an_archive_that_has_no_tls_itself(
     assert counts(moved(archive)) == (None, 1, 0, 0)
 
 
-@pytest.mark.parametrize("problem", ["another host", "another CA", "expired", "wants a certificate"])
+@pytest.mark.parametrize(
+    "problem", ["another host", "another CA", "expired", "not yet", "wants a certificate"]
+)
 def test_a_destination_that_cannot_be_trusted_gets_nothing_and_the_reason_is_told(
     start_server: StartServer, receiver: Receiver, tls: Authority, tmp_path: Path, problem: str,
     caplog: pytest.LogCaptureFixture,
@@ -490,6 +495,9 @@ def test_a_destination_that_cannot_be_trusted_gets_nothing_and_the_reason_is_tol
     elif problem == "expired":
         tls.issue("expired", days=-1)
         context = tls.server("expired", wants_certificate=False)
+    elif problem == "not yet":
+        tls.issue("early", days=10, begins=timedelta(days=1))
+        context = tls.server("early", wants_certificate=False)
     else:
         context, told = tls.server(), "certificate"
     port = receiver.start([(CT, [EXPLICIT])], context)
