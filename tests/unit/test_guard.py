@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hsm.guard import CopyFact, may_release
+from hsm.guard import CopyFact, Permit, may_release
 from hsm.model import Goal
 from hsm.states import CopyState, VolumeState
 
@@ -288,3 +289,19 @@ def test_what_is_kept_by_law_is_released_under_no_goals_and_with_no_number_of_co
     else:
         assert not kept.allowed
         assert kept.reason == (HELD if copy.state is CopyState.VERIFIED else free.reason)
+
+
+PERMIT = Permit(datetime(2026, 3, 1, tzinfo=UTC), "anna", datetime(2026, 3, 31, tzinfo=UTC))
+
+
+def test_a_deletion_whose_day_has_come_lets_the_last_copy_go_whatever_the_goals() -> None:
+    only = CopyFact(1, 1, "tape", CopyState.VERIFIED, VolumeState.ACTIVE)
+    assert not may_release(only, [], [Goal("tape", 2)]).allowed
+    verdict = may_release(only, [], [Goal("tape", 2)], permit=PERMIT)
+    assert verdict.allowed and "anna" in verdict.reason and "2026-03-31" in verdict.reason
+
+
+def test_what_is_kept_by_law_stays_though_its_deletion_is_due() -> None:
+    for state in (CopyState.VERIFIED, CopyState.SUSPECT):
+        only = CopyFact(1, 1, "tape", state, VolumeState.ACTIVE)
+        assert not may_release(only, [], [], "a legal hold", PERMIT).allowed
