@@ -133,6 +133,7 @@ def test_eta_compares_what_recalls_say_with_the_truth(tmp_path: Path) -> None:
     assert any(each["said"] for each in report["measurements"])
 
 
+@pytest.mark.campaign
 def test_audits_of_now_and_of_yesterday_find_the_same_lacking_studies(tmp_path: Path) -> None:
     (report,) = bench(tmp_path, "audit", "--studies", "1000", "--database", "sqlite", "--json")
     measured = [(each["studies"], each["of"], each["lacking"]) for each in report["measurements"]]

@@ -48,34 +48,36 @@ def heads(catalog: Catalog) -> list[tuple[int, bytes]]:
         return list(journal.digests(session, 1))
 
 
-def test_a_file_has_every_record_once_and_in_order_over_restarts(catalog: Catalog, tmp_path: Path) -> None:
+def test_a_file_has_every_record_once_and_in_order_over_restarts(
+    sqlite_catalog: Catalog, tmp_path: Path
+) -> None:
     path = tmp_path / "audit" / "journal.jsonl"
-    append(catalog, BATCH + 5)
-    ship(catalog, path)
-    append(catalog, 3)
-    ship(catalog, path)
-    assert [(each.seq, each.digest) for each in lines(path)] == heads(catalog)
+    append(sqlite_catalog, BATCH + 5)
+    ship(sqlite_catalog, path)
+    append(sqlite_catalog, 3)
+    ship(sqlite_catalog, path)
+    assert [(each.seq, each.digest) for each in lines(path)] == heads(sqlite_catalog)
     said = json.loads(path.read_text().splitlines()[-1])
     assert said["record"][2:6] == ["alice", "retire", "volume", "T2"]
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_line_that_a_crash_has_torn_is_written_again(catalog: Catalog, tmp_path: Path) -> None:
+def test_a_line_that_a_crash_has_torn_is_written_again(sqlite_catalog: Catalog, tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
-    append(catalog, 3)
-    ship(catalog, path)
+    append(sqlite_catalog, 3)
+    ship(sqlite_catalog, path)
     os.truncate(path, path.stat().st_size - 7)
-    ship(catalog, path)
-    assert [(each.seq, each.digest) for each in lines(path)] == heads(catalog)
+    ship(sqlite_catalog, path)
+    assert [(each.seq, each.digest) for each in lines(path)] == heads(sqlite_catalog)
 
 
 def test_full_files_are_kept_as_many_as_wanted_and_the_stream_goes_on(
-    catalog: Catalog, tmp_path: Path
+    sqlite_catalog: Catalog, tmp_path: Path
 ) -> None:
     path = tmp_path / "journal.jsonl"
     for _ in range(6):
-        append(catalog, 100, note="x" * 9000)
-        ship(catalog, path, keep=2)
+        append(sqlite_catalog, 100, note="x" * 9000)
+        ship(sqlite_catalog, path, keep=2)
     names = [each.name for each in files(path)]
     assert len(names) == 3
     assert names[-1] == "journal.jsonl"
@@ -83,8 +85,8 @@ def test_full_files_are_kept_as_many_as_wanted_and_the_stream_goes_on(
     kept = lines(path)
     assert (kept[0].seq, kept[-1].seq) == (int(names[0].split(".")[1].split("-")[0]), 600)
     os.unlink(path)  # a crash between the renaming and the new file
-    append(catalog)
-    ship(catalog, path, keep=2)
+    append(sqlite_catalog)
+    ship(sqlite_catalog, path, keep=2)
     assert lines(path)[-1].seq == 601
 
 
@@ -98,34 +100,34 @@ def test_full_files_are_kept_as_many_as_wanted_and_the_stream_goes_on(
     ],
 )
 def test_a_file_that_was_tampered_with_says_so_by_itself(
-    catalog: Catalog, tmp_path: Path, tamper: object, said: str
+    sqlite_catalog: Catalog, tmp_path: Path, tamper: object, said: str
 ) -> None:
     path = tmp_path / "journal.jsonl"
-    append(catalog, 4)
-    ship(catalog, path)
+    append(sqlite_catalog, 4)
+    ship(sqlite_catalog, path)
     path.write_text(tamper(path.read_text()))  # type: ignore[operator]
     problems = [each.message for each in read(path) if isinstance(each, Problem)]
     assert any(said in each for each in problems), problems
 
 
-def test_a_stranger_s_file_is_not_written_to(catalog: Catalog, tmp_path: Path) -> None:
+def test_a_stranger_s_file_is_not_written_to(sqlite_catalog: Catalog, tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("my notes\n")
-    append(catalog)
-    shipper = ship(catalog, path)
+    append(sqlite_catalog)
+    shipper = ship(sqlite_catalog, path)
     assert "its last line is no record" in shipper.problems()[0]
     assert path.read_text() == "my notes\n"
 
 
 def test_a_file_that_was_moved_away_begins_anew_while_the_daemon_runs(
-    catalog: Catalog, tmp_path: Path
+    sqlite_catalog: Catalog, tmp_path: Path
 ) -> None:
     path = tmp_path / "journal.jsonl"
-    append(catalog, 2)
-    shipper = Shipper(catalog, FileSink(path, MIB, None))
+    append(sqlite_catalog, 2)
+    shipper = Shipper(sqlite_catalog, FileSink(path, MIB, None))
     shipper.step()
     path.rename(tmp_path / "moved")
-    append(catalog)
+    append(sqlite_catalog)
     assert shipper.step() == 0
     assert shipper.step() == 3
     assert shipper.problems() == []
@@ -207,6 +209,7 @@ def test_a_journal_that_was_written_anew_is_not_streamed_on_and_is_told(catalog:
     assert sink.got == [1, 2, 3]
 
 
+@pytest.mark.campaign
 def test_a_stop_sends_what_is_left_and_a_sink_that_hangs_does_not_hold_it_up(
     sqlite_catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -183,6 +183,7 @@ def test_rsyslog_gets_every_message_over_tls_in_order_and_after_its_own_death_to
         again.kill()
 
 
+@pytest.mark.campaign
 def test_after_a_restart_it_goes_on_from_what_has_settled(
     sqlite_catalog: Catalog,
     rsyslog: Rsyslog,
@@ -262,6 +263,7 @@ def test_a_server_that_takes_a_connection_and_nothing_else_is_given_up_in_time(
         assert "does not answer in time" in tls.problems()[0]
 
 
+@pytest.mark.campaign
 def test_a_connection_that_ends_is_noticed_before_more_is_sent(
     sqlite_catalog: Catalog, tmp_path: Path
 ) -> None:
@@ -289,6 +291,7 @@ def test_udp_sends_a_message_a_datagram(sqlite_catalog: Catalog, tmp_path: Path)
             assert f"1.2.{number}".encode() in server.recv(65536)
 
 
+@pytest.mark.campaign
 def test_every_record_goes_as_json_where_that_is_wanted(sqlite_catalog: Catalog, tmp_path: Path) -> None:
     with Listener(None) as server:
         with sqlite_catalog.write() as session:

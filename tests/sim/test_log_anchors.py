@@ -35,10 +35,8 @@ TAPE = "HSM001L8"
 
 
 @pytest.fixture
-def world(make_world: MakeWorld) -> World:
-    world = make_world(policies=POLICY)
-    world.store(1, 2)
-    world.follow()
+def world(make_filled: MakeWorld) -> World:
+    world = make_filled(POLICY)
     world.anchoring.round()
     return world
 
@@ -64,6 +62,7 @@ def test_every_flush_leaves_the_journals_head_on_the_tape_and_on_record(world: W
     ]
 
 
+@pytest.mark.campaign
 def test_pools_without_drives_and_the_file_outside_get_one_when_it_is_time(world: World) -> None:
     file = world.home / "anchors.txt"
     assert len(file.read_text().splitlines()) == 1
@@ -82,6 +81,7 @@ def test_pools_without_drives_and_the_file_outside_get_one_when_it_is_time(world
     assert len(list((world.home / "nearline" / "anchors").iterdir())) == 2
 
 
+@pytest.mark.campaign
 def test_a_file_outside_that_cannot_be_written_is_a_problem_until_it_can(world: World) -> None:
     file = world.anchoring.file = world.home / "away" / "anchors.txt"
     world.store(2, 1)
@@ -104,6 +104,7 @@ def test_a_journal_written_anew_whole_is_found_by_what_the_media_say(world: Worl
     assert "was kept on " + medium in found["problems"][0]["message"]
 
 
+@pytest.mark.campaign
 def test_a_forger_who_forgets_the_records_of_the_anchors_is_found_without_a_volume(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,6 +133,7 @@ def test_an_older_database_in_its_place_is_found_by_a_tape_that_knows_more(world
     )
 
 
+@pytest.mark.campaign
 def test_a_volume_without_an_anchor_or_that_is_not_there_is_said_and_not_taken_for_agreement(
     world: World,
 ) -> None:
@@ -203,6 +205,7 @@ def test_the_file_shows_removed_last_records_and_an_older_database(world: World)
     assert f"record {last - 1} is missing in the database" in found["problems"][-3]["message"]
 
 
+@pytest.mark.campaign
 def test_a_file_that_was_altered_is_told_from_a_database_that_was(world: World) -> None:
     path = streamed(world)
     path.write_text(path.read_text().replace('"ae:', '"xx:', 1))

@@ -111,6 +111,7 @@ def test_a_night_has_one_mail_whatever_nodes_and_restarts_there_are(world: World
         assert list(journal.verify(session)) == []
 
 
+@pytest.mark.campaign
 def test_nothing_is_sent_before_its_hour_nor_to_nobody(world: World, post: Post) -> None:
     nightly = node(world, post)
     morning(world, hour=4)
@@ -121,6 +122,7 @@ def test_nothing_is_sent_before_its_hour_nor_to_nobody(world: World, post: Post)
     assert post.sent == []
 
 
+@pytest.mark.campaign
 def test_a_mail_server_that_is_down_is_tried_again_and_is_a_problem_meanwhile(
     world: World, post: Post
 ) -> None:
@@ -136,6 +138,7 @@ def test_a_mail_server_that_is_down_is_tried_again_and_is_a_problem_meanwhile(
     assert nightly.problems() == []
 
 
+@pytest.mark.campaign
 def test_of_two_nodes_at_the_same_moment_one_sends(world: World, post: Post, monkeypatch: Any) -> None:
     one, two = node(world, post), node(world, post)
     morning(world)
@@ -152,6 +155,7 @@ def test_of_two_nodes_at_the_same_moment_one_sends(world: World, post: Post, mon
     assert len(post.sent) == 1
 
 
+@pytest.mark.campaign
 def test_tries_are_limited(world: World, post: Post) -> None:
     nightly = node(world, post)
     morning(world)
