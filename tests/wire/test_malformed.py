@@ -30,7 +30,7 @@ from tests.story.archive import KEEP, Archive, free_port, until
 
 COUNT = int(os.environ.get("HSM_MALFORMED", "100"))
 SEED = int(os.environ.get("HSM_MALFORMED_SEED", str(random.randrange(2**32))))
-SUITE_COUNT = 120
+SUITE_COUNT = 60
 PEERS = 4
 GROWTH_BYTES_MAX = 96 << 20
 """Python looks for cyclic garbage now and then only; 24 times 250 inputs go up and down by 50 MiB."""
