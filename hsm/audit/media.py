@@ -80,7 +80,7 @@ class MediaAudit:
         with frozen(self._catalog) as session:
             volume = media.volume(session, name)
             row = next((each for each in mediafacts.volumes(session) if each.pk == volume.pk), None)
-            known, _ = self._known(session)
+            known, _ = self._known(session, volume.pk)
             studies = mediafacts.studies_on(session, volume.pk, limit)
         shown = self._volume(row, known) if row is not None else _gone(volume)
         total = shown["last_copy_of"]["studies"] + shown["second_last_of"]["studies"]
@@ -97,7 +97,7 @@ class MediaAudit:
             "not_named": max(0, total - len(studies)),
         }
 
-    def _known(self, session: Session) -> tuple[_Known, list[Record]]:
+    def _known(self, session: Session, volume_pk: int | None = None) -> tuple[_Known, list[Record]]:
         pairs = usage.pairs(session)
         failing = [pair for pair in pairs if pair.failing]
         drives = [self._drive(each) for each in mediafacts.drives(session)]
@@ -107,7 +107,7 @@ class MediaAudit:
                 generations[each["library"]] = (*generations.get(each["library"], ()), each["generation"])
         known = _Known(
             self._catalog.clock.now(),
-            mediafacts.depends(session),
+            mediafacts.depends(session, volume_pk),
             mediafacts.uses(session),
             mediafacts.suspects(session),
             {pair.volume: _worst(pairs, failing, pair.volume) for pair in failing},

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, Subquery, and_, case, distinct, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from hsm.catalog.scrubbing import SUSPECT
 from hsm.catalog.tables import Copy, Drive, DriveUse, Package, Study, Volume
@@ -63,15 +63,17 @@ class Depends:
     """That would be left with one good copy."""
 
 
-def _good() -> Subquery:
-    """How many good copies each package has."""
-    return (
+def _good(volume_pk: int | None) -> Subquery:
+    """How many good copies each package has; of those on a volume, where one is given."""
+    query = (
         select(Copy.package_pk, func.count().label("n"))
         .join(Volume, Volume.pk == Copy.volume_pk)
         .where(Copy.state == CopyState.VERIFIED, Volume.state.in_(GOOD_VOLUMES))
-        .group_by(Copy.package_pk)
-        .subquery()
     )
+    if volume_pk is not None:
+        on = aliased(Copy)
+        query = query.where(Copy.package_pk.in_(select(on.package_pk).where(on.volume_pk == volume_pk)))
+    return query.group_by(Copy.package_pk).subquery()
 
 
 def _elsewhere(good: Subquery) -> ColumnElement[int]:
@@ -80,11 +82,11 @@ def _elsewhere(good: Subquery) -> ColumnElement[int]:
     return func.coalesce(good.c.n, 0) - own
 
 
-def depends(session: Session) -> dict[int, Depends]:
-    """By volume, of those that hold a verified copy."""
-    good = _good()
+def depends(session: Session, volume_pk: int | None = None) -> dict[int, Depends]:
+    """By volume, of those that hold a verified copy; or of one."""
+    good = _good(volume_pk)
     elsewhere = _elsewhere(good)
-    rows = session.execute(
+    query = (
         select(
             Copy.volume_pk,
             func.count(),
@@ -101,6 +103,9 @@ def depends(session: Session) -> dict[int, Depends]:
         .where(Copy.state == CopyState.VERIFIED, Volume.state.not_in(GONE))
         .group_by(Copy.volume_pk)
     )
+    if volume_pk is not None:
+        query = query.where(Copy.volume_pk == volume_pk)
+    rows = session.execute(query)
     return {
         pk: Depends(int(count), oldest, int(a or 0), int(b), int(c or 0), int(d))
         for pk, count, oldest, a, b, c, d in rows

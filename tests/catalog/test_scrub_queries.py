@@ -101,6 +101,8 @@ def test_who_loses_what_with_a_volume_is_counted_and_named(catalog: Catalog) -> 
         assert found[volumes["T1"]] == Depends(2, AT, 1, 1, 1, 1)
         assert found[volumes["T2"]] == Depends(1, AT, 0, 0, 1, 1)
         assert found[volumes["T3"]].only_studies == 1, "nothing else has it, though its volume is suspect"
+        for name, pk in volumes.items():
+            assert mediafacts.depends(session, pk) == {pk: found[pk]}, name
         on = mediafacts.studies_on(session, volumes["T1"], 9)
         assert [(each.uid, each.elsewhere) for each in on] == [("1.2.2", 0), ("1.2.1", 1)]
         assert mediafacts.suspects(session) == {volumes["T2"]: 1}
