@@ -84,6 +84,7 @@ audit-deps: $(VENV)/.dev-stamp
 	@test -x $(VENV)/audit/bin/pip-audit || { $(BIN)/python -m venv $(VENV)/audit && \
 		$(VENV)/audit/bin/python -m pip install --quiet pip-audit; }
 	$(BIN)/python -m pip freeze --exclude-editable >$(VENV)/audit/installed.txt
+	test -s $(VENV)/audit/installed.txt
 	$(VENV)/audit/bin/pip-audit --strict --no-deps --disable-pip -r $(VENV)/audit/installed.txt
 
 # The lowest versions that pyproject.toml allows of what the archive itself needs, and a part of the suite with them.
