@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Hashable
 from typing import Final
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEADER_SECONDS: Final = 15.0
@@ -63,9 +64,9 @@ class LimitedProtocol(H11Protocol):
         if not self._between_requests():
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-            if self.cycle.response_started:
-                self.transport.close()
-                return
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):  # an answer was begun, or was the last
+            self.transport.close()
+            return
         super().send_400_response(msg)
 
     def _between_requests(self) -> bool:

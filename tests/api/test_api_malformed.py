@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import random
@@ -10,7 +11,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,13 +22,14 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+from uvicorn.server import ServerState
 
 from hsm import tokens
 from hsm.api.app import build_app
 from hsm.api.doors import Doors
 from hsm.api.limits import Limits
 from hsm.api.protocol import LimitedProtocol
-from hsm.api.server import ApiServer
+from hsm.api.server import ApiServer, settings
 from hsm.api.services import Services
 from hsm.api.tcp import TcpServer
 from hsm.client import Client, Remote
@@ -148,6 +150,39 @@ def test_malformed_input_over_tls_is_answered_as_such(
                 assert not {200, 202} & set(found), (number, found, content[:2000])
         with Client(way) as client:
             assert client.health() == {"ok": True}
+
+
+def test_what_comes_after_the_last_answer_is_not_answered() -> None:
+    """A connection over TLS takes its time to close, and what comes meanwhile is read."""
+
+    class Wire(asyncio.Transport):
+        closed = False
+
+        def write(self, data: object) -> None:
+            assert not self.closed
+
+        def close(self) -> None:
+            self.closed = True
+
+        def is_closing(self) -> bool:
+            return self.closed
+
+    async def answer(scope: object, receive: object, send: Callable[..., Awaitable[None]]) -> None:
+        await send({"type": "http.response.start", "status": 401, "headers": [(b"connection", b"close")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def talk() -> Wire:
+        config, wire = settings(answer, LimitedProtocol), Wire()
+        config.load()
+        protocol = LimitedProtocol(config, ServerState(), {})
+        protocol.connection_made(wire)
+        protocol.data_received(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await asyncio.gather(*protocol.tasks)
+        protocol.data_received(b"zz\r\n")
+        protocol.connection_lost(None)
+        return wire
+
+    assert asyncio.run(talk()).closed
 
 
 @pytest.mark.parametrize(
