@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import getpass
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli import drilltext, offline, screen, session
 from cli.screen import Json
-from hsm.client import Unreachable
+from hsm.client import Client, Unreachable
+
+if TYPE_CHECKING:
+    from hsm.offline import Report
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="Without it, the file that `hsm serve` would use.")
@@ -95,17 +99,13 @@ def backup_(
         from hsm.offline import backup_catalog  # heavy: only for the commands that need it
 
         offline.finish(backup_catalog(config, os.environ, output), json)
-    try:
-        with session.connect(context) as client:
-            done = client.backup_catalog(pool, keep)
-    except Unreachable:
+
+    def alone(by: str) -> Report:
         from hsm.offlinemedia import backup_into_pool  # heavy: only for the commands that need it
 
-        by = context.obj.by or getpass.getuser()
-        report = backup_into_pool(config, os.environ, pool, keep, by)
-        if not report.ok:
-            offline.finish(report, json)
-        done = dict(report.detail)
+        return backup_into_pool(config, os.environ, pool, keep, by)
+
+    done = _by_daemon_or(context, lambda client: client.backup_catalog(pool, keep), alone, json)
     if json:
         screen.say_json(done)
     else:
@@ -125,17 +125,13 @@ def drill(
 
     A daemon that answers does it with its own drives and goes on meanwhile. Nothing is changed; the journal
     says that there was a drill. Exit code 1 when something would not come back as it is."""
-    try:
-        with session.connect(context) as client:
-            done = client.drill(sample, pool)
-    except Unreachable:
+
+    def alone(by: str) -> Report:
         from hsm.offlinemedia import drill as offline_drill  # heavy: only for the commands that need it
 
-        by = context.obj.by or getpass.getuser()
-        report = offline_drill(config, os.environ, sample, pool, by)
-        if not report.ok:
-            offline.finish(report, json)
-        done = dict(report.detail)
+        return offline_drill(config, os.environ, sample, pool, by)
+
+    done = _by_daemon_or(context, lambda client: client.drill(sample, pool), alone, json)
     if json:
         screen.say_json(done)
     else:
@@ -207,3 +203,20 @@ def restore(
 
     source = BackupAt(pool, volume, key)
     offline.finish(restore_from_pool(config, os.environ, source, by, offline.teller()), json)
+
+
+def _by_daemon_or(
+    context: typer.Context,
+    ask: Callable[[Client], dict[str, Any]],
+    alone: Callable[[str], Report],
+    json: bool,
+) -> dict[str, Any]:
+    """What the daemon does, with its own drives; where none answers, this process does it alone."""
+    try:
+        with session.connect(context) as client:
+            return ask(client)
+    except Unreachable:
+        report = alone(context.obj.by or getpass.getuser())
+    if not report.ok:
+        offline.finish(report, json)
+    return dict(report.detail)

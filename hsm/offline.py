@@ -21,6 +21,7 @@ from hsm.catalog import backup, check, journal, mend, rebuilding, upgrade
 from hsm.catalog.engine import Catalog, open_engine
 from hsm.catalog.tables import Journal
 from hsm.clock import SystemClock
+from hsm.config.fields import check_url
 from hsm.config.units import parse_duration
 from hsm.errors import ConfigError, NotFound, Refused
 from hsm.opening import configured
@@ -275,15 +276,29 @@ def _there(config_path: Path | None, environ: Mapping[str, str]) -> Engine | Rep
         return Report("catalog", (str(error),))
 
 
-def _at_rest(config_path: Path | None, environ: Mapping[str, str]) -> Engine | Report:
-    """The configured catalog, which may not be there yet and which no daemon serves; else why not."""
+def at_rest(config_path: Path | None, environ: Mapping[str, str], into: str = "") -> config.Config | Report:
+    """The configuration of an archive whose daemon does not run; else why not.
+
+    :param into: the URL of another database than the configured one.
+    """
     try:
         found = config.load(config_path, environ)
-    except ConfigError as error:
+        if into:
+            other = found.catalog.model_copy(update={"url": check_url(into)})
+            found = found.model_copy(update={"catalog": other})
+    except (ConfigError, ValueError) as error:
         return Report("catalog", (str(error),))
     if daemon_answers(found):
         why = f"a daemon answers on {found.api.socket}: stop it (and every other node) first"
         return Report("catalog", (why,), refused=True)
+    return found
+
+
+def _at_rest(config_path: Path | None, environ: Mapping[str, str]) -> Engine | Report:
+    """The configured catalog, which may not be there yet and which no daemon serves; else why not."""
+    found = at_rest(config_path, environ)
+    if isinstance(found, Report):
+        return found
     engine = open_engine(found.catalog.url)
     if engine.url.database and engine.dialect.name == "sqlite":
         try:

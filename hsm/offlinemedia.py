@@ -24,11 +24,10 @@ from hsm.catalog import backup, rebuilding, restored, upgrade
 from hsm.catalog.engine import Catalog, open_engine
 from hsm.catalog.media import VolumeRef
 from hsm.clock import SystemClock
-from hsm.config.fields import check_url
 from hsm.custody import Custody, Drives
 from hsm.dicom.header import read_header
-from hsm.errors import ConfigError, DriverError, HsmError, NotFound, Refused
-from hsm.offline import Report, backup_facts, daemon_answers
+from hsm.errors import DriverError, HsmError, NotFound, Refused
+from hsm.offline import Report, at_rest, backup_facts
 from hsm.opening import open_pools
 from hsm.poolbackup import PoolBackups
 from hsm.pools import Pools
@@ -141,13 +140,9 @@ def restore_from_pool(
 
     :param source: where to look; the youngest that is found.
     """
-    try:
-        found = config.load(config_path, environ)
-    except ConfigError as error:
-        return Report("catalog", (str(error),))
-    if daemon_answers(found):
-        why = f"a daemon answers on {found.api.socket}: stop it (and every other node) first"
-        return Report("catalog", (why,), refused=True)
+    found = at_rest(config_path, environ)
+    if isinstance(found, Report):
+        return found
     try:
         with _alone(found) as catalog, tempfile.TemporaryFile(dir=found.home) as file:
             where, digest = fetch_from_pool(found, source, file, tell)
@@ -188,16 +183,9 @@ def _with_media(
 
     :param first: done with the catalog before any storage is opened.
     """
-    try:
-        found = config.load(config_path, environ)
-        if into:
-            other = found.catalog.model_copy(update={"url": check_url(into)})
-            found = found.model_copy(update={"catalog": other})
-    except (ConfigError, ValueError) as error:
-        return Report("catalog", (str(error),))
-    if daemon_answers(found):
-        why = f"a daemon answers on {found.api.socket}: stop it (and every other node) first"
-        return Report("catalog", (why,), refused=True)
+    found = at_rest(config_path, environ, into)
+    if isinstance(found, Report):
+        return found
     subject = "catalog"
     try:
         with _alone(found) as catalog:
