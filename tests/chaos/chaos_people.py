@@ -18,8 +18,8 @@ from tests.chaos.chaos_world import ChaosWorld, Surroundings
 from tests.sim.world import EXPLICIT_LITTLE, Wait, study_uid
 
 _FREE = (
-    "  - {name: free online, release from: online, when: age >= 0 days}\n"
-    "  - {name: free near, release from: nearline, when: age >= 0 days}\n"
+    "  - {name: free online, release from: online, when: always}\n"
+    "  - {name: free near, release from: nearline, when: always}\n"
 )
 _HEAD = "policy: chaos\npriority: 1\ncopies: {%s}\nrules:\n"
 POLICIES: tuple[tuple[str, Goals], ...] = (

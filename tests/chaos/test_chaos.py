@@ -53,6 +53,7 @@ def test_an_archive_keeps_its_promises_under_every_fault_at_once(tmp_path: Path)
     assert set(figures["injected"]) <= set(KINDS)
     assert sum(figures["felt"].values()) > 0
     assert {name[0] for name in figures["checks"]} == set("1234567")
+    assert figures["checks"]["3 a release leaves what policy demands"] > 0
 
 
 @pytest.mark.campaign
