@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from drivers.simulated.faults import dead_drive, door_open
 from hsm.errors import OperatorNeeded, Refused
@@ -55,6 +56,25 @@ def test_after_a_write_error_another_drive_is_tried_with_the_same_cartridge(
     assert use(world, SECOND, "HSM001L8")["hard_errors"] == 0
     assert world.volume("HSM001L8").state == "active"
     world.check()
+
+
+def test_a_catalog_that_is_lost_during_a_session_blames_neither_drive_nor_cartridge_nor_program(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def lost(*_: object) -> None:
+        raise OperationalError("UPDATE", {}, ConnectionError("connection refused"))
+
+    world = sealed(make_world)
+    with monkeypatch.context() as patch:
+        patch.setattr("hsm.sessions.media.set_room", lost)
+        world.run_policies()
+    said = [record.getMessage() for record in caplog.records]
+    assert any("the catalog: " in text and "connection refused" in text for text in said)
+    assert not any("unexpected" in text for text in said)
+    world.later()
+    world.assert_readable(1)
+    assert use(world, FIRST, "HSM001L8")["hard_errors"] == 0
+    assert world.volume("HSM001L8").state == "active"
 
 
 def test_a_read_error_sends_the_recall_to_the_other_drive(make_world: MakeWorld) -> None:
