@@ -153,13 +153,10 @@ class FolderStore:
         """See :meth:`drivers.base.Store.delete`. Folders that become empty go too."""
         parts = self._parts(key)
         with translated(f"delete {self._root / key}"), self._open_root(checked=True) as root:
-            try:
-                with below(root, parts[:-1]) as folder:
-                    if not is_object(folder, parts[-1]):
-                        return
+            # One that is not there may have been deleted and never flushed: a power cut would bring it back.
+            with suppress(FileNotFoundError, NotADirectoryError), below(root, parts[:-1]) as folder:
+                if is_object(folder, parts[-1]):
                     os.unlink(parts[-1], dir_fd=folder)
-            except (FileNotFoundError, NotADirectoryError):
-                return
             with self._lock:
                 self._unsynced_folders.add(parts[:-1])
                 self._dropped.discard(key)
@@ -200,9 +197,14 @@ class FolderStore:
         """See :meth:`drivers.base.Store.flush`; puts are durable already, so this is for deletes."""
         with self._lock:
             folders, self._unsynced_folders = self._unsynced_folders, set()
-        with translated(f"flush {self._root}"), self._open_root(checked=True) as root:
-            for parts in folders:
-                sync_chain(root, parts)
+        try:
+            with translated(f"flush {self._root}"), self._open_root(checked=True) as root:
+                for parts in folders:
+                    sync_chain(root, parts)
+        except BaseException:
+            with self._lock:  # what failed is not done: the next flush tries it again
+                self._unsynced_folders |= folders
+            raise
 
     def drop_caches(self) -> None:
         """Each object's next ``get``, in whatever thread, drops its cached pages first."""

@@ -464,6 +464,35 @@ def test_folders_that_become_empty_are_removed(root: Path) -> None:
     assert root.exists()
 
 
+def test_a_deletion_whose_flush_failed_or_never_came_is_flushed_when_it_is_done_again(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a power cut brings back what everybody believes to be gone."""
+    store = FolderStore(root)
+    put(store, "a/k")
+    put(store, "a/l")
+    synced: list[str] = []
+    broken = [True]
+
+    def fsync(fd: int) -> None:
+        if broken:
+            raise OSError(errno.EIO, "Input/output error")
+        synced.append(path_of(fd))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    store.delete("a/k")
+    with pytest.raises(DriverError):
+        store.flush()
+    broken.clear()
+    store.flush()
+    assert str(root / "a") in synced, "what failed is tried again"
+    synced.clear()
+    after_a_crash = FolderStore(root)
+    after_a_crash.delete("a/k")
+    after_a_crash.flush()
+    assert str(root / "a") in synced, "it is gone already, and perhaps not for good"
+
+
 def test_putting_survives_that_deleting_removes_its_folder(root: Path) -> None:
     store = FolderStore(root)
     stop = threading.Event()
