@@ -70,7 +70,8 @@ def lift_hold(session: Session, study_uid: str, reason: str, now: datetime, by: 
     ).one_or_none()
     if row is None:
         raise Refused(f"study {study_uid} is not under legal hold")
-    row.lifted_at, row.lifted_by, row.lifted_reason = now, by, reason
+    row.lifted_at = max(now, row.placed_at)  # somebody may have put the clock back
+    row.lifted_by, row.lifted_reason = by, reason
     session.flush()
     journal.append(session, now, by, "hold lifted", "study", study_uid, {"why": reason})
 

@@ -43,6 +43,7 @@ def test_what_was_acknowledged_survives_a_power_cut(make_campaign: MakeCampaign,
     assert len(lives.acknowledged) > 60
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("step", RECOVERING if MINUTES else ("flush incoming folder",))
 def test_a_second_power_cut_during_the_recovery_from_the_first_loses_nothing(
     make_campaign: MakeCampaign, step: str

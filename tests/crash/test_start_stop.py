@@ -95,6 +95,7 @@ def test_a_part_that_fails_to_stop_does_not_keep_the_others_running(
     again.stop()
 
 
+@pytest.mark.campaign
 def test_a_hangup_during_the_start_reloads_when_started_and_a_stop_then_stops(
     sqlite_url: str, tmp_path: Path
 ) -> None:

@@ -391,6 +391,7 @@ def own_server(tmp_path: Path) -> Any:
     found.kill()
 
 
+@pytest.mark.campaign
 def test_a_server_that_dies_in_mid_put_and_mid_get_and_comes_back_is_only_a_delay(
     own_server: Seaweed,
 ) -> None:

@@ -120,6 +120,7 @@ def test_what_was_written_wrong_is_suspect_and_not_served(
     world.assert_readable(1)
 
 
+@pytest.mark.campaign
 def test_a_crash_at_any_point_on_the_way_back_ends_with_the_same_files(make_scene: MakeScene) -> None:
     there: Files = {}
 

@@ -70,6 +70,7 @@ def test_a_bad_burn_marks_the_disc_and_the_next_blank_gets_the_study(
     world.check()
 
 
+@pytest.mark.campaign
 def test_studies_go_on_to_the_next_disc_when_one_is_full(make_world: MakeWorld) -> None:
     world = discs(make_world, 2 << 20)
     for study in range(1, 4):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from hsm.catalog import queue
+from hsm.catalog import marks, queue
 from hsm.states import RequestState
 from tests.chaos.chaos_clock import SteppedClock
 from tests.sim.conftest import MakeWorld
-from tests.sim.world import ROAD
+from tests.sim.world import ROAD, study_uid
 
 
 def test_what_is_done_after_the_clock_was_put_back_ends_no_earlier_than_it_began(
@@ -35,4 +35,16 @@ def test_what_is_done_after_the_clock_was_put_back_ends_no_earlier_than_it_began
     world.later(7300)
     assert len(wait.look().files) == 2
     wait.close()
+    world.check()
+
+
+def test_a_hold_is_lifted_no_earlier_than_it_was_placed(make_world: MakeWorld) -> None:
+    clock = SteppedClock()
+    world = make_world(clock=clock)
+    world.store(1, 1)
+    with world.catalog.write() as session:
+        marks.place_hold(session, study_uid(1), "a case", clock.now(), "a lawyer")
+    clock.step(-7200)
+    with world.catalog.write() as session:
+        marks.lift_hold(session, study_uid(1), "it is over", clock.now(), "a lawyer")
     world.check()

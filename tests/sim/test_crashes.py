@@ -197,6 +197,7 @@ def test_a_crash_at_any_point_of_two_copies_to_tape_ends_with_two_cartridges(mak
     assert attack(scene, lambda world: world.run_policies() and None, arrived, every=5) > 30
 
 
+@pytest.mark.campaign
 def test_a_crash_at_any_point_of_a_release_ends_with_a_release_and_a_copy(make_scene: MakeScene) -> None:
     def prepare(world: World) -> None:
         sealed(world)
@@ -258,6 +259,7 @@ def test_a_crash_at_any_point_of_an_operators_answer_loses_neither_prompt_nor_re
     assert attack(scene, answer, arrived) > 6
 
 
+@pytest.mark.campaign
 def test_a_crash_at_any_point_of_an_export_leaves_a_cartridge_that_can_be_had(make_scene: MakeScene) -> None:
     scene = make_scene(ROAD, followed)
 
@@ -274,6 +276,7 @@ def test_a_crash_at_any_point_of_an_export_leaves_a_cartridge_that_can_be_had(ma
     assert attack(scene, export, arrived) > 3
 
 
+@pytest.mark.campaign
 def test_a_crash_at_any_point_of_a_delivery_delivers_what_is_left(make_scene: MakeScene) -> None:
     def prepare(world: World) -> None:
         followed(world)

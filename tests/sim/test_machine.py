@@ -260,7 +260,7 @@ def test_whatever_happens_in_whatever_order_an_archive_keeps_its_promises(sqlite
     run_state_machine_as_test(
         Archive,
         settings=settings(
-            max_examples=400 if LONG else 10,
+            max_examples=400 if LONG else 6,
             stateful_step_count=60 if LONG else 30,
             deadline=None,
             database=None,

@@ -98,6 +98,7 @@ def test_a_crash_at_any_point_of_a_run_of_many_pages_asks_for_each_study_once(ma
     assert attack(scene, run, arrived) >= 8
 
 
+@pytest.mark.campaign
 @pytest.mark.usefixtures("small_pages")
 def test_a_crash_at_any_point_of_releases_and_copies_never_takes_the_last_copy(make_scene: MakeScene) -> None:
     def prepare(world: World) -> None:

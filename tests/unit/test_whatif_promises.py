@@ -142,6 +142,7 @@ def check_whole(done: Simulation) -> None:
 
 @given(policies_texts(), histories(), sites())
 @settings(max_examples=120, deadline=None)
+@pytest.mark.campaign
 def test_no_byte_is_lost_and_no_study_is_ever_without_a_copy(
     text: str, events: list[Event], hardware: Site
 ) -> None:

@@ -51,6 +51,7 @@ def peak(archive: Archive, what: str, act: Callable[[], T]) -> tuple[T, int]:
     return result, resident
 
 
+@pytest.mark.campaign
 def test_a_large_instance_arrives_and_leaves_in_bounded_memory(archive: Archive) -> None:
     sender = LargeSender(archive.port, STUDY)
     digest, resident = peak(archive, "received", lambda: sender.send_large(f"{STUDY}.1.1", SIZE))

@@ -180,6 +180,7 @@ def test_a_mixed_association_stores_and_queries(archive: Archive) -> None:
         assert total(archive) == 1
 
 
+@pytest.mark.campaign
 def test_the_limit_is_the_archives_not_each_receivers(archive: Archive) -> None:
     with changed(archive, "max_associations: 40", "max_associations: 3"):
         with associations(archive, 5, Verification) as made:
@@ -235,6 +236,7 @@ def test_a_reload_reaches_every_receiver_and_their_number_stays(archive: Archive
         assert len(pids(archive)) == RECEIVERS
 
 
+@pytest.mark.campaign
 def test_receivers_end_with_a_daemon_that_is_killed_and_the_next_one_starts(archive: Archive) -> None:
     before = pids(archive)
     with associations(archive, 2, Verification, CTImageStorage) as made:

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 MIB = 1 << 20
 
 SCRIPT = """
@@ -66,6 +68,7 @@ print(outcome.verdict.value, taken[0] - pixels < 1000, grown)
 """
 
 
+@pytest.mark.campaign
 def test_five_hundred_megabytes_are_sent_in_a_few(tmp_path: Path) -> None:
     here = Path(__file__).parent
     done = subprocess.run(
