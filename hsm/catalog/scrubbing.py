@@ -16,8 +16,9 @@ from hsm.guard import GOOD_VOLUMES
 from hsm.model import Place
 from hsm.states import LIVE_REQUESTS, CopyState, RequestKind, RequestState
 
-FAILED_REST = timedelta(days=7)
-"""A copy that could not be read for a passing reason is not asked for again by itself before."""
+FAILED_REST = timedelta(days=1)
+"""A copy that could not be read for a passing reason, or whose volume was not to be found, is not asked for
+again by itself before."""
 
 
 @dataclass(frozen=True, slots=True)
