@@ -154,9 +154,12 @@ class FolderStore:
         parts = self._parts(key)
         with translated(f"delete {self._root / key}"), self._open_root(checked=True) as root:
             # One that is not there may have been deleted and never flushed: a power cut would bring it back.
-            with suppress(FileNotFoundError, NotADirectoryError), below(root, parts[:-1]) as folder:
-                if is_object(folder, parts[-1]):
-                    os.unlink(parts[-1], dir_fd=folder)
+            try:
+                with suppress(FileNotFoundError), below(root, parts[:-1]) as folder:
+                    if is_object(folder, parts[-1]):
+                        os.unlink(parts[-1], dir_fd=folder)
+            except NotADirectoryError:
+                return  # below an object nothing was ever put
             with self._lock:
                 self._unsynced_folders.add(parts[:-1])
                 self._dropped.discard(key)
