@@ -205,6 +205,16 @@ class Daemon:
         self.media_watch = MediaWatch(catalog, pools)
         self.seal = Seal(catalog, pools.ingest, config.seal.quiet_seconds, config.seal.package_bytes_max)
         self.ingest = Ingest(catalog, pools.ingest, config.dicom.same_uid, config.deletion.trash)
+        self.trash = Trash(catalog, staging, bell, config.deletion)
+        self.prefetches = Prefetches(catalog, recall)
+        self._build_peers(staging, reader, recall)
+        self._build_workers(staging, reader, recall, migrate, drives)
+        self.etas = Etas(catalog, self.workers.planning)
+        self.retrievals.forecast = self.etas.waiting_for
+
+    def _build_peers(self, staging: Staging, reader: Reader, recall: Recall) -> None:
+        """What peers are sent and told, now and later."""
+        config, catalog, pools, bell = self.config, self.catalog, self.pools, self.bell
         noted = self.accesses if config.audit.retrieves else None
         self.retrievals = Retrievals(catalog, reader, recall, staging, bell, self.history, pools.tiers, noted)
         title, folder = config.archive.ae_title, config.staging.path.parent / "exports"
@@ -215,10 +225,16 @@ class Daemon:
             config.dicom, title, self._clock, self.retrievals, self.deliveries, outbound
         )
         full = partial(is_full, pools)
-        self.commitments = Commitments(catalog, reader, bell, goals_of, is_storage_class, full)
+        self.commitments = Commitments(catalog, reader, bell, self.policies.goals_of, is_storage_class, full)
         self.reporter = Reporter(config.dicom, title, self._clock, self.commitments, outbound)
         self.announcer = Announcer(config.dicom, title, outbound)
         self.announcements = Announcements(catalog, bell, reader.steady_reach, self.announcer.subscribers)
+
+    def _build_workers(
+        self, staging: Staging, reader: Reader, recall: Recall, migrate: Migrate, drives: Drives
+    ) -> None:
+        """The threads, and what they do."""
+        config, catalog, pools, bell = self.config, self.catalog, self.pools, self.bell
         self.workers = Workers(
             Joints(
                 catalog,
@@ -245,15 +261,10 @@ class Daemon:
                 bell,
                 ColdRecalls(catalog, pools, recall, bell),
                 partial(self.announcer, self.announcements),
-                outbound.resting,
+                self.outbound.resting,
             ),
             reserved={each.name: each.drives_reserved_for_recall for each in config.libraries},
         )
-
-        self.trash = Trash(catalog, staging, bell, config.deletion)
-        self.prefetches = Prefetches(catalog, recall)
-        self.etas = Etas(catalog, self.workers.planning)
-        self.retrievals.forecast = self.etas.waiting_for
 
     def _build_dicom(self) -> None:
         config = self.config

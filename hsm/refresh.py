@@ -39,8 +39,6 @@ class Medium:
     """Whom to blame, in words."""
     suspects: int = 0
     """Copies that are damaged."""
-    only_here: int = 0
-    """Studies whose last good copy is on it."""
     overdue: datetime | None = None
     """When the copy was verified last that should have been read back before now."""
     drives: tuple[int, ...] | None = None

@@ -156,7 +156,6 @@ class MediaAudit:
                 verdict.blame if verdict is not None else Blame.NOBODY,
                 verdict.why if verdict is not None else "",
                 known.suspects.get(row.pk, 0),
-                depends.only_studies,
                 overdue,
                 known.drives.get(tape.library if tape is not None else row.library),
             ),

@@ -34,15 +34,6 @@ from hsm.errors import NotFound, Refused
 from hsm.guard import GOOD_VOLUMES
 from hsm.states import LIVE_DELETIONS, CopyState, DeletionKind, DeletionState
 
-LIVE_COPIES = (
-    CopyState.WRITING,
-    CopyState.WRITTEN,
-    CopyState.VERIFIED,
-    CopyState.SUSPECT,
-    CopyState.RELEASING,
-)
-"""States of copies that stand for bytes on a volume."""
-
 
 @dataclass(frozen=True, slots=True)
 class DeletionRef:
