@@ -64,13 +64,13 @@ def test_what_is_due_is_counted_by_volume_less_what_is_asked_for_already(catalog
         assert not scrubbing.drive_work_waits(session, Priority.SCRUB, ["tape-a"], LATER)
 
 
-def test_a_copy_that_could_not_be_read_rests_for_a_week(catalog: Catalog) -> None:
+def test_a_copy_that_could_not_be_read_rests_for_a_day(catalog: Catalog) -> None:
     volumes = filled(catalog)
     with catalog.write() as session:
         (copy, _) = scrubbing.due_copies(session, volumes["T1"], LATER, LATER, 9)
         values = {"package_pk": copy.package_pk, "volume_pk": copy.volume_pk, "finished_at": LATER}
         add_request(session, "verify:a", "failed", kind="verify", **values)
-        soon, late = LATER + timedelta(days=1), LATER + timedelta(days=8)
+        soon, late = LATER + timedelta(hours=23), LATER + timedelta(hours=25)
         assert len(scrubbing.due_copies(session, volumes["T1"], LATER, soon, 9)) == 1
         assert len(scrubbing.due_copies(session, volumes["T1"], LATER, late, 9)) == 2
 
