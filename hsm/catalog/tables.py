@@ -311,6 +311,14 @@ class Waiter(Base):
     since: Mapped[datetime]
 
 
+MARKED = (
+    "verb IN ('deleted', 'undeleted', 'deletion due', 'purged', 'rejected', 'rejection revoked', "
+    "'hold placed', 'hold lifted', 'tagged', 'untagged', 'retention ended', 'marks found') "
+    "OR verb >= 'retained until' AND verb < 'retained untim'"
+)
+"""Records of what people say of a study, as an SQL condition: the database knows it word by word."""
+
+
 class Journal(Base):
     """The append-only, hash-chained record of every state change (promise 7)."""
 
@@ -326,6 +334,8 @@ class Journal(Base):
     """Canonical JSON."""
     digest: Mapped[bytes] = mapped_column(LargeBinary(32))
     """SHA-256 over the previous record's digest and this record's fields."""
+
+    __table_args__ = (where("ix_journal_marked", MARKED, "seq"),)
 
 
 class JournalHead(Base):

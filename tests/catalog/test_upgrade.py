@@ -117,7 +117,7 @@ def test_a_catalog_that_is_behind_is_told_to_upgrade(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hsm.catalog.upgrade.head_revision", lambda: "9998")
-    with pytest.raises(ConfigError, match=r"at revision 0006.*needs 9998.*hsm catalog upgrade"):
+    with pytest.raises(ConfigError, match=r"at revision 0007.*needs 9998.*hsm catalog upgrade"):
         require_head(catalog.engine)
 
 
