@@ -63,6 +63,7 @@ class Peace:
         for number in range(ROUNDS_MAX):
             life.around.clock.advance(ROUND_SECONDS if number < 4 else LATER_SECONDS)
             life.do("drive on", life.people.drives_on)
+            life.do("stock up", life.people.stock_up)
             busy = self._round()
             if number < 3 or number % 8 == 0:
                 busy = self._bring() or busy

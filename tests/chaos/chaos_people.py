@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
+from sqlalchemy import text
+
 from hsm.catalog import marks
 from hsm.errors import DriverError, HsmError, Refused
 from hsm.model import Priority
@@ -47,6 +49,10 @@ POLICIES: tuple[tuple[str, Goals], ...] = (
 STUDIES_OPEN = 4
 """So many of the last studies still get instances."""
 WAITS_MAX = 6
+ANSWERS = (*("done", "done", "done", "wrong") * 2, "nothing", "refuse", "lost", "damaged")
+"""What somebody does who is asked for a cartridge."""
+BLANKS = 2
+"""Cartridges that somebody brings who is asked for a blank one."""
 
 
 class People:
@@ -74,6 +80,7 @@ class People:
             "answer": (8, self.answer),
             "export": (4, self.export),
             "bring back": (2, self.bring_back),
+            "stock up": (1, self.stock_up),
             "hold": (0.7, self.hold),
             "lift": (0.5, self.lift),
             "scrub": (2, self.scrub),
@@ -195,11 +202,7 @@ class People:
         said = []
         for prompt in self.world.operators.prompts():
             barcode = prompt["barcode"]
-            how = (
-                "done"
-                if rightly
-                else self._rng.choice((*("done",) * 8, "wrong", "nothing", "refuse", "lost", "damaged"))
-            )
+            how = "done" if rightly else self._rng.choice(ANSWERS)
             said.append(f"{barcode} {how}: {self._answer(barcode, how)}")
         return "; ".join(said)
 
@@ -207,16 +210,14 @@ class People:
         library, effects = self.world.library, self.around.effects
         desk = self.world.operators
         if how in ("wrong", "nothing"):
-            kind = "said done, brought nothing"
-            if how == "wrong":
-                others = [each for each in library.shelf() if each != barcode]
-                if not others:
-                    return "no other"
-                kind = "wrong cartridge brought"
-                library.hand_insert(self._rng.choice(others))
-            effects.inject(kind)
             if barcode not in library.shelf():
                 return "it is there"
+            kind = "said done, brought nothing"
+            if how == "wrong":
+                kind = "wrong cartridge brought"
+                others = [each for each in library.shelf() if each != barcode]
+                library.hand_insert(self._rng.choice(others) if others else self._new_cartridge())
+            effects.inject(kind)
             try:
                 desk.answer(barcode, Outcome.DONE, "bob")
             except Refused as error:
@@ -260,6 +261,30 @@ class People:
         barcode = self._rng.choice(sorted(shelf))
         self.world.library.hand_insert(barcode)
         return barcode
+
+    def _new_cartridge(self) -> str:
+        """A blank one from the cupboard, in somebody's hand."""
+        with self.world.library._places.changing() as box:
+            barcode = f"HSM{101 + sum(each >= 'HSM101' for each in box[0].where):03}L8"
+            box[0] = box[0].added(barcode, on_shelf=True)
+        return barcode
+
+    def stock_up(self) -> str:
+        """Whoever reads at a request that a blank cartridge is to be put in puts some in."""
+        with self.ledger.engine.connect() as connection:
+            asked = connection.scalar(
+                text(
+                    "SELECT count(*) FROM request WHERE state IN ('queued', 'waiting')"
+                    " AND error LIKE '%put a blank one in%'"
+                )
+            )
+        if not asked:
+            return ""
+        brought = [self._new_cartridge() for _ in range(BLANKS)]
+        for barcode in brought:
+            self.world.library.hand_insert(barcode)
+        self.world.take_inventory()
+        return f"{asked} wait for a blank cartridge: {brought}"
 
     # Administrators.
 
@@ -305,8 +330,8 @@ class People:
 
     def policy(self) -> str:
         self.ledger.check()  # what was released until now is judged by what was demanded then
-        text, goals = self._rng.choice(POLICIES)
-        self.world.use_policies(text)
+        written, goals = self._rng.choice(POLICIES)
+        self.world.use_policies(written)
         self.ledger.goals = goals
         return f"{goals}"
 

@@ -23,8 +23,9 @@ from drivers.simulated.faults import Event, FaultScript
 from drivers.simulated.library import SimulatedRobot
 from hsm.catalog import queue
 from hsm.catalog.engine import open_engine
+from hsm.catalog.queue import Order
 from hsm.drain import Drains
-from hsm.errors import BadInput, HsmError
+from hsm.errors import BadInput, HsmError, Retryable
 from hsm.mediawatch import MediaWatch
 from hsm.model import Header
 from hsm.operators.switching import switch_unanswered
@@ -45,7 +46,8 @@ SCRUB = {"every": 3600.0, "shelf": "ask"}
 SCRUBBED = ("tape", "nas", "cloud")
 """Pools whose copies are read back again and again: what is damaged there is found by itself."""
 CARTRIDGES = 24
-SHAPE_SLOTS = 30
+SHAPE_SLOTS = 80
+"""Room for what people bring besides."""
 
 
 @dataclass
@@ -151,6 +153,26 @@ class ChaosWorld(World):
             self.custody.inventory()
         except (DriverError, HsmError) as error:
             logging.getLogger(__name__).info("inventory: %s", error)
+
+    def _deliver(self, order: Order, stop: threading.Event) -> None:
+        self._peers(super()._deliver, order, stop)
+
+    def _notify(self, order: Order, stop: threading.Event) -> None:
+        self._peers(super()._notify, order, stop)
+
+    def _report(self, order: Order, stop: threading.Event) -> None:
+        self._peers(super()._report, order, stop)
+
+    def _peers(
+        self, act: Callable[[Order, threading.Event], None], order: Order, stop: threading.Event
+    ) -> None:
+        """What goes to a peer, who may be down."""
+        try:
+            act(order, stop)
+        except Retryable as error:
+            if str(error).endswith("is down"):
+                self.surroundings.effects.feel("peer down")
+            raise
 
     # The routines that the daemon's scheduler and its threads run.
 
