@@ -65,13 +65,19 @@ class Anchoring:
                 return None
         return anchor
 
-    def noted(self, anchor: Anchor | None, volume: str, actor: str) -> None:
-        """That flush went well."""
-        if anchor is None:
+    def noted(self, anchor: Anchor | None, store: Store, volume: str, actor: str) -> None:
+        """That flush went well. Only what the volume carries by now goes on record: a flush that had nothing
+        to write, or no room left for a note, has written none."""
+        carrier = annotated(store)
+        if anchor is None or carrier is None:
             return
-        with self._catalog.write() as session:
-            detail = {"seq": anchor.seq, "sha256": anchor.digest.hex()}
-            journal.append(session, self._catalog.clock.now(), actor, ANCHORED, "volume", volume, detail)
+        try:
+            carried = anchor.line() in carrier.notes()
+        except DriverError as error:
+            log.warning("whether %s has its anchor is not known: %s", volume, error)
+            return
+        if carried:
+            self._record(anchor, volume, actor)
 
     def round(self) -> int:
         """Anchor in every pool without drives, and in the file, where it is time; how many."""
@@ -79,6 +85,11 @@ class Anchoring:
 
     def problems(self) -> list[str]:
         return [self._file_error] if self._file_error else []
+
+    def _record(self, anchor: Anchor, volume: str, actor: str) -> None:
+        with self._catalog.write() as session:
+            detail = {"seq": anchor.seq, "sha256": anchor.digest.hex()}
+            journal.append(session, self._catalog.clock.now(), actor, ANCHORED, "volume", volume, detail)
 
     def _head(self, session: Session) -> Anchor | None:
         seq, digest = journal.head(session)
@@ -114,7 +125,7 @@ class Anchoring:
         except DriverError as error:
             log.warning("%s gets no anchor now: %s", pool.label, error)
             return False
-        self.noted(anchor, pool.label, ACTOR)
+        self._record(anchor, pool.label, ACTOR)
         return True
 
     def _anchor_file(self) -> bool:
@@ -137,5 +148,5 @@ class Anchoring:
             log.warning("%s", self._file_error)
             return False
         self._file_error = ""
-        self.noted(anchor, name, ACTOR)
+        self._record(anchor, name, ACTOR)
         return True

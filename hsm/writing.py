@@ -113,7 +113,7 @@ class Writing:
                 return
             self._note_written(volume, store, unproved, actor)
             if self._anchors:
-                self._anchors.noted(anchor, volume.name, actor)
+                self._anchors.noted(anchor, store, volume.name, actor)
             now, later = ([], unproved) if room_for else self._to_prove(work, unproved)
             room_for = room_for or self._prove(work, volume, store, now, pending, tally, stop, actor)
             later += [each for each in now if each.order.pk in pending] if room_for else []

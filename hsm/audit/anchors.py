@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
 from drivers.base import Store, VolumeLabel
-from drivers.notes import annotated
+from drivers.notes import NOTES_KEPT, annotated
 from hsm.anchor import BYTES_MAX, Anchor, is_key, parse
 from hsm.anchoring import ANCHORED
 from hsm.catalog import journal, media, restored
 from hsm.catalog.engine import Catalog
-from hsm.catalog.journal import Kept, Wanted
+from hsm.catalog.journal import Entry, Kept, Problem, Wanted
 from hsm.custody import Custody
 from hsm.errors import Refused
 from hsm.model import Place
 from hsm.pools import Pools
-from hsm.states import BLANK_VOLUMES
+from hsm.states import BLANK_VOLUMES, VolumeState
 
 ANCHORS_MAX = 10_000
 """Of one volume, the last ones."""
+_NEW_LABELS = (VolumeState.LABELLED.value, "relabelled")
+"""Verbs: what was written before is no longer on the volume."""
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What a volume says of the journal."""
+
+    kept: tuple[Kept, ...]
+    problems: tuple[Problem, ...] = ()
+    """What it should say and does not."""
 
 
 def remembered(session: Session) -> list[Kept]:
@@ -43,11 +55,13 @@ class AnchorReader:
         self._custody = custody
         self._archive = archive
 
-    def read(self, volume: str) -> list[Kept]:
-        """The anchors of this archive on a volume, by its name or barcode; mounted if need be.
+    def read(self, volume: str) -> Carried:
+        """The anchors of this archive on a volume, by its name or barcode, mounted if need be; a problem
+        where one is missing that the journal says was written: an older generation of its index is in force,
+        or that of another volume.
 
         :raises NotFound: there is no such volume.
-        :raises Refused: it is in no library, no drive is free, or there is no anchor on it.
+        :raises Refused: it is in no library, no drive is free, or there is no anchor on it and none is known.
         """
         disk = self._pools.disks.get(volume)
         lines = objects(disk.store) if disk is not None else self._mounted(volume)
@@ -58,12 +72,14 @@ class AnchorReader:
                 f"every anchor on {volume} is of the journal that was lost with its database; what was kept "
                 "of it then is in the records of the rebuild or restore: hsm audit log --subject catalog"
             )
-        if not mine:
+        with self._catalog.read() as session:
+            problems = _missing(volume, _written_on(session, volume), anchors)
+        if not mine and not problems:
             others = ", ".join(sorted({each.archive for each in anchors}))
             raise Refused(
                 f"no anchor of {self._archive} is on {volume}" + (f", but of {others}" * bool(others))
             )
-        return [_kept(each, volume) for each in mine]
+        return Carried(tuple(_kept(each, volume) for each in mine), problems)
 
     def _of_this_journal(self, anchors: Sequence[Anchor]) -> list[Anchor]:
         """Without those of records that a restore or a rebuild did not bring back."""
@@ -97,6 +113,40 @@ def objects(store: Store) -> list[str]:
     keys = sorted(each.key for each in store.list() if is_key(each.key) and each.size <= BYTES_MAX)
     found = (b"".join(store.get(key)) for key in keys[-ANCHORS_MAX:])
     return [data.decode("ascii", "replace").strip() for data in found]
+
+
+def _written_on(session: Session, volume: str) -> list[Entry]:
+    """The journal's records of anchors on this volume since it has its label, as many as it keeps at least;
+    the last first."""
+    labels = (
+        journal.find(session, Wanted(subject=volume, verb=each, kind="volume"), 1) for each in _NEW_LABELS
+    )
+    since = max((found[0].seq for found in labels if found), default=0)
+    wanted = Wanted(subject=volume, verb=ANCHORED, kind="volume")
+    return [each for each in journal.find(session, wanted, NOTES_KEPT) if each.seq > since]
+
+
+def _missing(volume: str, written: Sequence[Entry], found: Sequence[Anchor]) -> tuple[Problem, ...]:
+    """One problem where anchors are missing on a volume, however many. Of a volume that carries very many,
+    the first may be gone."""
+    carried = {(each.seq, each.digest) for each in found}
+    first = found[0].seq if len(found) >= NOTES_KEPT else 0
+    missing = [
+        each
+        for each in written
+        if (seq := each.detail.get("seq", 0)) >= first
+        and (seq, _hex(each.detail.get("sha256"))) not in carried
+    ]
+    if not missing:
+        return ()
+    last = missing[0]
+    has = f"the last that it carries is of record {found[-1].seq}" if found else "it carries none"
+    said = (
+        f"{volume} does not carry the anchor of record {last.detail.get('seq')} that was written onto it at "
+        f"{last.at:%Y-%m-%d %H:%M} UTC, as record {last.seq} says ({len(missing)} missing; {has}): an older "
+        "generation of it is in force, or what another volume carries"
+    )
+    return (Problem(last.seq, said),)
 
 
 def _kept(anchor: Anchor, volume: str) -> Kept:

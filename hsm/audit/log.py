@@ -88,10 +88,12 @@ class LogAudit:
         :param volumes: whose anchors are read and compared, too.
         :raises NotFound, Refused: a volume cannot be read now, or carries none.
         """
-        kept = [each for volume in volumes for each in self._anchors.read(volume)]
+        carried = [self._anchors.read(volume) for volume in volumes]
+        kept = [each for volume in carried for each in volume.kept]
         with frozen(self._catalog) as session:
             kept += remembered(session)
             problems = list(islice(journal.verify(session, anchors, kept), PROBLEMS_MAX))
+            problems += [each for volume in carried for each in volume.problems]
             seq, digest = journal.head(session)
             witness = Witness(self._file) if self._file is not None else None
             if witness is not None:

@@ -56,6 +56,11 @@ def ltfsck(words: list[str]) -> int:
         say("17168E", "Cannot read volume: medium is not partitioned.")
         say("16080E", "Cannot check volume (8).")
         return 4
+    if "l" in options:
+        for _, generation, comment in medium.indexes():
+            print(f"{generation:10}: 2026-01-01 00:00:00.000000000 UTC")
+            print(f"           {comment or 'No commit message'}")
+        return 0
     if medium.traps.get("beyond_repair"):
         say("16021E", "Volume is inconsistent and was not corrected.")
         return 4
@@ -71,6 +76,11 @@ def ltfsck(words: list[str]) -> int:
     if medium.extra_blocks():
         medium.mend(lost_and_found="f" in options)
         say("11230I", "Writing index(es) to restore consistency.")
+    if "r" in options:
+        if not medium.roll_back(int(options["g"])):
+            return 4
+        say("16086I", "Volume is rolled back successfully.")
+        return 0
     say("11034I", "Volume unmounted successfully.")
     say("16022I", "Volume is consistent.")
     return 1

@@ -67,7 +67,7 @@ class Volume(Operations):
         self._flush_all()
         if self._dirty:
             self._write_index()
-        self._medium.write_index_partition(self._generation, self._tree)
+        self._medium.write_index_partition(self._generation, self._tree, self._comment())
         say("11034I", "Volume unmounted successfully.", thread=True)
 
     def getattr(self, path: str, fh: int | None = None) -> dict[str, Any]:
@@ -187,7 +187,7 @@ class Volume(Operations):
         self._require_unlocked()
         self._dirty = True
         if name == "user.ltfs.commitMessage":
-            self._commit = bytes(value)  # not kept: it reads back empty after a remount
+            self._commit = bytes(value)  # in the index, and yet it reads back empty after a remount
         elif path == "/":
             raise FuseOSError(errno.EPERM)
         else:
@@ -232,10 +232,13 @@ class Volume(Operations):
 
     def _write_index(self) -> None:
         self._generation += 1
-        self._medium.write_index(self._next, self._generation, self._tree)
+        self._medium.write_index(self._next, self._generation, self._tree, self._comment())
         self._next += 1
         self._dirty = False
         say("17070I", "Synced index.", thread=True)
+
+    def _comment(self) -> str:
+        return self._commit.decode("utf-8", "replace")
 
     def _flush_all(self) -> None:
         for path in list(self._pending):

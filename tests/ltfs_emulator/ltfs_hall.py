@@ -12,6 +12,7 @@ import ctypes.util
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -41,6 +42,7 @@ EMULATOR = (
 )
 _DETACH = 2
 _LABEL = "0_0_R"
+_GENERATION = re.compile(r"^ +(\d+): \d{4}-.*\n +(.*)$", re.MULTILINE)
 
 
 def why_not() -> str:
@@ -162,12 +164,29 @@ class LtfsIo(FakeIo):
             tape.records = []  # wiped
 
 
+def tools(kind: str) -> tuple[list[str], ...]:
+    """The commands ``mkltfs``, ``ltfs`` and ``ltfsck`` of the emulation or of the real one."""
+    names = ("mkltfs", "ltfs", "ltfsck")
+    return tuple([*EMULATOR, name] if kind == "emulated" else [f"{real_ltfs()}/{name}"] for name in names)
+
+
+def ltfsck(io: LtfsIo, kind: str, barcode: str, *flags: str) -> str:
+    """What an administrator does by hand to a cartridge that is in no drive; what is printed."""
+    command = [*tools(kind)[2], "-e", "file", *flags, str(io.cartridge(barcode))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode in (0, 1), done.stderr
+    return done.stdout
+
+
+def generations(io: LtfsIo, kind: str, barcode: str) -> dict[int, str]:
+    """The commit message of each generation of the index that is on the medium."""
+    said = ltfsck(io, kind, barcode, "-l")
+    return {int(number): message for number, message in _GENERATION.findall(said)}
+
+
 def ltfs_options(io: LtfsIo, kind: str) -> dict[str, Any]:
     """The option ``ltfs`` for the emulation or the real one."""
-    if kind == "emulated":
-        make, mount, check = ([*EMULATOR, tool] for tool in ("mkltfs", "ltfs", "ltfsck"))
-    else:
-        make, mount, check = ([f"{real_ltfs()}/{tool}"] for tool in ("mkltfs", "ltfs", "ltfsck"))
+    make, mount, check = tools(kind)
     backend = ["-e", "file"]
     return {
         "mkltfs": [*make, *backend, "-d", "{device}", "-s", "{serial}", "-n", "{name}"],

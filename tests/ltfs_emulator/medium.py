@@ -72,8 +72,8 @@ class Medium:
         given = {"serial": serial, "uuid": str(uuid.uuid4()), "name": name}
         self._write("0_0_R", f"VOL1{serial}L{'':13}{'LTFS':13}{'':14}{'':28}4".encode("ascii"))
         self._write("volume.json", json.dumps(given).encode())
-        self._write("1_5_I", json.dumps({"generation": 1, "tree": {}}).encode())
-        self._write("0_5_I", json.dumps({"generation": 1, "tree": {}}).encode())
+        for name in ("1_5_I", "0_5_I"):
+            self._write(name, json.dumps({"generation": 1, "tree": {}, "comment": ""}).encode())
 
     def last_index(self) -> tuple[int, int, Tree]:
         """Block, generation and tree of the data partition's last index."""
@@ -96,11 +96,29 @@ class Medium:
         with open(self._path(f"1_{block}_R"), "rb") as file:
             return file.read()
 
-    def write_index(self, block: int, generation: int, tree: Tree) -> None:
-        self._write(f"1_{block}_I", json.dumps({"generation": generation, "tree": tree}).encode())
+    def indexes(self) -> list[tuple[int, int, str]]:
+        """Block, generation and commit message of each index of the data partition, the last first."""
+        found = [(block, self._json(f"1_{block}_I") or {}) for block in reversed(self._numbers("_I"))]
+        return [(block, said["generation"], said["comment"]) for block, said in found]
 
-    def write_index_partition(self, generation: int, tree: Tree) -> None:
-        self._write("0_5_I", json.dumps({"generation": generation, "tree": tree}).encode())
+    def write_index(self, block: int, generation: int, tree: Tree, comment: str = "") -> None:
+        said = {"generation": generation, "tree": tree, "comment": comment}
+        self._write(f"1_{block}_I", json.dumps(said).encode())
+
+    def write_index_partition(self, generation: int, tree: Tree, comment: str = "") -> None:
+        said = {"generation": generation, "tree": tree, "comment": comment}
+        self._write("0_5_I", json.dumps(said).encode())
+
+    def roll_back(self, generation: int) -> bool:
+        """An index more, which says what that generation said; False when there is none such."""
+        for block, number, comment in self.indexes():
+            if number == generation:
+                tree = (self._json(f"1_{block}_I") or {})["tree"]
+                last = self.last_index()[1]
+                self.write_index(self.next_block(), last + 1, tree, comment)
+                self.write_index_partition(last + 1, tree, comment)
+                return True
+        return False
 
     def used(self) -> int:
         return sum(os.path.getsize(self._path(f"1_{block}_R")) for block in self._numbers("_R"))

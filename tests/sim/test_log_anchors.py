@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from contextlib import closing
 from datetime import timedelta
@@ -131,6 +132,31 @@ def test_an_older_database_in_its_place_is_found_by_a_tape_that_knows_more(world
     assert (
         "is missing, and was there when its digest was kept on HSM001L8" in found["problems"][-1]["message"]
     )
+
+
+def test_an_older_state_of_a_tape_in_its_place_is_found_by_the_anchor_that_is_missing(world: World) -> None:
+    medium = world.library.medium_folder(TAPE)
+    shutil.copytree(medium, world.home / "older")
+    world.store(2, 1)
+    world.follow()
+    world.custody.unmount_all()
+    shutil.rmtree(medium)
+    (world.home / "older").rename(medium)
+    (problem,) = audit(world).verify({}, [TAPE])["problems"]
+    assert problem["message"].startswith(f"{TAPE} does not carry the anchor of record")
+    assert "an older generation of it is in force" in problem["message"]
+
+
+@pytest.mark.campaign
+def test_a_flush_that_had_nothing_to_write_puts_no_anchor_on_record(world: World) -> None:
+    label = VolumeLabel(TAPE, world.volume(TAPE).uuid, "tape")
+    store = world.library.mount(label, world.library.inventory().drives()[0].address)
+    anchor = world.anchoring.note(store, TAPE)
+    assert anchor is not None
+    store.flush()
+    world.anchoring.noted(anchor, store, TAPE, "drive 1")
+    assert audit(world).verify({}, [TAPE])["good"]
+    assert len([verb for verb, _ in world.history(TAPE) if verb == "anchored"]) == 1
 
 
 @pytest.mark.campaign

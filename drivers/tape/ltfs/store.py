@@ -191,7 +191,7 @@ class LtfsStore:
             self._require_writable("the index")
             root = self._mount.root
             before = self._generation(root)
-            self._write_note(root)
+            written = self._write_note(root)
             self._sync(root)
             after = self._generation(root)
             if after <= before:
@@ -201,7 +201,7 @@ class LtfsStore:
                 )
             self._require_unlocked("flush")
             self._dirty = False
-            self._notes, self._next_note = joined(self._notes, self._next_note), ""
+            self._notes, self._next_note = joined(self._notes, written), ""
 
     def annotate(self, note: str) -> None:
         """See :meth:`drivers.notes.Annotated.annotate`; it is part of the index's commit message, and a line
@@ -233,10 +233,10 @@ class LtfsStore:
         with self._lock, self._state:
             self._mounted = False
 
-    def _write_note(self, root: int) -> None:
-        """Name what the next index stands for. A note that the end of the tape leaves no room for is in the
-        commit message alone."""
-        message = f"hsm: {len(self._entries)} packages"
+    def _write_note(self, root: int) -> str:
+        """Name what the next index stands for; the note that can be read again. One that the end of the tape
+        leaves no room for is in the commit message alone, which LTFS gives to nobody who mounts it later."""
+        message, written = f"hsm: {len(self._entries)} packages", self._next_note
         if self._next_note:
             message += f"; {self._next_note}"
             try:
@@ -244,8 +244,9 @@ class LtfsStore:
             except OSError as error:
                 if error.errno != errno.ENOSPC:
                     raise
-                self._free = 0
+                self._free, written = 0, ""
         xattrs.put(root, "commitMessage", message)
+        return written
 
     def _write(
         self, folder: int, name: str, key: str, source: Readable, size: int, digest: bytes | None
