@@ -11,12 +11,11 @@ import random
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from sqlalchemy import select
 
@@ -27,9 +26,11 @@ from hsm.catalog.tables import Instance, Series, Study
 from hsm.clock import SystemClock
 from tests.crash.load import ROOT, Modality, Stored, retrieve, stored_as
 from tests.crash.power import Power
+from tests.nursery import Nursery, Process
 from tests.story.archive import KEEP, Archive, until
 
 HERE = Path(__file__).parent
+HOOK = HERE / "hook"
 RECENT_LIVES = 2
 START_SECONDS = 40.0
 
@@ -51,32 +52,6 @@ class Fault:
         return f"{errno.errorcode[self.number]} at {self.step}"
 
 
-class Nursery:
-    """tests/crash/nursery.py, running."""
-
-    def __init__(self) -> None:
-        repository = str(HERE.parents[1])
-        self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "nursery.py")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": repository},
-        )
-
-    def ask(self, **message: Any) -> dict[str, Any]:
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(json.dumps(message) + "\n")
-        self._process.stdin.flush()
-        return cast(dict[str, Any], json.loads(self._process.stdout.readline()))
-
-    def close(self) -> None:
-        for pipe in (self._process.stdin, self._process.stdout):
-            assert pipe is not None
-            pipe.close()
-        self._process.wait(20)
-
-
 class FaultyArchive(Archive):
     """An archive whose daemon has the hook in it, with the power that can be cut."""
 
@@ -90,7 +65,7 @@ class FaultyArchive(Archive):
             self.config.write_text(text)
         self.power = Power(self.home, self.catalog_file)
         self._nursery = nursery
-        self._group: int | None = None
+        self._daemon: Process | None = None
         self._plan = folder / "plan.json"
         self.armed, self.fired = folder / "armed", folder / "fired"
         # Its folders are made before power is ever cut.
@@ -120,10 +95,10 @@ class FaultyArchive(Archive):
         self._plan.write_text(json.dumps(plan))
         environ = {key: os.environ[key] for key in ("PATH", "LANG") if key in os.environ}
         environ |= {"HSM_HOME": str(self.home), "HSM_CRASH_PLAN": str(self._plan)}
-        environ["PYTHONPATH"] = f"{HERE / 'hook'}:{HERE.parents[1]}"
-        start = {"config": str(self.config), "environ": environ, "log": str(self.home / "daemon.log")}
-        self._group = self._nursery.ask(start=start)["pid"]
-        self._pid = self._group
+        environ["PYTHONPATH"] = f"{HOOK}:{HERE.parents[1]}"
+        with open(self.home / "daemon.log", "ab") as log:
+            self._daemon = self._nursery.start(["serve", "--config", str(self.config)], environ, log, log)
+        self._pid = self._daemon.pid
 
     def until_ready(self) -> bool:
         """Whether it came to that; it may have died of its fault."""
@@ -138,29 +113,24 @@ class FaultyArchive(Archive):
         raise AssertionError(f"does not start: {self.log()}")
 
     def ended(self) -> bool:
-        if self._group is None:
-            return True
-        if self._nursery.ask(poll=self._group)["status"] is not None:
-            self._group = None
-        return self._group is None
+        if self._daemon is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._daemon.wait(0, group=True)
+                self._daemon = None
+        return self._daemon is None
 
     def end(self, number: signal.Signals) -> None:
         """Kill or stop it; all its processes have ended when this returns."""
-        if self._group is None:
+        if self._daemon is None:
             return
-        group, self._group = self._group, None
         if number == signal.SIGKILL:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(group, number)
+                os.killpg(self._daemon.pid, number)
         else:
-            self.until_started(group)
-            os.kill(group, number)
-        self._nursery.ask(wait=group)
-
-    def until_started(self, group: int) -> None:
-        self._group = group
-        assert self.until_ready(), self.log()
-        self._group = None
+            assert self.until_ready(), self.log()
+            os.kill(self._daemon.pid, number)
+        daemon, self._daemon = self._daemon, None
+        daemon.wait(group=True)
 
 
 @dataclass
@@ -361,15 +331,6 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except FileNotFoundError:
         return 0
-
-
-@contextlib.contextmanager
-def nursery() -> Iterator[Nursery]:
-    found = Nursery()
-    try:
-        yield found
-    finally:
-        found.close()
 
 
 @contextlib.contextmanager

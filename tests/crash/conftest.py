@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.crash.campaign import Campaign, Nursery, campaign
+from tests.crash.campaign import HOOK, Campaign, campaign
 from tests.crash.steps import MINUTES
+from tests.nursery import Nursery
 
 SEED = int(os.environ.get("HSM_CRASH_SEED", "20260101"))
 
@@ -34,7 +35,7 @@ def sqlite_url(tmp_path: Path) -> str:
 
 @pytest.fixture(scope="session")
 def nursery() -> Iterator[Nursery]:
-    found = Nursery()
+    found = Nursery(HOOK)
     yield found
     found.close()
 

@@ -35,7 +35,7 @@ def test_a_start_whose_port_is_taken_ends_with_the_reason_and_leaves_nothing_beh
         assert f"cannot listen on 127.0.0.1 port {archive.port}" in done.stderr
         assert "Traceback" not in done.stderr
         assert not (archive.home / "hsm.sock").exists()
-    with running(archive):
+    with running(archive, from_nothing=True):
         assert archive.stop() == 0
 
 

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import pydicom
 
 from hsm.client import Client, Unreachable
+from tests.nursery import Process, nursery
 
 HSM = Path(sys.executable).parent / "hsm"
 START_SECONDS = 90.0
@@ -110,7 +111,7 @@ class Archive:
         )
         self.config = home / "hsm.yaml"
         self.config.write_text(text)
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Process | subprocess.Popen[bytes] | None = None
         self._pid: int | None = None
         self.received = home / "received"
         self.received.mkdir(exist_ok=True)
@@ -120,24 +121,20 @@ class Archive:
 
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run ``hsm`` as an operator would."""
-        return subprocess.run(
-            [str(HSM), *words],
-            env=self._environment(),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        return nursery().run(words, self._environment(), 60)
 
-    def start(self) -> None:
+    def start(self, *, from_nothing: bool = False) -> None:
+        """The daemon, until it answers.
+
+        :param from_nothing: as a service manager starts it; else it is forked (tests/nursery.py).
+        """
+        words = ["serve", "--config", str(self.config)]
         with open(self.home / "daemon.log", "ab") as log:
-            self.process = subprocess.Popen(
-                [str(HSM), "serve", "--config", str(self.config)],
-                env=self._environment(),
-                stdout=log,
-                stderr=log,
-            )
-
+            if from_nothing:
+                line = [str(HSM), *words]
+                self.process = subprocess.Popen(line, env=self._environment(), stdout=log, stderr=log)
+            else:
+                self.process = nursery().start(words, self._environment(), log, log)
         self._pid = self.process.pid
 
         def answers() -> bool:
@@ -312,8 +309,8 @@ def _listens(port: int) -> bool:
 
 
 @contextlib.contextmanager
-def running(archive: Archive) -> Iterator[Archive]:
-    archive.start()
+def running(archive: Archive, *, from_nothing: bool = False) -> Iterator[Archive]:
+    archive.start(from_nothing=from_nothing)
     try:
         yield archive
     finally:

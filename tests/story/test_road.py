@@ -51,7 +51,7 @@ def test_a_study_comes_back_from_the_shelf_byte_for_byte(migrated_url: str, tmp_
     archive = Archive(tmp_path / "home", migrated_url)
     paths = bundled(*IMAGES)
     wanted = digests(as_sent_by_storescu(paths[0:1], tmp_path / "sent"))
-    with running(archive):
+    with running(archive, from_nothing=True):
         everything_on_the_shelf(archive, paths)
         study = study_of(paths[0])
         barcodes = cartridges_of(archive, study)

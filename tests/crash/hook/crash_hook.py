@@ -1,6 +1,6 @@
 """Faults at named steps of a real daemon, and a record of what it has flushed.
 
-Loaded into the daemon's processes by tests only (sitecustomize.py, tests/crash/nursery.py): nothing in
+Loaded into the daemon's processes by tests only (sitecustomize.py, tests/nursery_process.py): nothing in
 the product knows of it. It stands between the daemon and ``os.*`` (and, in crash_sqlite.py, between
 SQLite and its files). A *step* is a verb and a place: "flush arrival" is an fdatasync or fsync of a file
 in ``.incoming``, "link instance" gives a final name, "commit rows" is SQLite's flush of its log, "send
