@@ -13,9 +13,17 @@ class SteppedClock(ManualClock):
     def __init__(self) -> None:
         super().__init__()
         self._offset = timedelta()
+        self._latest = super().now()
 
     def now(self) -> datetime:
-        return super().now() + self._offset
+        found = super().now() + self._offset
+        self._latest = max(found, self._latest)
+        return found
+
+    def latest(self) -> datetime:
+        """The latest time that it has ever shown."""
+        self.now()
+        return self._latest
 
     def step(self, seconds: float) -> None:
         """Somebody sets the wall clock, or its server does."""

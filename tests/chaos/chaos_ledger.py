@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, func, text
 from sqlalchemy.orm import Session
 
 from hsm.catalog import check, journal
@@ -20,21 +20,27 @@ from hsm.catalog.engine import open_engine
 from tests.chaos.chaos_effects import Effects
 from tests.chaos.chaos_media import Media, Member, Place, digests_in
 from tests.chaos.chaos_studies import Sent
-from tests.sim.world import study_uid
+from tests.chaos.chaos_trash import OVER, Deleted, Row, Trashcan
 
 GOOD = ("labelled", "active", "full")
 """States of volumes whose copies count (docs/INVARIANTS.md, 3)."""
 
 _TRIGGERS = (
     "CREATE TABLE chaos_change (n INTEGER PRIMARY KEY, what TEXT, pk INTEGER, old TEXT, new TEXT,"
-    " tape INTEGER, cloud INTEGER, nas INTEGER, total INTEGER, held INTEGER)",
+    " tape INTEGER, cloud INTEGER, nas INTEGER, vault INTEGER, total INTEGER, held INTEGER,"
+    " trashed INTEGER, over INTEGER)",
     """CREATE TRIGGER chaos_copy AFTER UPDATE OF state ON copy WHEN old.state <> new.state BEGIN
-       INSERT INTO chaos_change (what, pk, old, new, tape, cloud, nas, total, held)
+       INSERT INTO chaos_change
+         (what, pk, old, new, tape, cloud, nas, vault, total, held, trashed, over)
        SELECT 'copy', new.pk, old.state, new.state,
               coalesce(sum(v.pool = 'tape'), 0), coalesce(sum(v.pool = 'cloud'), 0),
-              coalesce(sum(v.pool = 'nas'), 0), count(*),
+              coalesce(sum(v.pool = 'nas'), 0), coalesce(sum(v.pool = 'vault'), 0), count(*),
               (SELECT count(*) FROM hold h JOIN package p ON p.study_pk = h.study_pk
-                WHERE p.pk = new.package_pk AND h.lifted_at IS NULL)
+                WHERE p.pk = new.package_pk AND h.lifted_at IS NULL),
+              (SELECT count(*) FROM deleted_package e JOIN deletion d ON d.pk = e.deletion_pk
+                WHERE e.package_pk = new.package_pk AND d.state = 'standing'),
+              (SELECT count(*) FROM deleted_package e JOIN deletion d ON d.pk = e.deletion_pk
+                WHERE e.package_pk = new.package_pk AND d.state IN ('due', 'purged'))
          FROM copy c JOIN volume v ON v.pk = c.volume_pk
         WHERE c.package_pk = new.package_pk AND c.pk <> new.pk AND c.state = 'verified'
           AND v.state IN ('labelled', 'active', 'full') AND v.pk <> new.volume_pk; END""",
@@ -67,8 +73,9 @@ class Ledger:
     url: str
     media: Media
     effects: Effects
+    trash: Trashcan
     acknowledged: dict[str, set[Sent]] = field(default_factory=lambda: defaultdict(set))
-    """By SOP Instance UID."""
+    """By SOP Instance UID; without what is in the trash."""
     held: set[int] = field(default_factory=set)
     """Studies of which we know that the hold was placed."""
     damaged: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -109,12 +116,14 @@ class Ledger:
 
     def members(self, connection: Connection) -> dict[str, list[Member]]:
         """By package key; under "" what is in none."""
+        from hsm.catalog.deletions import of_instance
         from hsm.catalog.tables import Instance, Package, Series, Study
 
         found: dict[str, list[Member]] = defaultdict(list)
+        hidden = func.coalesce(of_instance(Instance.pk), 0)
         with Session(bind=connection) as session:
             rows = session.query(
-                Study.uid, Series.uid, Instance.uid, Instance.version, Instance.digest, Package.key
+                *(Study.uid, Series.uid, Instance.uid, Instance.version, Instance.digest, hidden, Package.key)
             ).select_from(Instance)
             rows = rows.join(Series, Series.pk == Instance.series_pk).join(Study, Study.pk == Series.study_pk)
             for *values, key in rows.outerjoin(Package, Package.pk == Instance.package_pk):
@@ -143,7 +152,8 @@ class Ledger:
         """
         with self.engine.connect() as connection:
             copies, members = self.copies(connection), self.members(connection)
-            self._nothing_acknowledged_is_gone(copies, members)
+            deletions = list(self.trash.check(connection))
+            self._nothing_acknowledged_is_gone(copies, members, deletions)
             self._verified_reads_back(copies, members)
             self._changes_are_allowed_and_on_record(connection)
             self._prompts_are_consistent(connection)
@@ -156,32 +166,49 @@ class Ledger:
         self.effects.more(repr(sorted((c.key, c.place.volume, c.state) for c in copies)))
         self.effects.more(repr(sorted(active)))
 
-    def _nothing_acknowledged_is_gone(self, copies: list[CopyRow], members: dict[str, list[Member]]) -> None:
+    def _nothing_acknowledged_is_gone(
+        self,
+        copies: list[CopyRow],
+        members: dict[str, list[Member]],
+        deletions: Iterable[tuple[Deleted, Row]],
+    ) -> None:
         of: dict[str, list[CopyRow]] = defaultdict(list)
         for copy in copies:
             of[copy.key].append(copy)
-        found: dict[str, dict[bytes, str]] = defaultdict(dict)
+        found: dict[tuple[str, bytes, int], tuple[str, Member]] = {}
         for key, some in members.items():
             for each in some:
-                found[each.uid][each.digest] = key
+                found[each.uid, each.digest, each.hidden] = key, each
         whole: dict[str, bool] = {}
-        for uid, sent in sorted(self.acknowledged.items()):
-            for each in sent:
-                digest = each.digest()
-                assert digest in found[uid], f"1: {uid} was acknowledged and is not in the catalog"
-                key = found[uid][digest]
-                if not key:
-                    (member,) = (m for m in members[""] if (m.uid, m.digest) == (uid, digest))
-                    there = _is(self.media.online(member), digest) or digest in self.media.interrupted()
-                    assert there, f"1: {uid} was acknowledged, its file is gone"
-                elif key not in whole:
-                    whole[key] = any(self.intact(copy, members[key]) for copy in of[key])
-                    assert whole[key], f"1, 3: no copy of {key} is whole: {of[key]}, {self.damaged}"
+
+        def is_there(sent: Sent, hidden: int) -> None:
+            uid, digest = sent.uid, sent.digest()
+            assert (uid, digest, hidden) in found, f"1: {uid} was acknowledged and is not in the catalog"
+            key, member = found[uid, digest, hidden]
+            if not key:
+                there = _is(self.media.online(member), digest) or digest in self.media.interrupted()
+                assert there, f"1: {uid} was acknowledged, its file is gone"
+            elif key not in whole:
+                whole[key] = any(self.intact(copy, members[key]) for copy in of[key])
+                assert whole[key], f"1, 3: no copy of {key} is whole: {of[key]}, {self.damaged}"
+            if key and (proved := self._proved.get(of[key][0].digest)) is not None:
+                assert digest in proved, f"1: {uid} is not in its package {key}"
+
+        for _, acknowledged in sorted(self.acknowledged.items()):
+            for each in acknowledged:
+                is_there(each, 0)
                 self.effects.checks[
                     "1 an acknowledged instance is catalogued and its bytes are on a medium"
                 ] += 1
-                if key and (proved := self._proved.get(of[key][0].digest)) is not None:
-                    assert digest in proved, f"1: {uid} is not in its package {key}"
+        for asked, row in deletions:
+            for each in asked.instances:
+                if row.state in OVER:
+                    there = (each.uid, each.digest(), row.pk) in found
+                    assert there, f"3: nothing tells any more that {each.uid} was deleted"
+                    self.effects.checks["3 what was deleted leaves its rows"] += 1
+                else:
+                    is_there(each, row.pk)
+                    self.effects.checks["3 what is in the trash is on a medium up to its day"] += 1
 
     def _verified_reads_back(self, copies: list[CopyRow], members: dict[str, list[Member]]) -> None:
         for copy in copies:
@@ -220,10 +247,15 @@ class Ledger:
 
     def _release_is_allowed(self, row: Any) -> None:
         self.effects.checks["3 a release leaves what policy demands"] += 1
+        if row.over:
+            self.effects.checks["3 a deleted study's copy goes after its day, and unless it is held"] += 1
+            assert not row.held, f"3: copy {row.pk} of a study under legal hold was released"
+            return
         assert row.total >= 1, f"3: copy {row.pk} was released, and no verified one was left"
         if row.old == "suspect":
             return
         assert not row.held, f"3: copy {row.pk} of a study under legal hold was released"
+        assert not row.trashed, f"3: copy {row.pk} of a study in the trash was released before its day"
         if self.forgiven:
             return
         for pool, wanted in self.goals.items():
@@ -273,15 +305,18 @@ class Ledger:
         """Numbers of the studies of which something was acknowledged."""
         return sorted({each.study for sent in self.acknowledged.values() for each in sent})
 
+    def sent(self, study: int) -> set[Sent]:
+        """What was acknowledged of a study, and is not in the trash."""
+        return {each for sent in self.acknowledged.values() for each in sent if each.study == study}
+
+    def drop(self, deleted: Iterable[Sent]) -> None:
+        """It went into the trash."""
+        for each in deleted:
+            self.acknowledged[each.uid].discard(each)
+
     def wanted(self, study: int) -> set[bytes]:
         """Digests of the files of a study that were acknowledged."""
-        prefix = study_uid(study) + "."
-        return {
-            each.digest()
-            for uid, sent in self.acknowledged.items()
-            if uid.startswith(prefix)
-            for each in sent
-        }
+        return {each.digest() for each in self.sent(study)}
 
 
 def _is(data: bytes | None, digest: bytes) -> bool:

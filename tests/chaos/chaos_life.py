@@ -26,6 +26,7 @@ from tests.chaos.chaos_media import Media
 from tests.chaos.chaos_network import Trouble, installed
 from tests.chaos.chaos_peace import Peace
 from tests.chaos.chaos_people import POLICIES, People
+from tests.chaos.chaos_trash import Trashcan
 from tests.chaos.chaos_world import TROUBLES, ChaosWorld, Surroundings, one_thread, shape
 from tests.sim.taps import Crash
 
@@ -37,6 +38,8 @@ WORKER_STEPS_MAX = 8
 STEPS = ("disk", "verify", "drive", "delivery")
 """Of :class:`hsm.workers.Workers`: one for each kind of thread."""
 SETTLE_STEPS_MAX = 300
+TRASH_SECONDS = (600.0, 2400.0, 90_000.0)
+"""How long a deleted study can be taken back: one of these in each life."""
 CALM_STORES = 5
 """Before anything goes wrong there is something on tape."""
 PAUSE_SECONDS = 5.0
@@ -79,8 +82,9 @@ class Life:
             trouble("NAS"),
             trouble("S3"),
             set(),
+            self._rng.choice(TRASH_SECONDS),
         )
-        self.ledger = Ledger(self.url, Media(self._home), self.effects)
+        self.ledger = Ledger(self.url, Media(self._home), self.effects, Trashcan(clock.latest))
         self.faults = Faults(self.around, self.ledger, self._chance())
         self.people = People(self.around, self.ledger, self._chance())
         self.world: ChaosWorld

@@ -36,6 +36,8 @@ class Member:
     uid: str
     version: int
     digest: bytes
+    hidden: int = 0
+    """The key of the deletion that put it into the trash; 0 for none."""
 
 
 class Media:

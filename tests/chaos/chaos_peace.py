@@ -13,6 +13,7 @@ from hsm.errors import HsmError
 from hsm.model import Availability, Priority
 from tests.chaos.chaos_ledger import GOOD, CopyRow
 from tests.chaos.chaos_media import online_keys
+from tests.chaos.chaos_trash import packages
 from tests.chaos.chaos_world import SCRUBBED, ChaosWorld
 from tests.sim.world import study_uid
 
@@ -52,6 +53,7 @@ class Peace:
         self._ledger.check()
         self._recalls_have_ended()
         self._outcomes_are_as_told()
+        self._what_was_deleted_stays_so()
         self._nothing_is_left_behind()
         self._ledger.check()
         life.effects.more("".join(self._journal()))
@@ -67,7 +69,7 @@ class Peace:
             busy = self._round()
             if number < 3 or number % 8 == 0:
                 busy = self._bring() or busy
-            left = [*self._live(), *self._short_of_goals()]
+            left = [*self._live(), *self._short_of_goals(), *self._overdue()]
             quiet = 0 if busy or left else quiet + 1
             life.note(f"peace {number}: {busy} {len(left)}")
             if quiet >= QUIET_ROUNDS:
@@ -108,12 +110,18 @@ class Peace:
             )
             return [f"{key} {state} {error}" for key, state, error in rows]
 
+    def _overdue(self) -> list[str]:
+        with self._ledger.engine.connect() as connection:
+            return self._ledger.trash.overdue(connection, self._life.around.clock.now())
+
     # At rest.
 
     def _short_of_goals(self) -> list[str]:
         """The packages of which policy demands more than there is, and what is not sealed."""
         with self._ledger.engine.connect() as connection:
-            copies, members = self._ledger.copies(connection), self._ledger.members(connection)
+            deleted = packages(connection, ("standing", "due", "purged"))
+            copies = [each for each in self._ledger.copies(connection) if each.key not in deleted]
+            members = self._ledger.members(connection)
         by_key: dict[str, list[CopyRow]] = {}
         for copy in copies:
             by_key.setdefault(copy.key, []).append(copy)
@@ -177,7 +185,8 @@ class Peace:
                 assert state in ("done", "failed", "cancelled"), f"6: recall {pk} is {state}"
                 self._life.effects.checks["6 a recall that was asked for ended"] += 1
         delivered = set(self._life.delivered)
-        missing = self._life.people.handed_over - delivered
+        deleted = {each.uid for each in self._ledger.trash.sent()}
+        missing = {each for each in self._life.people.handed_over - delivered if each[1] not in deleted}
         assert not missing, f"6: never delivered: {sorted(missing)[:3]}"
         self._life.effects.checks["6 what was to be delivered was"] += len(delivered)
 
@@ -203,18 +212,36 @@ class Peace:
             digests = {hashlib.sha256(data).digest() for data in files.values()}
             # Of several versions under one UID a retrieve gives the one that counts.
             wanted = self._ledger.wanted(study)
-            newest = {uid for uid in self._ledger.acknowledged if uid.startswith(study_uid(study) + ".")}
+            newest = {each.uid for each in self._ledger.sent(study)}
             assert newest <= set(files), f"1: study {study} lacks {sorted(newest - set(files))[:3]}"
             assert digests <= wanted, f"4: study {study} gave other bytes"
             life.effects.checks["6 a study comes back as its availability tells"] += 1
             life.effects.checks["4 what was served is what was sent"] += len(files)
+
+    def _what_was_deleted_stays_so(self) -> None:
+        """Peers see nothing of it, and of what has ended no copy counts."""
+        with self._ledger.engine.connect() as connection:
+            over = packages(connection, ("purged",))
+            left = [each for each in self._ledger.copies(connection) if each.key in over]
+        counting = [each for each in left if each.state not in ("released", "lost")]
+        assert not counting, f"3: copies of what was deleted still count: {counting[:3]}"
+        for study in self._ledger.trash.studies():
+            seen = self._life.people.seen(study)
+            assert seen == {each.uid for each in self._ledger.sent(study)}, (
+                f"3: of study {study} is seen {seen}"
+            )
+            self._life.effects.checks["3 what was deleted is not seen at the end"] += 1
 
     def _availability(self, study: int) -> Availability | None:
         from hsm.availability import standing
 
         with self._ledger.engine.connect() as connection:
             pks = connection.scalars(
-                text("SELECT p.pk FROM package p JOIN study s ON s.pk = p.study_pk WHERE s.uid = :uid"),
+                text(
+                    "SELECT p.pk FROM package p JOIN study s ON s.pk = p.study_pk WHERE s.uid = :uid AND"
+                    " NOT EXISTS (SELECT 1 FROM deleted_package e JOIN deletion d ON d.pk = e.deletion_pk"
+                    " WHERE e.package_pk = p.pk AND d.state <> 'undone')"
+                ),
                 {"uid": study_uid(study)},
             ).all()
         with self._world.catalog.read() as session:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 from sqlalchemy import text
 
@@ -81,6 +81,8 @@ class People:
             "export": (4, self.export),
             "bring back": (2, self.bring_back),
             "stock up": (1, self.stock_up),
+            "delete": (0.7, self.delete),
+            "take back": (0.5, self.take_back),
             "hold": (0.7, self.hold),
             "lift": (0.5, self.lift),
             "scrub": (2, self.scrub),
@@ -114,7 +116,10 @@ class People:
         """What was not answered; or what is there already, the same or with other bytes."""
         if self.unsent:
             return self._send(self.unsent.popleft())
-        known = sorted(self.ledger.acknowledged)
+        known = sorted(uid for uid, some in self.ledger.acknowledged.items() if some)
+        deleted = sorted(self.ledger.trash.sent(), key=astuple)
+        if deleted and self._rng.random() < 0.15:
+            return f"although deleted {self._send(self._rng.choice(deleted))}"
         if not known:
             return ""
         each = min(self.ledger.acknowledged[self._rng.choice(known)], key=lambda sent: sent.variant)
@@ -141,9 +146,20 @@ class People:
             return ""
         if len(self.waits) >= WAITS_MAX:
             self._leave(0)
+        self.seen(study)
         priority = self._rng.choice((Priority.STAT, Priority.ROUTINE, Priority.BULK))
         self.waits.append((study, self.world.retrieve(study, f"C-MOVE {len(self.waits)}", priority)))
         return f"study {study}"
+
+    def seen(self, study: int) -> set[str]:
+        """The SOP Instance UIDs that peers see; none of them was deleted, and each was sent."""
+        there = {each.digest() for some in self.ledger.acknowledged.values() for each in some}
+        maybe = {each.digest() for each in self.unsent}
+        found = self.world.instances(study)
+        for each in found:
+            assert each.digest in there | maybe, f"3: {each.sop_instance_uid} is seen, and was deleted"
+            self.around.effects.checks["3 what is in the trash is not seen"] += 1
+        return {each.sop_instance_uid for each in found}
 
     def look(self) -> str:
         if not self.waits:
@@ -159,6 +175,7 @@ class People:
         """What a retrieve gives now, of which every byte is compared."""
         got = wait.look()
         wanted = {each.digest() for some in self.ledger.acknowledged.values() for each in some}
+        wanted |= {each.digest() for each in self.ledger.trash.sent()}  # it was asked for before
         maybe = {each.digest() for each in self.unsent}
         import hashlib
 
@@ -288,8 +305,41 @@ class People:
 
     # Administrators.
 
-    def hold(self) -> str:
+    def delete(self) -> str:
+        """A study goes into the trash; whether it did is looked up also where the answer was lost."""
         study = self._any_study()
+        if study is None:
+            return ""
+        there = self.ledger.sent(study)
+        held = study in self.ledger.held
+        try:
+            self.world.trash.delete(study_uid(study), "a wrong patient", "anna")
+        finally:
+            with self.ledger.engine.connect() as connection:
+                done = self.ledger.trash.learn(connection, study, there)
+            assert not (held and done), f"3: study {study} is under legal hold and was deleted"
+            if done:
+                self.ledger.drop(there)
+        return f"study {study}: {len(there)} instances"
+
+    def take_back(self) -> str:
+        """A study comes out of the trash, as it was."""
+        some = self.ledger.trash.studies()
+        if not some:
+            return ""
+        study = self._rng.choice(some)
+        try:
+            self.world.trash.undelete(study_uid(study), "the right patient", "anna")
+        finally:
+            with self.ledger.engine.connect() as connection:
+                back = self.ledger.trash.learn_undone(connection, study)
+            for each in back:
+                self.ledger.acknowledged[each.uid].add(each)
+        return f"study {study}: {len(back)} instances"
+
+    def hold(self) -> str:
+        some = sorted({*self.ledger.studies(), *self.ledger.trash.studies()})
+        study = self._rng.choice(some) if some else None
         if study is None or study in self.ledger.held:
             return ""
         with self.world.catalog.write() as session:

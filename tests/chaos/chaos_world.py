@@ -24,6 +24,7 @@ from drivers.simulated.library import SimulatedRobot
 from hsm.catalog import queue
 from hsm.catalog.engine import open_engine
 from hsm.catalog.queue import Order
+from hsm.config.deletion import DeletionConfig
 from hsm.drain import Drains
 from hsm.errors import BadInput, HsmError, Retryable
 from hsm.mediawatch import MediaWatch
@@ -32,6 +33,7 @@ from hsm.operators.switching import switch_unanswered
 from hsm.poolwatch import PoolWatch
 from hsm.prefetch import Prefetches
 from hsm.recovery import recover
+from hsm.trash import Trash
 from tests.chaos.chaos_clock import SteppedClock
 from tests.chaos.chaos_database import Database
 from tests.chaos.chaos_effects import Effects
@@ -62,6 +64,8 @@ class Surroundings:
     bucket: Trouble
     full: set[str]
     """Disk pools of this machine without room."""
+    trash_seconds: float
+    """How long a deleted study stays in the trash."""
 
 
 def shape(home: Path, capacity_bytes: int, staging_bytes: int) -> Shape:
@@ -127,6 +131,8 @@ class ChaosWorld(World):
         """As :meth:`hsm.daemon.Daemon.start` takes over what the last one left."""
         self.drains = Drains(self.catalog, self.pools, self.policies.goals_of, self.bell)
         self.prefetches = Prefetches(self.catalog, self.recall)
+        config = DeletionConfig(trash=self.surroundings.trash_seconds)
+        self.trash = Trash(self.catalog, self.staging, self.bell, config)
         self.media_watch = MediaWatch(self.catalog, self.pools)
         self.poolwatch = PoolWatch(self.catalog, self.pools, self.bell)
         with self.catalog.write() as session:
@@ -189,6 +195,7 @@ class ChaosWorld(World):
             "drains": (60.0, self.drains.round),
             "announcements": (30.0, self.announcements.round),
             "repack": (60.0, self.repack.round),
+            "trash": (60.0, self.trash.round),
             "scrub": (60.0, self.scrubs.round),
             "repairs": (60.0, self.repairs.round),
             "anchors": (300.0, self.anchoring.round),
