@@ -90,6 +90,8 @@ def _say_trash(trash: Record) -> None:
         parts.append(f"{text.plural(trash['in_trash'], 'study', 'studies')} in the trash{due}")
     if trash["rejected_instances"]:
         parts.append(f"{text.plural(trash['rejected_instances'], 'instance')} rejected")
+    if trash["awaited_rejections"]:
+        parts.append(f"{text.plural(trash['awaited_rejections'], 'instance')} rejected and not here yet")
     if parts:
         screen.say(", ".join(parts), "")
 

@@ -88,11 +88,12 @@ def rejections(context: typer.Context, limit: Limit = 50, offset: Offset = 0, js
         screen.say_json(found)
         return
     screen.say_table(
-        ["study", ">instances", "why", "when", "by"],
+        ["study", ">instances", ">not here yet", "why", "when", "by"],
         [
             (
                 screen.lines(Text(each["study"]), Text(f"note {each['note']}", style="dim")),
                 str(each["instances"]),
+                str(each["awaited"] or ""),
                 f"{each['title']} ({each['code']})",
                 text.local(each["rejected_at"]),
                 text.clean(each["rejected_by"]),

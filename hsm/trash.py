@@ -97,6 +97,7 @@ class Trash:
                 "title": rejections.TITLES[each.code],
                 "note": each.note,
                 "instances": each.instances,
+                "awaited": each.awaited,
                 "rejected_at": each.made_at,
                 "rejected_by": each.made_by,
             }
@@ -116,6 +117,11 @@ class Trash:
             if restored.is_owed(session):
                 return 0  # what was undone since the backup is not known here
             ready = deletions.due(session, now, ROUND_MAX)
+            expired = rejections.expired(session, ROUND_MAX)
+        for uid in expired:
+            with self._catalog.write() as session:
+                at = self._catalog.clock.now()
+                rejections.expire(session, uid, at + timedelta(seconds=self.config.trash), at, ACTOR)
         moved = 0
         for each in ready:
             with self._catalog.write() as session:

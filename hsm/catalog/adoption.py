@@ -11,7 +11,18 @@ from typing import Any
 from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
-from hsm.catalog import deletions, hiding, ingest, journal, media, permits, placement, placements, words
+from hsm.catalog import (
+    awaiting,
+    deletions,
+    hiding,
+    ingest,
+    journal,
+    media,
+    permits,
+    placement,
+    placements,
+    words,
+)
 from hsm.catalog.tables import Copy, Instance, Package, Series, Study, Volume
 from hsm.errors import Refused
 from hsm.model import Header
@@ -233,7 +244,11 @@ def _package(session: Session, plan: PackagePlan, digest: bytes, now: datetime, 
     _members(session, plan, study, row.pk, there, sealed_at)
     if there:
         _heed_deletions(session, row, identity.key)
-    for verb, detail in news:
+    uids = {member.sop_instance_uid for member in plan.members}
+    rejected = awaiting.heed(session, study.pk, identity.study_uid, uids)
+    if rejected:
+        hiding.recount(session, study.pk)
+    for verb, detail in [*news, *rejected]:
         journal.append(session, now, actor, verb, "study", identity.study_uid, detail)
     said = {"package": identity.key, "instances": len(plan.members), "bytes": plan.size}
     said |= {"sha256": digest.hex(), "at": identity.sealed_at, "why": "its manifest says so"}

@@ -34,7 +34,7 @@ STUDIES_AT_ONCE = 500
 _LETTER = {Availability.NEARLINE: "N", Availability.OFFLINE: "F", Availability.UNAVAILABLE: "U"}
 _SILENT = ("copy writing", "copy written")
 """What is said of a copy that changes nothing for who retrieves."""
-_HIDES = ("deleted", "undeleted", "rejected", "rejection revoked")
+_HIDES = ("deleted", "undeleted", "rejected", "rejected on arrival", "rejection revoked")
 """What hides instances of a study, or shows them again."""
 _GONE = Standing(Availability.UNAVAILABLE)
 _OF_VOLUMES = ("lost", "retired", "suspect", "active", "full")

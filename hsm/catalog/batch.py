@@ -23,26 +23,30 @@ from sqlalchemy import (
     exists,
     func,
     insert,
+    literal_column,
+    null,
     or_,
     select,
     text,
+    union_all,
     update,
 )
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from hsm.catalog import hiding, ingest, journal
+from hsm.catalog import awaiting, hiding, ingest, journal
 from hsm.catalog.columns import pack_uid
-from hsm.catalog.ingest import Keys, Known, Received
+from hsm.catalog.ingest import Keys, Known, Place, Received
 from hsm.catalog.prepared import Prepared
-from hsm.catalog.tables import Base, Instance, Patient, Series, Study
+from hsm.catalog.tables import AwaitedRejection, Base, Instance, Patient, Series, Study
 from hsm.errors import HsmError, Permanent, Retryable
 
 REMEMBERED_MAX = 4096
 ROWS_MAX = 16
 """Inserted in one statement: there is a compiled one for each number."""
-_INSTANCE, _SERIES, _STUDY, _PATIENT = (
-    Base.metadata.tables[table.__tablename__] for table in (Instance, Series, Study, Patient)
+_INSTANCE, _SERIES, _STUDY, _PATIENT, _AWAITED = (
+    Base.metadata.tables[table.__tablename__]
+    for table in (Instance, Series, Study, Patient, AwaitedRejection)
 )
 
 _COUNT_SERIES = (
@@ -61,6 +65,16 @@ _LOCK_UIDS = text(
     " SELECT pg_advisory_xact_lock(uid)"
     " FROM (SELECT unnest(CAST(:uids AS bigint[])) AS uid ORDER BY 1) AS uids"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the catalog knows of some SOP Instance UIDs."""
+
+    versions: dict[str, list[Known]]
+    """Those that are catalogued under each UID, oldest first."""
+    rejected: set[tuple[str, Place]]
+    """UID and place of those that have not come and that a rejection note names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,18 +183,22 @@ class Registrar:
                 connection.invalidate()
             connection.close()
 
-    def known(self, connection: Connection, uids: Sequence[str]) -> dict[str, list[Known]]:
-        """The versions that are catalogued under each of the UIDs, oldest first."""
+    def known(self, connection: Connection, uids: Sequence[str]) -> Found:
+        """What is catalogued under each of the UIDs, and what is to be hidden when it comes."""
         statement = self._known.get(len(uids))
         if statement is None:
             statement = self._known[len(uids)] = Prepared(_known(len(uids)), self._dialect)
         named = {pack_uid(uid): uid for uid in uids}
-        found: dict[str, list[Known]] = {}
+        found = Found({}, set())
         with closing(_cursor(connection)) as cursor:
             rows = statement.run(cursor, {f"uid_{place}": uid for place, uid in enumerate(uids)})
-            for uid, version, digest, study_uid, series_uid, concealed in rows:
-                known = Known(version, bytes(digest), (study_uid, series_uid), concealed or 0)
-                found.setdefault(named[bytes(uid)], []).append(known)
+            for packed, version, digest, study_uid, series_uid, concealed in rows:
+                uid, place = named[bytes(packed)], (study_uid, series_uid)
+                if version == AWAITED:
+                    found.rejected.add((uid, place))
+                else:
+                    known = Known(version, bytes(digest), place, concealed or 0)
+                    found.versions.setdefault(uid, []).append(known)
         return found
 
     def register(
@@ -198,7 +216,13 @@ class Registrar:
         news: list[Note] = []
         rows: list[dict[str, Any]] = []
         for group in sorted(groups, key=lambda group: (group.study_uid, group.series_uid)):
-            members = groups[group]
+            members = [each for each in groups[group] if not each.rejected]
+            for each in groups[group]:
+                if each.rejected:  # seldom: the long way
+                    _, told = self._register_first(connection, each)
+                    news += (Note(each, verb, detail) for verb, detail in told)
+            if not members:
+                continue
             keys = self._new.get(group) or self._remembered.get(group)
             if keys is None or not self._count(connection, group, keys, members):
                 first, *members = members
@@ -256,6 +280,9 @@ class Registrar:
     def _register_first(self, connection: Connection, received: Received) -> tuple[Keys, ingest.News]:
         with Session(connection, join_transaction_mode="rollback_only") as session:
             keys, news = ingest.register(session, received)
+            if received.rejected:
+                header = received.header
+                news += awaiting.heed(session, keys.study_pk, header.study_uid, [header.sop_instance_uid])
             session.commit()  # of the session's own accounts; the transaction is the connection's
         return keys, news
 
@@ -264,18 +291,30 @@ def _cursor(connection: Connection) -> Any:
     return connection.connection.cursor()
 
 
+AWAITED = -1
+"""In place of a version: the instance has not come."""
+
+
 def _known(count: int) -> Any:
     uids = [bindparam(f"uid_{place}", type_=_INSTANCE.c.uid.type) for place in range(count)]
-    return (
+    versions = (
         select(
-            *(_INSTANCE.c.uid, _INSTANCE.c.version, _INSTANCE.c.digest, _STUDY.c.uid, _SERIES.c.uid),
-            hiding.concealment(_INSTANCE.c.pk),
+            *(_INSTANCE.c.uid, _INSTANCE.c.version.label("version"), _INSTANCE.c.digest),
+            *(_STUDY.c.uid, _SERIES.c.uid, hiding.concealment(_INSTANCE.c.pk)),
         )
         .join_from(_INSTANCE, _SERIES, _SERIES.c.pk == _INSTANCE.c.series_pk)
         .join(_STUDY, _STUDY.c.pk == _SERIES.c.study_pk)
         .where(_INSTANCE.c.uid.in_(uids))
-        .order_by(_INSTANCE.c.version)
     )
+    columns: tuple[Any, ...] = (
+        literal_column(str(AWAITED)),
+        null(),
+        _AWAITED.c.study_uid,
+        _AWAITED.c.series_uid,
+        null(),
+    )
+    awaited = select(_AWAITED.c.uid, *columns).where(_AWAITED.c.uid.in_(uids))
+    return union_all(versions, awaited).order_by(text("version"))
 
 
 def _insert(count: int, row: Mapping[str, Any]) -> Any:

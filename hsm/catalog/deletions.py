@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, SQLColumnExpression, exists, func, insert,
 from sqlalchemy.orm import Session
 
 from hsm import states
-from hsm.catalog import hiding, journal, marks, placements
+from hsm.catalog import awaiting, hiding, journal, marks, placements
 from hsm.catalog.placement import chunks
 from hsm.catalog.tables import (
     Copy,
@@ -157,6 +157,8 @@ def undelete(session: Session, study_uid: str, reason: str, now: datetime, by: s
     row.state, row.ended_at, row.ended_by, row.ended_reason = DeletionState.UNDONE.value, now, by, reason
     session.flush()
     hiding.show(session, found.pk)
+    if found.code == hiding.EXPIRED:  # it is kept after all, and so is what these notes name and has not come
+        awaiting.forget(session, study_uid, code=found.code)
     hiding.recount(session, pk)
     placements.refresh(session, [pk])
     journal.append(session, now, by, "undeleted", "study", study_uid, {"why": reason})
@@ -305,4 +307,5 @@ def counts(session: Session) -> dict[str, int]:
         "in_trash": sum(rows.values()),
         "due": rows.get(DeletionState.DUE.value, 0),
         "rejected_instances": rejected or 0,
+        "awaited_rejections": awaiting.count(session),
     }

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from hsm import states
 from hsm.catalog.base import Base, one_of, values, where
-from hsm.catalog.columns import Key
+from hsm.catalog.columns import Key, PackedUid
 
 
 class Deletion(Base):
@@ -76,3 +76,22 @@ class DeletedPackage(Base):
     deletion_pk: Mapped[int] = mapped_column(ForeignKey("deletion.pk"), primary_key=True)
 
     __table_args__ = (Index("ix_deleted_package_deletion_pk", "deletion_pk"),)
+
+
+class AwaitedRejection(Base):
+    """An instance that a rejection note names and that has not come yet. It is hidden when it comes.
+
+    No keys of other rows: neither its series nor its study need be there.
+    """
+
+    __tablename__ = "awaited_rejection"
+
+    uid: Mapped[str] = mapped_column(PackedUid, primary_key=True)
+    series_uid: Mapped[str] = mapped_column(primary_key=True)
+    study_uid: Mapped[str] = mapped_column(primary_key=True, index=True)
+    note: Mapped[str] = mapped_column(primary_key=True)
+    """SOP Instance UID of the rejection note."""
+    code: Mapped[str]
+    """Code Value of its title (CID 7011)."""
+    made_at: Mapped[datetime]
+    made_by: Mapped[str]

@@ -8,8 +8,9 @@ is kept, copied and migrated like everything else.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, case, delete, exists, func, insert, select, text, update
@@ -22,6 +23,16 @@ from hsm.states import DeletionKind, DeletionState
 
 QUALITY = "113001"
 """Code Value of the title Rejected for Quality Reasons: some peers may see what it hides."""
+SAFETY, WORKLIST, EXPIRED = "113037", "113038", "113039"
+TITLES: Mapping[str, str] = MappingProxyType(
+    {
+        QUALITY: "Rejected for Quality Reasons",
+        SAFETY: "Rejected for Patient Safety Reasons",
+        WORKLIST: "Incorrect Modality Worklist Entry",
+        EXPIRED: "Data Retention Policy Expired",
+    }
+)
+"""Titles of rejection notes (PS3.16 CID 7011): Code Value -> Code Meaning, of the coding scheme DCM."""
 
 # Any constant will do, as long as all nodes use the same: "hsm" and "h" in ASCII.
 _ADVISORY_LOCK = 0x68736D68

@@ -45,7 +45,10 @@ class Received:
     source_ae: str
     at: datetime
     counts: bool = True
-    """Whether it is one more instance to a query; a further version in the same series is not."""
+    """Whether it is one more instance to a query; a further version in the same series is not, nor is one
+    that a rejection note has named before it came."""
+    rejected: bool = False
+    """Whether a rejection note has named it before it came."""
 
     @property
     def place(self) -> Place:
@@ -132,7 +135,7 @@ def register(session: Session, received: Received) -> tuple[Keys, News]:
         "last_accessed": received.at,
     }
     modality = f"\\{header.modality}\\"
-    if header.modality and modality not in study.modalities:
+    if received.counts and header.modality and modality not in study.modalities:
         values["modalities"] = join_modalities({*study.modalities.split("\\"), header.modality})
     session.execute(update(Study).where(Study.pk == study.pk).values(**values))
     session.flush()
@@ -303,8 +306,8 @@ def _study_values(patient_pk: int, received: Received) -> dict[str, Any]:
 
 
 def series_of(session: Session, study_pk: int, header: Header, *, anew: bool = True) -> tuple[int, int]:
-    """The key of the series' row, made on first sight, and whether it is one more to see: this call made it,
-    or it had nothing left to see."""
+    """The key of the series' row, made on first sight, and whether it is one more to see: nothing was to be
+    seen of it, and what comes now will be (``anew``)."""
     series, new = _get_or_insert(
         session,
         Series,
@@ -321,7 +324,7 @@ def series_of(session: Session, study_pk: int, header: Header, *, anew: bool = T
         station=header.station,
         n_instances=0,
     )
-    return series.pk, int(new or (anew and series.n_instances == 0))
+    return series.pk, int(anew and (new or series.n_instances == 0))
 
 
 def _get_or_insert(

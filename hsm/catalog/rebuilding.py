@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Row, Select, func, select
 from sqlalchemy.orm import Session
 
-from hsm.catalog import ingest, journal, placement, restored
+from hsm.catalog import awaiting, hiding, ingest, journal, placement, restored
 from hsm.catalog.restored import CATALOG
 from hsm.catalog.tables import (
     Base,
@@ -232,8 +232,11 @@ def take_instance(session: Session, received: ingest.Received, actor: str, now: 
         ingest.Known(version, found.digest, (study, series))
         for (study, series, _, version), found in there.items()
     ]
-    _, news = ingest.register(session, received.after(known, received.version))
-    for verb, detail in news:
+    keys, news = ingest.register(session, received.after(known, received.version))
+    rejected = awaiting.heed(session, keys.study_pk, header.study_uid, [header.sop_instance_uid])
+    if rejected:
+        hiding.recount(session, keys.study_pk)
+    for verb, detail in [*news, *rejected]:
         journal.append(session, now, actor, verb, "study", header.study_uid, detail)
 
 

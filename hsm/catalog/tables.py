@@ -30,6 +30,7 @@ from hsm.catalog.approvaltables import Approval as Approval
 from hsm.catalog.base import Base as Base
 from hsm.catalog.base import one_of, values, where, where_known
 from hsm.catalog.columns import Key, PackedUid, SmallKey
+from hsm.catalog.deletiontables import AwaitedRejection as AwaitedRejection
 from hsm.catalog.deletiontables import DeletedPackage as DeletedPackage
 from hsm.catalog.deletiontables import Deletion as Deletion
 from hsm.catalog.deletiontables import HiddenInstance as HiddenInstance

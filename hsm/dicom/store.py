@@ -157,7 +157,8 @@ class Reception:
         """The rejection note that this is, which can come into force.
 
         :raises Refused: who sends it may not reject, or what it names is held.
-        :raises BadInput: nothing of what it names is here.
+        :raises BadInput: what it names cannot be read.
+        :raises NoSpace: it names too many instances that are not here.
         """
         assert self._arrival is not None
         with self._arrival.dataset() as dataset:

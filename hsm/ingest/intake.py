@@ -6,7 +6,7 @@ import enum
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Literal
 
@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from drivers.folder import INCOMING
 from hsm import layout
 from hsm.catalog import rejections
-from hsm.catalog.batch import InDoubt, Registrar, Stale
+from hsm.catalog.batch import Found, InDoubt, Registrar, Stale
 from hsm.catalog.batch import Note as JournalNote
 from hsm.catalog.commit import GroupCommit, Ticket
 from hsm.catalog.engine import Catalog
@@ -167,8 +167,8 @@ class Ingest:
     def require_rejectable(self, note: Note) -> None:
         """Whether a rejection note can come into force.
 
-        :raises BadInput: none of what it names is here.
         :raises Refused: it is held or retained, and would be deleted.
+        :raises NoSpace: it names too many instances that are not here.
         """
         with self._catalog.read() as session:
             rejections.require_possible(session, note, self._catalog.clock.now())
@@ -295,16 +295,14 @@ class Ingest:
             self._withdraw(items)
             raise
 
-    def _decide(
-        self, items: Sequence[_Item], known: dict[str, list[Known]]
-    ) -> tuple[list[_Item], list[JournalNote]]:
+    def _decide(self, items: Sequence[_Item], found: Found) -> tuple[list[_Item], list[JournalNote]]:
         """Decide about each in turn, those before it in the batch being known to it."""
         kept: list[_Item] = []
         notes: list[JournalNote] = []
         for item in items:
             received = item.received
             uid = received.header.sop_instance_uid
-            versions = known.setdefault(uid, [])
+            versions = found.versions.setdefault(uid, [])
             decision = item.decision = decide(versions, received.digest, item.rule)
             if decision.verb:
                 detail = {
@@ -315,7 +313,12 @@ class Ingest:
                 notes.append(JournalNote(received, decision.verb, detail))
             if decision.keeps:
                 item.received = received.after(versions, decision.version)
-                versions.append(Known(decision.version, received.digest, received.place))
+                concealed = Concealment.SHOWN
+                if (uid, received.place) in found.rejected:
+                    item.received = replace(item.received, rejected=True, counts=False)
+                    found.rejected.discard((uid, received.place))
+                    concealed = Concealment.REJECTED
+                versions.append(Known(decision.version, received.digest, received.place, concealed))
                 kept.append(item)
         return kept, notes
 

@@ -264,6 +264,7 @@ TRANSLATIONS: Mapping[tuple[str, str], Translate] = {
     ("study", "hold placed"): _alert_of(EventType.OBJECT_SECURITY),
     ("study", "hold lifted"): _alert_of(EventType.OBJECT_SECURITY),
     ("study", "rejected"): _accessed,
+    ("study", "rejected on arrival"): _accessed,
     ("study", "rejection revoked"): _accessed,
     ("study", "undeleted"): _accessed,
     ("study", "deleted"): _deleted(LIFE_LOGICALLY),

@@ -237,7 +237,12 @@ def test_a_study_cannot_be_deleted_twice_and_one_that_is_nowhere_not_at_all(make
     with pytest.raises(NotFound):
         delete(world, 7)
     with world.catalog.read() as session:
-        assert deletions.counts(session) == {"in_trash": 1, "due": 0, "rejected_instances": 0}
+        assert deletions.counts(session) == {
+            "in_trash": 1,
+            "due": 0,
+            "rejected_instances": 0,
+            "awaited_rejections": 0,
+        }
 
 
 def test_an_audit_of_copies_lists_the_trash_and_counts_it_as_no_violation(make_world: MakeWorld) -> None:
@@ -304,5 +309,10 @@ def test_a_backup_knows_what_was_deleted_rejected_and_taken_back(
     with pg_catalog.read() as session:
         states = {each.study_uid: each.state.value for each in deletions.trash(session, 9, every=True)}
         assert states == {study_uid(1): "purged", study_uid(2): "undone", study_uid(3): "standing"}
-        assert deletions.counts(session) == {"in_trash": 1, "due": 0, "rejected_instances": 1}
+        assert deletions.counts(session) == {
+            "in_trash": 1,
+            "due": 0,
+            "rejected_instances": 1,
+            "awaited_rejections": 0,
+        }
         assert check.check(session) == []

@@ -142,14 +142,9 @@ class Deleting(RuleBasedStateMachine):
             for n in sorted(numbers)
         )
         note = rejections.Note(f"9.{self.notes}", code, named)
-        known = self.known(study)
-        try:
-            self.world.ingest.require_rejectable(note)
-        except HsmError:
-            assert not numbers & known
-            return
+        self.world.ingest.require_rejectable(note)
         self.world.ingest.reject(note, "ae:EDITOR")
-        self.rejected[study] |= numbers & known
+        self.rejected[study] |= numbers
 
     def known(self, study: int) -> set[int]:
         with self.world.catalog.read() as session:

@@ -212,11 +212,29 @@ def test_what_is_sent_again_stays_rejected_and_other_bytes_are_refused(port: int
     assert images(port) == list(IMAGES[1:])
 
 
-def test_a_note_about_nothing_that_is_here_is_refused_and_others_are_plain_objects(
+def test_what_comes_after_the_note_that_names_it_is_stored_and_hidden_for_its_reason(
     port: int, sqlite_catalog: Catalog
 ) -> None:
-    answer = reject(port, note("113001", ["9.9.9"]))
-    assert answer.Status == 0xC000 and "is here" in answer.ErrorComment
+    late = ("1.2.3.1.4", "1.2.3.1.5")
+    assert reject(port, note("113001", [*IMAGES[:1], late[0]])).Status == 0
+    assert reject(port, note("113037", late[1:], "1.2.3.9.2"), uid="1.2.3.9.2").Status == 0
+    with associated(port, [(CT, [EXPLICIT])]) as assoc:
+        for uid in late:
+            dataset = small_dataset(uid, STUDY, SERIES)
+            answers = [send_raw(assoc, CT, uid, dataset, EXPLICIT).Status for _ in range(2)]
+            assert answers == [0, 0]
+            other = small_dataset(uid, STUDY, SERIES, pixels=32)
+            assert send_raw(assoc, CT, uid, other, EXPLICIT).Status == 0x0124
+    assert images(port) == list(IMAGES[1:])
+    assert images(port, "QA") == [*IMAGES, late[0]], "rejected for quality, and that only"
+    notes = ["1.2.3.9.1", "1.2.3.9.2"]
+    assert got(port) == [*IMAGES[1:], *notes]
+    assert [each.NumberOfStudyRelatedInstances for each in query(port, "STUDY")] == [4]
+    with sqlite_catalog.read() as session:
+        assert [(each.instances, each.awaited) for each in rejections.listing(session, 9)] == [(1, 0), (2, 0)]
+
+
+def test_other_key_object_documents_are_plain_objects(port: int, sqlite_catalog: Catalog) -> None:
     assert reject(port, note("113000"), "CT1").Status == 0, "Of Interest rejects nothing"
     assert images(port) == list(IMAGES)
     with sqlite_catalog.read() as session:

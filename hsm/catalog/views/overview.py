@@ -166,6 +166,7 @@ _TRASH = {
     "in_trash": "hsm_studies_in_trash",
     "due": "hsm_studies_being_deleted",
     "rejected_instances": "hsm_rejected_instances",
+    "awaited_rejections": "hsm_awaited_rejections",
 }
 
 
