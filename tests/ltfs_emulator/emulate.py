@@ -73,6 +73,9 @@ def ltfsck(words: list[str]) -> int:
         say("17139I", "Starting a deep recovery operation: missing EOD.")
         medium.cut_behind_last_index()
         medium.set_traps(end_lost=False)
+    if not medium.index("0_5_I"):
+        say("11232I", "Restoring the index of the index partition.")
+        medium.write_index_partition(*medium.last_index()[1:])
     if medium.extra_blocks():
         medium.mend(lost_and_found="f" in options)
         say("11230I", "Writing index(es) to restore consistency.")
@@ -127,6 +130,13 @@ def _trouble(medium: Medium, device: str, mountpoint: str) -> list[tuple[str, st
             ("17146E", "EOD of DP(1) is missing. A deep recovery operation is required."),
             ("17148E", "Use ltfsck with the --deep-recovery option."),
             unclean,
+            failed,
+        ]
+    if not medium.index("0_5_I"):
+        return [
+            ("17016E", "Cannot parse index direct from medium (-5000)."),
+            ("11194W", "Cannot read index: failed to read and parse XML data (-5000)."),
+            ("11024E", "Cannot mount volume: read index failed on the index partition."),
             failed,
         ]
     if medium.extra_blocks() or medium.traps.get("beyond_repair"):

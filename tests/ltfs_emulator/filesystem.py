@@ -67,7 +67,8 @@ class Volume(Operations):
         self._flush_all()
         if self._dirty:
             self._write_index()
-        self._medium.write_index_partition(self._generation, self._tree, self._comment())
+        if self._medium.index("0_5_I").get("generation") != self._generation:
+            self._medium.write_index_partition(self._generation, self._tree, self._comment())
         say("11034I", "Volume unmounted successfully.", thread=True)
 
     def getattr(self, path: str, fh: int | None = None) -> dict[str, Any]:

@@ -72,14 +72,23 @@ class Medium:
         given = {"serial": serial, "uuid": str(uuid.uuid4()), "name": name}
         self._write("0_0_R", f"VOL1{serial}L{'':13}{'LTFS':13}{'':14}{'':28}4".encode("ascii"))
         self._write("volume.json", json.dumps(given).encode())
-        for name in ("1_5_I", "0_5_I"):
-            self._write(name, json.dumps({"generation": 1, "tree": {}, "comment": ""}).encode())
+        self.write_index(5, 1, {})
+        self.write_index_partition(1, {})
 
     def last_index(self) -> tuple[int, int, Tree]:
-        """Block, generation and tree of the data partition's last index."""
-        block = max(self._numbers("_I"))
-        said = self._json(f"1_{block}_I") or {}
+        """Block, generation and tree of the last index that can be read, of either partition."""
+        found = [(block, self.index(f"1_{block}_I")) for block in self._numbers("_I")]
+        found.append((found[-1][0], self.index("0_5_I")))
+        block, said = max(
+            ((block, said) for block, said in found if said), key=lambda each: each[1]["generation"]
+        )
         return block, said["generation"], said["tree"]
+
+    def index(self, name: str) -> dict[str, Any]:
+        """An index; empty when it is damaged or of another volume."""
+        said, label = self._json(name), self._json("volume.json")
+        mine = isinstance(said, dict) and label is not None and said.get("uuid") == label["uuid"]
+        return said if mine else {}
 
     def extra_blocks(self) -> list[int]:
         """Blocks behind the last index."""
@@ -98,22 +107,25 @@ class Medium:
 
     def indexes(self) -> list[tuple[int, int, str]]:
         """Block, generation and commit message of each index of the data partition, the last first."""
-        found = [(block, self._json(f"1_{block}_I") or {}) for block in reversed(self._numbers("_I"))]
-        return [(block, said["generation"], said["comment"]) for block, said in found]
+        found = [(block, self.index(f"1_{block}_I")) for block in reversed(self._numbers("_I"))]
+        return [(block, said["generation"], said["comment"]) for block, said in found if said]
 
     def write_index(self, block: int, generation: int, tree: Tree, comment: str = "") -> None:
-        said = {"generation": generation, "tree": tree, "comment": comment}
-        self._write(f"1_{block}_I", json.dumps(said).encode())
+        self._write_index(f"1_{block}_I", generation, tree, comment)
 
     def write_index_partition(self, generation: int, tree: Tree, comment: str = "") -> None:
-        said = {"generation": generation, "tree": tree, "comment": comment}
-        self._write("0_5_I", json.dumps(said).encode())
+        self._write_index("0_5_I", generation, tree, comment)
+
+    def _write_index(self, name: str, generation: int, tree: Tree, comment: str) -> None:
+        uuid_ = (self._json("volume.json") or {}).get("uuid")
+        said = {"uuid": uuid_, "generation": generation, "tree": tree, "comment": comment}
+        self._write(name, json.dumps(said).encode())
 
     def roll_back(self, generation: int) -> bool:
         """An index more, which says what that generation said; False when there is none such."""
         for block, number, comment in self.indexes():
             if number == generation:
-                tree = (self._json(f"1_{block}_I") or {})["tree"]
+                tree = self.index(f"1_{block}_I")["tree"]
                 last = self.last_index()[1]
                 self.write_index(self.next_block(), last + 1, tree, comment)
                 self.write_index_partition(last + 1, tree, comment)

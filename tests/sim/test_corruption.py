@@ -21,7 +21,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "ltfs_emulator"))
 import s3servers
 import sshserver
-from ltfs_hall import LtfsIo, library_options, why_not
+from ltfs_hall import LtfsIo, library_options, real_ltfs, why_not
 
 from drivers.tape.configure import open_mtx
 from drivers.tape.fakelibrary import CHANGER, FakeIo, fake_library
@@ -120,17 +120,18 @@ class Hall:
             library: Any = open_mtx({"changer": CHANGER}, io)
             monkeypatch.setattr(opening.registry, "open_library", lambda *_: library)
             self.flip = lambda study, rng: flip_on_tapes(io, study, rng)
-        elif kind == "LTFS":
-            if reason := why_not():
-                pytest.skip(f"no LTFS emulation: {reason}")
+        elif kind.endswith("LTFS"):
+            real = kind.startswith("real")
+            if reason := "mkltfs is not on the path" * (not real_ltfs()) if real else why_not():
+                pytest.skip(f"no {kind}: {reason} (tests/ltfs_emulator/README.md)")
             hall = LtfsIo(tmp_path / "hall", list(BARCODES), slots=8)
-            played: Any = open_mtx(library_options(hall, "emulated"), hall)
+            played: Any = open_mtx(library_options(hall, "real" if real else "emulated"), hall)
             monkeypatch.setattr(opening.registry, "open_library", lambda *_: played)
             self.flip = lambda study, rng: flip_in_files(hall.folder / "cartridges", study, rng)
             self.close = hall.close
 
 
-@pytest.fixture(params=["simulated", "plain tape", "LTFS", "optical"])
+@pytest.fixture(params=["simulated", "plain tape", "LTFS", "real LTFS", "optical"])
 def hall(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hall]:
     found = Hall(request.param, tmp_path, monkeypatch)
     yield found

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import select
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "ltfs_emulator"))
-from ltfs_hall import LtfsIo, library_options, why_not
+from ltfs_hall import KINDS, LtfsIo, library_options
 
 from drivers.base import VolumeLabel
 from drivers.tape.configure import open_mtx
@@ -59,15 +59,19 @@ def made(study: str, number: int, *contents: bytes) -> Made:
     return Made(new, compose(new, bytes_of))
 
 
-@pytest.fixture(params=["plain", pytest.param("ltfs", marks=pytest.mark.campaign)])
+LTFS = [
+    pytest.param(*each.values, id=f"{each.values[0]} LTFS", marks=[*each.marks, pytest.mark.campaign])
+    for each in KINDS
+]
+
+
+@pytest.fixture(params=["plain", *LTFS])
 def library(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TapeLibrary]:
     if request.param == "plain":
         yield open_mtx({"changer": CHANGER}, fake_library(BARCODES))
         return
-    if reason := why_not():
-        pytest.skip(f"no LTFS emulation: {reason}")
     io_ = LtfsIo(tmp_path, list(BARCODES))
-    yield open_mtx(library_options(io_, "emulated"), io_)
+    yield open_mtx(library_options(io_, request.param), io_)
     io_.close()
 
 

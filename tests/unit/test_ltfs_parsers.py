@@ -99,6 +99,21 @@ def test_checks_go_no_deeper_than_they_must() -> None:
     assert messages.next_step(Step.MOUNT, "LTFS17168E not partitioned\n") is Step.GIVE_UP
 
 
+def test_an_index_that_was_read_and_is_damaged_is_checked_and_one_that_the_drive_could_not_read_is_not() -> (
+    None
+):
+    damaged = HARMLESS + "LTFS11194W Cannot read index: failed to read and parse XML data (-5000).\n"
+    foreign = (
+        HARMLESS + "LTFS11195W This index belongs to a different volume.\nLTFS11024E Cannot mount volume\n"
+    )
+    assert messages.next_step(Step.MOUNT, damaged) is Step.CHECK
+    assert messages.next_step(Step.MOUNT, foreign) is Step.CHECK
+    assert isinstance(messages.mount_error(foreign, "A"), Corrupt)
+    for drive in ("LTFS12049E Cannot read: medium not present.", "30001 LTFS30263E READ returns -21700"):
+        assert messages.next_step(Step.MOUNT, f"{damaged}{drive}\n") is Step.GIVE_UP
+        assert isinstance(messages.mount_error(f"{damaged}{drive}\n", "A"), Retryable)
+
+
 @given(st.text(max_size=300), st.sampled_from(list(Step)))
 def test_whatever_ltfs_says_a_check_follows_only_a_lesser_one(said: str, done: Step) -> None:
     step = messages.next_step(done, said)

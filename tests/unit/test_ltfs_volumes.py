@@ -55,6 +55,18 @@ class World:
             file.name: file.read_bytes() for file in folder.iterdir() if not file.name.startswith("attr_")
         }
 
+    def damage_index(self, barcode: str, partition: int) -> None:
+        """Break the last index of a partition: 0 the index partition, 1 the data partition."""
+        folder = self.io.cartridge(barcode)
+        blocks = [file for file in folder.glob(f"{partition}_*_?") if b"<ltfsindex" in file.read_bytes()]
+        if self.kind == "emulated":
+            blocks = list(folder.glob(f"{partition}_*_I"))
+        last = max(blocks, key=lambda file: int(file.name.split("_")[1]))
+        data = bytearray(last.read_bytes())
+        data[data.index(b"generation")] ^= 0x80
+        last.chmod(0o600)
+        last.write_bytes(data)
+
     def trap(self, barcode: str = "HSM001L8", **traps: Any) -> None:
         self.io.traps(barcode, **traps)
 
@@ -312,6 +324,44 @@ def test_an_unclean_ltfs_volume_is_not_checked_only_to_learn_whose_it_is(
     assert (world.medium("HSM001L8"), checks) == (before, [])
     library.mount(ONE, DRIVE)
     assert checks == ["plain"]
+
+
+@pytest.mark.campaign
+def test_an_index_that_is_damaged_in_one_partition_is_put_back_from_the_other(
+    world: World, checks: list[str]
+) -> None:
+    put(world.mounted())
+    world.library.unmount(DRIVE)
+    world.damage_index("HSM001L8", 0)
+    with pytest.raises(WrongVolume, match="or whose index is damaged"):
+        world.library.read_label("HSM001L8", DRIVE)
+    assert checks == [], "whose it is is not worth a check, which writes"
+    store = world.library.mount(ONE, DRIVE)
+    assert (read(store), checks) == (DATA, ["plain"])
+    world.library.unmount(DRIVE)
+    world.damage_index("HSM001L8", 1)
+    assert read(world.library.mount(ONE, DRIVE)) == DATA
+    assert checks == ["plain"], "the index partition's is enough"
+
+
+@pytest.mark.campaign
+def test_an_index_that_is_damaged_in_both_partitions_gives_way_to_the_generation_before(world: World) -> None:
+    store = world.mounted()
+    put(store, "first")
+    store.flush()
+    put(store, "second")
+    store.flush()
+    world.library.unmount(DRIVE)
+    for partition in (0, 1):
+        world.damage_index("HSM001L8", partition)
+    store = world.library.mount(ONE, DRIVE)
+    assert keys(store) == ["first"], "what is not there is missing, and not wrong"
+    assert read(store, "first") == DATA
+    put(store, "second")
+    store.flush()
+    world.library.unmount(DRIVE)
+    store = world.library.mount(ONE, OTHER)
+    assert [read(store, key) for key in keys(store)] == [DATA, DATA]
 
 
 def test_a_cartridge_under_a_wrong_barcode_is_refused_before_anything_is_written(world: World) -> None:

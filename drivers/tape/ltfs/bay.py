@@ -66,7 +66,8 @@ class LtfsDrive:
             if messages.is_unclean(failed.text):
                 return Found(
                     Content.FOREIGN,
-                    f"{found.words} that was not unmounted cleanly: who it is can be read after ltfsck only",
+                    f"{found.words} that was not unmounted cleanly, or whose index is damaged: who it is can "
+                    "be read after ltfsck only",
                     ltfs_serial=found.ltfs_serial,
                 )
             raise messages.mount_error(failed.text, f"look at {found.words}") from failed

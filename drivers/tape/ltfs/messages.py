@@ -27,6 +27,10 @@ _NO_DEVICE = ("LTFS10004E", "LTFS11004E", "LTFS12012E")
 _NO_MEDIUM = ("LTFS11331E", "LTFS30047E")
 _NO_MOUNTPOINT = ("LTFS14094E", "LTFS14093E")
 _NO_END = ("LTFS17146E", "LTFS17148E")
+_INDEX_DAMAGED = ("LTFS11194W", "LTFS11195W", "LTFS11196W", "LTFS11197E")
+"""Not XML, of another volume, or with pointers that lead nowhere: the other partition may have a good one."""
+_DRIVE_FAILED = re.compile(r"LTFS(12|30)\d{3}E")
+"""The tape layer and its backends: a drive that cannot read says nothing about the index."""
 _UNCLEAN = ("LTFS11220E", "LTFS11027E", "LTFS16087E", "LTFS16021E", *_NO_END)
 _READ_ONLY = ("LTFS14019I", "LTFS14071I", "LTFS14073I", "LTFS14074I", "LTFS14077I", "LTFS14078I")
 _PROTECTED = ("LTFS11095E",)
@@ -68,8 +72,12 @@ def complaint(text: str) -> str:
 
 
 def is_unclean(text: str) -> bool:
-    """Whether a mount was refused because the volume must be checked first."""
-    return not codes(text).keys().isdisjoint(_UNCLEAN)
+    """Whether a mount was refused because the volume must be checked first: it was not unmounted cleanly, or
+    its index was read and is damaged."""
+    found = codes(text).keys() - _QUIET
+    if not found.isdisjoint(_UNCLEAN):
+        return True
+    return not found.isdisjoint(_INDEX_DAMAGED) and not any(map(_DRIVE_FAILED.match, found))
 
 
 def next_step(done: Step, text: str) -> Step:
