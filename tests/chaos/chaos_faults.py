@@ -11,9 +11,15 @@ from drivers.simulated.drive import CartridgeStore
 from drivers.simulated.faults import Fault
 from drivers.simulated.medium import flip_byte, swap, tear
 from tests.chaos.chaos_ledger import GOOD, CopyRow, Ledger
+from tests.chaos.chaos_network import LAPSED, lapse
 from tests.chaos.chaos_world import ChaosWorld, Surroundings
 
-DISKS = {"nearline": "byte flipped on disk", "nas": "byte flipped on NAS", "cloud": "byte flipped on S3"}
+DISKS = {
+    "nearline": "byte flipped on disk",
+    "nas": "byte flipped on NAS",
+    "cloud": "byte flipped on S3",
+    "vault": "byte flipped in a cold class",
+}
 
 
 class Faults:
@@ -47,12 +53,17 @@ class Faults:
             "byte flipped on disk": (2, lambda: self._flip_file("nearline")),
             "byte flipped on NAS": (2, lambda: self._flip_file("nas")),
             "byte flipped on S3": (2, lambda: self._flip_file("cloud")),
+            "byte flipped in a cold class": (2, lambda: self._flip_file("vault")),
             "disk full": (1.5, self._full_disk),
             "disk flush failed": (2, self._flush_fails),
             "NAS hangs": (1.5, lambda: self._far("NAS hangs", "nas", "hangs", True)),
             "NAS full": (1, lambda: self._far("NAS full", "nas", "full", True)),
             "S3 throttles": (2, lambda: self._far("S3 throttles", "bucket", "throttles", 0.4)),
             "S3 away": (1, lambda: self._far("S3 away", "bucket", "away", True)),
+            "S3 restore takes hours": (
+                *(1, lambda: self._far("S3 restore takes hours", "bucket", "slow", True)),
+            ),
+            LAPSED: (1, lambda: lapse(self.around.bucket)),
             "database statement lost": (3, self._statement),
             "database lost before a commit": (3, lambda: self._commit(after=False)),
             "database lost after a commit": (3, lambda: self._commit(after=True)),

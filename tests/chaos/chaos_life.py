@@ -122,7 +122,8 @@ class Life:
         with ExitStack() as stack:
             stack.enter_context(self.around.host.in_force())
             stack.enter_context(one_thread(self.around))
-            troubles = {"chaosnas": self.around.nas, "chaosbucket": self.around.bucket}
+            bucket = self.around.bucket
+            troubles = {"chaosnas": self.around.nas, "chaosbucket": bucket, "chaosvault": bucket}
             stack.enter_context(installed(troubles))
             stack.enter_context(_watched(self._unexpected))
             CartridgeStore.put = interrupted  # type: ignore[method-assign, assignment]

@@ -53,6 +53,7 @@ class Media:
             "nearline": home / "nearline",
             "nas": home.parent / "nas",
             "cloud": home.parent / "bucket",
+            "vault": home.parent / "vault",
         }
         self.cartridges = home / "library" / "cartridges"
 

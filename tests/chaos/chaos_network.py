@@ -10,8 +10,18 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from drivers import registry
-from drivers.base import Capacity, Family, Health, ObjectStat, Readable, StoreLabel, Traits
-from drivers.errors import NoSpace, Retryable
+from drivers.base import (
+    Capacity,
+    Family,
+    Health,
+    ObjectStat,
+    Readable,
+    RecallState,
+    StoreLabel,
+    Traits,
+    Warmth,
+)
+from drivers.errors import NoSpace, NotReadableNow, Retryable
 from drivers.folder import FolderStore
 from drivers.oserrors import translated
 from hsm.clock import ManualClock
@@ -20,6 +30,12 @@ from tests.sim.taps import Fuse
 
 LIMIT_SECONDS = 20.0
 """After so long an operation that hangs is given up, as the real drivers do."""
+RESTORE_SECONDS = (240.0, 900.0, 4 * 3600.0)
+"""What a cold class takes until an object can be read, one of these."""
+SLOW_SECONDS = 12 * 3600.0
+KEPT_SECONDS = 24 * 3600.0
+"""Then it is cold again."""
+LAPSED = "S3 object cold again too early"
 
 
 @dataclass
@@ -36,10 +52,18 @@ class Trouble:
     full: bool = False
     throttles: float = 0.0
     """The share of operations that are told to come again."""
+    slow: bool = False
+    """What is asked for from a cold class takes hours."""
     asked: int = field(default=0)
+    cold: set[str] = field(default_factory=set)
+    """Keys of the objects in a cold class."""
+    ready_at: dict[str, float] = field(default_factory=dict)
+    """Of what was asked for: when it can be read (monotonic seconds)."""
+    lapsed: set[str] = field(default_factory=set)
+    """What went cold again before its time."""
 
     def heal(self) -> None:
-        self.hangs = self.away = self.full = False
+        self.hangs = self.away = self.full = self.slow = False
         self.throttles = 0.0
 
     def answer(self, what: str) -> None:
@@ -108,6 +132,8 @@ class FarStore:
 
     def capacity(self) -> Capacity:
         with self._does("capacity"):
+            if self._trouble.full:
+                self._trouble.effects.feel(f"{self._trouble.name} full")
             return Capacity(1 << 40, 0 if self._trouble.full else 1 << 39)
 
     def flush(self) -> None:
@@ -133,9 +159,68 @@ class FarStore:
             self._inner.write_label(label)
 
 
-def _family(name: str, kind: str) -> Family:
+class ColdStore(FarStore):
+    """A bucket with a cold class: its objects are asked for, and can be read minutes or hours later."""
+
+    @property
+    def traits(self) -> Traits:
+        return Traits(cold=True)
+
+    def get(self, key: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+        if self._warmth(key)[0] is not Warmth.READABLE:
+            self._trouble.answer(f"get {key}")
+            raise NotReadableNow(f"get {key}: it lies in a cold class")
+        yield from super().get(key, offset, length)
+
+    def delete(self, key: str) -> None:
+        super().delete(key)
+        self._trouble.cold.discard(key)
+        self._trouble.ready_at.pop(key, None)
+
+    def make_cold(self, key: str) -> None:
+        self.stat(key)
+        self._trouble.cold.add(key)
+
+    def request_recall(self, key: str) -> RecallState:
+        trouble = self._trouble
+        if self.recall_state(key).warmth is Warmth.COLD:
+            if key in trouble.lapsed:
+                trouble.lapsed.discard(key)
+                trouble.effects.feel(LAPSED)
+            seconds = trouble.rng.choice(RESTORE_SECONDS)
+            if trouble.slow:
+                trouble.effects.feel("S3 restore takes hours")
+                seconds = SLOW_SECONDS
+            trouble.ready_at[key] = trouble.clock.monotonic() + seconds
+        return self.recall_state(key)
+
+    def recall_state(self, key: str) -> RecallState:
+        self.stat(key)
+        warmth, seconds = self._warmth(key)
+        return RecallState(key, warmth, ask_again_seconds=seconds)
+
+    def _warmth(self, key: str) -> tuple[Warmth, float]:
+        """And how long until it is worth another look, seconds."""
+        trouble, now = self._trouble, self._trouble.clock.monotonic()
+        if key not in trouble.cold:
+            return Warmth.READABLE, 0.0
+        ready = trouble.ready_at.get(key)
+        if ready is None or now >= ready + KEPT_SECONDS:
+            return Warmth.COLD, 0.0
+        return (Warmth.READABLE, 0.0) if now >= ready else (Warmth.RECALLING, min(ready - now, 1800.0))
+
+
+def lapse(trouble: Trouble) -> bool:
+    """What was asked for, and is ready or on its way, is cold again; False where there is none."""
+    asked = set(trouble.ready_at)
+    trouble.lapsed |= asked
+    trouble.ready_at.clear()
+    return bool(asked)
+
+
+def _family(name: str, kind: str, store: type[FarStore] = FarStore) -> Family:
     def open_store(options: Mapping[str, Any]) -> FarStore:
-        return FarStore(options["at"], options.get("expect_uuid"), TROUBLES[name])
+        return store(options["at"], options.get("expect_uuid"), TROUBLES[name])
 
     return Family(
         name=name,
@@ -148,6 +233,7 @@ def _family(name: str, kind: str) -> Family:
 
 NAS = _family("chaosnas", "nas")
 BUCKET = _family("chaosbucket", "s3")
+VAULT = _family("chaosvault", "s3", ColdStore)
 
 
 @contextmanager
@@ -156,6 +242,7 @@ def installed(troubles: Mapping[str, Trouble]) -> Iterator[None]:
     mine = [
         EntryPoint("chaosnas", f"{__name__}:NAS", registry.GROUP),
         EntryPoint("chaosbucket", f"{__name__}:BUCKET", registry.GROUP),
+        EntryPoint("chaosvault", f"{__name__}:VAULT", registry.GROUP),
     ]
     before = registry.entry_points
     registry.entry_points = lambda group: [*entry_points(group=group), *mine]  # type: ignore[assignment]

@@ -26,6 +26,8 @@ LATER_SECONDS = 5400.0
 ROUNDS_MAX = 60
 """Almost four days, more than any clock was put back."""
 QUIET_ROUNDS = 2
+LOOKS_MAX = 60
+"""At a retrieve at the end, some of them half an hour apart: a cold class takes hours."""
 
 
 class Peace:
@@ -197,12 +199,12 @@ class Peace:
             told = self._availability(study)
             wait = self._world.retrieve(study, "C-MOVE at the end", Priority.ROUTINE)
             files: dict[str, bytes] = {}
-            for _ in range(40):
+            for look in range(LOOKS_MAX):
                 got = wait.look()
                 files |= got.files
                 if not got.waiting:
                     break
-                life.around.clock.advance(60)
+                life.around.clock.advance(60 if look < LOOKS_MAX / 2 else 1800)
                 self._round()
                 if told is Availability.OFFLINE:
                     self._bring()

@@ -32,7 +32,7 @@ POLICIES: tuple[tuple[str, Goals], ...] = (
         {"tape": 2},
     ),
     (
-        _HEAD % "s3: 1, tape: 1"
+        _HEAD % "cloud: 1, tape: 1"
         + "  - {name: cloud, copy to: cloud}\n  - {name: tape, copy to: tape}\n"
         + _FREE,
         {"cloud": 1, "tape": 1},
@@ -42,6 +42,19 @@ POLICIES: tuple[tuple[str, Goals], ...] = (
         + "  - {name: nas, copy to: nas}\n  - {name: tape, copy to: tape}\n"
         + _FREE,
         {"nas": 1, "tape": 1},
+    ),
+    (
+        _HEAD % "vault: 1, tape: 1"
+        + "  - {name: cold, copy to: vault}\n  - {name: tape, copy to: tape}\n"
+        + _FREE,
+        {"vault": 1, "tape": 1},
+    ),
+    (
+        _HEAD % "vault: 1, nas: 1, cloud: 1"
+        + "  - {name: nas, copy to: nas}\n  - {name: cold, copy to: vault}\n"
+        + "  - {name: cloud, copy to: cloud}\n"
+        + _FREE,
+        {"vault": 1, "nas": 1, "cloud": 1},
     ),
 )
 """Each frees the disks at once: what must not go yet is the guard's business."""
@@ -76,7 +89,7 @@ class People:
             "retrieve": (8, self.retrieve),
             "look": (8, self.look),
             "recall": (2, self.recall),
-            "deliver": (2, self.deliver),
+            "deliver": (4, self.deliver),
             "answer": (8, self.answer),
             "export": (4, self.export),
             "bring back": (2, self.bring_back),

@@ -69,8 +69,8 @@ class Surroundings:
 
 
 def shape(home: Path, capacity_bytes: int, staging_bytes: int) -> Shape:
-    """The site: disks, a NAS, a bucket, a library with two drives."""
-    for name in ("nas", "bucket"):
+    """The site: disks, a NAS, a bucket, another with a cold class, a library with two drives."""
+    for name in ("nas", "bucket", "vault"):
         (home.parent / name).mkdir()
     return Shape(
         cartridges=CARTRIDGES,
@@ -83,18 +83,14 @@ def shape(home: Path, capacity_bytes: int, staging_bytes: int) -> Shape:
         pools=(
             _far("nas", "chaosnas", home.parent / "nas"),
             _far("cloud", "chaosbucket", home.parent / "bucket"),
+            _far("vault", "chaosvault", home.parent / "vault"),
         ),
     )
 
 
 def _far(name: str, driver: str, at: Path) -> dict[str, Any]:
-    return {
-        "name": name,
-        "driver": driver,
-        "tier": "nearline",
-        "options": {"at": str(at)},
-        "scrub": SCRUB,
-    }
+    pool = {"name": name, "driver": driver, "tier": "nearline", "options": {"at": str(at)}}
+    return pool | ({"scrub": SCRUB} if name in SCRUBBED else {})
 
 
 def read_synthetic(dataset: memoryview, syntax: str) -> Header:
