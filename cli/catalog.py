@@ -153,17 +153,23 @@ def rebuild(
     verify: Annotated[
         bool, typer.Option("--verify", help="Read every byte back: what is good is verified at once.")
     ] = False,
+    with_deleted: Annotated[
+        bool,
+        typer.Option("--with-deleted", help="Bring back, too, what media say was deleted. See below."),
+    ] = False,
     config: ConfigFile = None,
     json: Json = False,
 ) -> None:
     """Make a catalog from labels and manifests, when the database is lost. Stop the daemon first.
 
     Killed and run again it goes on where it was. A copy of which only the manifest was read is `written`
-    and counts for nothing until it was read back."""
+    and counts for nothing until it was read back. Legal holds, retention dates, tags and rejections come back
+    as far as media carry them. A study that media say was deleted goes into the trash for a week at least:
+    nobody sees it, and `hsm study undelete` brings it back. With --with-deleted no deletion counts."""
     from hsm.offlinemedia import Wanted, rebuild_catalog  # heavy: only for the commands that need it
 
     by = context.obj.by or getpass.getuser()
-    wanted = Wanted(tuple(source or ()), verify, into, by)
+    wanted = Wanted(tuple(source or ()), verify, into, by, with_deleted)
     offline.finish(rebuild_catalog(config, os.environ, wanted, offline.teller()), json)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from hsm.catalog.engine import Catalog
 from hsm.catalog.journal import Wanted
 from hsm.errors import DriverError, Permanent
 from hsm.log import get_logger
+from hsm.marking import Marking, Put
 from hsm.model import Layout
 from hsm.pools import DiskPool, Pools
 
@@ -30,6 +32,14 @@ ACTOR = "anchors"
 ANCHORED = "anchored"
 """The verb: this volume carries the digest of that record."""
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """What a mounted volume has got beside its packages, for its next flush."""
+
+    anchor: Anchor | None
+    marks: Put | None
 
 
 class Anchoring:
@@ -48,10 +58,18 @@ class Anchoring:
         self._archive = archive
         self.every = every
         self.file = file
+        self.marking = Marking(catalog, pools, archive)
         self._file_error = ""
 
-    def note(self, store: Store, volume: str) -> Anchor | None:
-        """Give a mounted volume the head to write with its next flush; None where it does not carry notes."""
+    def note(self, store: Store, volume: str) -> Noted:
+        """Give a mounted volume the head to write with its next flush, where it carries notes, and the marks
+        that it does not carry yet.
+
+        :raises Retryable: it cannot be written to.
+        """
+        return Noted(self._note(store, volume), self.marking.put(store, volume))
+
+    def _note(self, store: Store, volume: str) -> Anchor | None:
         carrier = annotated(store)
         if carrier is None:
             return None
@@ -65,9 +83,13 @@ class Anchoring:
                 return None
         return anchor
 
-    def noted(self, anchor: Anchor | None, store: Store, volume: str, actor: str) -> None:
+    def noted(self, done: Noted, store: Store, volume: str, actor: str) -> None:
         """That flush went well. Only what the volume carries by now goes on record: a flush that had nothing
         to write, or no room left for a note, has written none."""
+        self.marking.flushed(done.marks, actor)
+        self._noted(done.anchor, store, volume, actor)
+
+    def _noted(self, anchor: Anchor | None, store: Store, volume: str, actor: str) -> None:
         carrier = annotated(store)
         if anchor is None or carrier is None:
             return
@@ -80,7 +102,8 @@ class Anchoring:
             self._record(anchor, volume, actor)
 
     def round(self) -> int:
-        """Anchor in every pool without drives, and in the file, where it is time; how many."""
+        """Anchor in every pool without drives, and in the file, where it is time; how many. And marks."""
+        self.marking.round()
         return sum(self._anchor_pool(pool) for pool in self._pools.disks.values()) + self._anchor_file()
 
     def problems(self) -> list[str]:

@@ -53,6 +53,8 @@ class Wanted:
     into: str = ""
     """Another database than the configured one."""
     by: str = "rebuild"
+    with_deleted: bool = False
+    """Bring back what media say was deleted."""
 
 
 def rebuild_catalog(
@@ -75,6 +77,7 @@ def rebuild_catalog(
             custody,
             read_header,
             verify=wanted.verify,
+            with_deleted=wanted.with_deleted,
             tell=lambda progress: tell(sentence(progress)),
             actor=wanted.by,
         )
@@ -276,6 +279,7 @@ def _volumes(found: Found) -> Iterator[str]:
         done = [f"{each.packages} packages", f"{each.copies} further copies", f"{each.verified} read back"]
         done += [f"{each.instances} instances of no package"] if each.instances else []
         done += [f"{each.known} known before"] if each.known else []
+        done += [f"what was said of {each.marked} studies"] if each.marked else []
         yield f"{each.volume}: {', '.join(done)}; {_duration(each.seconds)}"
 
 
@@ -298,4 +302,7 @@ def _report(subject: str, found: Found, facts: Sequence[str], notes: Sequence[st
         if each.backups
     ]
     detail: dict[str, Any] = found.record()
-    return Report(subject, tuple(errors), (*warnings, *notes), tuple(facts), detail=detail)
+    gone = found.deleted[:SHOWN_MAX]
+    if len(found.deleted) > len(gone):
+        gone = [*gone, f"and {len(found.deleted) - len(gone)} more studies: --json"]
+    return Report(subject, tuple(errors), (*warnings, *gone, *notes), tuple(facts), detail=detail)

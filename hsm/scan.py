@@ -29,8 +29,8 @@ log = get_logger(__name__)
 
 NAMED_MAX = 200
 """Packages of each sort that an answer names."""
-NO_PACKAGES = ("catalog/", "anchors/")
-"""Below these keys lie backups of the catalog and digests of its journal."""
+NO_PACKAGES = ("catalog/", "anchors/", "marks/")
+"""Below these keys lie backups of the catalog, digests of its journal, and what was said of studies."""
 EXPECTED = (CopyState.WRITTEN, CopyState.VERIFIED, CopyState.SUSPECT)
 
 

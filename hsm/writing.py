@@ -104,16 +104,16 @@ class Writing:
                 tally.wrote(done.package.size if done.fresh else 0)
                 unproved.append(done)
         if unproved:
-            anchor = self._anchors.note(store, volume.name) if self._anchors else None
             try:
+                noted = self._anchors.note(store, volume.name) if self._anchors else None
                 store.flush()
             except (Retryable, Permanent) as error:
                 lost = [each.order.pk for each in unproved]
                 self._write_failed(work, volume, lost, pending, error, tally, actor)
                 return
             self._note_written(volume, store, unproved, actor)
-            if self._anchors:
-                self._anchors.noted(anchor, store, volume.name, actor)
+            if self._anchors and noted:
+                self._anchors.noted(noted, store, volume.name, actor)
             now, later = ([], unproved) if room_for else self._to_prove(work, unproved)
             room_for = room_for or self._prove(work, volume, store, now, pending, tally, stop, actor)
             later += [each for each in now if each.order.pk in pending] if room_for else []

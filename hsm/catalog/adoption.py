@@ -17,6 +17,7 @@ from hsm.catalog import (
     hiding,
     ingest,
     journal,
+    marksfound,
     media,
     permits,
     placement,
@@ -104,11 +105,20 @@ def adopt(
         if (size, have) != (plan.size, digest):
             raise Refused(f"{identity.key}: the catalog has another package of this name")
     else:
-        since = permits.deleted_since(session, identity.study_uid, datetime.fromisoformat(identity.sealed_at))
-        if since:
-            raise Refused(f"{identity.key}: {since}; it is not taken in again")
+        _refuse_deleted(session, plan, digest)
         package_pk = _package(session, plan, digest, now, actor)
     add_copy(session, package_pk, volume_pk, locator, position, now, actor, read_back=read_back)
+    if known is None:
+        marksfound.heed(session, identity.study_uid, now, actor)
+
+
+def _refuse_deleted(session: Session, plan: PackagePlan, digest: bytes) -> None:
+    """:raises Refused: the study was deleted after the package was sealed. One that a volume names as deleted
+    goes where the study is: into the trash."""
+    identity = plan.identity
+    since = permits.deleted_since(session, identity.study_uid, datetime.fromisoformat(identity.sealed_at))
+    if since and not marksfound.names(marksfound.in_force(session, identity.study_uid), identity.key, digest):
+        raise Refused(f"{identity.key}: {since}; it is not taken in again")
 
 
 def add_copy(

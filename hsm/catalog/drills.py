@@ -10,13 +10,11 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from hsm import guard
-from hsm.catalog import journal
+from hsm.catalog import journal, marksfacts
 from hsm.catalog.restored import CATALOG
 from hsm.catalog.tables import (
     Access,
     Copy,
-    Deletion,
-    Hold,
     Instance,
     Package,
     Patient,
@@ -96,11 +94,7 @@ def difference(real: Said, anew: Said) -> str:
 def only_in_the_database(session: Session) -> dict[str, int]:
     """How much a rebuild could not bring back, since no medium has it."""
     counted = {
-        "legal_holds": select(func.count()).select_from(Hold).where(Hold.lifted_at.is_(None)),
-        "studies_with_tags": select(func.count()).select_from(Study).where(Study.tags.is_not(None)),
-        "studies_with_retention": select(func.count()).select_from(Study).where(Study.retain_until != ""),
         "accesses": select(func.count()).select_from(Access),
-        "trashed_or_rejected": select(func.count()).select_from(Deletion).where(Deletion.ended_at.is_(None)),
         "requests_under_way": select(func.count())
         .select_from(Request)
         .where(Request.state.in_(LIVE_REQUESTS)),
@@ -108,7 +102,17 @@ def only_in_the_database(session: Session) -> dict[str, int]:
         .select_from(Instance)
         .where(Instance.package_pk.is_(None)),
     }
-    return {name: session.scalar(query) or 0 for name, query in counted.items()}
+    return {
+        "studies_with_marks_on_no_volume": _marks_on_no_volume(session),
+        **{name: session.scalar(query) or 0 for name, query in counted.items()},
+    }
+
+
+def _marks_on_no_volume(session: Session) -> int:
+    """Studies of which something was said (a hold, a deletion, a tag, ...) that no volume has been given yet."""
+    volumes = session.execute(select(Volume.name, Volume.uuid).where(Volume.uuid != "")).all()
+    known = max((marksfacts.carried(session, name, uuid)[0] for name, uuid in volumes), default=0)
+    return len(marksfacts.marked_since(session, known, marksfacts.latest(session)))
 
 
 def note(session: Session, now: datetime, actor: str, volumes: Sequence[str], *, good: bool) -> None:

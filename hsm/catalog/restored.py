@@ -42,6 +42,16 @@ def is_owed(session: Session) -> bool:
     return found is not None and found[1] == RESTORED
 
 
+def forked(session: Session) -> tuple[int, int] | None:
+    """Of the last restore: how many records the backup had, and the number of the record that says so. None:
+    the catalog was never restored."""
+    query = select(Journal.seq, Journal.detail).where(
+        Journal.subject == CATALOG, Journal.kind == CATALOG, Journal.verb == RESTORED
+    )
+    found = session.execute(query.order_by(Journal.seq.desc()).limit(1)).first()
+    return (int(json.loads(found[1]).get("records", 0)), int(found[0])) if found is not None else None
+
+
 def require(session: Session, what: str) -> None:
     """:raises Refused: the comparison is owed; ``what`` was not done."""
     if is_owed(session):

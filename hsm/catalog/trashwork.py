@@ -152,6 +152,19 @@ def remains(session: Session, deletion_pk: int) -> list[str]:
     return list(rows)
 
 
+def lies_on(session: Session, deletion_pk: int) -> list[str]:
+    """The volumes on which copies of a deletion's packages stand for bytes."""
+    rows = session.scalars(
+        select(Volume.name)
+        .join(Copy, Copy.volume_pk == Volume.pk)
+        .join(DeletedPackage, DeletedPackage.package_pk == Copy.package_pk)
+        .where(DeletedPackage.deletion_pk == deletion_pk, Copy.state.in_(volumelife.LIVE))
+        .distinct()
+        .order_by(Volume.name)
+    )
+    return list(rows)
+
+
 def purged(session: Session, pk: int, now: datetime, by: str) -> list[str]:
     """No copy counts any more: the deletion is through. The volumes on which bytes remain."""
     found = deletions.get(session, pk)

@@ -12,9 +12,10 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from drivers.base import Store, VolumeLabel
-from hsm.catalog import adoption, media, rebuilding, restored, volumelife
+from hsm.catalog import adoption, journal, media, rebuilding, restored, volumelife
 from hsm.catalog.media import VolumeRef
 from hsm.errors import NotFound
+from hsm.marksfile import Stand
 from hsm.rebuild.run import BLANK, Rebuild
 from hsm.rebuild.take import BATCH
 from hsm.rebuild.values import Report, VolumeReport
@@ -29,11 +30,18 @@ class MediaCheck(Rebuild):
     """Compares volumes with the catalog that they are in."""
 
     _verb = restored.COMPARED
+    _journal: bytes | None = None
+    """The digest of the catalog's first record."""
+    _knows: int | None = None
+    """How many records the catalog had when it was restored; None: it never was."""
 
     def begin(self, sources: Collection[str]) -> None:
         """Go on with a comparison that was not finished, or begin one."""
         now = self._catalog.clock.now()
         with self._catalog.write() as session:
+            self._journal, fork = journal.digest_of(session, 1), restored.forked(session)
+            if fork is not None:
+                self._knows, self._heed_since = fork
             self._since = rebuilding.comparing_since(session)
             if self._since is None:
                 rebuilding.begin_comparing(session, now, self._actor, sorted(sources))
@@ -67,6 +75,10 @@ class MediaCheck(Rebuild):
             volume = media.volume(session, found.volume)
             if volume.state is VolumeState.SUSPECT and volume.error.startswith(restored.NOT_COMPARED):
                 media.move_volume(session, volume.pk, VolumeState.ACTIVE, now, self._actor, "it was compared")
+
+    def _heeds(self, stand: Stand) -> bool:
+        """Only what was said behind the backup: all else the catalog knows, or it is another archive's."""
+        return self._knows is not None and stand.journal == self._journal and stand.to > self._knows
 
     def _read(self, volume_pk: int, found: VolumeReport, store: Store) -> None:
         """What the catalog believes to be here, and is not."""

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from hsm.catalog import rebuilding
+from hsm.catalog import marksfound, rebuilding
 from hsm.catalog.engine import Catalog
 from hsm.catalog.ingest import Received
 from hsm.errors import BadInput, Corrupt, Refused, Retryable
@@ -82,6 +82,8 @@ class Loose:
         received = Received(header, syntax, file.version, file.size, digest, "", min(came, now))
         with self._catalog.write() as session:
             rebuilding.take_instance(session, received, self._actor, now)
+            version = (file.sop_uid, file.version)
+            marksfound.heed_loose(session, file.study_uid, version, came, now, self._actor)
         found.instances += 1
 
     def _read(self, pool: DiskPool, file: InstanceFile) -> tuple[bytes, Header, str]:

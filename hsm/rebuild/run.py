@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from drivers.base import Capacity, Store, VolumeLabel
+from drivers.base import Capacity, Recallable, Store, VolumeLabel
+from drivers.errors import NotReadableNow
 from drivers.wrappers import recallable
-from hsm.catalog import media, rebuilding
+from hsm.catalog import marksfound, media, rebuilding
 from hsm.catalog.engine import Catalog
 from hsm.catalog.media import VolumeRef
 from hsm.custody import Custody
-from hsm.errors import DriverError, HsmError, NotFound, Refused, WrongVolume
+from hsm.errors import Corrupt, DriverError, HsmError, NotFound, Refused, WrongVolume
 from hsm.log import get_logger
+from hsm.marksfile import Stand
 from hsm.model import Layout, Place
 from hsm.pools import DiskPool, LibraryPool, Pools
+from hsm.rebuild.deleted import in_trash
 from hsm.rebuild.loose import Loose, ReadHeader
-from hsm.rebuild.sources import Files, Source, Tars, anchors_on
+from hsm.rebuild.sources import Files, Source, Tars, anchors_on, marks_at
 from hsm.rebuild.take import Pace, Taking
 from hsm.rebuild.values import NAMED_MAX, Report, Tell, VolumeReport
 from hsm.states import BLANK_VOLUMES, VolumeState
@@ -50,6 +53,7 @@ class Rebuild:
         read_header: ReadHeader,
         *,
         verify: bool = False,
+        with_deleted: bool = False,
         tell: Tell = lambda _: None,
         monotonic: Callable[[], float] = time.monotonic,
         actor: str = ACTOR,
@@ -57,18 +61,22 @@ class Rebuild:
         """
         :param pools: opened with ``catalog``.
         :param verify: read every byte back.
+        :param with_deleted: what volumes say of deletions does not count.
         """
         self._catalog = catalog
         self._pools = pools
         self._custody = custody
         self._read_header = read_header
         self._verify = verify
+        self._with_deleted = with_deleted
         self._tell = tell
         self._monotonic = monotonic
         self._actor = actor
         self._names: frozenset[str] = frozenset()
         self._since: datetime | None = None
         """What was read back since then need not be again."""
+        self._heed_since = 0
+        """What was said of a study behind this record is newer than any volume."""
 
     def run(self, wanted: Sequence[str]) -> Report:
         """Read the volumes and pools named, all when none is; what was read to its end before is not.
@@ -160,10 +168,38 @@ class Rebuild:
         )
         try:
             taking.packages(volume_pk, found, source, pace)
+            self._marks(found, store, cold)
             self._read(volume_pk, found, store)
             found.anchors = anchors_on(store, found.anchors[-ANCHORS_MAX:])
         finally:
             found.seconds = self._monotonic() - pace.began
+
+    def _marks(self, found: VolumeReport, store: Store, cold: Recallable | None) -> None:
+        """What people said of studies, as the volume carries it."""
+        for key in found.marks:
+            try:
+                stand, said = marks_at(store, key)
+                if not self._heeds(stand):
+                    continue
+                if self._with_deleted:
+                    said = [replace(each, deleted=None) for each in said]
+                with self._catalog.write() as session:
+                    now = self._catalog.clock.now()
+                    news = marksfound.learn(
+                        session, stand, said, found.volume, now, self._actor, self._heed_since
+                    )
+                found.marked += len(news)
+            except NotReadableNow:
+                if cold is not None:
+                    cold.request_recall(key)
+                found.waiting.append(key)
+            except (Corrupt, NotFound) as error:
+                log.error("%s of %s is not heeded: %s", key, found.volume, error)
+                found.quarantined.append((key, f"what it says of studies is not heeded: {error}"))
+
+    def _heeds(self, stand: Stand) -> bool:
+        """Whether what is said of that time may be news."""
+        return True
 
     def _read(self, volume_pk: int, found: VolumeReport, store: Store) -> None:
         """A volume was read to its end."""
@@ -286,6 +322,7 @@ class Rebuild:
         now = self._catalog.clock.now()
         with self._catalog.write() as session:
             report.totals = asdict(rebuilding.totals(session))
+            report.deleted = list(in_trash(session, NAMED_MAX))
             if report.complete:
                 self._finish(session, report, now)
 

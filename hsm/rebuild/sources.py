@@ -15,10 +15,11 @@ from typing import Protocol
 from drivers.base import CHUNK_BYTES, Store
 from drivers.notes import annotated
 from drivers.wrappers import digested
-from hsm import layout
+from hsm import layout, marksfile
 from hsm.anchor import BYTES_MAX, Anchor, parse
 from hsm.content import ChunkReader, instance_key, open_instance, read_all
 from hsm.errors import BadInput, Corrupt, NotFound
+from hsm.marksfile import Stand, StudyMarks
 from hsm.package import PackagePlan, Unpacker, package_digest, plan_from_manifest, read_manifest
 from hsm.pools import DiskPool
 
@@ -236,6 +237,17 @@ def anchors_on(store: Store, keys: Iterable[str]) -> list[str]:
             lines.append(read_all(store, key, 0, BYTES_MAX).decode("ascii", "replace"))
     found = {each for each in map(parse, lines) if each is not None}
     return [f"{each.archive} {each.seq} {each.digest.hex()}" for each in sorted(found, key=_age)]
+
+
+def marks_at(store: Store, key: str) -> tuple[Stand, list[StudyMarks]]:
+    """What a file of marks says.
+
+    :raises Corrupt, NotFound: it is none, or not whole.
+    """
+    size = store.stat(key).size
+    if size > marksfile.BYTES_MAX:
+        raise Corrupt(f"{key} has {size} bytes; a file of marks has {marksfile.BYTES_MAX} at most")
+    return marksfile.parse(read_all(store, key, 0, size))
 
 
 def _age(anchor: Anchor) -> tuple[str, int]:

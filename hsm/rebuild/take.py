@@ -16,6 +16,7 @@ from itertools import islice
 from typing import TypeVar
 
 from drivers.errors import NotReadableNow
+from hsm import marksfile
 from hsm.anchor import is_key
 from hsm.catalog import adoption, permits, rebuilding
 from hsm.catalog.adoption import FoundCopy
@@ -128,6 +129,8 @@ class Taking:
                 found.backups.append(each.locator)
             elif is_key(each.locator):
                 found.anchors.append(each.locator)
+            elif marksfile.is_key(each.locator):
+                found.marks.append(each.locator)
             elif len(found.others) < NAMED_MAX:
                 found.others.append(each.locator)
 

@@ -55,6 +55,10 @@ class VolumeReport:
     """Backups of a catalog: a better start than a rebuild."""
     anchors: list[str] = field(default_factory=list)
     """Digests of the journal that was, as media have kept them."""
+    marks: list[str] = field(default_factory=list)
+    """Files of what people said of studies: deletions, holds, retention, tags, rejections."""
+    marked: int = 0
+    """Studies of which they said something new."""
     others: list[str] = field(default_factory=list)
     """What is neither a package nor anything else of ours."""
     missing: list[str] = field(default_factory=list)
@@ -65,7 +69,7 @@ class VolumeReport:
     """It was read to its end by an earlier run."""
 
     def record(self) -> dict[str, Any]:
-        counts = ("known", "packages", "copies", "verified", "instances", "bytes_read")
+        counts = ("known", "packages", "copies", "verified", "instances", "marked", "bytes_read")
         lists = ("waiting", "backups", "anchors", "others", "missing")
         return {
             "volume": self.volume,
@@ -84,9 +88,10 @@ class VolumeReport:
 
 
 UNKNOWABLE = (
-    "not on any medium, and so not here: legal holds, tags and retention dates, who retrieved what, requests "
-    "that were under way, policies that were in force, corrections after sealing",
-    "what was deleted and still lies on write-once or append-only media is back: delete it again",
+    "not on any medium, and so not here: who retrieved what, requests that were under way, which "
+    "policies were active, corrections after sealing",
+    "legal holds, retention dates, tags, rejections and deletions are here as far as the volumes that were "
+    "read carry them",
     "volumes that nobody brought are not in the catalog: bring them and run this again",
 )
 """What no rebuild can know, in sentences for whoever reads the report."""
@@ -99,6 +104,8 @@ class Report:
     volumes: list[VolumeReport] = field(default_factory=list)
     differs: list[str] = field(default_factory=list)
     """Sentences: where media contradict each other."""
+    deleted: list[str] = field(default_factory=list)
+    """Sentences: studies that were deleted and whose bytes still lie on media."""
     totals: dict[str, int] = field(default_factory=dict)
     left: list[str] = field(default_factory=list)
     """Volumes on which something counts and that were not compared."""
@@ -120,6 +127,7 @@ class Report:
             "totals": self.totals,
             "volumes": [each.record() for each in self.volumes],
             "differs": self.differs[:NAMED_MAX],
+            "deleted": self.deleted[:NAMED_MAX],
             "left": self.left[:NAMED_MAX],
             "lifted": self.lifted,
             "unknowable": list(UNKNOWABLE),

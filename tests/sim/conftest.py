@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from hsm.clock import ManualClock
+from tests.sim import aftermath
 from tests.sim.world import ROAD, World
 
 MakeWorld = Callable[..., World]
@@ -73,6 +75,37 @@ def make_filled(
         return make_world(clock=ManualClock(now), policies=policies, acknowledged=dict(acknowledged))
 
     return make
+
+
+@pytest.fixture
+def lose_catalog(sqlite_template: Path, tmp_path: Path) -> Iterator[aftermath.LoseCatalog]:
+    """The same folders and cartridges with a catalog that is new."""
+    made: list[World] = []
+    aftermath.LOOSE.clear()
+
+    def lose(world: World, name: str = "again.db") -> World:
+        made.append(aftermath.reborn(world, sqlite_template, tmp_path / name))
+        return made[-1]
+
+    yield lose
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def restore(sqlite_template: Path, tmp_path: Path) -> Iterator[aftermath.Restore]:
+    """The archive with the catalog that it had once."""
+    made: list[World] = []
+    aftermath.LOOSE.clear()
+
+    def back(world: World, file: io.BytesIO) -> World:
+        path = tmp_path / f"restored{len(made)}.db"
+        made.append(aftermath.restored_from(world, sqlite_template, path, file))
+        return made[-1]
+
+    yield back
+    for each in made:
+        each.close()
 
 
 @pytest.fixture

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import shutil
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import select
 
 from drivers.simulated.medium import flip_byte
-from hsm.catalog import backup, restored
-from hsm.catalog.engine import Catalog, open_engine
 from hsm.catalog.tables import Study
 from hsm.errors import Refused, Retryable
-from hsm.policyrun.frozen import frozen
-from hsm.rebuild import MediaCheck
-from hsm.rebuild import Report as Found
+from tests.sim.aftermath import TO_TAPE_ONLY, Restore, backup_of, check_media, owed, store_loose
 from tests.sim.conftest import MakeWorld
 from tests.sim.taps import Crash
 from tests.sim.test_deletion import delete, rounds
-from tests.sim.test_rebuild import LOOSE, TO_TAPE_ONLY, some_header, store_loose
-from tests.sim.world import NOTHING, World, study_uid
+from tests.sim.world import NOTHING, study_uid
 
 TO_BOTH = """\
 policy: both
@@ -34,68 +25,6 @@ rules:
   - {name: to nearline, copy to: nearline}
   - {name: to tape, copy to: tape}
 """
-
-
-@pytest.fixture(autouse=True)
-def _no_loose() -> Iterator[None]:
-    LOOSE.clear()
-    yield
-    LOOSE.clear()
-
-
-def backup_of(world: World) -> io.BytesIO:
-    file = io.BytesIO()
-    with frozen(world.catalog) as session:
-        backup.write(world.catalog, session, file)
-    return file
-
-
-@pytest.fixture
-def restore(sqlite_template: Path, tmp_path: Path) -> Callable[[World, io.BytesIO], World]:
-    """The archive with the catalog that it had once."""
-    made: list[World] = []
-
-    def back(world: World, file: io.BytesIO) -> World:
-        world.custody.unmount_all()
-        world.close()
-        path = tmp_path / f"restored{len(made)}.db"
-        shutil.copyfile(sqlite_template, path)
-        url = f"sqlite:///{path}"
-        catalog = Catalog(open_engine(url), world.clock)
-        file.seek(0)
-        backup.restore(catalog, file, "alice")
-        catalog.close()
-        made.append(
-            World(
-                world.home,
-                url,
-                world.clock,
-                policies=world.policy_text,
-                shape=world.shape,
-                acknowledged=world.acknowledged,
-            )
-        )
-        return made[-1]
-
-    yield back  # type: ignore[misc]
-    for each in made:
-        each.close()
-
-
-def check_media(world: World, *without: str, **options: Any) -> Found:
-    world.custody.unmount_all()
-    check = MediaCheck(world.catalog, world.pools, world.custody, some_header, actor="alice", **options)
-    check.begin(())
-    check.without(without)
-    return check.run(())
-
-
-def owed(world: World) -> bool:
-    with world.catalog.read() as session:
-        return restored.is_owed(session)
-
-
-Restore = Callable[[World, io.BytesIO], World]
 
 
 @pytest.mark.campaign

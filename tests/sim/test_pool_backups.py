@@ -22,8 +22,8 @@ from hsm.errors import Corrupt, NotFound, Refused
 from hsm.poolbackup import Plan, PoolBackups, fetch, newest, put_proved
 from hsm.rebuild import Drills
 from hsm.rebuild.drill import Tried, estimate
+from tests.sim.aftermath import EVERYWHERE, facts, some_header
 from tests.sim.conftest import MakeWorld
-from tests.sim.test_rebuild import EVERYWHERE, facts, some_header
 from tests.sim.world import World
 
 

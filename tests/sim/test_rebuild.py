@@ -3,134 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
-import shutil
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
-from sqlalchemy import select
 
 from drivers.simulated.medium import flip_byte
 from hsm.catalog import rebuilding
-from hsm.catalog.tables import Copy, Instance, Package, Patient, Series, Study, Volume
-from hsm.errors import BadInput, NotFound, Refused
+from hsm.errors import NotFound, Refused
 from hsm.layout import instance_path
-from hsm.model import Header
-from hsm.rebuild import Rebuild, Report
+from tests.sim.aftermath import EVERYWHERE, TO_TAPE_ONLY, LoseCatalog, facts, rebuild, store_loose
 from tests.sim.conftest import MakeWorld
 from tests.sim.taps import Crash
-from tests.sim.world import World, header, study_uid
-
-EVERYWHERE = """\
-policy: everywhere
-priority: 1
-copies: {tape: 1}
-rules:
-  - {name: to nearline, copy to: nearline}
-  - {name: to tape, copy to: tape}
-"""
-
-TO_TAPE_ONLY = """\
-policy: tape
-priority: 1
-copies: {tape: 1}
-rules:
-  - {name: to tape, copy to: tape}
-  - {name: free online, release from: online, when: copies(tape) >= 1}
-"""
+from tests.sim.world import study_uid
 
 
-def some_header(_dataset: memoryview, _syntax: str) -> Header:
-    """The worlds' datasets are no DICOM: this one knows what the tests leave unsealed."""
-    known = {hashlib.sha256(_dataset).digest(): head for head, data in LOOSE for data in [data]}
-    try:
-        return known[hashlib.sha256(_dataset).digest()]
-    except KeyError:
-        raise BadInput("no instance that this test has stored") from None
-
-
-LOOSE: list[tuple[Header, bytes]] = []
-
-
-@pytest.fixture(autouse=True)
-def _no_loose() -> Iterator[None]:
-    LOOSE.clear()
-    yield
-    LOOSE.clear()
-
-
-def store_loose(world: World, study: int, number: int, data: bytes) -> Header:
-    head = header(study, number)
-    LOOSE.append((head, data))
-    world.store_one(head, data)
-    return head
-
-
-@pytest.fixture
-def lose_catalog(sqlite_template: Path, tmp_path: Path) -> Callable[[World], World]:
-    """The same folders and cartridges with a catalog that is new."""
-    made: list[World] = []
-
-    def lose(world: World, name: str = "again.db") -> World:
-        world.custody.unmount_all()
-        world.close()
-        path = tmp_path / name
-        if not path.exists():
-            shutil.copyfile(sqlite_template, path)
-        made.append(
-            World(
-                world.home,
-                f"sqlite:///{path}",
-                world.clock,
-                policies=world.policy_text,
-                shape=world.shape,
-                acknowledged=world.acknowledged,
-            )
-        )
-        return made[-1]
-
-    yield lose  # type: ignore[misc]
-    for each in made:
-        each.close()
-
-
-def rebuild(world: World, *wanted: str, **options: Any) -> Report:
-    world.custody.unmount_all()
-    return Rebuild(world.catalog, world.pools, world.custody, some_header, **options).run(wanted)
-
-
-def facts(world: World) -> dict[str, Any]:
-    """What a rebuild must bring back, as far as media know it, without keys and times."""
-    with world.catalog.read() as session:
-        copies = session.execute(
-            select(Package.key, Volume.name, Volume.uuid, Volume.pool, Copy.locator, Copy.position)
-            .select_from(Copy)
-            .join(Package, Package.pk == Copy.package_pk)
-            .join(Volume, Volume.pk == Copy.volume_pk)
-            .where(Copy.state.in_(("written", "verified")))
-        )
-        studies = session.execute(
-            select(
-                *(Study.uid, Patient.key, Patient.name, Study.modalities, Study.n_series, Study.n_instances),
-                *(Study.n_bytes, Study.unsealed, Study.packages, Study.description, Study.accession),
-            ).join(Patient, Patient.pk == Study.patient_pk)
-        )
-        series = session.execute(select(Series.uid, Series.modality, Series.number, Series.n_instances))
-        packages = session.execute(select(Package.key, Package.size, Package.digest, Package.n_instances))
-        instances = session.execute(
-            select(Instance.uid, Instance.version, Instance.size, Instance.digest, Instance.offset)
-        )
-        tables = {"copies": copies, "studies": studies, "series": series}
-        tables |= {"packages": packages, "instances": instances}
-        return {name: sorted(map(tuple, rows), key=repr) for name, rows in tables.items()}
-
-
-def test_an_archive_is_rebuilt_from_its_media_alone(
-    make_world: MakeWorld, lose_catalog: Callable[[World], World]
-) -> None:
+def test_an_archive_is_rebuilt_from_its_media_alone(make_world: MakeWorld, lose_catalog: LoseCatalog) -> None:
     world = make_world(policies=EVERYWHERE)
     world.store(1, 3)
     world.store(1, 1, series=2)
@@ -157,7 +44,7 @@ def test_an_archive_is_rebuilt_from_its_media_alone(
 
 @pytest.mark.campaign
 def test_what_was_only_believed_is_written_and_what_was_read_is_verified(
-    make_world: MakeWorld, lose_catalog: Callable[[World], World]
+    make_world: MakeWorld, lose_catalog: LoseCatalog
 ) -> None:
     world = make_world(policies=EVERYWHERE)
     world.store(1, 2)
@@ -178,7 +65,7 @@ def test_what_was_only_believed_is_written_and_what_was_read_is_verified(
 
 @pytest.mark.campaign
 def test_a_rebuild_that_is_killed_at_any_moment_goes_on_and_ends_with_the_same_catalog(
-    make_world: MakeWorld, lose_catalog: Callable[[World], World]
+    make_world: MakeWorld, lose_catalog: LoseCatalog
 ) -> None:
     world = make_world(policies=EVERYWHERE)
     world.store(1, 2)
@@ -203,7 +90,7 @@ def test_a_rebuild_that_is_killed_at_any_moment_goes_on_and_ends_with_the_same_c
 
 @pytest.mark.campaign
 def test_a_killed_rebuild_does_not_read_again_what_it_has_read(
-    make_world: MakeWorld, lose_catalog: Callable[[World], World]
+    make_world: MakeWorld, lose_catalog: LoseCatalog
 ) -> None:
     world = make_world(policies=EVERYWHERE)
     world.store(1, 2)
@@ -219,7 +106,7 @@ def test_a_killed_rebuild_does_not_read_again_what_it_has_read(
 
 @pytest.mark.campaign
 def test_other_bytes_under_a_known_name_are_left_where_they_lie_and_named(
-    make_world: MakeWorld, lose_catalog: Callable[[World], World]
+    make_world: MakeWorld, lose_catalog: LoseCatalog
 ) -> None:
     world = make_world(policies=EVERYWHERE)
     world.store(1, 2)
@@ -253,7 +140,7 @@ def test_other_bytes_under_a_known_name_are_left_where_they_lie_and_named(
 
 @pytest.mark.campaign
 def test_a_package_that_two_media_have_with_other_bytes_is_taken_once(
-    make_world: MakeWorld, lose_catalog: Callable[[World], World]
+    make_world: MakeWorld, lose_catalog: LoseCatalog
 ) -> None:
     world = make_world(policies=EVERYWHERE)
     world.store(1, 2)
@@ -276,9 +163,7 @@ def test_only_an_empty_catalog_is_rebuilt(make_world: MakeWorld) -> None:
 
 
 @pytest.mark.campaign
-def test_one_cartridge_and_then_the_next(
-    make_world: MakeWorld, lose_catalog: Callable[[World], World]
-) -> None:
+def test_one_cartridge_and_then_the_next(make_world: MakeWorld, lose_catalog: LoseCatalog) -> None:
     """The media come as somebody finds them."""
     world = make_world(policies=TO_TAPE_ONLY)
     world.store(1, 2)
