@@ -109,7 +109,7 @@ def only_in_the_database(session: Session) -> dict[str, int]:
 
 
 def _marks_on_no_volume(session: Session) -> int:
-    """Studies of which something was said (a hold, a deletion, a tag, ...) that no volume has been given yet."""
+    """Studies of which something was said that no volume has been given yet."""
     volumes = session.execute(select(Volume.name, Volume.uuid).where(Volume.uuid != "")).all()
     known = max((marksfacts.carried(session, name, uuid)[0] for name, uuid in volumes), default=0)
     return len(marksfacts.marked_since(session, known, marksfacts.latest(session)))
