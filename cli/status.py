@@ -88,6 +88,8 @@ def _say_trash(trash: Record) -> None:
     if trash["in_trash"]:
         due = f" ({trash['due']} being released)" if trash["due"] else ""
         parts.append(f"{text.plural(trash['in_trash'], 'study', 'studies')} in the trash{due}")
+    if trash["grown"]:
+        parts.append(f"{trash['grown']} of them have got new instances since: `hsm study trash`")
     if trash["rejected_instances"]:
         parts.append(f"{text.plural(trash['rejected_instances'], 'instance')} rejected")
     if trash["awaited_rejections"]:

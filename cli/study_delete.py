@@ -25,6 +25,7 @@ def delete(
 ) -> None:
     """Put a study into the trash: peers do not see it any more; every copy stays until its day has come.
 
+    What has come for a study in the trash goes there too when it is deleted again; its time begins anew then.
     Refused under a legal hold and before the end of its retention.
     """
     with connect(context) as client:
@@ -129,6 +130,11 @@ def _state(each: dict[str, Any]) -> str:
     if each["state"] == "undone":
         return f"taken back by {text.clean(each['ended_by'])}"
     said = "its copies are being released" if each["state"] == "due" else "in the trash"
+    if each["bytes_since"]:
+        said += (
+            f"; {text.size(each['bytes_since'])} came since and are kept: delete it again, undelete it, or"
+        )
+        said += " leave them as a study of their own"
     return f"{said}; {text.clean(each['kept'])}" if each["kept"] else said
 
 

@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 
 from sqlalchemy.orm import Session
 
-from hsm.catalog import draining, media, placement, queue, storage
+from hsm.catalog import draining, media, permits, placement, queue, storage
 from hsm.catalog.engine import Catalog
 from hsm.catalog.queue import NewRequest
 from hsm.errors import Refused
-from hsm.guard import good_copies
+from hsm.guard import CopyFact, good_copies
 from hsm.log import get_logger
 from hsm.model import Goal, Layout, Priority
 from hsm.pools import DiskPool, Pools
@@ -142,8 +142,15 @@ class Drains:
     ) -> NewRequest:
         """The copy that is still missing elsewhere, or the release."""
         closed = storage.closed(session)
-        staying = good_copies(placement.copy_facts(session, package_pk), pool.name, closed)
-        wanted = max((goal.copies for goal in goals if goal.counted == (pool.name,)), default=1)
+        facts = placement.copy_facts(session, package_pk)
+        staying = good_copies(facts, pool.name, closed)
+        copy = f"copy:{key}:{pool.name}:{staying}"
+        if permits.trashed(session, [package_pk]):
+            # It is carried along, one for one: policies demand nothing of it.
+            copy, goals = f"copy:{key}:{pool.name}:off:{pool.label}", ()
+            wanted = self._carried(session, pool, copy, facts, staying)
+        else:
+            wanted = max((goal.copies for goal in goals if goal.counted == (pool.name,)), default=1)
         wanted = min(
             wanted, len([each for each in self._pools.volumes_of(pool.name) if each.volume_pk not in closed])
         )
@@ -151,7 +158,7 @@ class Drains:
         detail = {queue.GOALS: [goal.record() for goal in goals]}
         return NewRequest(
             kind=RequestKind.RELEASE if release else RequestKind.COPY,
-            key=f"release:{key}:{pool.name}:{pool.label}" if release else f"copy:{key}:{pool.name}:{staying}",
+            key=f"release:{key}:{pool.name}:{pool.label}" if release else copy,
             priority=Priority.MIGRATION,
             reason=_reason(pool),
             study_pk=study_pk,
@@ -160,6 +167,17 @@ class Drains:
             detail=detail if release else {**detail, queue.COPIES: wanted},
             volume_pk=pool.volume_pk if release else None,
         )
+
+    def _carried(
+        self, session: Session, pool: DiskPool, copy: str, facts: Sequence[CopyFact], staying: int
+    ) -> int:
+        """How many good copies of a package in the trash the pool must have elsewhere before the one on the
+        volume goes: as many as there were, and one for it."""
+        asked = queue.latest(session, [copy]).get(copy)
+        if asked is not None:
+            return int(asked.detail[queue.COPIES])
+        counts = any(fact.good and fact.volume_pk == pool.volume_pk for fact in facts)
+        return max(staying + counts, 1)
 
     def _end(self, session: Session, pool: DiskPool) -> None:
         now = self._catalog.clock.now()

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from hsm.barcodes import generation
-from hsm.catalog import draining, media, placement, queue, volumelife
+from hsm.catalog import draining, media, permits, placement, queue, volumelife
 from hsm.catalog.engine import Catalog
 from hsm.catalog.media import VolumeRef
 from hsm.catalog.queue import NewRequest
@@ -207,6 +207,7 @@ class Repack:
         new: list[NewRequest] = []
         with self._catalog.write() as session:
             facts = placement.copy_facts_of(session, [pk for pk, _, _ in packages])
+            trashed = permits.trashed(session, [pk for pk, _, _ in packages])
             closed = {each.pk for each in media.volumes(session) if each.drain_to} | {volume.pk}
             keys = {pk: f"{draining.prefix(volume.name)}{key}" for pk, _, key in packages}
             latest = queue.latest(session, keys.values())
@@ -216,15 +217,17 @@ class Repack:
                 pool = to_pool or (order.pool if order is not None else None) or volume.pool or ""
                 mine = next(fact for fact in facts[pk] if fact.volume_pk == volume.pk)
                 others = good_copies(facts[pk], pool, closed)
+                # What is in the trash is carried along, one for one: policies demand nothing of it.
+                wanted = goals[study] if pk not in trashed else []
                 need = (
                     int(order.detail[queue.COPIES])
                     if order is not None and order.pool == pool
-                    else _needed(mine, facts[pk], others, pool, goals[study], pending.get((pk, pool), 0))
+                    else _needed(mine, facts[pk], others, pool, wanted, pending.get((pk, pool), 0))
                 )
                 if order is not None and order.state in LIVE_REQUESTS:
                     queued += 1
                 elif others >= need:
-                    why = self._release(session, mine, goals[study], by)
+                    why = self._release(session, mine, wanted, by)
                     if why:
                         refused.append((key, why))
                     else:
@@ -232,7 +235,7 @@ class Repack:
                 elif order is not None and order.state is not RequestState.DONE and not again:
                     failed += 1
                 else:
-                    new.append(_request(volume, pk, study, keys[pk], pool, need, goals[study]))
+                    new.append(_request(volume, pk, study, keys[pk], pool, need, wanted))
             made = queue.enqueue_many(session, now, by, new)
         if made:
             self._bell.ring()

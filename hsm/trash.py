@@ -47,7 +47,7 @@ class Trash:
 
         :raises NotFound: no such study.
         :raises BadInput: no reason.
-        :raises Refused: it is held or retained, or in the trash already.
+        :raises Refused: it is held or retained, or in the trash already and nothing has come since.
         """
         with self._catalog.write() as session:
             now = self._catalog.clock.now()
@@ -236,6 +236,7 @@ def record(
         "refuses_late": each.refuses,
         "packages": packages,
         "bytes": size,
+        "bytes_since": each.came_since,
         "bytes_on_removable": list(remains.get(each.pk, ())),
         "ended_at": each.ended_at,
         "ended_by": each.ended_by,

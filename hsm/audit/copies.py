@@ -165,7 +165,12 @@ class CopiesAudit:
             else {"studies": loose.studies, "instances": loose.instances, "oldest": loose.oldest},
             "in_trash": None
             if trash is None
-            else {"studies": trash.studies, "bytes": trash.bytes, "next_due": trash.next_due},
+            else {
+                "studies": trash.studies,
+                "bytes": trash.bytes,
+                "next_due": trash.next_due,
+                "grown": trash.grown,
+            },
             "under_protected": bad,
             "no_good_copy": hopeless,
             "good": not bad and not hopeless,

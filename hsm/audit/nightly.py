@@ -151,6 +151,7 @@ def compose(
     loose = copies.get("unsealed")
     if loose and loose["studies"]:
         lines.append(f"  {loose['studies']} studies have instances that are not sealed yet")
+    lines += _of_trash(copies.get("in_trash"))
     lines += ["", "Audit log", f"  {'whole' if chain['good'] else 'BROKEN'}: {chain['records']} records"]
     lines += [f"  {each['message']}" for each in chain["problems"][:NAMED_MAX]]
     lines.append(f"  {chain['records']} {_hex(chain['digest'])}  (keep this line: it is an anchor)")
@@ -165,6 +166,17 @@ def compose(
     data |= {"problems": list(problems), "copies": totals}
     data |= {"log": {"good": chain["good"], "records": chain["records"], "digest": _hex(chain["digest"])}}
     return Message(subject, "\n".join(clean(line) for line in lines) + "\n", data)
+
+
+def _of_trash(trash: Record | None) -> list[str]:
+    if not trash or not trash["studies"]:
+        return []
+    lines = [f"  {trash['studies']} studies are in the trash; the first until {trash['next_due']:%Y-%m-%d}"]
+    if trash["grown"]:
+        lines.append(
+            f"  {trash['grown']} of them have got new instances since, which are kept: hsm study trash"
+        )
+    return lines
 
 
 _STANDINGS = {

@@ -53,6 +53,8 @@ class DeletionRef:
     ended_at: datetime | None
     ended_by: str
     ended_reason: str
+    came_since: int
+    """Bytes of the study that are no part of it: they came later, and are kept."""
 
 
 def delete(
@@ -70,13 +72,14 @@ def delete(
 ) -> DeletionRef:
     """Put a study into the trash: peers see nothing of it from now on, and every copy stays until ``due_at``.
 
-    To be called first in its transaction.
+    One that is there already, and of which something has come since, goes there anew with all of it: its time
+    begins again. To be called first in its transaction.
 
     :param refuses: what arrives for it from now on is refused.
     :param code: and ``note``: the title and the UID of the rejection note that asks for it.
-    :raises NotFound: no such study, or nothing of it is to be seen.
+    :raises NotFound: no such study, or nothing of it is left that is not on its way out.
     :raises BadInput: no reason.
-    :raises Refused: it is held or retained, or in the trash already.
+    :raises Refused: it is held or retained, or all of it is in the trash already.
     """
     hiding.lock(session)
     reason = marks.checked_reason(reason)
@@ -87,12 +90,9 @@ def delete(
         raise Refused(f"study {study_uid} cannot be deleted: {kept}")
     standing = standing_of(session, pk)
     if standing is not None:
-        raise Refused(
-            f"study {study_uid} is in the trash since {standing.made_at:%Y-%m-%d} ({standing.made_by}: "
-            f"{standing.reason}); what came since is part of it once it was undeleted and deleted again"
-        )
-    mine = select(Instance.pk).join(Series, Series.pk == Instance.series_pk).where(Series.study_pk == pk)
-    instances = session.scalars(mine.where(of_instance(Instance.pk).is_(None))).all()
+        _require_more(session, standing)
+        _undo(session, standing, "it is deleted again, with what came since", now, by)
+    instances = _loose(session, pk)
     if not instances:
         raise NotFound(f"study {study_uid} was deleted before, and nothing of it has come since")
     row = hiding.stand(
@@ -109,21 +109,54 @@ def delete(
         due_at=due_at,
         refuses=refuses,
     )
+    packages = _name_packages(session, row)
+    _counted(session, pk)
+    _tell_deleted(session, get(session, row.pk), packages, len(instances), note)
+    return get(session, row.pk)
+
+
+def _loose(session: Session, study_pk: int) -> Sequence[int]:
+    """Instances of a study that are part of no deletion."""
+    mine = (
+        select(Instance.pk).join(Series, Series.pk == Instance.series_pk).where(Series.study_pk == study_pk)
+    )
+    return session.scalars(mine.where(of_instance(Instance.pk).is_(None))).all()
+
+
+def _require_more(session: Session, standing: DeletionRef) -> None:
+    """:raises Refused: all of the study is in the trash, or on its way out of it."""
+    since = f"study {standing.study_uid} is in the trash since {standing.made_at:%Y-%m-%d}"
+    if standing.state is DeletionState.DUE:
+        raise Refused(
+            f"{since}, and its copies are being released; what has come since can be deleted once they are"
+        )
+    if not _loose(session, standing.study_pk):
+        raise Refused(f"{since} ({standing.made_by}: {standing.reason}), and nothing of it has come since")
+
+
+def _name_packages(session: Session, row: Deletion) -> int:
+    """Note which packages may go with a deletion; how many."""
     packages = session.scalars(
-        select(Package.pk).where(Package.study_pk == pk, ~placements.deleted()).order_by(Package.pk)
+        select(Package.pk).where(Package.study_pk == row.study_pk, ~placements.deleted()).order_by(Package.pk)
     ).all()
     if packages:
         rows = [{"package_pk": package, "deletion_pk": row.pk} for package in packages]
         session.execute(insert(DeletedPackage), rows)
-    hiding.recount(session, pk)
-    placements.refresh(session, [pk])
-    detail = {"why": reason, "until": due_at.isoformat(timespec="seconds"), "packages": len(packages)}
-    detail |= {"instances": len(instances)} | ({"refuses": True} if refuses else {})
-    detail |= {
-        name: text for name, text in (("note", note), ("code", code), ("approved_by", approved_by)) if text
-    }
-    journal.append(session, now, by, "deleted", "study", study_uid, detail)
-    return get(session, row.pk)
+    return len(packages)
+
+
+def _counted(session: Session, study_pk: int) -> None:
+    """Count what is to be seen of a study, and what policies are to know of it, anew."""
+    hiding.recount(session, study_pk)
+    placements.refresh(session, [study_pk])
+
+
+def _tell_deleted(session: Session, found: DeletionRef, packages: int, instances: int, note: str) -> None:
+    detail: dict[str, Any] = {"why": found.reason, "until": found.due_at.isoformat(timespec="seconds")}
+    detail |= {"packages": packages, "instances": instances} | ({"refuses": True} if found.refuses else {})
+    said = (("note", note), ("code", found.code), ("approved_by", found.approved_by))
+    detail |= {name: text for name, text in said if text}
+    journal.append(session, found.made_at, found.made_by, "deleted", "study", found.study_uid, detail)
 
 
 def undelete(session: Session, study_uid: str, reason: str, now: datetime, by: str) -> DeletionRef:
@@ -152,17 +185,20 @@ def undelete(session: Session, study_uid: str, reason: str, now: datetime, by: s
                 f"study {study_uid} cannot be brought back whole: its time in the trash ended on "
                 f"{found.due_at:%Y-%m-%d}, and {keys[gone[0]]} has no verified copy any more"
             )
+    _undo(session, found, reason, now, by)
+    if found.code == hiding.EXPIRED:  # it is kept after all, and so is what these notes name and has not come
+        awaiting.forget(session, study_uid, code=found.code)
+    _counted(session, pk)
+    return get(session, found.pk)
+
+
+def _undo(session: Session, found: DeletionRef, reason: str, now: datetime, by: str) -> None:
     row = session.get_one(Deletion, found.pk)
     states.DELETION.check(found.state, DeletionState.UNDONE)
     row.state, row.ended_at, row.ended_by, row.ended_reason = DeletionState.UNDONE.value, now, by, reason
     session.flush()
     hiding.show(session, found.pk)
-    if found.code == hiding.EXPIRED:  # it is kept after all, and so is what these notes name and has not come
-        awaiting.forget(session, study_uid, code=found.code)
-    hiding.recount(session, pk)
-    placements.refresh(session, [pk])
-    journal.append(session, now, by, "undeleted", "study", study_uid, {"why": reason})
-    return get(session, found.pk)
+    journal.append(session, now, by, "undeleted", "study", found.study_uid, {"why": reason})
 
 
 def _packages(session: Session, deletion_pk: int) -> Sequence[int]:
@@ -212,7 +248,7 @@ def trash(session: Session, limit: int, offset: int = 0, *, every: bool = False)
 
 def _refs(session: Session, *where: ColumnElement[bool], limit: int, offset: int = 0) -> list[DeletionRef]:
     rows = session.execute(
-        select(Deletion, Study.uid)
+        select(Deletion, Study.uid, Study.n_bytes)
         .join(Study, Study.pk == Deletion.study_pk)
         .where(Deletion.kind == DeletionKind.TRASH, *where)
         .order_by(Deletion.due_at, Deletion.pk)
@@ -221,13 +257,18 @@ def _refs(session: Session, *where: ColumnElement[bool], limit: int, offset: int
         .execution_options(populate_existing=True)
     )
     found = []
-    for row, uid in rows:
+    for row, uid, n_bytes in rows:
         assert row.due_at is not None  # the database says so of the trash
         found.append(
             DeletionRef(
                 *(row.pk, row.study_pk, uid, DeletionState(row.state), row.code, row.reason),
                 *(row.made_at, row.made_by, row.approved_by, row.due_at, row.refuses),
-                *(row.ended_at, row.ended_by, row.ended_reason),
+                *(
+                    row.ended_at,
+                    row.ended_by,
+                    row.ended_reason,
+                    int(n_bytes) if row.state in LIVE_DELETIONS else 0,
+                ),
             )
         )
     return found
@@ -289,8 +330,17 @@ def make_due(session: Session, pk: int, now: datetime, by: str) -> str:
     return ""
 
 
+def grown(session: Session) -> int:
+    """Studies in the trash of which something has come since they were deleted."""
+    query = select(func.count()).select_from(Deletion).join(Study, Study.pk == Deletion.study_pk)
+    live = (Deletion.kind == DeletionKind.TRASH, Deletion.state.in_(LIVE_DELETIONS))
+    # A study's bytes are counted as long as no deletion hides them.
+    return session.scalar(query.where(*live, Study.n_bytes > 0)) or 0
+
+
 def counts(session: Session) -> dict[str, int]:
-    """Studies in the trash, those of them that are being released, and instances that notes have rejected."""
+    """Studies in the trash, those of them that are being released or of which something has come since, and
+    instances that notes have rejected."""
     rows = dict(
         session.execute(
             select(Deletion.state, func.count())
@@ -306,6 +356,7 @@ def counts(session: Session) -> dict[str, int]:
     return {
         "in_trash": sum(rows.values()),
         "due": rows.get(DeletionState.DUE.value, 0),
+        "grown": grown(session),
         "rejected_instances": rejected or 0,
         "awaited_rejections": awaiting.count(session),
     }

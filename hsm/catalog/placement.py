@@ -228,7 +228,8 @@ def release(
     """Move a copy to ``releasing`` if the guard agrees; the verdict says why or why not.
 
     The package row is locked first, so that two releases of one package see each other, and a hold that
-    is being placed is waited for.
+    is being placed is waited for. What is in the trash stays, and is carried along where a volume is emptied:
+    policies demand nothing of it.
     """
     row = session.scalars(select(Copy).where(Copy.pk == copy_pk)).one()
     study_pk = session.execute(
@@ -241,11 +242,19 @@ def release(
     others = [fact for fact in facts if fact.copy_pk != copy_pk]
     if restored.is_owed(session):
         return guard.Verdict(False, restored.OWED)
-    kept = marks.kept_by_law(session, study_pk, now) or permits.in_trash(session, row.package_pk)
+    trash = permits.in_trash(session, row.package_pk)
+    if trash and permits.carried(mine, others, _emptied(session)):
+        trash, goals = "", ()
+    kept = marks.kept_by_law(session, study_pk, now) or trash
     verdict = guard.may_release(mine, others, goals, kept, permits.permit(session, row.package_pk))
     if verdict.allowed:
         move_copy(session, copy_pk, CopyState.RELEASING, now, actor, why=verdict.reason)
     return verdict
+
+
+def _emptied(session: Session) -> set[int]:
+    """Volumes that are drained or repacked."""
+    return set(session.scalars(select(Volume.pk).where(Volume.drain_to != "")))
 
 
 def copy_facts(session: Session, package_pk: int) -> list[guard.CopyFact]:

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Select, and_, case, exists, func, literal,
 from sqlalchemy.orm import Session
 
 from hsm import states
-from hsm.catalog import placements
+from hsm.catalog import deletions, placements
 from hsm.catalog.tables import (
     Copy,
     DeletedPackage,
@@ -295,6 +295,8 @@ class InTrash:
     studies: int
     bytes: int
     next_due: datetime | None
+    grown: int
+    """Of which something has come since: kept, found, and for a person to decide on."""
 
 
 def in_trash(session: Session) -> InTrash:
@@ -307,7 +309,7 @@ def in_trash(session: Session) -> InTrash:
         .join(Deletion, Deletion.pk == DeletedPackage.deletion_pk)
         .where(*live)
     )
-    return InTrash(int(studies), int(size or 0), due)
+    return InTrash(int(studies), int(size or 0), due, deletions.grown(session))
 
 
 def past_copies(session: Session, uids: Sequence[str], at: datetime) -> dict[str, dict[str, dict[str, str]]]:

@@ -13,15 +13,17 @@ from sqlalchemy.orm import Session
 from hsm.availability import standing
 from hsm.catalog import placement
 from hsm.catalog.tables import Package
+from hsm.config.deletion import DeletionConfig
 from hsm.drain import Drains
 from hsm.errors import Corrupt, NoSpace, NotFound, OperatorNeeded, Permanent, Refused, Retryable
 from hsm.model import Availability
 from hsm.pooldesk import PoolDesk
 from hsm.pooltest import in_words
 from hsm.states import CopyState
+from hsm.trash import Trash
 from tests.sim import cloud
 from tests.sim.conftest import MakeWorld
-from tests.sim.world import Shape, World
+from tests.sim.world import Shape, World, study_uid
 
 CLOUD = """\
 policy: cloud
@@ -337,6 +339,8 @@ def test_a_drained_volume_is_emptied_onto_the_others_and_retired(
     } == {"east"}
     cloud.switch(tmp_path / "west").free = 1 << 40
     probe(world)
+    trash = Trash(world.catalog, world.staging, world.bell, DeletionConfig())
+    trash.delete(study_uid(3), "wrong patient", "anna")
     assert drains(world).drain("east", "alice") == {"volume": "east", "left": 3}
     world.store(4, 2)
     world.settle()
@@ -345,6 +349,7 @@ def test_a_drained_volume_is_emptied_onto_the_others_and_retired(
         drains(world).round()
         world.settle()
     world.follow()
+    trash.undelete(study_uid(3), "it was right", "anna")  # what is in the trash was carried along
     for study in (1, 2, 3, 4):
         assert world.copies(study)[f"{study}.p0001", "west"] == "verified"
         world.assert_readable(study)

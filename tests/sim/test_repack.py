@@ -8,9 +8,11 @@ import pytest
 
 from drivers.simulated.medium import flip_byte
 from hsm.catalog import marks, media
+from hsm.config.deletion import DeletionConfig
 from hsm.errors import BadInput, Refused
 from hsm.repack import Wanted
 from hsm.states import VolumeState
+from hsm.trash import Trash
 from tests.sim.conftest import MakeWorld
 from tests.sim.taps import Crash
 from tests.sim.test_volume_life import TO_TAPE
@@ -52,9 +54,12 @@ def test_a_repacked_cartridge_is_empty_and_every_package_is_on_another_one(make_
     dry = one(world.repack.start(Wanted("HSM001L8"), "alice", dry_run=True))
     assert (dry["packages"], dry["then"], dry["to_pool"]) == (2, "recycled", "tape")
     assert world.volume("HSM001L8").drain_to == "", "a dry run changes nothing"
+    trash = Trash(world.catalog, world.staging, world.bell, DeletionConfig())
+    trash.delete(study_uid(2), "wrong patient", "anna")
     begun = one(world.repack.start(Wanted("HSM001L8"), "alice"))
     assert (begun["queued"], begun["left"]) == (2, 2)
     finish(world)
+    trash.undelete(study_uid(2), "it was right", "anna")  # what is in the trash was carried along
     assert world.on_tape(1) == world.on_tape(2) == ["HSM002L8"]
     volume = world.volume("HSM001L8")
     assert (volume.state, volume.pool, volume.drain_to, volume.used) == ("recycled", None, "", 0)

@@ -165,6 +165,7 @@ class Sample:
 _TRASH = {
     "in_trash": "hsm_studies_in_trash",
     "due": "hsm_studies_being_deleted",
+    "grown": "hsm_studies_in_trash_grown",
     "rejected_instances": "hsm_rejected_instances",
     "awaited_rejections": "hsm_awaited_rejections",
 }
