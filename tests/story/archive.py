@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import os
+import random
 import shutil
 import signal
 import socket
@@ -75,10 +76,12 @@ rules: [{name: never, copy to: nearline, when: age > 200 years}]
 
 
 def free_port() -> int:
-    """A port that was free a moment ago; good enough where only tests run."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that was free a moment ago, and that nobody gets who asks for any: those are higher."""
+    while True:
+        port = random.SystemRandom().randrange(12_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def until(found: Callable[[], T], what: str, seconds: float = WAIT_SECONDS) -> T:

@@ -18,6 +18,7 @@ from wire_world import Running, StartServer, eventually
 from hsm.dicom.elements import elements
 from hsm.dicom.header import read_header
 from hsm.errors import NoSpace
+from tests.story.archive import free_port
 
 TOOLS = ("storescp", "echoscu", "storescu", "findscu", "movescu", "getscu")
 FILES = [
@@ -141,12 +142,6 @@ def test_findscu_cancels_after_the_first_match(archive: Running) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "Cancel" in done.stdout + done.stderr
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 @pytest.fixture

@@ -35,6 +35,7 @@ from wire_world import Receiver, Running, StartServer, eventually
 
 from hsm.dicom.secure import names_of
 from hsm.errors import ConfigError
+from tests.story.archive import free_port
 
 DCMTK = ("echoscu", "storescu", "findscu", "movescu", "getscu", "storescp")
 FILES = [TEST_FILES / name for name in ("CT_small.dcm", "MR_small.dcm")]
@@ -180,9 +181,7 @@ def test_dcmtk_finds_and_gets_over_tls(secure: Running, tls: Authority, tmp_path
 @contextlib.contextmanager
 def storescp(tls: Authority, folder: Path, name: str = "peer") -> Iterator[int]:
     """DCMTK's storage SCP over TLS; its port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     command = [
         "storescp",
         "-od",
