@@ -14,6 +14,7 @@ from hsm.api.doors import Doors, Identify
 from hsm.api.limits import Limits
 from hsm.api.routes import routes
 from hsm.api.services import Services
+from hsm.api.shares import Shares
 from hsm.api.twoperson import TwoPerson
 from hsm.refusals import Refusal
 
@@ -34,7 +35,7 @@ def build_app(
     handlers = dict.fromkeys((kind for kind, _ in problems.ANSWERS), problems.on_error)
     app = Starlette(
         routes=routes(services, two_person or TwoPerson(services)),
-        middleware=[Middleware(Limits), Middleware(Identify, doors=doors or Doors())],
+        middleware=[Middleware(Limits), Middleware(Identify, doors=doors or Doors()), Middleware(Shares)],
         exception_handlers={
             **handlers,
             HTTPException: problems.on_http,

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import IO, Any
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from hsm.api.identity import actor
 from hsm.api.services import Services
+from hsm.api.shares import run_in_threadpool
 from hsm.api.wire import body, known, number, reply
 from hsm.audit.copies import GRACE, NAMED, Asked
 from hsm.catalog.journal import Wanted

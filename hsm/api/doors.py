@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable
 
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -15,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from hsm.api.caller import NOBODY, Caller, roles_for
 from hsm.api.identity import UnixPeer, group_names
 from hsm.api.problems import problem
+from hsm.api.shares import run_in_threadpool
 from hsm.api.tcp import DOOR, TcpPeer
 from hsm.clock import Clock, SystemClock
 from hsm.config.access import RolesConfig

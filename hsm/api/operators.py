@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
 from hsm.api.identity import actor
 from hsm.api.services import Services
+from hsm.api.shares import run_in_threadpool
 from hsm.api.wire import body, flag, known, page, reply
 from hsm.errors import BadInput
 from hsm.states import Outcome

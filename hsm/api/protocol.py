@@ -1,4 +1,5 @@
-"""HTTP/1.1 with limits on what a connection may take: time for its headers, and connections of one peer."""
+"""HTTP/1.1 with limits on what a connection may take: time for its headers and for taking its answer, and
+connections of one peer."""
 
 from __future__ import annotations
 
@@ -11,20 +12,26 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEADER_SECONDS: Final = 15.0
 """From the first moment of a connection, or from the first byte of a further request, to its last header."""
+ANSWER_SECONDS: Final = 30.0
+"""In which somebody takes a part of an answer (some ten kilobytes), or the last of it."""
 CONNECTIONS_OF_ONE_MAX: Final = 32
 """At the same time: nobody takes all the connections there are."""
 
 
 class LimitedProtocol(H11Protocol):
-    """uvicorn's HTTP/1.1. Whoever sends its headers too slowly, or comes too often at once, is hung up on.
+    """uvicorn's HTTP/1.1. Whoever sends its headers or takes its answer too slowly, or comes too often at
+    once, is hung up on.
 
     :cvar header_seconds: see :data:`HEADER_SECONDS`.
+    :cvar answer_seconds: see :data:`ANSWER_SECONDS`.
     :cvar connections_max: of one peer.
     """
 
     header_seconds = HEADER_SECONDS
+    answer_seconds = ANSWER_SECONDS
     connections_max = CONNECTIONS_OF_ONE_MAX
     _deadline: asyncio.TimerHandle | None = None
+    _taking: asyncio.TimerHandle | None = None
 
     def peer_key(self) -> Hashable:
         """What the connections of one peer are counted by; None where they are not counted."""
@@ -56,7 +63,39 @@ class LimitedProtocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._have_headers()
+        self._taken()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """More of an answer waits than is kept for somebody who does not take it."""
+        super().pause_writing()
+        self._await_taking()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._taken()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.get_write_buffer_size():
+            if not self.flow.write_paused:  # its time begins with the last answer
+                self._taken()
+            self._await_taking()
+
+    def _await_taking(self) -> None:
+        if self._taking is None:
+            self._taking = self.loop.call_later(self.answer_seconds, self._takes_too_long)
+
+    def _taken(self) -> None:
+        if self._taking is not None:
+            self._taking.cancel()
+            self._taking = None
+
+    def _takes_too_long(self) -> None:
+        self._taking = None
+        waits = self.flow.write_paused or self._between_requests()
+        if waits and self.transport.get_write_buffer_size():
+            self.transport.abort()
 
     def send_400_response(self, msg: str) -> None:
         """What came was no HTTP. A request before it may still be under way: its answer goes nowhere, and

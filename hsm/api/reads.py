@@ -7,12 +7,12 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy.orm import Session
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from hsm.api import metrics
 from hsm.api.services import Record, Services
+from hsm.api.shares import run_in_threadpool
 from hsm.api.wire import flag, known, number, page, reply
 from hsm.catalog import approvals, views
 from hsm.catalog.views.overview import Sample

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -23,6 +22,7 @@ from hsm.api.guard import Endpoint, admits, members
 from hsm.api.identity import actor
 from hsm.api.problems import ApprovalNeeded, Forbidden
 from hsm.api.services import Record, Services
+from hsm.api.shares import run_in_threadpool
 from hsm.api.wire import body, flag, known, number, reply
 from hsm.catalog import approvals
 from hsm.catalog.approvals import ApprovalRef

@@ -167,6 +167,9 @@ def test_what_comes_after_the_last_answer_is_not_answered() -> None:
         def is_closing(self) -> bool:
             return self.closed
 
+        def get_write_buffer_size(self) -> int:
+            return 0
+
     async def answer(scope: object, receive: object, send: Callable[..., Awaitable[None]]) -> None:
         await send({"type": "http.response.start", "status": 401, "headers": [(b"connection", b"close")]})
         await send({"type": "http.response.body", "body": b""})
