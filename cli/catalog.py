@@ -13,6 +13,7 @@ import typer
 from cli import drilltext, offline, screen, session
 from cli.screen import Json
 from hsm.client import Client, Unreachable
+from hsm.config.units import parse_duration
 
 if TYPE_CHECKING:
     from hsm.offline import Report
@@ -157,6 +158,9 @@ def rebuild(
         bool,
         typer.Option("--with-deleted", help="Bring back, too, what media say was deleted. See below."),
     ] = False,
+    wait: Annotated[
+        str, typer.Option("--wait", help="Wait up to so long for objects of cold classes: 12h, 2 d.")
+    ] = "",
     config: ConfigFile = None,
     json: Json = False,
 ) -> None:
@@ -169,7 +173,11 @@ def rebuild(
     from hsm.offlinemedia import Wanted, rebuild_catalog  # heavy: only for the commands that need it
 
     by = context.obj.by or getpass.getuser()
-    wanted = Wanted(tuple(source or ()), verify, into, by, with_deleted)
+    try:
+        seconds = parse_duration(wait) if wait else 0.0
+    except ValueError as error:
+        raise typer.BadParameter(f"--wait {wait}: {error}") from error
+    wanted = Wanted(tuple(source or ()), verify, into, by, with_deleted, seconds)
     offline.finish(rebuild_catalog(config, os.environ, wanted, offline.teller()), json)
 
 

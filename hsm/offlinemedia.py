@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,6 +41,9 @@ from hsm.wake import Bell
 SHOWN_MAX = 20
 """Of each sort of trouble, how many sentences."""
 
+PAUSE_SECONDS = 1.0
+"""Between two looks for what is cold, at least."""
+
 Tell = Callable[[str], None]
 
 
@@ -55,10 +59,16 @@ class Wanted:
     by: str = "rebuild"
     with_deleted: bool = False
     """Bring back what media say was deleted."""
+    wait_seconds: float = 0.0
+    """Up to how long what is cold is waited for."""
 
 
 def rebuild_catalog(
-    config_path: Path | None, environ: Mapping[str, str], wanted: Wanted, tell: Tell
+    config_path: Path | None,
+    environ: Mapping[str, str],
+    wanted: Wanted,
+    tell: Tell,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Report:
     """Make a catalog from what lies on the media. Killed and run again, it goes on.
 
@@ -81,9 +91,26 @@ def rebuild_catalog(
             tell=lambda progress: tell(sentence(progress)),
             actor=wanted.by,
         )
-        return work.run(wanted.names)
+        return _thawed(work, wanted, tell, sleep)
 
     return _with_media(config_path, environ, wanted.into, first, act, _rebuilt)
+
+
+def _thawed(work: Rebuild, wanted: Wanted, tell: Tell, sleep: Callable[[float], None]) -> Found:
+    """What lies on the media, and what is cold once it is there, as long as that is waited for."""
+    found, left = work.run(wanted.names), wanted.wait_seconds
+    while left > 0 and (cold := [each for each in found.volumes if each.waiting]):
+        pause = min(max(PAUSE_SECONDS, *(each.ask_again_seconds for each in cold)), left)
+        names = ", ".join(each.volume for each in cold)
+        tell(f"{names}: {sum(len(each.waiting) for each in cold)} cold objects are on their way")
+        sleep(pause)
+        left -= pause
+        again = work.run([each.volume for each in cold])
+        fresh = {each.volume: each for each in again.volumes}
+        again.differs = list(dict.fromkeys([*found.differs, *again.differs]))
+        again.volumes = [fresh.get(each.volume, each) for each in found.volumes]
+        found = again
+    return found
 
 
 def compare_with_media(

@@ -162,7 +162,7 @@ class Rebuild:
             verify=self._verify,
             tell=self._tell,
             monotonic=self._monotonic,
-            ask=(lambda key: void(cold.request_recall(key))) if cold is not None else None,
+            ask=(lambda key: _ask(cold, key, found)) if cold is not None else None,
             keeps_deleted=store.traits.append_only,
             since=self._since,
         )
@@ -191,7 +191,7 @@ class Rebuild:
                 found.marked += len(news)
             except NotReadableNow:
                 if cold is not None:
-                    cold.request_recall(key)
+                    _ask(cold, key, found)
                 found.waiting.append(key)
             except (Corrupt, NotFound) as error:
                 log.error("%s of %s is not heeded: %s", key, found.volume, error)
@@ -344,6 +344,10 @@ def _held(pool: DiskPool) -> int:
     except DriverError:
         return 0
     return max(0, room.total - room.free) if room is not None else 0
+
+
+def _ask(cold: Recallable, key: str, found: VolumeReport) -> None:
+    found.ask_again_seconds = max(found.ask_again_seconds, cold.request_recall(key).ask_again_seconds)
 
 
 def void(_: object) -> None:

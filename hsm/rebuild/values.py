@@ -51,6 +51,8 @@ class VolumeReport:
     """What contradicts the rest: key and why. It stays where it lies, and is in the catalog as nothing."""
     waiting: list[str] = field(default_factory=list)
     """Cold: asked for; run again when it is there."""
+    ask_again_seconds: float = 0.0
+    """When to look whether it is."""
     backups: list[str] = field(default_factory=list)
     """Backups of a catalog: a better start than a rebuild."""
     anchors: list[str] = field(default_factory=list)
