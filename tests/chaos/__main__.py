@@ -3,7 +3,8 @@
 ``HSM_CHAOS_SEED`` is the first seed (else chance chooses it), ``HSM_CHAOS_SEEDS`` how many,
 ``HSM_CHAOS_HOURS`` how long each life is. Each seed that fails is printed with its last steps and with the
 command that lives it again. ``HSM_CHAOS_REPORT`` names a file for the figures as JSON, ``HSM_CHAOS_DEFECT``
-one of :data:`tests.chaos.chaos_defects.DEFECTS`: it stops at the first seed that finds it.
+one of :data:`tests.chaos.chaos_defects.DEFECTS`: it stops at the first seed that finds it. With
+``HSM_CHAOS_EVERY=1`` a life ends as soon as each kind of fault was felt.
 """
 
 from __future__ import annotations
@@ -62,9 +63,10 @@ def live(seed: int, hours: float) -> Lived:
     from tests.chaos.chaos_life import Life, Plan
 
     began = time.process_time()
+    every = os.environ.get("HSM_CHAOS_EVERY") == "1"
     with tempfile.TemporaryDirectory(prefix="hsm-chaos-") as name:
         folder = Path(name)
-        life = Life(Plan(seed, hours), folder, template())
+        life = Life(Plan(seed, hours, every), folder, template())
         error = ""
         try:
             with planted(os.environ.get("HSM_CHAOS_DEFECT", "")):

@@ -22,6 +22,10 @@ DISKS = {
 }
 
 
+SHELF_MAX = 6
+"""More are not taken out of the library."""
+
+
 class Faults:
     """What goes wrong, and how it ends."""
 
@@ -31,6 +35,8 @@ class Faults:
         self.cuts_power = False
         """The next death is the machine's."""
         self.dies_in_start: int | None = None
+        self.once = False
+        """Only kinds that were not felt yet."""
         self.spoils = False
         """The next object that a drive writes gets a wrong byte, and nobody is told."""
         self.swapped: tuple[str, str] | None = None
@@ -75,7 +81,9 @@ class Faults:
 
     def one(self) -> str:
         """Inject one kind that the dice choose; its name, empty where it could not be done now."""
-        names = list(self.kinds)
+        names = [name for name in self.kinds if not (self.once and self.around.effects.felt[name])]
+        if not names:
+            return ""
         (kind,) = self._rng.choices(names, [self.kinds[name][0] for name in names])
         if kind in self.lasting or not self.kinds[kind][1]():
             return ""
@@ -219,7 +227,7 @@ class Faults:
 
     def _tear_out(self) -> bool:
         reachable = [each for each in self.outside_drives() if self._label(each)]
-        if not reachable or len(self.world.library.shelf()) > 4:
+        if not reachable or len(self.world.library.shelf()) > SHELF_MAX:
             return False
         self.world.library.hand_remove(self._rng.choice(reachable))
         self.around.effects.feel("cartridge torn out")
@@ -302,8 +310,7 @@ class Faults:
             flip_byte(folder, copy.place.locator, self._rng.randrange(2000))
         except (StopIteration, ValueError, OSError, DriverError):
             return False
-        self.ledger.damaged[copy.key, copy.place.volume] = "flipped"
-        self.around.effects.feel("byte flipped on tape")
+        self.ledger.damaged[copy.key, copy.place.volume] = "byte flipped on tape"
         return True
 
     def _flip_file(self, pool: str) -> bool:
@@ -317,8 +324,7 @@ class Faults:
         data = bytearray(path.read_bytes())
         data[self._rng.randrange(len(data))] ^= 0xFF
         path.write_bytes(bytes(data))
-        self.ledger.damaged[copy.key, copy.place.volume] = "flipped"
-        self.around.effects.feel(DISKS[pool])
+        self.ledger.damaged[copy.key, copy.place.volume] = DISKS[pool]
         return True
 
 

@@ -86,6 +86,7 @@ class Ledger:
     forgiven: bool = False
     """Policies change just now: what is released is judged by nobody."""
     _seen: int = 0
+    _noticed: int = 0
     _proved: dict[bytes, set[bytes]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -153,6 +154,7 @@ class Ledger:
         """
         with self.engine.connect() as connection:
             copies, members = self.copies(connection), self.members(connection)
+            self.notice(connection)
             deletions = list(self.trash.check(connection))
             self._nothing_acknowledged_is_gone(copies, members, deletions)
             self._verified_reads_back(copies, members)
@@ -166,6 +168,21 @@ class Ledger:
                 active = connection.scalars(text("SELECT key FROM request WHERE state = 'active'")).all()
         self.effects.more(repr(sorted((c.key, c.place.volume, c.state) for c in copies)))
         self.effects.more(repr(sorted(active)))
+
+    def notice(self, connection: Connection) -> None:
+        """Damage is felt once the archive has called the copy suspect."""
+        rows = connection.execute(
+            text(
+                "SELECT h.n, p.key, v.name FROM chaos_change h JOIN copy c ON c.pk = h.pk"
+                " JOIN package p ON p.pk = c.package_pk JOIN volume v ON v.pk = c.volume_pk"
+                " WHERE h.what = 'copy' AND h.new = 'suspect' AND h.n > :n ORDER BY h.n"
+            ),
+            {"n": self._noticed},
+        )
+        for self._noticed, key, volume in rows:
+            kind = self.damaged.get((key, volume), "torn")
+            if kind != "torn":
+                self.effects.feel(kind)
 
     def _nothing_acknowledged_is_gone(
         self,

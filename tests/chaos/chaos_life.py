@@ -18,7 +18,7 @@ from drivers.simulated.drive import CartridgeStore
 from hsm.errors import ConfigError
 from tests.chaos.chaos_clock import SteppedClock
 from tests.chaos.chaos_database import Database
-from tests.chaos.chaos_effects import Effects
+from tests.chaos.chaos_effects import KINDS, Effects
 from tests.chaos.chaos_faults import Faults
 from tests.chaos.chaos_host import Host
 from tests.chaos.chaos_ledger import Ledger
@@ -53,6 +53,8 @@ class Plan:
 
     seed: int
     hours: float = 1.0
+    every: bool = False
+    """It ends, without the peace, once each kind of fault was felt."""
 
 
 class Life:
@@ -103,11 +105,17 @@ class Life:
         with self._in_force():
             self._begin()
             end = self.around.clock.monotonic() + self.plan.hours * 3600
-            while self.around.clock.monotonic() < end:
+            while self.around.clock.monotonic() < end and not (self.plan.every and self._all_felt()):
                 self._step()
-            Peace(self).come()
+            if not self.plan.every:
+                Peace(self).come()
         self.world.close()
         self.ledger.close()
+
+    def _all_felt(self) -> bool:
+        with self.ledger.engine.connect() as connection:
+            self.ledger.notice(connection)
+        return set(KINDS) <= set(+self.effects.felt)
 
     @contextmanager
     def _in_force(self) -> Iterator[None]:
@@ -131,7 +139,7 @@ class Life:
             yield
 
     def _begin(self) -> None:
-        policy, goals = self._rng.choice(POLICIES)
+        policy, goals = POLICIES[-1] if self.plan.every else self._rng.choice(POLICIES)
         self.ledger.goals = goals
         ChaosWorld.surroundings = self.around
         self.around.host.idle = True
@@ -142,6 +150,9 @@ class Life:
         self.around.host.idle = True
         self.around.host.power.on()
         self.around.host.idle = False
+        if self.plan.every:
+            self.faults.once = True
+            self.people.be_eager()
         self._take(world)
         for _ in range(CALM_STORES):
             self.do("store", self.people.store)

@@ -9,71 +9,31 @@ from dataclasses import astuple, replace
 
 from sqlalchemy import text
 
-from hsm.catalog import marks
 from hsm.errors import DriverError, HsmError, Refused
 from hsm.model import Priority
-from hsm.repack import Wanted
 from hsm.states import Outcome
-from tests.chaos.chaos_ledger import Goals, Ledger
+from tests.chaos.chaos_admins import POLICIES, Administrators
+from tests.chaos.chaos_ledger import Ledger
 from tests.chaos.chaos_studies import Sent
-from tests.chaos.chaos_world import ChaosWorld, Surroundings
+from tests.chaos.chaos_world import Surroundings
 from tests.sim.world import EXPLICIT_LITTLE, Wait, study_uid
-
-_FREE = (
-    "  - {name: free online, release from: online, when: always}\n"
-    "  - {name: free near, release from: nearline, when: always}\n"
-)
-_HEAD = "policy: chaos\npriority: 1\ncopies: {%s}\nrules:\n"
-POLICIES: tuple[tuple[str, Goals], ...] = (
-    (
-        _HEAD % "tape: 2"
-        + "  - {name: near, copy to: nearline, when: copies(tape) < 2}\n  - {name: tape, copy to: tape}\n"
-        + _FREE,
-        {"tape": 2},
-    ),
-    (
-        _HEAD % "cloud: 1, tape: 1"
-        + "  - {name: cloud, copy to: cloud}\n  - {name: tape, copy to: tape}\n"
-        + _FREE,
-        {"cloud": 1, "tape": 1},
-    ),
-    (
-        _HEAD % "nas: 1, tape: 1"
-        + "  - {name: nas, copy to: nas}\n  - {name: tape, copy to: tape}\n"
-        + _FREE,
-        {"nas": 1, "tape": 1},
-    ),
-    (
-        _HEAD % "vault: 1, tape: 1"
-        + "  - {name: cold, copy to: vault}\n  - {name: tape, copy to: tape}\n"
-        + _FREE,
-        {"vault": 1, "tape": 1},
-    ),
-    (
-        _HEAD % "vault: 1, nas: 1, cloud: 1"
-        + "  - {name: nas, copy to: nas}\n  - {name: cold, copy to: vault}\n"
-        + "  - {name: cloud, copy to: cloud}\n"
-        + _FREE,
-        {"vault": 1, "nas": 1, "cloud": 1},
-    ),
-)
-"""Each frees the disks at once: what must not go yet is the guard's business."""
 
 STUDIES_OPEN = 4
 """So many of the last studies still get instances."""
+EAGER = {"retrieve": 20, "answer": 14, "export": 8, "scrub": 8, "policy": 3, "recall": 4}
 WAITS_MAX = 6
+SHELF_MAX = 6
 ANSWERS = (*("done", "done", "done", "wrong") * 2, "nothing", "refuse", "lost", "damaged")
 """What somebody does who is asked for a cartridge."""
 BLANKS = 2
 """Cartridges that somebody brings who is asked for a blank one."""
 
 
-class People:
+class People(Administrators):
     """What the world outside does."""
 
     def __init__(self, around: Surroundings, ledger: Ledger, rng: random.Random) -> None:
-        self.around, self.ledger, self._rng = around, ledger, rng
-        self.world: ChaosWorld
+        super().__init__(around, ledger, rng)
         self.waits: list[tuple[int, Wait]] = []
         self.unsent: deque[Sent] = deque()
         """Sent without an answer that it is kept: sent again."""
@@ -81,6 +41,8 @@ class People:
         self.handed_over: set[tuple[str, str]] = set()
         self.recalls: set[int] = set()
         """Requests that somebody asked for."""
+        self.boxed: int | None = None
+        """A study whose cartridges were put on a shelf."""
         self._study = 0
         self._number = 0
         self.acts: dict[str, tuple[float, Callable[[], str]]] = {
@@ -103,6 +65,11 @@ class People:
             "drive on": (1, self.drives_on),
             "policy": (0.3, self.policy),
         }
+
+    def be_eager(self) -> None:
+        """Much is asked for that lies on tape, in a cold class or on a shelf."""
+        for name, weight in EAGER.items():
+            self.acts[name] = (weight, self.acts[name][1])
 
     def one(self) -> tuple[str, Callable[[], str]]:
         names = list(self.acts)
@@ -149,14 +116,12 @@ class People:
 
     # Workstations.
 
-    def _any_study(self) -> int | None:
-        studies = self.ledger.studies()
-        return self._rng.choice(studies) if studies else None
-
     def retrieve(self) -> str:
         study = self._any_study()
         if study is None:
             return ""
+        if self.boxed in self.ledger.studies() and self._rng.random() < 0.4:
+            study = self.boxed
         if len(self.waits) >= WAITS_MAX:
             self._leave(0)
         self.seen(study)
@@ -269,19 +234,30 @@ class People:
         return "so be it"
 
     def export(self) -> str:
+        """A cartridge goes to a shelf, or a box with every one that holds something of a study."""
         library = self.world.library
         drives = set(library._drives)
         where = library._places.read().where
         some = sorted(
             barcode for barcode, place in where.items() if place is not None and place not in drives
         )
-        if not some or len(library.shelf()) > 4:
+        if not some or len(library.shelf()) > SHELF_MAX:
             return ""
-        barcode = self._rng.choice(some)
-        self.world.custody.export(barcode, f"B{self._rng.randint(1, 4)}", "alice")
-        if self._rng.random() < 0.8:
-            library.hand_remove(barcode)
-        return barcode
+        box = [self._rng.choice(some)]
+        if (study := self._any_study()) is not None and self._rng.random() < 0.5:
+            self.boxed = study
+            box = [each for each in self._cartridges_of(study) if each in some]
+        for barcode in box:
+            self.world.custody.export(barcode, f"B{self._rng.randint(1, 4)}", "alice")
+            if self._rng.random() < 0.8:
+                library.hand_remove(barcode)
+        return " ".join(box)
+
+    def _cartridges_of(self, study: int) -> list[str]:
+        with self.ledger.engine.connect() as connection:
+            copies = self.ledger.copies(connection)
+        uid = study_uid(study)
+        return sorted({each.place.volume for each in copies if each.pool == "tape" and each.study == uid})
 
     def bring_back(self) -> str:
         """Somebody puts a cartridge from the shelf into the library, and tells nobody."""
@@ -315,88 +291,6 @@ class People:
             self.world.library.hand_insert(barcode)
         self.world.take_inventory()
         return f"{asked} wait for a blank cartridge: {brought}"
-
-    # Administrators.
-
-    def delete(self) -> str:
-        """A study goes into the trash; whether it did is looked up also where the answer was lost."""
-        study = self._any_study()
-        if study is None:
-            return ""
-        there = self.ledger.sent(study)
-        held = study in self.ledger.held
-        try:
-            self.world.trash.delete(study_uid(study), "a wrong patient", "anna")
-        finally:
-            with self.ledger.engine.connect() as connection:
-                done = self.ledger.trash.learn(connection, study, there)
-            assert not (held and done), f"3: study {study} is under legal hold and was deleted"
-            if done:
-                self.ledger.drop(there)
-        return f"study {study}: {len(there)} instances"
-
-    def take_back(self) -> str:
-        """A study comes out of the trash, as it was."""
-        some = self.ledger.trash.studies()
-        if not some:
-            return ""
-        study = self._rng.choice(some)
-        try:
-            self.world.trash.undelete(study_uid(study), "the right patient", "anna")
-        finally:
-            with self.ledger.engine.connect() as connection:
-                back = self.ledger.trash.learn_undone(connection, study)
-            for each in back:
-                self.ledger.acknowledged[each.uid].add(each)
-        return f"study {study}: {len(back)} instances"
-
-    def hold(self) -> str:
-        some = sorted({*self.ledger.studies(), *self.ledger.trash.studies()})
-        study = self._rng.choice(some) if some else None
-        if study is None or study in self.ledger.held:
-            return ""
-        with self.world.catalog.write() as session:
-            marks.place_hold(session, study_uid(study), "court", self.world.clock.now(), "anna")
-        self.ledger.held.add(study)
-        return f"study {study}"
-
-    def lift(self) -> str:
-        if not self.ledger.held:
-            return ""
-        study = self._rng.choice(sorted(self.ledger.held))
-        self.ledger.held.discard(study)
-        with self.world.catalog.write() as session:
-            marks.lift_hold(session, study_uid(study), "settled", self.world.clock.now(), "anna")
-        return f"study {study}"
-
-    def scrub(self) -> str:
-        """Everything on a volume is read back."""
-        with self.ledger.engine.connect() as connection:
-            names = sorted({each.place.volume for each in self.ledger.copies(connection)})
-        if not names:
-            return ""
-        name = self._rng.choice(names)
-        return f"{name}: {self.world.volumes.verify(name, 'alice')['requests']}"
-
-    def repack(self) -> str:
-        some = [each for each in self.world.library._places.read().where if each.startswith("HSM")]
-        barcode = self._rng.choice(sorted(some))
-        shown = self.world.repack.start(Wanted(barcode=barcode, then="recycle"), "alice")
-        return f"{barcode}: {len(shown['volumes'])}"  # type: ignore[arg-type]
-
-    def drives_on(self) -> str:
-        """A technician looks at what was taken out of service."""
-        off = sorted(self.world.use.out_of_service())
-        for library, drive in off:
-            self.world.use.set_service(library, drive, True, "technician", "looked at")
-        return f"{len(off)}"
-
-    def policy(self) -> str:
-        self.ledger.check()  # what was released until now is judged by what was demanded then
-        written, goals = self._rng.choice(POLICIES)
-        self.world.use_policies(written)
-        self.ledger.goals = goals
-        return f"{goals}"
 
 
 __all__ = ["POLICIES", "DriverError", "HsmError", "People"]
