@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from cli import screen, text
+from cli import audit_html, screen, text
 from cli.screen import Json
 from cli.session import EXIT_GOOD, EXIT_PROBLEM, connect
 from hsm.client import Client
@@ -129,6 +129,7 @@ def media(
     as_csv: Annotated[
         bool, typer.Option("--csv", help="The volumes, or the studies of one, as CSV.")
     ] = False,
+    as_html: Annotated[bool, typer.Option("--html", help="One HTML page on standard output.")] = False,
     json: Json = False,
 ) -> None:
     """If this volume dies, these studies lose which copy; and which media need looking after, and why.
@@ -136,8 +137,8 @@ def media(
     Ends with 1 when one needs it now: damaged, not readable by any drive, to blame for errors, or not read
     back in time.
     """
-    if as_csv and json:
-        raise typer.BadParameter("choose one of --csv and --json")
+    if as_csv + as_html + json > 1:
+        raise typer.BadParameter("choose one of --csv, --html and --json")
     with connect(context) as client:
         found = client.audit_medium(barcode, limit) if barcode else client.audit_media()
     good = not found["act"] if barcode else found["good"]
@@ -145,6 +146,8 @@ def media(
         screen.say_json(found)
     elif as_csv:
         _write_csv(found)
+    elif as_html:
+        sys.stdout.write(audit_html.medium_page(found) if barcode else audit_html.media_page(found))
     elif barcode:
         _say_medium(found)
     else:

@@ -148,6 +148,11 @@ def test_media_are_listed_with_what_to_do_and_end_with_one(home: Path, script: S
     rows = list(csv.DictReader(io.StringIO(audit(home, "media", "--csv").output)))
     assert rows[0]["last_copy_of"] == "3"
     assert rows[0]["advice"] == "it fails in 2 drives: repack it; 10 years"
+    page = audit(home, "media", "--html")
+    assert page.exit_code == 1
+    assert "Volumes that need something done now: 1; drives out of service: 1." in page.output
+    assert page.output.count("it fails in 2 drives: repack it") == 1
+    assert audit(home, "media", "--html", "--csv").exit_code == 2
 
 
 def test_one_medium_names_the_studies_that_depend_on_it(home: Path, script: Script) -> None:
@@ -158,3 +163,9 @@ def test_one_medium_names_the_studies_that_depend_on_it(home: Path, script: Scri
     assert "3 studies lose the last good copy and 9 the second last" in found.output
     assert "and 11 more" in found.output
     assert script.asked[-1] == ("audit medium", "HSM001L6", 1)
+    script.answers["audit medium"] |= {"name": "<b>", "shelf": "a & b"}
+    page = audit(home, "media", "HSM001L6", "--html").output
+    assert "Volume &lt;b&gt;" in page
+    assert "a &amp; b" in page
+    assert "<td>1.2.3</td>" in page
+    assert "11 more are not named here" in page
