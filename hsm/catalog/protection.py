@@ -97,9 +97,14 @@ def lacking(
     owned: ColumnElement[bool],
     short: Iterable[tuple[int, datetime]],
     limit: int | None = None,
+    *,
+    received_until: datetime | None = None,
 ) -> Iterator[Lacking]:
     """Studies in these placements whose last instance came before the time that goes with each, the longest
-    archived first."""
+    archived first.
+
+    :param received_until: only those that had an instance by then.
+    """
     wanted = _any_of(short)
     if wanted is None:
         return
@@ -109,6 +114,8 @@ def lacking(
         .where(Study.packages > 0, owned, wanted)
         .order_by(Study.last_received, Study.pk)
     )
+    if received_until is not None:
+        query = query.where(Study.first_received <= received_until)
     if limit is not None:
         query = query.limit(limit)
     for pk, uid, size, received, pattern, busy in session.execute(query):
@@ -250,13 +257,22 @@ def pools_of_volumes(session: Session) -> dict[str, str]:
 
 def untrusted_volumes(session: Session, at: datetime) -> set[str]:
     """As the journal has it: the volumes whose copies did not count at a time."""
+    # Volume by volume, each by the index of subjects: there are thousands of them, and millions of records.
     last = (
-        select(func.max(Journal.seq))
-        .where(Journal.kind == "volume", Journal.verb.in_(states.VOLUME.names()), Journal.at <= at)
-        .group_by(Journal.subject)
+        select(Journal.verb)
+        .where(
+            Journal.subject == Volume.name,
+            Journal.kind == "volume",
+            Journal.verb.in_(states.VOLUME.names()),
+            Journal.at <= at,
+        )
+        .order_by(Journal.seq.desc())
+        .limit(1)
+        .correlate(Volume)
+        .scalar_subquery()
     )
-    rows = session.execute(select(Journal.subject, Journal.verb).where(Journal.seq.in_(last)))
-    return {name for name, state in rows if state not in GOOD_VOLUMES}
+    rows = session.execute(select(Volume.name, last))
+    return {name for name, state in rows if state is not None and state not in GOOD_VOLUMES}
 
 
 @dataclass(frozen=True, slots=True)
