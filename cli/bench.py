@@ -204,7 +204,7 @@ def audit(
     database: Annotated[
         list[str] | None, typer.Option(help="sqlite or postgresql; both unless one is named.")
     ] = None,
-    past: Annotated[bool, typer.Option(help="Also as of yesterday, from the journal.")] = True,
+    past: Annotated[bool, typer.Option(help="Also as of times that are over, from the journal.")] = True,
     folder: Folder = None,
     json: screen.Json = False,
 ) -> None:

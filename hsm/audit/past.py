@@ -73,8 +73,11 @@ def then(session: Session, tally: Tally, owned: ColumnElement[bool], known: Past
     bad, lost = zip(still, moved, strict=True)
     worst = list(islice(merge(*bad, key=_order), known.limit))
     tally.hopeless_named = [each.uid for each in islice(merge(*lost, key=_order), known.limit)]
-    copies = protection.past_copies(session, [each.uid for each in worst], known.at)
-    tally.named = [_named(tally, study, copies.get(study.uid, {}), known) for study in worst]
+    tally.named = []
+    for start in range(0, len(worst), protection.CHUNK):
+        some = worst[start : start + protection.CHUNK]
+        copies = pastcopies.copies_at(session, [each.pk for each in some], known.at)
+        tally.named += [_named(tally, study, copies.get(study.pk, {}), known) for study in some]
     return tally
 
 

@@ -1,8 +1,8 @@
 """How studies lay at a time that is over.
 
 Those none of whose copies, packages and volumes has changed since lie as they lay (promise 7: nothing changes
-without a record). Of the others the journal's records about copies say it: of few studies each is looked up,
-of many the database makes one pass over the journal.
+without a record). Of the others the journal's records about copies say it, each study looked up by its UID:
+that costs less than to group the whole journal by studies.
 """
 
 from __future__ import annotations
@@ -14,24 +14,37 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ColumnElement, case, cast, exists, false, func, select, true, union
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    cast,
+    exists,
+    false,
+    func,
+    select,
+    text,
+    true,
+    union,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
 from hsm.catalog import protection
-from hsm.catalog.tables import Copy, DeletedPackage, Deletion, Journal, Package, Study, Volume
+from hsm.catalog.tables import (
+    ABOUT_COPIES,
+    Copy,
+    DeletedPackage,
+    Deletion,
+    Journal,
+    Package,
+    Study,
+    Volume,
+)
 from hsm.guard import GOOD_VOLUMES
-from hsm.states import CopyState
 
-_CODES = {state: number for number, state in enumerate(CopyState)}
-_STATES = {number: state.value for state, number in _CODES.items()}
-_BASE = 16
-"""More than there are states: record and state make one number, of which the last record's is the largest."""
-_ITEM, _COPY, _PACKAGE = "\x1f", "\x1e", "\x1d"
 _ROWS = 2000
-_FEW = 0.05
-"""Share of all studies up to which each is looked up."""
-_ABOUT_COPIES = (Journal.kind == "study", Journal.verb.startswith("copy "))
+_STUDIES = 2000
+_ABOUT_COPIES = (Journal.kind == "study", text(ABOUT_COPIES))
 
 Copies = tuple[Mapping[str, str], ...]
 """Of each package: the state of each copy, by volume."""
@@ -50,11 +63,8 @@ def moved(session: Session, at: datetime, untrusted: Set[str]) -> Moved:
     :param untrusted: volumes whose copies did not count at that time.
     """
     there = Study.first_received <= at
-    since = (
-        select(Study.pk)
-        .join(Journal, Journal.subject == Study.uid)
-        .where(there, *_ABOUT_COPIES, Journal.at > at)
-    )
+    changed = select(Journal.subject).where(*_ABOUT_COPIES, Journal.at > at)
+    since = select(Study.pk).where(there, Study.uid.in_(changed))
     deleted = (
         select(Study.pk)
         .join(Package, Package.study_pk == Study.pk)
@@ -104,19 +114,45 @@ def lying(session: Session, at: datetime, moved: Moved) -> Lying:
     and a little for each way to lie."""
     if not moved.study_pks:
         return Lying(array("I"), ((),))
-    largest = int(session.scalar(select(func.max(Study.pk))) or 0)
-    way_of = array("I", bytes(4 * (largest + 1)))
-    numbers: dict[str, int] = {}
+    way_of = array("I", bytes(4 * (moved.study_pks[-1] + 1)))
+    numbers: dict[tuple[tuple[tuple[str, str], ...], ...], int] = {}
     ways: list[Copies] = [()]
-    for study_pk, said in _streamed(
-        session, _statement(session, at, moved if len(moved.study_pks) < largest * _FEW else None)
-    ):
-        number = numbers.get(said)
-        if number is None:
-            number = numbers[said] = len(ways)
-            ways.append(_parsed(said))
-        way_of[study_pk] = number
+    for start in range(0, len(moved.study_pks), _STUDIES):
+        found = copies_at(session, moved.study_pks[start : start + _STUDIES], at)
+        for study_pk, packages in found.items():
+            key = tuple(tuple(sorted(copies.items())) for copies in packages.values())
+            number = numbers.get(key)
+            if number is None:
+                number = numbers[key] = len(ways)
+                ways.append(tuple(packages.values()))
+            way_of[study_pk] = number
     return Lying(way_of, tuple(ways))
+
+
+def copies_at(
+    session: Session, study_pks: Sequence[int], at: datetime
+) -> dict[int, dict[str, dict[str, str]]]:
+    """As the journal has it: of each study, of each package, by volume, the state of its copy at a time.
+    Packages that were deleted by then are left out.
+
+    :param study_pks: a page of them: they are looked up one by one, in one statement.
+    :returns: by the study's key, package key, volume; studies with no package then are left out.
+    """
+    mine = protection.deleted_by(at).where(Package.study_pk.in_(study_pks))
+    gone = set(session.scalars(mine))
+    rows = session.execute(
+        select(Study.pk, Journal.verb, Journal.detail)
+        .join(Journal, Journal.subject == Study.uid)
+        .where(Study.pk.in_(study_pks), *_ABOUT_COPIES, Journal.at <= at)
+        .order_by(Journal.seq)
+    )
+    found: dict[int, dict[str, dict[str, str]]] = {}
+    for pk, verb, written in rows:
+        detail: Mapping[str, str] = json.loads(written)
+        if detail["package"] not in gone:
+            copies = found.setdefault(pk, {}).setdefault(detail["package"], {})
+            copies[detail["volume"]] = verb.removeprefix("copy ")
+    return found
 
 
 def received(
@@ -131,58 +167,6 @@ def received(
     )
     for pk, uid, size, last in _streamed(session, query):
         yield pk, uid, int(size), last
-
-
-def _statement(session: Session, at: datetime, few: Moved | None) -> Any:
-    """:param few: only these studies, each found by its UID; None: all."""
-    postgresql = session.get_bind().dialect.name == "postgresql"
-    joined = func.string_agg if postgresql else func.group_concat
-
-    def said(name: str) -> ColumnElement[str]:
-        if postgresql:
-            return func.json_extract_path_text(cast(Journal.detail, JSON), name)
-        return func.json_extract(Journal.detail, f"$.{name}")
-
-    code = case(
-        {f"copy {state.value}": number for state, number in _CODES.items()},
-        value=Journal.verb,
-        else_=_BASE - 1,
-    )
-    records = (
-        select(
-            Journal.subject.label("uid"),
-            said("package").label("package"),
-            said("volume").label("volume"),
-            (func.max(Journal.seq * _BASE + code) % _BASE).label("code"),
-        )
-        .where(*_ABOUT_COPIES, Journal.at <= at)
-        .group_by("uid", "package", "volume")
-    )
-    if few is not None:
-        uids = select(Study.uid).where(among(session, few, wanted=True))
-        records = records.where(Journal.subject.in_(uids))
-    last = records.subquery()
-    copy = last.c.volume.concat(_ITEM).concat(cast(last.c.code, Study.uid.type))
-    packages = (
-        select(last.c.uid, joined(copy, _COPY).label("copies"))
-        .where(last.c.package.not_in(protection.deleted_by(at)))
-        .group_by(last.c.uid, last.c.package)
-        .subquery()
-    )
-    studies = (
-        select(packages.c.uid, joined(packages.c.copies, _PACKAGE).label("said"))
-        .group_by(packages.c.uid)
-        .subquery()
-    )
-    return select(Study.pk, studies.c.said).join(studies, studies.c.uid == Study.uid)
-
-
-def _parsed(said: str) -> Copies:
-    found = []
-    for package in said.split(_PACKAGE):
-        pairs = (each.rpartition(_ITEM) for each in package.split(_COPY))
-        found.append({volume: _STATES.get(int(code), "") for volume, _, code in pairs})
-    return tuple(found)
 
 
 def _streamed(session: Session, query: Any) -> Iterator[Any]:

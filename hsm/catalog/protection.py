@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -326,34 +325,3 @@ def in_trash(session: Session) -> InTrash:
         .where(*live)
     )
     return InTrash(int(studies), int(size or 0), due, deletions.grown(session))
-
-
-def past_copies(session: Session, uids: Sequence[str], at: datetime) -> dict[str, dict[str, dict[str, str]]]:
-    """As the journal has it: of each study, of each package, by volume, the state of its copy at a time.
-
-    Packages that were deleted by then are left out.
-
-    :returns: by Study Instance UID, package key, volume.
-    """
-    found: dict[str, dict[str, dict[str, str]]] = {}
-    gone: set[str] = set()
-    for start in range(0, len(uids), CHUNK):
-        rows = session.execute(
-            select(Journal.subject, Journal.verb, Journal.detail)
-            .where(
-                Journal.subject.in_(uids[start : start + CHUNK]),
-                Journal.kind == "study",
-                Journal.verb.startswith("copy "),
-                Journal.at <= at,
-            )
-            .order_by(Journal.seq)
-        )
-        mine = deleted_by(at).join(Study, Study.pk == Package.study_pk)
-        gone |= set(session.scalars(mine.where(Study.uid.in_(uids[start : start + CHUNK]))))
-        for uid, verb, text in rows:
-            detail: Mapping[str, str] = json.loads(text)
-            if detail["package"] in gone:
-                continue
-            copies = found.setdefault(uid, {}).setdefault(detail["package"], {})
-            copies[detail["volume"]] = verb.removeprefix("copy ")
-    return found

@@ -318,6 +318,8 @@ MARKED = (
     "OR verb >= 'retained until' AND verb < 'retained untim'"
 )
 """Records of what people say of a study, as an SQL condition: the database knows it word by word."""
+ABOUT_COPIES = "verb >= 'copy ' AND verb < 'copy!'"
+"""Records of what became of a copy, in the same way."""
 
 
 class Journal(Base):
@@ -336,7 +338,11 @@ class Journal(Base):
     digest: Mapped[bytes] = mapped_column(LargeBinary(32))
     """SHA-256 over the previous record's digest and this record's fields."""
 
-    __table_args__ = (where("ix_journal_marked", MARKED, "seq"),)
+    __table_args__ = (
+        where("ix_journal_marked", MARKED, "seq"),
+        # What happened since a time is few of them: an audit of that time asks.
+        where("ix_journal_copies", ABOUT_COPIES, "at"),
+    )
 
 
 class JournalHead(Base):

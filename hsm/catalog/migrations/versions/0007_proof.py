@@ -1,5 +1,5 @@
-"""Records of what people say of studies are found without looking through the whole journal; what rejection
-notes name and has not come yet."""
+"""Records of what people say of studies, and of what became of copies since a time, are found without looking
+through the whole journal; what rejection notes name and has not come yet."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -14,6 +14,7 @@ MARKED = (
     "'hold placed', 'hold lifted', 'tagged', 'untagged', 'retention ended', 'marks found') "
     "OR verb >= 'retained until' AND verb < 'retained untim'"
 )
+ABOUT_COPIES = "verb >= 'copy ' AND verb < 'copy!'"
 TIME = sa.DateTime(timezone=True)
 TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
@@ -22,6 +23,8 @@ def upgrade() -> None:
     _awaited_rejection()
     only = sa.text(MARKED)
     op.create_index("ix_journal_marked", "journal", ["seq"], postgresql_where=only, sqlite_where=only)
+    only = sa.text(ABOUT_COPIES)
+    op.create_index("ix_journal_copies", "journal", ["at"], postgresql_where=only, sqlite_where=only)
 
 
 def _awaited_rejection() -> None:
