@@ -184,7 +184,9 @@ class Scan:
         for locator, copy in expected.items():
             if locator not in there and copy.state in EXPECTED:
                 found.missing.append(copy.package)
-                self._migrate.judge(copy.copy_pk, CopyState.SUSPECT, f"not on {found.barcode}: scanned")
+                self._migrate.proofs.judge(
+                    copy.copy_pk, CopyState.SUSPECT, f"not on {found.barcode}: scanned"
+                )
 
     def _import(self, volume: VolumeRef, label: VolumeLabel, pool: str, library: str, by: str) -> None:
         """:raises Refused: it is clear to no one which pool the cartridge belongs to."""

@@ -318,7 +318,7 @@ class DriveSession:
                 raise Retryable(f"{package.key} has no copy on {volume.name} any more")
             locate = head.locate_seconds(copy.position, package.size)
             if order.kind is RequestKind.VERIFY:
-                self._migrate.prove(copy.copy_pk, package, store, copy.locator, stop, order.detail)
+                self._migrate.proofs.prove(copy.copy_pk, package, store, copy.locator, stop, order.detail)
             else:
                 watch = partial(
                     self.stopwatch.read,
@@ -390,7 +390,7 @@ class DriveSession:
         if bad:
             where = " and ".join(drives)
             why = f"cannot be read in {where}: {error}"
-            self._migrate.judge(copy.copy_pk, CopyState.SUSPECT, why)
+            self._migrate.proofs.judge(copy.copy_pk, CopyState.SUSPECT, why)
         self._note_read(order, copy, bad=bad)
 
     def _note_read(self, order: Order, copy: CopyAt, *, bad: bool) -> None:

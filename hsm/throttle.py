@@ -1,4 +1,4 @@
-"""Bandwidth that a policy's transfers share, whichever worker makes them."""
+"""The pace of transfers: until the daemon stops, with the bandwidth that those of a policy share."""
 
 from __future__ import annotations
 
@@ -7,9 +7,33 @@ from collections.abc import Mapping
 from typing import Any
 
 from drivers.base import Readable
+from drivers.ring import Filling
 from drivers.wrappers import Bucket
 from hsm.catalog import queue
 from hsm.clock import Clock
+from hsm.recall import Stopped
+
+
+class StopReader:
+    """A Readable that ends with :class:`Stopped` when the daemon stops."""
+
+    def __init__(self, source: Readable, stop: threading.Event) -> None:
+        self._source = source
+        self._stop = stop
+        self._fill = source.fill if isinstance(source, Filling) else None
+
+    def read(self, size: int, /) -> bytes:
+        if self._stop.is_set():
+            raise Stopped
+        return self._source.read(size)
+
+    def fill(self, buffer: memoryview, /) -> int:
+        """See :class:`drivers.ring.Filling`."""
+        if self._fill is not None and not self._stop.is_set():
+            return self._fill(buffer)
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
 
 
 class Throttles:
@@ -21,10 +45,11 @@ class Throttles:
         self._lock = threading.Lock()
 
     def slowed(self, source: Readable, detail: Mapping[str, Any], stop: threading.Event) -> Readable:
-        """The source, no quicker than the request's policy allows; itself where there is no limit.
+        """The source, no quicker than the request's policy allows, until the daemon stops.
 
         :param detail: the request's.
         """
+        source = StopReader(source, stop)
         rate = detail.get(queue.LIMITS, {}).get("bandwidth")
         if not rate:
             return source

@@ -22,6 +22,7 @@ from hsm.catalog import media, prompts, queue, storage
 from hsm.catalog.engine import Catalog
 from hsm.catalog.queue import Order
 from hsm.coldrecall import AT_ONCE_MAX, ColdRecalls
+from hsm.copysource import SourceComing
 from hsm.custody import Drives
 from hsm.errors import (
     Corrupt,
@@ -34,7 +35,7 @@ from hsm.errors import (
     Retryable,
 )
 from hsm.log import get_logger
-from hsm.migrate import Migrate, SourceComing
+from hsm.migrate import Migrate
 from hsm.model import CopyAt, Place, Priority
 from hsm.planning import Planning
 from hsm.pools import Pools
@@ -311,9 +312,9 @@ class Workers:
         elif order.kind is RequestKind.COPY:
             self._to.migrate.copy_to_disk(order, self._stop)
         elif order.kind is RequestKind.VERIFY:
-            self._to.migrate.verify_on_disk(order, self._stop)
+            self._to.migrate.proofs.verify_on_disk(order, self._stop)
         else:
-            self._to.migrate.release(order)
+            self._to.migrate.releases.release(order)
 
     def _deliver(self, order: Order) -> None:
         to = self._to
@@ -416,7 +417,7 @@ class Workers:
                 break
             since = now if package.pk in picture.coming else self._fetched.get(package.pk)
             if since is None or now - since > FETCH_AGAIN_SECONDS:
-                self._to.migrate.ask_recall(package)
+                self._to.migrate.sources.ask_recall(package)
                 since = now
             asked[package.pk] = since
         self._fetched = asked

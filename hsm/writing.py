@@ -15,10 +15,11 @@ from hsm.catalog.media import VolumeRef
 from hsm.catalog.placement import PackageRef
 from hsm.catalog.queue import Order
 from hsm.catalog.usage import Tally
+from hsm.copysource import SourceUnavailable
 from hsm.driveuse import DriveUse
 from hsm.errors import Corrupt, DriverError, NoSpace, Permanent, Retryable
 from hsm.log import get_logger
-from hsm.migrate import Migrate, SourceUnavailable
+from hsm.migrate import Migrate
 from hsm.model import Priority
 from hsm.pools import Pools
 from hsm.sessionends import Assignment, SessionEnds, left
@@ -234,7 +235,7 @@ class Writing:
             if why := work.makes_room(left(done.order.pk, pending)):
                 return why
             try:
-                self._migrate.prove(done.copy_pk, done.package, store, done.locator, stop)
+                self._migrate.proofs.prove(done.copy_pk, done.package, store, done.locator, stop)
             except Corrupt as error:
                 log.error("%s: read-back failed: %s", volume.name, error)
                 tally.failed = True
@@ -248,7 +249,7 @@ class Writing:
                 certain = self._ends.failed(work, error, tally).certain
                 if certain or done.order.attempts >= PROOF_ATTEMPTS_MAX:
                     why = f"cannot be read back: {error}"
-                    self._migrate.judge(done.copy_pk, CopyState.SUSPECT, why)
+                    self._migrate.proofs.judge(done.copy_pk, CopyState.SUSPECT, why)
                 del pending[done.order.pk]
                 self._ends.retry({done.order.pk: done.order}, actor, f"{volume.name}: {error}")
                 continue

@@ -16,7 +16,9 @@ from sqlalchemy.orm import Session
 
 from hsm import guard, states
 from hsm.catalog import journal, marks, permits, placements, restored
+from hsm.catalog.orders import Order
 from hsm.catalog.tables import Copy, Package, Request, Study, Volume
+from hsm.errors import Permanent
 from hsm.model import CopyAt, Goal, Place
 from hsm.states import READABLE_COPIES, CopyState, RequestKind, VolumeState
 
@@ -41,6 +43,16 @@ class PackageRef:
 
 def package(session: Session, package_pk: int) -> PackageRef:
     return _package_ref(session.execute(_packages().where(Package.pk == package_pk)).one())
+
+
+def package_of(session: Session, order: Order) -> PackageRef:
+    """The package that a request is about.
+
+    :raises Permanent: it names none.
+    """
+    if order.package_pk is None:
+        raise Permanent(f"request {order.pk} names no package")
+    return package(session, order.package_pk)
 
 
 def packages(session: Session, package_pks: Iterable[int]) -> dict[int, PackageRef]:

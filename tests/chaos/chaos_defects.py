@@ -8,10 +8,12 @@ from typing import Any
 
 import hsm.catalog.placement
 import hsm.catalog.queue
+import hsm.copysource
 import hsm.ingest.incoming
-import hsm.migrate
+import hsm.proof
 import hsm.ranges
 import hsm.reader
+import hsm.remake
 import hsm.staging
 from hsm.guard import may_release
 from hsm.ranges import Range, unchecked
@@ -26,7 +28,7 @@ def _guard_agrees() -> list[tuple[Any, str, Any]]:
 
 
 def _verify_reads_nothing() -> list[tuple[Any, str, Any]]:
-    return [(hsm.migrate, "verify_stream", lambda *_: None)]
+    return [(each, "verify_stream", lambda *_: None) for each in (hsm.copysource, hsm.proof, hsm.remake)]
 
 
 def _flush_left_out() -> list[tuple[Any, str, Any]]:

@@ -327,7 +327,7 @@ def test_a_suspect_nearline_copy_is_replaced_while_another_good_one_is_there(mak
     with world.catalog.read() as session:
         package = placement.packages_of_studies(session, [1])[0]
         copy = next(c for c in placement.copies(session, [package.pk])[package.pk] if c.pool == "nearline")
-    world.migrate.judge(copy.copy_pk, CopyState.SUSPECT, "test")
+    world.migrate.proofs.judge(copy.copy_pk, CopyState.SUSPECT, "test")
     world.run_policies()
     world.later()
     assert world.copies(1)["1.p0001", "nearline"] == "verified"

@@ -121,7 +121,7 @@ def test_of_two_releases_of_the_last_two_copies_one_is_refused_and_says_why(make
 
 def test_a_release_is_refused_when_the_other_copy_became_suspect_meanwhile(make_world: MakeWorld) -> None:
     world = ready_to_release(make_world)
-    world.migrate.judge(copy_pk(world, "nearline"), CopyState.SUSPECT, "a flipped byte")
+    world.migrate.proofs.judge(copy_pk(world, "nearline"), CopyState.SUSPECT, "a flipped byte")
     world.settle()
     assert world.copies(1)["1.p0001", "online"] == "verified"
     assert world.online_file(1, 1).exists()
@@ -161,7 +161,7 @@ def test_a_suspect_copy_is_made_anew_in_its_place_also_while_another_pool_lacks_
     whole = file.read_bytes()
     file.chmod(0o600)
     file.write_bytes(whole[:-1000] + bytes([whole[-1000] ^ 1]) + whole[-999:])
-    world.migrate.judge(copy_pk(world, "nearline"), CopyState.SUSPECT, "a flipped byte")
+    world.migrate.proofs.judge(copy_pk(world, "nearline"), CopyState.SUSPECT, "a flipped byte")
     world.later(4000)
     world.run_policies()
     assert world.on_tape(1) == []

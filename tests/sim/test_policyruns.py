@@ -348,7 +348,7 @@ def test_a_move_does_not_release_while_its_copy_is_suspect(make_world: MakeWorld
     with world.catalog.read() as session:
         (package,) = placement.packages_of_studies(session, [1])
         copy = next(c for c in placement.copies(session, [package.pk])[package.pk] if c.pool == "nearline")
-    world.migrate.judge(copy.copy_pk, CopyState.SUSPECT, "a flipped byte")
+    world.migrate.proofs.judge(copy.copy_pk, CopyState.SUSPECT, "a flipped byte")
     report = world.policies.run(None, dry_run=False, by="test")
     assert [(each["action"], each["pool"]) for each in report["runs"][0]["decisions"]] == [
         ("copy", "nearline")

@@ -452,13 +452,13 @@ def test_a_stop_between_writing_and_reading_back_leaves_the_copy_written(make_wo
     world = make_world(policies=TWO_TAPES.replace("tape: 2", "tape: 1").replace(">= 2", ">= 1"))
     world.store(1, 1)
     world.seal_all()
-    prove = world.migrate.prove
+    prove = world.migrate.proofs.prove
 
     def stop_first(*arguments: Any) -> None:
         world.workers.ask_to_stop()
         prove(*arguments)
 
-    world.migrate.prove = stop_first  # type: ignore[method-assign]
+    world.migrate.proofs.prove = stop_first  # type: ignore[method-assign]
     world.policies.run(None, dry_run=False, by="test")
     world.workers.drive_step()
     assert world.copies(1)["1.p0001", "HSM001L8"] == CopyState.WRITTEN

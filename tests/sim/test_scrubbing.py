@@ -141,7 +141,7 @@ def test_damage_that_was_on_the_way_and_not_on_the_medium_rewrites_nothing(make_
     with world.catalog.read() as session:
         (package,) = placement.packages_of_studies(session, [1])
         (copy,) = (c for c in placement.copies(session, [package.pk])[package.pk] if c.pool == "nearline")
-    world.migrate.judge(copy.copy_pk, CopyState.SUSPECT, "other bytes came over the network")
+    world.migrate.proofs.judge(copy.copy_pk, CopyState.SUSPECT, "other bytes came over the network")
     world.repairs.round()
     world.later()
     assert world.copies(1)["1.p0001", "nearline"] == "verified"
@@ -192,7 +192,7 @@ def test_a_cartridge_that_is_mounted_for_a_recall_is_read_on_and_gives_way(
     mounts: list[str] = []
     world.tapped.on_mount = mounts.append
     waits: list[Wait] = []
-    prove = world.migrate.prove
+    prove = world.migrate.proofs.prove
 
     def proved(*arguments: Any) -> None:
         prove(*arguments)
