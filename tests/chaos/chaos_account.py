@@ -114,7 +114,7 @@ def _is_change(kind: str, verb: str) -> bool:
     if kind == "study":
         return verb in ("hold placed", "hold lifted")
     if kind == "volume":
-        return verb in _VOLUMES or verb.startswith("mount request") and verb not in _NO_CHANGE
+        return verb in _VOLUMES or (verb.startswith("mount request") and verb not in _NO_CHANGE)
     return True
 
 

@@ -34,6 +34,7 @@ KINDS = (
     "byte flipped on NAS",
     "byte flipped on S3",
     "byte flipped in a cold class",
+    "byte flipped in staging",
     "disk full",
     "disk flush failed",
     "NAS hangs",

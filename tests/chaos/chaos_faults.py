@@ -317,14 +317,17 @@ class Faults:
         victims = self._victims(pool)
         if not victims:
             return False
-        copy = self._rng.choice(victims)
+        return self.flip_file(self._rng.choice(victims))
+
+    def flip_file(self, copy: CopyRow) -> bool:
+        """A byte of a package on a disk, where the archive can bear it."""
         if not self.ledger.may_damage(copy.place.volume, copy.key):
             return False
-        path = self.ledger.media.pools[pool] / copy.place.locator
+        path = self.ledger.media.pools[copy.pool] / copy.place.locator
         data = bytearray(path.read_bytes())
         data[self._rng.randrange(len(data))] ^= 0xFF
         path.write_bytes(bytes(data))
-        self.ledger.damaged[copy.key, copy.place.volume] = DISKS[pool]
+        self.ledger.damaged[copy.key, copy.place.volume] = DISKS[copy.pool]
         return True
 
 

@@ -84,7 +84,6 @@ class Ledger:
     forgiven: bool = False
     """Policies change just now: what is released is judged by nobody."""
     _seen: int = 0
-    _noticed: int = 0
     _account: Account = field(default_factory=Account)
     _proved: dict[bytes, set[bytes]] = field(default_factory=dict)
 
@@ -153,7 +152,6 @@ class Ledger:
         """
         with self.engine.connect() as connection:
             copies, members = self.copies(connection), self.members(connection)
-            self.notice(connection)
             deletions = list(self.trash.check(connection))
             self._nothing_acknowledged_is_gone(copies, members, deletions)
             self._changes_are_allowed(connection)
@@ -170,21 +168,6 @@ class Ledger:
                 active = connection.scalars(text("SELECT key FROM request WHERE state = 'active'")).all()
         self.effects.more(repr(sorted((c.key, c.place.volume, c.state) for c in copies)))
         self.effects.more(repr(sorted(active)))
-
-    def notice(self, connection: Connection) -> None:
-        """Damage is felt once the archive has called the copy suspect."""
-        rows = connection.execute(
-            text(
-                "SELECT h.n, p.key, v.name FROM chaos_change h JOIN copy c ON c.pk = h.pk"
-                " JOIN package p ON p.pk = c.package_pk JOIN volume v ON v.pk = c.volume_pk"
-                " WHERE h.what = 'copy' AND h.new = 'suspect' AND h.n > :n ORDER BY h.n"
-            ),
-            {"n": self._noticed},
-        )
-        for self._noticed, key, volume in rows:
-            kind = self.damaged.get((key, volume), "torn")
-            if kind != "torn":
-                self.effects.feel(kind)
 
     def _nothing_acknowledged_is_gone(
         self,
@@ -242,6 +225,14 @@ class Ledger:
                 )
                 self.effects.checks["2 a verified copy reads back"] += 1
 
+    def catch_up(self) -> None:
+        """Look at what changed since the last time.
+
+        :raises AssertionError: a promise is broken.
+        """
+        with self.engine.connect() as connection:
+            self._changes_are_allowed(connection)
+
     def _changes_are_allowed(self, connection: Connection) -> None:
         rows = connection.execute(
             text("SELECT * FROM chaos_change WHERE n > :n ORDER BY n"), {"n": self._seen}
@@ -250,6 +241,10 @@ class Ledger:
             self._seen = row.n
             if row.new == "releasing":
                 self._release_is_allowed(row)
+            if row.new == "suspect":  # damage is felt once the archive has called the copy so
+                kind = self.damaged.get((row.package, row.volume), "torn")
+                if kind != "torn":
+                    self.effects.feel(kind)
             if row.new == "verified":  # what was done to it before has been noticed and mended
                 self.damaged.pop((row.package, row.volume), None)
 

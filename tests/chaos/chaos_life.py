@@ -27,6 +27,7 @@ from tests.chaos.chaos_network import Trouble, installed
 from tests.chaos.chaos_peace import Peace
 from tests.chaos.chaos_people import POLICIES, People
 from tests.chaos.chaos_trash import Trashcan
+from tests.chaos.chaos_temptations import Temptations
 from tests.chaos.chaos_world import TROUBLES, ChaosWorld, Surroundings, one_thread, shape
 from tests.sim.taps import Crash
 
@@ -89,6 +90,7 @@ class Life:
         self.ledger = Ledger(self.url, Media(self._home), self.effects, Trashcan(clock.latest))
         self.faults = Faults(self.around, self.ledger, self._chance())
         self.people = People(self.around, self.ledger, self._chance())
+        self.people.acts |= Temptations(self.people, self.faults, self.ledger, self._chance()).acts
         self.world: ChaosWorld
         self.delivered: list[tuple[str, str]] = []
         self._due: dict[str, float] = {}
@@ -113,8 +115,7 @@ class Life:
         self.ledger.close()
 
     def _all_felt(self) -> bool:
-        with self.ledger.engine.connect() as connection:
-            self.ledger.notice(connection)
+        self.ledger.catch_up()
         return set(KINDS) <= set(+self.effects.felt)
 
     @contextmanager

@@ -1,0 +1,148 @@
+"""What tempts an archive into breaking a promise: situations in which one check alone stands between.
+
+Chance reaches them too, once in many hours. Here they are among the things that happen every few minutes:
+a release is asked for that policy does not allow, damage is looked at before a scrub has found it, the
+daemon dies with work in its hands, a study under legal hold is to be deleted.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from datetime import timedelta
+from itertools import takewhile
+
+from sqlalchemy import text
+
+from hsm.catalog import deletions, queue
+from hsm.errors import Refused
+from hsm.model import Priority
+from hsm.states import RequestKind
+from tests.chaos.chaos_faults import DISKS, Faults
+from tests.chaos.chaos_ledger import GOOD, CopyRow, Ledger
+from tests.chaos.chaos_people import People
+from tests.sim.world import study_uid
+
+READ_FIRST = ("online", "nearline", "nas", "cloud")
+"""Disk pools, in the order in which a retrieve reads from them."""
+STEPS_AT_DEATH = 8
+
+
+class Temptations:
+    """Acts of people and of fate, each of which says what it did."""
+
+    def __init__(self, people: People, faults: Faults, ledger: Ledger, rng: random.Random) -> None:
+        self._people, self._faults, self._ledger, self._rng = people, faults, ledger, rng
+        self.acts: dict[str, tuple[float, Callable[[], str]]] = {
+            "wrong release": (3, self.release),
+            "read what is damaged": (3, self.read_damaged),
+            "read what is damaged in staging": (2, self.read_damaged_in_staging),
+            "die at work": (2, self.die_at_work),
+            "delete what is held": (1, self.delete_held),
+        }
+
+    def release(self) -> str:
+        """A copy on a disk is to go now, whatever policies say. A run of policies asks for nothing that their
+        goals refuse (:mod:`policies.decide`), so that this is asked for as a run would that knew less."""
+        world = self._people.world
+        copies = [each for each in self._copies() if each.pool in READ_FIRST and each.state == "verified"]
+        if not copies:
+            return ""
+        copy = self._rng.choice(copies)
+        with self._ledger.engine.connect() as connection:
+            row = connection.execute(
+                text("SELECT pk, study_pk FROM package WHERE key = :key"), {"key": copy.key}
+            ).one()
+        with world.catalog.write() as session:
+            queue.enqueue(
+                session,
+                world.clock.now(),
+                "anna",
+                RequestKind.RELEASE,
+                f"release:{copy.key}:{copy.pool}",
+                priority=Priority.ROUTINE,
+                reason="room is needed at once",
+                study_pk=row.study_pk,
+                package_pk=row.pk,
+                pool=copy.pool,
+            )
+        return f"{copy.key} from {copy.pool}"
+
+    def read_damaged(self) -> str:
+        """A byte flips in the copy that a retrieve reads from first, and somebody retrieves at once."""
+        copies = [each for each in self._copies() if each.pool in READ_FIRST and each.state == "verified"]
+        first: dict[str, CopyRow] = {}
+        for copy in sorted(copies, key=lambda each: READ_FIRST.index(each.pool), reverse=True):
+            first[copy.key] = copy
+        some = [copy for copy in first.values() if copy.pool in DISKS]
+        if not some:
+            return ""
+        copy = self._rng.choice(sorted(some, key=lambda each: each.key))
+        if not self._faults.flip_file(copy):
+            return ""
+        self._faults.around.effects.inject(DISKS[copy.pool])
+        return f"{copy.key} in {copy.pool}: {self._retrieve(copy.study)}"
+
+    def read_damaged_in_staging(self) -> str:
+        """The same in the staging area: what was recalled is no copy, and is served from there."""
+        world = self._people.world
+        staged = sorted(key for key in world.staging.whole() if "tar" in key)
+        if not staged:
+            return ""
+        key = self._rng.choice(staged)
+        path = world.home / "staging" / key
+        data = bytearray(path.read_bytes())
+        data[self._rng.randrange(len(data))] ^= 0xFF
+        path.write_bytes(bytes(data))
+        self._faults.around.effects.inject("byte flipped in staging")
+        self._faults.around.effects.feel("byte flipped in staging")
+        studies = {copy.key: copy.study for copy in self._copies()}
+        return f"{key}: {self._retrieve(studies[key])}"
+
+    def _retrieve(self, uid: str) -> str:
+        (study,) = (each for each in self._ledger.studies() if study_uid(each) == uid)
+        wait = self._people.world.retrieve(study, "C-MOVE of what is damaged", Priority.ROUTINE)
+        try:
+            got = self._people.taken(study, wait)
+        finally:
+            wait.close()
+        return f"study {study}, {got.waiting} wait"
+
+    def die_at_work(self) -> str:
+        """The daemon dies while a worker has a request in its hands: soon after it was taken."""
+        workers, fuse = self._people.world.workers, self._people.world.fuse
+        if fuse.blows_at is not None or not self._queued():
+            return ""
+        self._faults.cuts_power = False
+        fuse.blows_at = fuse.count + self._rng.randint(4, 12)
+        self._faults.around.effects.inject("daemon killed")
+        steps = (workers.disk_step, workers.drive_step, workers.verify_step, workers.delivery_step)
+        busy = takewhile(bool, (any(step() for step in steps) for _ in range(STEPS_AT_DEATH)))
+        return f"survived {len(list(busy))} rounds"
+
+    def _queued(self) -> int:
+        with self._ledger.engine.connect() as connection:
+            found = connection.scalar(text("SELECT count(*) FROM request WHERE state = 'queued'"))
+        return int(found or 0)
+
+    def delete_held(self) -> str:
+        """:raises AssertionError: a study under legal hold is in the trash."""
+        world = self._people.world
+        if not self._ledger.held:
+            return self._people.hold()
+        study = self._rng.choice(sorted(self._ledger.held))
+        now = world.clock.now()
+        try:
+            with world.catalog.write() as session:
+                deletions.delete(session, study_uid(study), "a mistake", now + timedelta(days=30), now, "bob")
+        except Refused as error:
+            self._faults.around.effects.checks["3 a held study is not deleted"] += 1
+            return str(error)
+        raise AssertionError(f"3: study {study} is under legal hold and was deleted")
+
+    def _copies(self) -> list[CopyRow]:
+        with self._ledger.engine.connect() as connection:
+            return [each for each in self._ledger.copies(connection) if each.volume_state in GOOD]
+
+
+__all__ = ["Temptations"]
