@@ -26,8 +26,8 @@ from tests.chaos.chaos_media import Media
 from tests.chaos.chaos_network import Trouble, installed
 from tests.chaos.chaos_peace import Peace
 from tests.chaos.chaos_people import POLICIES, People
-from tests.chaos.chaos_trash import Trashcan
 from tests.chaos.chaos_temptations import Temptations
+from tests.chaos.chaos_trash import Trashcan
 from tests.chaos.chaos_world import TROUBLES, ChaosWorld, Surroundings, one_thread, shape
 from tests.sim.taps import Crash
 
