@@ -7,6 +7,7 @@ import hashlib
 import struct
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pydicom import Dataset
@@ -93,9 +94,11 @@ class Line(Sender):
 class Modality(threading.Thread):
     """Stores one instance after the other; one that got no success is sent again, by its next life too."""
 
-    def __init__(self, port: int, study: int, owed: list[Stored]) -> None:
+    def __init__(
+        self, port: int, study: int, owed: list[Stored], connect: Callable[[int], Line] = Line
+    ) -> None:
         super().__init__(daemon=True)
-        self._port, self._study = port, study
+        self._port, self._study, self._connect = port, study, connect
         self.owed = owed
         self.acknowledged: list[Stored] = []
         self.refused = 0
@@ -105,7 +108,7 @@ class Modality(threading.Thread):
         number = 0
         while not self.stopping.is_set():
             try:
-                line = Line(self._port)
+                line = self._connect(self._port)
             except (OSError, ConnectionError):
                 time.sleep(0.02)
                 continue
