@@ -15,6 +15,7 @@ from drivers.sentinel import SENTINEL
 from hsm.anchor import FOLDER
 from hsm.interrupted import INTERRUPTED
 from hsm.layout import instance_path, manifest_path
+from hsm.marksfile import FOLDER as MARKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,7 @@ class Media:
                 if path.is_dir() or path.name == SENTINEL:
                     continue
                 key = str(path.relative_to(root))
-                if key.startswith(f"{FOLDER}/"):
+                if key.startswith((f"{FOLDER}/", f"{MARKS}/")):
                     continue
                 if key.startswith(f"{INCOMING}/"):
                     if path.stat().st_size and pool == "online" and "aside" not in key:
