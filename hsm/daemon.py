@@ -27,6 +27,7 @@ from hsm.catalog.access import AccessLog, Note
 from hsm.catalog.history import Recorder
 from hsm.catalog.views import PoolFact
 from hsm.clock import Clock, FastClock, unhurried
+from hsm.clockwatch import ClockWatch
 from hsm.coldrecall import ColdRecalls
 from hsm.commitment import Commitments
 from hsm.config import Config, accepting, differences_needing_restart, kept_dicom, load
@@ -203,6 +204,7 @@ class Daemon:
         off_after = {each.name: each.drive_off_after for each in config.libraries}
         self.drive_use = DriveUse(catalog, pools, off_after)
         self.media_watch = MediaWatch(catalog, pools)
+        self.clock_watch = ClockWatch(catalog)
         self.seal = Seal(catalog, pools.ingest, config.seal.quiet_seconds, config.seal.package_bytes_max)
         self.ingest = Ingest(catalog, pools.ingest, config.dicom.same_uid, config.deletion.trash)
         self.trash = Trash(catalog, staging, bell, config.deletion)
@@ -566,6 +568,7 @@ class Daemon:
             "deliveries": (Schedule(every_seconds=SETTLE_SECONDS), self.deliveries.settle),
         }
         wanted["reminders"] = (Schedule(every_seconds=REMIND_SECONDS), self.reminders.round)
+        wanted["clock"] = (Schedule(every_seconds=WATCH_SECONDS), self._clock_round)
         wanted["prefetches"] = (Schedule(every_seconds=WATCH_SECONDS), self.prefetches.round)
         wanted["drains"] = (Schedule(every_seconds=WATCH_SECONDS), self.drains.round)
         wanted["announcements"] = (Schedule(every_seconds=ANNOUNCE_SECONDS), self.announcements.round)
@@ -587,6 +590,11 @@ class Daemon:
 
     def _seal_round(self) -> None:
         if self.seal.enqueue_quiet():
+            self.bell.ring()
+
+    def _clock_round(self) -> None:
+        if self.clock_watch.round():
+            self.policies.watch()  # what waits for a window of its policy waits for that one again
             self.bell.ring()
 
     def _summarise(self) -> None:

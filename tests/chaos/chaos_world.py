@@ -24,6 +24,7 @@ from drivers.simulated.library import SimulatedRobot
 from hsm.catalog import queue
 from hsm.catalog.engine import open_engine
 from hsm.catalog.queue import Order
+from hsm.clockwatch import ClockWatch
 from hsm.config.deletion import DeletionConfig
 from hsm.drain import Drains
 from hsm.errors import BadInput, HsmError, Retryable
@@ -129,6 +130,7 @@ class ChaosWorld(World):
         self.prefetches = Prefetches(self.catalog, self.recall)
         config = DeletionConfig(trash=self.surroundings.trash_seconds)
         self.trash = Trash(self.catalog, self.staging, self.bell, config)
+        self.clock_watch = ClockWatch(self.catalog)
         self.media_watch = MediaWatch(self.catalog, self.pools)
         self.poolwatch = PoolWatch(self.catalog, self.pools, self.bell)
         with self.catalog.write() as session:
@@ -182,6 +184,7 @@ class ChaosWorld(World):
         """By name: how often (seconds), and what."""
         return {
             "seal": (30.0, self.seal.enqueue_quiet),
+            "clock": (60.0, self.clock_watch.round),
             "policies": (90.0, self._policies),
             "policy watch": (60.0, self.policies.watch),
             "inventory": (300.0, self.take_inventory),

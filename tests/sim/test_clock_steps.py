@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hsm.catalog import marks, queue
+from hsm.clockwatch import ClockWatch
 from hsm.states import RequestState
 from tests.chaos.chaos_clock import SteppedClock
 from tests.sim.conftest import MakeWorld
@@ -47,4 +48,35 @@ def test_a_hold_is_lifted_no_earlier_than_it_was_placed(make_world: MakeWorld) -
     clock.step(-7200)
     with world.catalog.write() as session:
         marks.lift_hold(session, study_uid(1), "it is over", clock.now(), "a lawyer")
+    world.check()
+
+
+def test_a_pause_between_two_attempts_is_no_longer_because_the_clock_was_put_back(
+    make_world: MakeWorld,
+) -> None:
+    clock = SteppedClock()
+    world = make_world(policies=ROAD, clock=clock)
+    world.store(1, 2)
+    world.clock.advance(61)
+    world.seal.enqueue_quiet()
+    (seal,) = world.requests(kind="seal")
+    with world.catalog.write() as session:
+        assert queue.take(session, seal.pk, "a test", clock.now()) is not None
+        queue.retry_later(session, seal.pk, clock.now(), "a test", "not now")
+    pause = world.requests(kind="seal")[0].not_before - clock.now()
+    watch = ClockWatch(world.catalog)
+    assert watch.round() == 0
+    clock.step(-86400)
+    assert watch.round() == 1
+    assert world.requests(kind="seal")[0].not_before - clock.now() == pause
+    clock.step(86400)
+    assert watch.round() == 0
+    clock.step(-86400)
+    clock.advance(pause.total_seconds())
+    world.rebuild()
+    assert world.requests(kind="seal")[0].state == RequestState.QUEUED
+    clock.step(-86400)
+    assert ClockWatch(world.catalog).round() == 1, "the clock was put back while no daemon ran"
+    world.settle()
+    assert world.requests(kind="seal")[0].state == RequestState.DONE
     world.check()
