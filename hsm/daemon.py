@@ -71,6 +71,7 @@ from hsm.refusals import Refusals
 from hsm.repack import Repack
 from hsm.repair import Repairs
 from hsm.retrieval import Retrievals
+from hsm.roleswatch import RolesWatch
 from hsm.scan import Scan
 from hsm.schedule import Scheduler
 from hsm.scrub import Scrubs
@@ -161,7 +162,8 @@ class Daemon:
         self.policies.on_change = lambda: self._schedule(self.config)
         self.audit = self._audit()
         self.nightly = Nightly(self.catalog, self.audit, self._problems, config.archive.ae_title)
-        self.api = ControlApi(self._services(), config.api, clock, self.refusals.note)
+        self.api = ControlApi(self._services(), config.api, clock, self.refusals.note, self.accesses.note)
+        self.roles_watch = RolesWatch(self.catalog, f"{socket.gethostname()}:{config.home}")
 
     def _build_verbs(self) -> None:
         """What is done with instances, copies and volumes, and who does it."""
@@ -364,6 +366,7 @@ class Daemon:
         self.scheduler.start()
         self.trail.start()
         self._note_life("started")
+        self._watch_roles()
         self.api.start()
 
     def stop(self) -> None:
@@ -423,6 +426,7 @@ class Daemon:
             kept["audit"] = old.audit.model_copy(update={"summary": new.audit.summary})
             kept["log"] = new.log.model_copy(update={"format": old.log.format})
             self.config = new.model_copy(update=kept)
+            self._watch_roles()
         for text in later:
             log.warning("in force only after a restart: %s", text)
         count = len(self.policies.set.policies)
@@ -580,6 +584,7 @@ class Daemon:
         wanted["history"] = (Schedule(every_seconds=HISTORY_SECONDS), self._write_history)
         wanted["history upkeep"] = (Schedule(every_seconds=UPKEEP_SECONDS), self._keep_history_small)
         wanted["summary"] = (Schedule(every_seconds=ANCHOR_SECONDS), self._summarise)
+        wanted["roles"] = (Schedule(every_seconds=ANCHOR_SECONDS), self._watch_roles)
         wanted["anchors"] = (Schedule(every_seconds=ANCHOR_SECONDS), self.anchoring.round)
         wanted["catalog backup"] = (Schedule(every_seconds=WATCH_SECONDS), self.backups.round)
         wanted["policy watch"] = (Schedule(every_seconds=WATCH_SECONDS), self._watch_policies)
@@ -599,6 +604,13 @@ class Daemon:
 
     def _summarise(self) -> None:
         self.nightly.round(self.config.audit.summary, self.config.operator.channels)
+
+    def _watch_roles(self) -> None:
+        """Who may do what, put on record where it changed."""
+        try:
+            self.roles_watch.round(self.config.api, self.api.doors.tokens)
+        except SQLAlchemyError as error:
+            log.warning("changed roles wait to be journalled: %s", getattr(error, "orig", error))
 
     def _note_query(self, asked: Queried) -> None:
         detail: dict[str, Any] = {

@@ -225,6 +225,11 @@ class Tokens:
         self.look()
         return matching(self._found, given)
 
+    def all(self) -> tuple[Token, ...]:
+        """Every token of the file as it is now, expired ones too."""
+        self.look()
+        return self._found
+
     def look(self) -> None:
         """Take over what the file says now."""
         try:

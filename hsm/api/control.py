@@ -11,6 +11,7 @@ from hsm.api.server import ApiServer
 from hsm.api.services import Services
 from hsm.api.tcp import TcpServer
 from hsm.api.twoperson import TwoPerson
+from hsm.catalog.access import Note
 from hsm.clock import Clock
 from hsm.config import ApiConfig, TcpConfig, accepting_api
 from hsm.refusals import Refusal
@@ -25,11 +26,20 @@ class ControlApi:
     """
 
     def __init__(
-        self, services: Services, config: ApiConfig, clock: Clock, note: Callable[[Refusal], None]
+        self,
+        services: Services,
+        config: ApiConfig,
+        clock: Clock,
+        note: Callable[[Refusal], None],
+        arrived: Callable[[Note], None] = lambda note: None,
     ) -> None:
+        """
+        :param note: told who was refused what.
+        :param arrived: told who came in with a token.
+        """
         self._config = config
         tokens = Tokens(config.tcp.tokens_file) if config.tcp is not None else None
-        self.doors = Doors(config.roles, tokens=tokens, clock=clock, note=note)
+        self.doors = Doors(config.roles, tokens=tokens, clock=clock, note=note, arrived=arrived)
         self.two_person = TwoPerson(services, config.two_person)
         app = build_app(services, self.doors, self.two_person, note)
         self._local = ApiServer(app, config.socket)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 
 from starlette.datastructures import Headers
@@ -16,6 +17,7 @@ from hsm.api.identity import UnixPeer, group_names
 from hsm.api.problems import problem
 from hsm.api.shares import run_in_threadpool
 from hsm.api.tcp import DOOR, TcpPeer
+from hsm.catalog.access import Note
 from hsm.clock import Clock, SystemClock
 from hsm.config.access import RolesConfig
 from hsm.config.doors import LockoutConfig
@@ -28,6 +30,8 @@ GROUPS_SECONDS = 10.0
 USERS_MAX = 1000
 LOCKOUT = LockoutConfig(failures=5, within_seconds=60, lasts_seconds=300, never=())
 """Of addresses from which tokens come that are none."""
+ARRIVAL_SECONDS = 8 * 3600.0
+"""The same token from the same address is one login in so long: a shift."""
 NO_TOKEN = "it has no bearer token"
 
 
@@ -55,10 +59,14 @@ class Doors:
         tokens: Tokens | None = None,
         clock: Clock | None = None,
         note: Callable[[Refusal], None] = lambda refusal: None,
+        arrived: Callable[[Note], None] = lambda note: None,
     ) -> None:
         self.roles = roles or RolesConfig()
         self.tokens = tokens
         self.note = note
+        self._arrived = arrived
+        self._arrivals: OrderedDict[tuple[str, str], float] = OrderedDict()
+        """When each token was last put on record as coming from an address."""
         self._clock = clock or SystemClock()
         self._lockout = Lockout(monotonic, LOCKOUT)
         self._monotonic = monotonic
@@ -88,7 +96,20 @@ class Doors:
             raise self._strike(peer, f"the token {holder.name} has expired", holder.person)
         name = f"{holder.person} (token {holder.name})"
         where = f"{peer.address} port {peer.port}"
+        self._arrive(name, holder.name, peer.address)
         return Caller(name, holder.person, "", where, frozenset({holder.role}), DOOR)
+
+    def _arrive(self, name: str, token: str, address: str) -> None:
+        """There is no session that begins or ends: the first request of some hours is the login."""
+        now, key = self._monotonic(), (token, address)
+        with self._lock:
+            if now - self._arrivals.get(key, float("-inf")) < ARRIVAL_SECONDS:
+                return
+            self._arrivals[key] = now
+            self._arrivals.move_to_end(key)
+            if len(self._arrivals) > USERS_MAX:
+                self._arrivals.popitem(last=False)
+        self._arrived(Note(self._clock.now(), name, "came in", "access", DOOR, {"address": address}))
 
     def _strike(self, peer: TcpPeer, reason: str, actor: str = "") -> TurnedAwayError:
         locked = self._lockout.failed(peer.address)

@@ -22,6 +22,10 @@ class Rejection:
     reason: str
 
 
+ACSE: Final = 2
+"""Source of a rejection: the service provider, ACSE related; of ours only those of user identities."""
+LOG_IN: Final = "log in"
+"""The act that is refused with one, for the journal."""
 CALLED_AE_UNKNOWN: Final = Rejection(1, 1, 7, "it called another AE title")
 CALLING_AE_UNKNOWN: Final = Rejection(1, 1, 3, "its AE title has no rights here")
 NOT_SECURED: Final = Rejection(1, 1, 1, "its AE title has to come over TLS")

@@ -12,6 +12,8 @@ from typing import Final
 
 from hsm.config import DicomConfig, Door
 from hsm.dicom.admission import (
+    ACSE,
+    LOG_IN,
     OTHER_ADDRESS,
     TOO_MANY_TRIES,
     Rejection,
@@ -109,7 +111,8 @@ class Doorman:
     def rejected(self, door: str, calling: str, address: str, rejection: Rejection) -> None:
         """An association was rejected: journalled and counted, unless it was only one too many."""
         if rejection.result != TRANSIENT or rejection is TOO_MANY_TRIES:
-            self._note(Refusal(calling, door, "associate", rejection.reason, address))
+            act = LOG_IN if rejection.source == ACSE or rejection is TOO_MANY_TRIES else "associate"
+            self._note(Refusal(calling, door, act, rejection.reason, address))
             self.failed(door, address)
 
     def unsecured(self, door: str, address: str, why: str) -> None:

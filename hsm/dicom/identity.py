@@ -18,7 +18,7 @@ from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import UserIdentityNegotiation
 
 from hsm.config import AeConfig, DicomConfig, UserConfig
-from hsm.dicom.admission import TOO_MANY_TRIES, Rejection
+from hsm.dicom.admission import ACSE, TOO_MANY_TRIES, Rejection
 from hsm.lockout import Throttle, counted_by
 from hsm.passcode import COST, DIGEST_BYTES, SALT_BYTES, Passcode, parse
 
@@ -78,7 +78,7 @@ def answer(assoc: Association) -> None:
 
 def refused(reason: str) -> Rejection:
     """PS3.7 section D.3.3.7: rejected permanent, by the service provider (ACSE related), no reason given."""
-    return Rejection(1, 2, 1, reason)
+    return Rejection(1, ACSE, 1, reason)
 
 
 class Identities:

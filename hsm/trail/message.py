@@ -40,6 +40,7 @@ class Event:
     IMPORT: Final = Code("110107", "Import")
     QUERY: Final = Code("110112", "Query")
     SECURITY_ALERT: Final = Code("110113", "Security Alert")
+    USER_AUTHENTICATION: Final = Code("110114", "User Authentication")
 
 
 class EventType:
@@ -47,10 +48,12 @@ class EventType:
 
     APPLICATION_START: Final = Code("110120", "Application Start")
     APPLICATION_STOP: Final = Code("110121", "Application Stop")
+    LOGIN: Final = Code("110122", "Login")
     NODE_AUTHENTICATION: Final = Code("110126", "Node Authentication")
     SOFTWARE_CONFIGURATION: Final = Code("110131", "Software Configuration")
     RESTRICTED_FUNCTION: Final = Code("110132", "Use of Restricted Function")
     OBJECT_SECURITY: Final = Code("110135", "Object Security Attributes Changed")
+    SECURITY_ROLES: Final = Code("110136", "Security Roles Changed")
 
 
 class Role:

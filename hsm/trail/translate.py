@@ -29,6 +29,8 @@ from hsm.trail.message import (
     Role,
 )
 
+LOGINS = ("come in", "log in")
+"""Acts that are refused to whoever cannot say who he is: a bearer token, a user identity (PS3.7 D.3.3.7)."""
 PEER = "ae:"
 """What an actor begins with that is an AE title."""
 SEALER = "seal"
@@ -200,19 +202,39 @@ def _accessed(to: Translator, entry: Entry) -> Message:
 def _refused(to: Translator, entry: Entry) -> Message:
     """Somebody was refused at a door: a node that may not come in, or an act that it may not do."""
     act, reason = str(entry.detail.get("act") or ""), str(entry.detail.get("reason") or "")
-    kind = EventType.NODE_AUTHENTICATION if act == "associate" else EventType.RESTRICTED_FUNCTION
+    # An address that is locked out has failed often: that is more than one that mistyped.
+    outcome = Outcome.SERIOUS if "locked out" in reason else Outcome.MINOR
     caller = Participant(entry.actor.removeprefix(PEER), True, address=str(entry.detail.get("address") or ""))
+    if act in LOGINS:
+        times = entry.detail.get("times")
+        more = f" ({times} times)" if isinstance(times, int) and times > 1 else ""
+        return _login(to, entry, caller, outcome, reason + more)
+    kind = EventType.NODE_AUTHENTICATION if act in ("associate", "connect") else EventType.RESTRICTED_FUNCTION
     door = Object(entry.subject, NODE_ID, "2", "13", details=_alert(f"{act}: {reason}", entry))
     return Message(
         Event.SECURITY_ALERT,
         "E",
         entry.at,
-        Outcome.MINOR,
+        outcome,
         [to.us(), caller],
         [door],
         (kind,),
         reason,
     )
+
+
+def _login(to: Translator, entry: Entry, caller: Participant, outcome: Outcome, text: str) -> Message:
+    """User Authentication (A.5.3) wants who it was, and the node where they came; the door is of that node."""
+    here = Participant(to.archive, False, alternative_id=f"{entry.subject} of process {to.process}")
+    types = (EventType.LOGIN,)
+    return Message(
+        Event.USER_AUTHENTICATION, "E", entry.at, outcome, [caller, here], types=types, outcome_text=text
+    )
+
+
+def _came(to: Translator, entry: Entry) -> Message:
+    caller = Participant(entry.actor, True, address=str(entry.detail.get("address") or ""))
+    return _login(to, entry, caller, Outcome.SUCCESS, "")
 
 
 def _alert_of(kind: Code) -> Translate:
@@ -273,4 +295,6 @@ TRANSLATIONS: Mapping[tuple[str, str], Translate] = {
     ("study", "retention ended"): _alert_of(EventType.OBJECT_SECURITY),
     ("policies", "activated"): _alert_of(EventType.SOFTWARE_CONFIGURATION),
     ("access", "refused"): _refused,
+    ("access", "came in"): _came,
+    ("access", "roles changed"): _alert_of(EventType.SECURITY_ROLES),
 }

@@ -96,6 +96,7 @@ def test_every_message_there_is_obeys_the_schema_whatever_peers_call_things() ->
         "Import",
         "Query",
         "Security Alert",
+        "User Authentication",
     }
 
 
@@ -208,3 +209,27 @@ def test_names_that_no_header_can_hold_are_made_fit() -> None:
     fields = head.split(b" ")
     assert fields[2:6] == [b"hstname", b"-", b"p" * 128, b"idwithspaces"]
     assert b'sequenceId="5"' in head
+
+
+def test_who_cannot_say_who_he_is_failed_to_log_in_and_a_lock_out_is_graver() -> None:
+    def said(tree: Any) -> tuple[str, str, str]:
+        identification = tree.find("EventIdentification")
+        kind = identification.find("EventTypeCode").get("csd-code")
+        return event(tree), kind, identification.get("EventOutcomeIndicator")
+
+    token = {"act": "come in", "reason": "its token is not known", "times": 1, "address": "10.0.0.9"}
+    failed = translated(entry("access", "refused", "unknown", **token))
+    assert said(failed) == ("User Authentication", "110122", "4")
+    assert participants(failed) == [("unknown", "true", []), ("HSM", "false", [])]
+    assert failed.find("ActiveParticipant").get("NetworkAccessPointID") == "10.0.0.9"
+    assert failed.findall("ParticipantObjectIdentification") == []
+    locked = "its token is not known; locked out for 300 s after 5 failures"
+    assert said(translated(entry("access", "refused", **(token | {"reason": locked}))))[2] == "8"
+    user = translated(entry("access", "refused", act="log in", reason="wrong passcode"))
+    assert said(user) == ("User Authentication", "110122", "4")
+    tls = translated(entry("access", "refused", act="connect", reason="no certificate"))
+    assert said(tls) == ("Security Alert", "110126", "4")
+    came = translated(entry("access", "came in", "eve (token night)", address="10.0.0.9"))
+    assert said(came) == ("User Authentication", "110122", "0")
+    roles = translated(entry("access", "roles changed", "configuration", changed={}))
+    assert said(roles) == ("Security Alert", "110136", "0")
