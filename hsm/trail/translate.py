@@ -224,7 +224,7 @@ def _refused(to: Translator, entry: Entry) -> Message:
 
 
 def _login(to: Translator, entry: Entry, caller: Participant, outcome: Outcome, text: str) -> Message:
-    """User Authentication (A.5.3) wants who it was, and the node where they came; the door is of that node."""
+    """User Authentication (A.5.3) wants who it was and the node where they came; the door is of that node."""
     here = Participant(to.archive, False, alternative_id=f"{entry.subject} of process {to.process}")
     types = (EventType.LOGIN,)
     return Message(

@@ -113,6 +113,8 @@ def test_a_reload_takes_over_certificates_and_rules_or_nothing(home: Home) -> No
                 "nobody comes in with a token" in text for text in local.status()["daemon"]["problems"]
             )
             home.daemon.refusals.round()
-            found = local.audit_log(kind="access")
+            found = local.audit_log(kind="access", verb="refused")
+            roles = local.audit_log(kind="access", verb="roles changed")
         assert [each["detail"]["reason"] for each in found] == ["its token is not known"]
+        assert "command policy activate" in roles[0]["detail"]["changed"], "the reload that made it need two"
         assert os.stat(home.folder / "tokens.json").st_mode & 0o777 == 0o666
