@@ -6,7 +6,8 @@ Only the family that is asked for is imported.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -89,9 +90,16 @@ def open_library(name: str, options: Mapping[str, Any]) -> Library:
 
 def _points(points: Iterable[EntryPoint] | None) -> dict[str, list[EntryPoint]]:
     found: dict[str, list[EntryPoint]] = {}
-    for point in entry_points(group=GROUP) if points is None else points:
+    for point in _installed(entry_points) if points is None else points:
         found.setdefault(point.name, []).append(point)
     return found
+
+
+@functools.lru_cache(maxsize=4)
+def _installed(read: Callable[..., Iterable[EntryPoint]]) -> tuple[EntryPoint, ...]:
+    """Read once: it looks through every installed package, and what is installed while this process runs
+    cannot be relied on."""
+    return tuple(read(group=GROUP))
 
 
 def _suggestion(name: str, known: Iterable[str]) -> str:
