@@ -20,6 +20,7 @@ from drivers.errors import (
 
 __all__ = [
     "BadInput",
+    "CatalogAway",
     "ConfigError",
     "Conflict",
     "Corrupt",
@@ -38,6 +39,10 @@ __all__ = [
 
 class HsmError(Exception):
     """Base of the daemon's own errors."""
+
+
+class CatalogAway(Retryable):
+    """The database does not answer, or ended what was under way. The daemon goes on when it is back."""
 
 
 class ConfigError(HsmError):

@@ -20,6 +20,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
+from sqlalchemy.exc import InterfaceError, OperationalError
 
 from hsm.clock import Clock, FastClock
 from hsm.log import context, get_logger
@@ -200,6 +201,8 @@ class _Task:
             with context(routine=self._name):
                 try:
                     self.function()
+                except (OperationalError, InterfaceError) as error:  # no fault of ours, and no trace of one
+                    log.error("routine %s: %s; it runs again when it is next due", self._name, error.orig)
                 except Exception:  # whatever a routine raises, it is due again later
                     log.exception("routine %s failed; it runs again when it is next due", self._name)
             with self._lock:

@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass
 from datetime import datetime
 
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -56,6 +57,10 @@ class Answer:
     hint: str = ""
 
 
+_CATALOG_AWAY = Answer(
+    503, "retry later", "the database is away; the daemon runs, and goes on by itself once it is back"
+)
+
 ANSWERS: tuple[tuple[type[Exception], Answer], ...] = (
     # The first that fits counts, so a subclass comes before its base.
     (BadInput, Answer(400, "bad input")),
@@ -69,6 +74,8 @@ ANSWERS: tuple[tuple[type[Exception], Answer], ...] = (
     (Corrupt, Answer(500, "corrupt", "`hsm study locate UID` shows whether another copy is good")),
     (Retryable, Answer(503, "retry later", "try again in a moment")),
     (Permanent, Answer(500, "failed")),
+    (OperationalError, _CATALOG_AWAY),
+    (InterfaceError, _CATALOG_AWAY),
 )
 
 
@@ -88,6 +95,9 @@ async def on_error(request: Request, error: Exception) -> Response:
     if answer is None:
         raise error
     note_refusal(request, error)
+    if isinstance(error, DBAPIError):
+        log.error("%s %s: the catalog does not answer: %s", request.method, request.url.path, error.orig)
+        return problem(answer.status, answer.kind, f"the catalog does not answer: {error.orig}", answer.hint)
     return problem(answer.status, answer.kind, str(error), answer.hint)
 
 

@@ -39,7 +39,7 @@ from hsm.catalog.columns import pack_uid
 from hsm.catalog.ingest import Keys, Known, Place, Received
 from hsm.catalog.prepared import Prepared
 from hsm.catalog.tables import AwaitedRejection, Base, Instance, Patient, Series, Study
-from hsm.errors import HsmError, Permanent, Retryable
+from hsm.errors import CatalogAway, HsmError, Permanent, Retryable
 
 REMEMBERED_MAX = 4096
 ROWS_MAX = 16
@@ -90,7 +90,7 @@ class Stale(HsmError):
     """A remembered key's row is gone. Nothing is remembered any more; do the whole batch again."""
 
 
-class InDoubt(Retryable):
+class InDoubt(CatalogAway):
     """The commit failed, and may have happened all the same."""
 
 
@@ -142,7 +142,7 @@ class Registrar:
         Instance UIDs; committed at the end or rolled back whole.
 
         :raises InDoubt: the commit failed.
-        :raises Retryable: the database failed before.
+        :raises CatalogAway: the database failed before.
         :raises Permanent: it refuses what is written.
         """
         self._new.clear()
@@ -169,7 +169,9 @@ class Registrar:
                     raise InDoubt(f"catalog: {orig}") from error
                 if isinstance(orig, driver.IntegrityError):
                     raise Permanent(f"catalog refuses it: {orig}") from error
-                raise Retryable(f"catalog: {orig}") from error
+                if isinstance(orig, driver.DataError | driver.ProgrammingError):
+                    raise Retryable(f"catalog: {orig}") from error
+                raise CatalogAway(f"catalog: {orig}") from error
             raise
         if len(self._remembered) + len(self._new) > REMEMBERED_MAX:
             self._remembered.clear()

@@ -14,7 +14,16 @@ from hsm.dicom.rejection import KEY_OBJECT_SELECTION, read_note
 from hsm.dicom.rights import REJECT
 from hsm.dicom.scan import Scan
 from hsm.dicom.upperlayer import CappedBuffer
-from hsm.errors import BadInput, Conflict, DriverError, HsmError, NoSpace, OperatorNeeded, Refused
+from hsm.errors import (
+    BadInput,
+    CatalogAway,
+    Conflict,
+    DriverError,
+    HsmError,
+    NoSpace,
+    OperatorNeeded,
+    Refused,
+)
 from hsm.ingest import StoreOutcome
 from hsm.log import get_logger
 from hsm.model import Header
@@ -258,7 +267,8 @@ def status_of(error: Exception) -> int:
             return NOT_AUTHORIZED
         case Conflict():
             return DUPLICATE_INSTANCE
-        case NoSpace() | OutOfService() | OperatorNeeded():  # come again, when somebody has seen to it
+        case NoSpace() | OutOfService() | OperatorNeeded() | CatalogAway():
+            # Come again, when somebody has seen to it.
             return OUT_OF_RESOURCES
         case _:
             return PROCESSING_FAILURE

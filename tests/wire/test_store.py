@@ -11,7 +11,7 @@ from wire_peers import VERIFICATION, Raw, associate_rq, associated, send_raw
 from wire_world import Running, StartServer
 
 from hsm.dicom.header import read_header
-from hsm.errors import BadInput, Conflict, NoSpace, Permanent, Retryable
+from hsm.errors import BadInput, CatalogAway, Conflict, NoSpace, Permanent, Retryable
 from hsm.service import OutOfService
 
 PRIVATE_CLASS = "1.2.840.113619.4.26"
@@ -104,6 +104,7 @@ def test_services_that_are_not_offered_are_not_accepted(archive: Running) -> Non
         (Conflict("other content is there"), 0x0111),
         (BadInput("no"), 0xC000),
         (Retryable("disk is busy"), 0x0110),
+        (CatalogAway("catalog: connection refused"), 0xA700),
         (OutOfService("pool online is out of service"), 0xA700),
         (Permanent("catalog refused it"), 0x0110),
         (ZeroDivisionError("a bug"), 0x0110),
