@@ -4,6 +4,8 @@
 #   make test        everything that must pass: formatting, lint, types, import contracts, tests (not campaigns)
 #   make lint        the same without the tests
 #   make sim         the simulated archive's tests at full length (about an hour)
+#   make search      what Hypothesis looks for at random, with ten times as many examples as in the suite
+#                    (HSM_EXAMPLES), and so longer lives of copies
 #   make day         a day in a small hospital: 10 workstations, 2 operators who err, 5 crashes (10 minutes;
 #                    HSM_DAY_SEED lives one again, HSM_DAY_SPEED changes how fast its clock goes)
 #   make chaos       an hour of an archive's life under every fault at once, from a seed (HSM_CHAOS_SEED,
@@ -40,7 +42,7 @@ ifneq ($(shell cat $(VENV)/.venv-stamp 2>/dev/null && $(BIN)/python -c 'print("w
 $(shell rm -f $(VENV)/.venv-stamp $(VENV)/.run-stamp $(VENV)/.dev-stamp)
 endif
 
-.PHONY: pictures run test sim story day crash chaos campaigns malformed audit-deps lowest large lab lab-short lint wheel-check clean
+.PHONY: pictures run test sim search story day crash chaos campaigns malformed audit-deps lowest large lab lab-short lint wheel-check clean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.run-stamp
@@ -49,6 +51,9 @@ run: $(VENV)/.run-stamp
 # Every crash point, and long random lives of an archive: an hour or so. Hypothesis prints what fails.
 sim: $(VENV)/.dev-stamp
 	HSM_SIM=long $(BIN)/pytest -m "" -n 2 --timeout=7200 tests/sim
+
+search: $(VENV)/.dev-stamp
+	HSM_EXAMPLES=$${HSM_EXAMPLES:-10} $(BIN)/pytest -n 2 --timeout=7200 tests/unit/policies tests/catalog/test_placements.py
 
 # 500 studies go over a NAS and S3 and back, and 500 over SFTP, while each server is killed, stopped, filled
 # and slowed: about twenty minutes; as root (small file systems are mounted).

@@ -25,6 +25,7 @@ from sqlalchemy.pool import StaticPool
 
 from policies import FACTS, Order, Policy, PolicySet, Schedule, owner
 from policies.compile import compile_ownership
+from tests.examples import examples
 
 
 @pytest.fixture(scope="module")
@@ -56,19 +57,19 @@ slow_is_fine = settings(
 )
 
 
-@settings(slow_is_fine, max_examples=250)
+@settings(slow_is_fine, max_examples=examples(80))
 @given(st.data())
 def test_sqlite_selects_what_python_finds_true(sqlite: Engine, data: st.DataObject) -> None:
     _agree(sqlite, data)
 
 
-@settings(slow_is_fine, max_examples=150)
+@settings(slow_is_fine, max_examples=examples(50))
 @given(st.data())
 def test_postgresql_selects_what_python_finds_true(postgresql_engine: Engine, data: st.DataObject) -> None:
     _agree(postgresql_engine, data)
 
 
-@settings(slow_is_fine, max_examples=60)
+@settings(slow_is_fine, max_examples=examples(25))
 @given(st.data())
 def test_sql_and_python_give_each_study_to_the_same_policy(sqlite: Engine, data: st.DataObject) -> None:
     now, fill = data.draw(st.sampled_from(NOWS)), data.draw(fills())

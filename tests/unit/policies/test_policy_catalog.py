@@ -39,6 +39,7 @@ from policies.compile import compile_expression, compile_order
 from policies.expr import Not
 from policies.facts import FACTS, Argument
 from policies.policy import Order
+from tests.examples import examples
 
 NOW = NOWS[0]
 STUDIES = 150
@@ -275,13 +276,13 @@ slow_is_fine = settings(
 )
 
 
-@settings(slow_is_fine, max_examples=120)
+@settings(slow_is_fine, max_examples=examples(40))
 @given(st.data())
 def test_sqlite_selects_the_studies_that_their_values_match(sqlite: Catalog, data: st.DataObject) -> None:
     _agree(sqlite, data)
 
 
-@settings(slow_is_fine, max_examples=80)
+@settings(slow_is_fine, max_examples=examples(25))
 @given(st.data())
 def test_postgresql_selects_the_studies_that_their_values_match(
     on_postgresql: Catalog, data: st.DataObject

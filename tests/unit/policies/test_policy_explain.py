@@ -27,6 +27,7 @@ from policies import (
 )
 from policies.explain import RuleExplanation
 from policies.trace import deciding, next_change
+from tests.examples import examples
 
 SAFE = {"online": 1, "nearline": 1, "tape": 1}
 RELEASE = "name: r\nrelease from: online\nwhen: idle > 90d and (copies(tape) >= 1 or size < 1 kB)"
@@ -206,7 +207,7 @@ def test_an_age_turns_at_midnight_of_the_time_zone_of_now() -> None:
     assert next_change(checked("age > 30d"), study(study_date="20261399"), at) is None
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(st.data())
 def test_nothing_changes_before_the_change_that_is_announced(data: st.DataObject) -> None:
     now = data.draw(st.sampled_from(NOWS))
@@ -225,7 +226,7 @@ def test_nothing_changes_before_the_change_that_is_announced(data: st.DataObject
         assert (evaluate(expression, facts, change, fill) is True) is not value
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.data())
 def test_there_is_always_something_that_decided(data: st.DataObject) -> None:
     now = data.draw(st.sampled_from(NOWS))
@@ -240,7 +241,7 @@ def test_circumstances_without_a_time_zone_are_refused() -> None:
         Circumstances(datetime(2026, 1, 1), {})
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.data())
 def test_a_rule_asks_for_its_work_at_the_moment_that_is_announced_and_not_before(data: st.DataObject) -> None:
     now = data.draw(st.sampled_from(NOWS))

@@ -10,6 +10,7 @@ from policy_agreement import POOLS, checked, expressions
 
 from policies import PolicyErrors, load_texts
 from policies.check import check_expression
+from tests.examples import examples
 
 SNIPPETS = (
     "and ",
@@ -62,7 +63,7 @@ schedule: every 60 seconds
 """
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, len(BASE)), st.integers(0, 5), st.sampled_from(SNIPPETS)), max_size=4)
 )
@@ -84,7 +85,7 @@ def test_a_damaged_file_is_refused_with_places_or_is_good(edits: list[tuple[int,
         assert len(loaded.policies) <= 2
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 @given(
     st.text(st.sampled_from("abidle copies(tp)<>=!'\"\\*?%0123456789.-, \n"), max_size=40)
     | st.text(max_size=20)
@@ -97,7 +98,7 @@ def test_any_text_is_an_expression_or_has_faults_within_it(text: str) -> None:
         assert fault.start <= fault.end <= len(text) + 1
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(expressions(), st.booleans())
 def test_an_expression_means_the_same_whatever_its_white_space_and_case(text: str, upper: bool) -> None:
     spaced = text.replace(" ", " \n ")
@@ -108,7 +109,7 @@ def test_an_expression_means_the_same_whatever_its_white_space_and_case(text: st
         assert checked(spaced).root == checked(text).root
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.lists(expressions(), min_size=4, max_size=4))
 def test_any_good_conditions_make_a_good_policy_with_or_without_warnings(texts: list[str]) -> None:
     first, second, third, fourth = map(json.dumps, texts)

@@ -12,6 +12,7 @@ from policies.check import check_expression
 from policies.evaluate import truth
 from policies.expr import Expression
 from policies.logic import Must, disjoint, implies, impossible
+from tests.examples import examples
 
 
 def read(text: str) -> Expression:
@@ -33,7 +34,7 @@ HOLDS = {
 }
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.data())
 def test_what_is_called_impossible_no_study_meets(data: st.DataObject) -> None:
     now = data.draw(st.sampled_from(NOWS))
@@ -47,7 +48,7 @@ def test_what_is_called_impossible_no_study_meets(data: st.DataObject) -> None:
         assert not all(HOLDS[must](truth(node, facts, at)) for node, must in terms)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(expressions())
 def test_no_condition_is_seen_to_exclude_itself_unless_it_never_holds(text: str) -> None:
     expression = checked(text)
