@@ -18,6 +18,7 @@ from hsm.trail.sink import Sink
 from hsm.trail.syslog import Origin
 from hsm.trail.syslogsink import SyslogSink
 from hsm.trail.translate import About, Translator
+from hsm.trail.turn import Turn
 
 __all__ = ["Standing", "Trail"]
 
@@ -73,4 +74,7 @@ def _syslog(
     origin = Origin(syslog.facility, host, "hsm", process, version)
     cursor = home / "audit" / f"syslog-{syslog.host}-{syslog.port}.json"
     every = syslog.send == "every record"
-    return SyslogSink(name, line, origin, translator, cursor, time.monotonic, every_record=every)
+    # SQLite has one node, whose file says how far it is.
+    several = catalog.engine.dialect.name == "postgresql"
+    turn = Turn(catalog, f"{syslog.host}:{syslog.port}", time.monotonic) if several else None
+    return SyslogSink(name, line, origin, translator, cursor, time.monotonic, every_record=every, turn=turn)

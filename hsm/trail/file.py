@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from hsm.catalog.journal import GENESIS, Link, Problem, follows
-from hsm.trail.sink import BEGINNING, NotTaken, Place
+from hsm.trail.sink import BEGINNING, NotTaken, Place, Whose
 
 LINE_BYTES_MAX = 64 << 20
 _TAIL_BYTES = 1 << 20
@@ -57,6 +57,13 @@ class FileSink:
         except OSError as error:
             raise NotTaken(error.strerror or str(error)) from error
         return BEGINNING if last is None else _place(last, self._path)
+
+    def whose(self) -> Whose:
+        """Every node writes its own."""
+        return Whose.OURS
+
+    def not_taken(self) -> None:
+        """Nobody else could."""
 
     def take(self, links: Sequence[Link]) -> None:
         try:

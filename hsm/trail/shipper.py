@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from hsm.catalog import journal
 from hsm.catalog.engine import Catalog
 from hsm.log import get_logger
-from hsm.trail.sink import NotTaken, Place, Sink
+from hsm.trail.sink import NotTaken, Place, Sink, Whose
 
 log = get_logger(__name__)
 
@@ -40,6 +40,8 @@ class Standing:
     """Why, where something is wrong; empty when all is well."""
     since: datetime | None
     """Since when."""
+    elsewhere: bool = False
+    """Another node streams; how far it is is not known here."""
 
 
 class Shipper:
@@ -54,6 +56,7 @@ class Shipper:
         self._sent = 0
         self._error = ""
         self._since: datetime | None = None
+        self._elsewhere = False
 
     def start(self) -> None:
         self._thread = threading.Thread(target=self._run, name=f"trail to {self._sink.name}", daemon=True)
@@ -74,15 +77,22 @@ class Shipper:
         """Send what there is, a batch at most; how many records. Never raises for what a sink, the database
         or a journal that was tampered with may do."""
         try:
-            sent = self._send()
+            whose = self._sink.whose()
+            if whose is Whose.OPEN:
+                return 0
+            self._elsewhere = whose is Whose.ANOTHERS
+            if self._elsewhere:
+                self._at = None
+            sent = 0 if self._elsewhere else self._send()
         except NotTaken as error:
             self._at = None
+            self._sink.not_taken()
             self._failed(f"{self._sink.name}: {error}")
             return 0
         except SQLAlchemyError as error:
             self._failed(f"the catalog: {getattr(error, 'orig', error)}")
             return 0
-        if self._error:
+        if self._error and not self._elsewhere:
             log.info("the audit trail goes on: %s", self._sink.name)
         self._error, self._since = "", None
         return sent
@@ -90,7 +100,8 @@ class Shipper:
     def standing(self) -> Standing:
         with self._catalog.read() as session:
             head, _ = journal.head(session)
-        return Standing(self._sink.name, self._sent, max(0, head - self._sent), self._error, self._since)
+        sent = head if self._elsewhere else self._sent
+        return Standing(self._sink.name, sent, max(0, head - sent), self._error, self._since, self._elsewhere)
 
     def problems(self) -> list[str]:
         if not self._error:

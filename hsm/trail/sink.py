@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -25,6 +26,14 @@ BEGINNING = Place(0, GENESIS)
 """Before record 1."""
 
 
+class Whose(enum.Enum):
+    """Who streams to a sink that has one stream."""
+
+    OURS = "ours"
+    ANOTHERS = "another node's"
+    OPEN = "open"  # this node has let it go and leaves time for another to take it
+
+
 class Sink(Protocol):
     """Takes records in order. One thread uses it; ``abort`` may come from another one."""
 
@@ -40,6 +49,13 @@ class Sink(Protocol):
         """
         ...
 
+    def whose(self) -> Whose:
+        """Which node writes to it now; asked before each batch.
+
+        :raises SQLAlchemyError: the database, which says it, does not answer.
+        """
+        ...
+
     def take(self, links: Sequence[Link]) -> None:
         """:raises NotTaken: they are not, or perhaps not, all there; :meth:`begin` says from where to go
         on."""
@@ -50,6 +66,10 @@ class Sink(Protocol):
 
         :raises NotTaken: what was taken lately may be lost; :meth:`begin` says from where to go on.
         """
+        ...
+
+    def not_taken(self) -> None:
+        """It is not begun again for a while; never raises."""
         ...
 
     def abort(self) -> None:

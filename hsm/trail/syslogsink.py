@@ -16,9 +16,10 @@ from pathlib import Path
 from hsm.catalog.journal import Link
 from hsm.trail.line import Line
 from hsm.trail.message import Outcome
-from hsm.trail.sink import BEGINNING, NotTaken, Place
+from hsm.trail.sink import BEGINNING, NotTaken, Place, Whose
 from hsm.trail.syslog import MESSAGE_ID_DICOM, MESSAGE_ID_JOURNAL, Origin, message
 from hsm.trail.translate import Translator
+from hsm.trail.turn import Turn
 
 SETTLED_SECONDS = 5.0
 CURSOR_BYTES_MAX = 4096
@@ -38,10 +39,12 @@ class SyslogSink:
         monotonic: Callable[[], float],
         *,
         every_record: bool,
+        turn: Turn | None = None,
     ) -> None:
         """
         :param cursor: a file of ours that says how far it is.
         :param every_record: each record is sent as JSON too, not only what has an audit message.
+        :param turn: with several nodes, which of them streams; None: there is one.
         """
         self.name = name
         self._line = line
@@ -50,6 +53,7 @@ class SyslogSink:
         self._cursor = cursor
         self._monotonic = monotonic
         self._every_record = every_record
+        self._turn = turn
         self._settling: deque[tuple[float, Place]] = deque()
         self._settled: Place | None = None
 
@@ -57,7 +61,22 @@ class SyslogSink:
         self._settling.clear()
         if self._settled is None:
             self._settled = self._read()
+        if self._turn is not None:
+            shared = self._turn.place()
+            if shared.seq > self._settled.seq:  # another node went on meanwhile
+                self._settled = shared
         return self._settled
+
+    def whose(self) -> Whose:
+        found = self._turn.whose() if self._turn is not None else Whose.OURS
+        if found is not Whose.OURS:
+            self._line.close()
+        return found
+
+    def not_taken(self) -> None:
+        """A server that we do not reach may be reached by another node."""
+        if self._turn is not None:
+            self._turn.let_go(self._settled)
 
     def take(self, links: Sequence[Link]) -> None:
         messages = [each for link in links for each in self.messages(link)]
@@ -76,12 +95,15 @@ class SyslogSink:
         if settled is not None:
             self._write(settled)
             self._settled = settled
+            if self._turn is not None:
+                self._turn.note(settled)
 
     def abort(self) -> None:
         self._line.abort()
 
     def close(self) -> None:
         self._line.close()
+        self.not_taken()
 
     def messages(self, link: Link) -> list[bytes]:
         """What is said of one record; often nothing."""

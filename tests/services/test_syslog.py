@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import socket
 import ssl
@@ -15,11 +16,13 @@ from typing import Any
 
 import pytest
 from lxml import etree
+from sqlalchemy import text
 
 from hsm.catalog import journal
-from hsm.catalog.engine import Catalog
+from hsm.catalog.engine import Catalog, open_engine
+from hsm.catalog.journal import Wanted
 from hsm.config.audit import AuditConfig
-from hsm.trail import Trail
+from hsm.trail import Trail, syslogsink, turn
 from hsm.trail.shipper import Shipper
 from tests.wire.wire_tls import Authority
 
@@ -355,3 +358,55 @@ class Listener:
                 pass
             finally:
                 peer.close()
+
+
+def test_one_of_several_nodes_streams_and_another_takes_over_where_it_left_off(
+    pg_catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turn, "TRY_SECONDS", 0.0)
+    monkeypatch.setattr(syslogsink, "SETTLED_SECONDS", 0.0)
+    with Listener(None) as server:
+        config = AuditConfig.model_validate(
+            {"syslog": {"host": "127.0.0.1", "port": server.port, "transport": "tcp"}}
+        )
+        others = Catalog(open_engine(pg_catalog.engine.url.render_as_string(False)), pg_catalog.clock)
+        first, second = (
+            Trail(each, config, "HSM", tmp_path / name, "1").shippers[0]
+            for each, name in ((pg_catalog, "a"), (others, "b"))
+        )
+
+        def streamed() -> list[int]:
+            return [int(each) for each in re.findall(rb'sequenceId="(\d+)"', server.got)]
+
+        def append(count: int) -> None:
+            with pg_catalog.write() as session:
+                at = pg_catalog.clock.now()
+                subjects = [(f"1.2.{number}", {"why": ""}) for number in range(count)]
+                journal.append_many(session, at, "alice", "hold placed", "study", subjects)
+
+        append(5)
+        assert (first.step(), second.step()) == (5, 0)
+        assert second.standing().elsewhere
+        eventually(lambda: streamed() == [1, 2, 3, 4, 5])
+        monkeypatch.setattr(turn, "NOTE_SECONDS", 0.0)
+        first.step()  # what has settled is noted, as record 6
+        append(3)
+        assert second.step() == 0, "the first one holds the lock"
+        with others.write() as session:  # its machine dies: the database ends its session
+            ours = text("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+            session.execute(ours)
+        eventually(lambda: second.step() > 0)
+        eventually(lambda: streamed()[5:] == [7, 8, 9])
+        assert first.step() == 0, "it has lost its lock, says so, and does not stream beside the other"
+        append(1)
+        assert (first.step(), second.step() > 0) == (0, True)
+        second.stop()  # in peace: it notes how far it is, and lets go
+        append(1)
+        eventually(lambda: first.step() > 0)
+        first.step()
+        said = eventually(lambda: streamed() if len(streamed()) >= 10 else [])
+        with pg_catalog.read() as session:
+            told = [each.seq for each in journal.find(session, Wanted(verb="hold placed"), 100)]
+        assert sorted(set(said)) == sorted(told), "nothing is lost"
+        first.stop()
+        others.close()
