@@ -50,6 +50,7 @@ from hsm.eta import Etas
 from hsm.export.jobs import Exports
 from hsm.fullness import is_full
 from hsm.ingest import Ingest
+from hsm.markingtapes import MarkingTapes
 from hsm.mediawatch import MediaWatch
 from hsm.migrate import Migrate
 from hsm.model import Layout
@@ -107,6 +108,7 @@ HISTORY_SECONDS = 10.0
 UPKEEP_SECONDS = 3600.0
 """Between two looks for accesses that are old enough to be counted by day, or forgotten."""
 ANCHOR_SECONDS = 60.0
+MARK_TAPES_SECONDS = 600.0
 """Between two looks whether pools and the file outside are due for an anchor, and the summary for a mail."""
 SETTLE_SECONDS = 10.0
 """Between two tries to write down what the catalog could not take."""
@@ -202,6 +204,8 @@ class Daemon:
             config.home,
             Plan(asked.pool, timedelta(seconds=asked.every), asked.keep) if asked is not None else None,
         )
+        late = timedelta(seconds=config.audit.anchors.every)
+        self.marking_tapes = MarkingTapes(catalog, pools, self.custody, self.anchoring, late)
         self.drills = Drills(catalog, pools, self.custody, read_header, config.home)
         off_after = {each.name: each.drive_off_after for each in config.libraries}
         self.drive_use = DriveUse(catalog, pools, off_after)
@@ -586,6 +590,7 @@ class Daemon:
         wanted["summary"] = (Schedule(every_seconds=ANCHOR_SECONDS), self._summarise)
         wanted["roles"] = (Schedule(every_seconds=ANCHOR_SECONDS), self._watch_roles)
         wanted["anchors"] = (Schedule(every_seconds=ANCHOR_SECONDS), self.anchoring.round)
+        wanted["marks on tape"] = (Schedule(every_seconds=MARK_TAPES_SECONDS), self.marking_tapes.round)
         wanted["catalog backup"] = (Schedule(every_seconds=WATCH_SECONDS), self.backups.round)
         wanted["policy watch"] = (Schedule(every_seconds=WATCH_SECONDS), self._watch_policies)
         for policy in self.policies.set.policies:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from drivers.base import Store
-from hsm.catalog import journal, marksfacts, media
+from hsm.catalog import journal, marksfacts, media, restored
 from hsm.catalog.engine import Catalog
 from hsm.errors import DriverError, NoSpace, Permanent
 from hsm.log import get_logger
@@ -58,10 +58,10 @@ class Marking:
         with self._catalog.read() as session:
             to, uuid = marksfacts.latest(session), media.volume(session, volume).uuid
             after, _ = marksfacts.carried(session, volume, uuid)
-            first = journal.digest_of(session, 1)
-            if to <= after or first is None:
+            way = restored.way(session)
+            if to <= after or way is None:
                 return None
-            stand = Stand(self._archive, first, to, self._catalog.clock.now())
+            stand = Stand(self._archive, way, to, self._catalog.clock.now())
             studies = marksfacts.marked_since(session, after, to)
         written = 0
         try:

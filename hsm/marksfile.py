@@ -118,7 +118,7 @@ class Stand:
     archive: str
     """The archive's AE title."""
     journal: bytes
-    """Digest of the first record of its journal: which journal the numbers are of."""
+    """Which journal the numbers are of: the digest of its first record, or of its last restore."""
     to: int
     """Number of the last record that was heeded."""
     at: datetime

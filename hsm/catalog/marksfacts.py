@@ -47,6 +47,13 @@ def marked_since(session: Session, after: int, to: int) -> list[str]:
     return sorted(set(session.scalars(query.where(Journal.kind == "study"))))
 
 
+def waiting_since(session: Session, after: int) -> datetime | None:
+    """When somebody said the first that a volume does not carry that carries what was said up to record
+    ``after``; None where it carries all."""
+    query = select(Journal.at).where(_MARKED, Journal.seq > after)
+    return session.scalar(query.order_by(Journal.seq).limit(1))
+
+
 def carried(session: Session, volume: str, uuid: str) -> tuple[int, datetime | None]:
     """Up to which record a volume carries the marks, and since when; 0 and None where it carries none. A
     volume that was labelled anew carries none."""

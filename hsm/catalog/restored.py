@@ -52,6 +52,22 @@ def forked(session: Session) -> tuple[int, int] | None:
     return (int(json.loads(found[1]).get("records", 0)), int(found[0])) if found is not None else None
 
 
+def way(session: Session, before: int | None = None) -> bytes | None:
+    """What tells a journal from every other, and from itself before it took another way: the digest of the
+    record of its last restore, else of its first record; None: it has none.
+
+    :param before: as it was when it had this record yet to come.
+    """
+    query = select(Journal.digest).where(
+        Journal.subject == CATALOG, Journal.kind == CATALOG, Journal.verb == RESTORED
+    )
+    if before is not None:
+        query = query.where(Journal.seq < before)
+    last = session.scalar(query.order_by(Journal.seq.desc()).limit(1))
+    first = select(Journal.digest).where(Journal.seq == 1)
+    return last if last is not None else session.scalar(first)
+
+
 def require(session: Session, what: str) -> None:
     """:raises Refused: the comparison is owed; ``what`` was not done."""
     if is_owed(session):

@@ -19,7 +19,8 @@ class AnchorsConfig(Section):
     every: Seconds = Field(
         default=6 * 3600.0,
         ge=60,
-        description="a duration of a minute at least: how often pools without drives, and the file, get one",
+        description="a duration of a minute at least: how often pools without drives, and the file, get one, "
+        "and how long what was said of studies waits for a cartridge that is written to anyway",
     )
     file: Folder | None = Field(
         default=None, description="the path of a file, best on storage that others administer"

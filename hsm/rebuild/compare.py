@@ -12,7 +12,7 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from drivers.base import Store, VolumeLabel
-from hsm.catalog import adoption, journal, media, rebuilding, restored, volumelife
+from hsm.catalog import adoption, media, rebuilding, restored, volumelife
 from hsm.catalog.media import VolumeRef
 from hsm.errors import NotFound
 from hsm.marksfile import Stand
@@ -30,8 +30,8 @@ class MediaCheck(Rebuild):
     """Compares volumes with the catalog that they are in."""
 
     _verb = restored.COMPARED
-    _journal: bytes | None = None
-    """The digest of the catalog's first record."""
+    _way: bytes | None = None
+    """The journal's, before the restore."""
     _knows: int | None = None
     """How many records the catalog had when it was restored; None: it never was."""
 
@@ -39,9 +39,9 @@ class MediaCheck(Rebuild):
         """Go on with a comparison that was not finished, or begin one."""
         now = self._catalog.clock.now()
         with self._catalog.write() as session:
-            self._journal, fork = journal.digest_of(session, 1), restored.forked(session)
-            if fork is not None:
+            if (fork := restored.forked(session)) is not None:
                 self._knows, self._heed_since = fork
+                self._way = restored.way(session, before=self._heed_since)
             self._since = rebuilding.comparing_since(session)
             if self._since is None:
                 rebuilding.begin_comparing(session, now, self._actor, sorted(sources))
@@ -78,7 +78,7 @@ class MediaCheck(Rebuild):
 
     def _heeds(self, stand: Stand) -> bool:
         """Only what was said behind the backup: all else the catalog knows, or it is another archive's."""
-        return self._knows is not None and stand.journal == self._journal and stand.to > self._knows
+        return self._knows is not None and stand.journal == self._way and stand.to > self._knows
 
     def _read(self, volume_pk: int, found: VolumeReport, store: Store) -> None:
         """What the catalog believes to be here, and is not."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
+from datetime import timedelta
+
 import pytest
 from sqlalchemy import select
 
 from drivers.base import VolumeLabel
 from hsm import marksfile
-from hsm.catalog import deletions, marks, rejections
+from hsm.catalog import deletions, hiding, marks, rejections
 from hsm.catalog.tables import Package, Study
 from hsm.errors import Refused
+from hsm.markingtapes import MarkingTapes
 from hsm.rebuild import Report
 from tests.sim.aftermath import (
     EVERYWHERE,
@@ -81,6 +85,32 @@ def test_a_study_deleted_for_good_stays_deleted_when_the_catalog_is_made_from_me
     anew.acknowledged = every
     anew.assert_readable(1)
     anew.check()
+
+
+@pytest.mark.campaign
+def test_a_cartridge_is_brought_for_what_was_said_when_none_was_written_to_for_hours(
+    make_world: MakeWorld, lose_catalog: LoseCatalog
+) -> None:
+    world = make_world(policies=TO_TAPE_ONLY)
+    world.store(1, 2)
+    world.store(2, 1)
+    world.follow()
+    tapes = MarkingTapes(world.catalog, world.pools, world.custody, world.anchoring, timedelta(hours=6))
+    assert tapes.round() == 0, "nobody has said anything"
+    purge(world)
+    assert tapes.round() == 1, "it was said long ago"
+    hold(world, 2)
+    assert tapes.round() == 0, "a flush may come"
+    world.clock.advance(6 * 3600)
+    world.custody.unmount_all()
+    assert tapes.round() == 1
+    assert tapes.round() == 0
+    shutil.rmtree(world.home / "nearline")
+    shutil.rmtree(world.home / "online")
+    anew = lose_catalog(world)
+    assert told(rebuild(anew), 1) and anew.instances(1) == [] and len(anew.instances(2)) == 1
+    with pytest.raises(Refused, match="court"):
+        delete(anew, 2)
 
 
 def test_what_was_undeleted_or_stored_again_comes_back_and_the_rest_does_not(
@@ -171,7 +201,7 @@ def test_rejections_retention_and_tags_come_back_with_their_study(
     world.follow()
     uid = study_uid(1)
     reference = rejections.Reference(uid, f"{uid}.1", f"{uid}.1.2")
-    note = rejections.Note("1.2.3.4", rejections.SAFETY, (reference,))
+    note = rejections.Note("1.2.3.4", hiding.SAFETY, (reference,))
     with world.catalog.write() as session:
         rejections.reject(session, note, world.now(), world.now(), "WS1")
         marks.retain(session, uid, "20991231", "law", world.now(), "olga")
