@@ -26,6 +26,8 @@ from hsm.reader import Reader
 from hsm.states import CopyState, RequestKind
 from hsm.wake import Bell
 
+PENDING_MAX = 2000
+"""Requests of one AE title that wait for their report."""
 ITEMS_MAX = 65_536
 """In one transaction; a larger one is not taken."""
 
@@ -137,11 +139,15 @@ class Commitments:
 
     def ask(self, calling: str, transaction_uid: str, items: Sequence[Item]) -> None:
         """Record a request; durable on return. The same one again changes nothing; another one under the same
-        transaction UID is recorded too, and fails as a duplicate."""
+        transaction UID is recorded too, and fails as a duplicate.
+
+        :raises NoSpace: too many requests of this AE title wait already.
+        """
         wanted = [[item.sop_class_uid, item.sop_instance_uid] for item in items]
         detail = {"calling": calling, "transaction": transaction_uid, "items": wanted, "duplicate": False}
         key = f"commit:{calling}:{transaction_uid}"
         with self._catalog.write() as session:
+            queue.require_room(session, f"commit:{calling}:", PENDING_MAX)
             pk, made = self._enqueue(session, key, detail)
             if not made and queue.get(session, pk).detail["items"] != wanted:
                 self._enqueue(session, f"{key}:{uuid.uuid4()}", detail | {"duplicate": True})

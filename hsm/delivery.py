@@ -39,6 +39,10 @@ class DeliveryOrder:
     instances: tuple[InstanceRef, ...]
 
 
+PENDING_MAX = 2000
+"""Deliveries to one destination that are kept: it may be down, and who asks comes again and again."""
+
+
 class Deliveries:
     """Keeps C-MOVEs as DELIVER requests."""
 
@@ -53,7 +57,10 @@ class Deliveries:
         self._owed: dict[int, _Change] = {}
 
     def begin(self, destination: str, calling: str, message_id: int, instances: Sequence[InstanceRef]) -> int:
-        """Record a C-MOVE that an association works on; the key of its request."""
+        """Record a C-MOVE that an association works on; the key of its request.
+
+        :raises NoSpace: too many for this destination wait already.
+        """
         now = self._catalog.clock.now()
         detail = {
             "destination": destination,
@@ -63,6 +70,7 @@ class Deliveries:
             "instances": [instance.sop_instance_uid for instance in instances],
         }
         with self._catalog.write() as session:
+            queue.require_room(session, f"deliver:{destination}:", PENDING_MAX)
             pk, _ = queue.enqueue(
                 session,
                 now,

@@ -36,6 +36,7 @@ from hsm.catalog.queuelooks import outcome as outcome
 from hsm.catalog.queuelooks import passed_over as passed_over
 from hsm.catalog.queuelooks import queued_work as queued_work
 from hsm.catalog.queuelooks import recalls_waiting as recalls_waiting
+from hsm.catalog.queuelooks import require_room as require_room
 from hsm.catalog.queuelooks import unfinished as unfinished
 from hsm.catalog.queuelooks import waiters as waiters
 from hsm.catalog.queuelooks import waiting_for as waiting_for

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session, aliased
 from hsm import states
 from hsm.catalog.orders import Order, order_of
 from hsm.catalog.tables import Copy, Request, Volume, Waiter
+from hsm.errors import NoSpace
 from hsm.model import Place, Priority, patience
 from hsm.states import RequestKind, RequestState, VolumeState
 
@@ -142,6 +143,18 @@ def unfinished(session: Session, kind: RequestKind) -> set[int]:
     """Requests of this kind that still stand for work."""
     mine = select(Request.pk).where(Request.kind == kind, Request.state.in_(states.LIVE_REQUESTS))
     return set(session.scalars(mine))
+
+
+def require_room(session: Session, prefix: str, most: int) -> None:
+    """Whether one more request may be kept whose key begins like this.
+
+    :raises NoSpace: ``most`` of them still stand for work.
+    """
+    mine = Request.key.startswith(prefix, autoescape=True)
+    live = select(Request.pk).where(mine, Request.state.in_(states.LIVE_REQUESTS)).limit(most)
+    have = session.scalar(select(func.count()).select_from(live.subquery())) or 0
+    if have >= most:
+        raise NoSpace(f"{have} requests {prefix}... wait already, and no more are kept: hsm queue ls")
 
 
 def copies_under_way(session: Session) -> set[tuple[int, str]]:

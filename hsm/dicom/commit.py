@@ -25,7 +25,7 @@ from hsm.dicom.contexts import COMMITMENT
 from hsm.dicom.outbound import Outbound
 from hsm.dicom.rights import AeBook
 from hsm.dicom.telling import SUCCESS, WARNINGS, telling
-from hsm.errors import Permanent, Retryable
+from hsm.errors import NoSpace, Permanent, Retryable
 from hsm.log import get_logger
 from hsm.model import is_uid
 from hsm.recall import Postponed
@@ -87,6 +87,8 @@ class Commit:
             return RESOURCE_LIMITATION, f"{len(items)} instances, at most {ITEMS_MAX} at once"
         try:
             self._commitments.ask(call.calling, transaction, items)
+        except NoSpace as error:
+            return RESOURCE_LIMITATION, str(error)
         except Exception:
             log.exception("storage commitment %s for %s cannot be recorded", transaction, call.calling)
             return PROCESSING_FAILURE, "the request could not be recorded"

@@ -20,6 +20,7 @@ from hsm.dicom.call import Call, failed_list
 from hsm.dicom.contexts import QUERY_RETRIEVE, Operation
 from hsm.dicom.outbound import Outbound
 from hsm.dicom.progress import (
+    ALL_FAILED,
     BAD_IDENTIFIER,
     CANNOT_COUNT,
     DESTINATION_UNKNOWN,
@@ -36,7 +37,7 @@ from hsm.dicom.sendahead import Ahead, Source
 from hsm.dicom.sendline import LOOK_SECONDS, Originator, SubOperation, Verdict
 from hsm.dicom.subops import Destination, SameAssociation, Unreachable
 from hsm.dicom.waitingroom import WaitingRoom
-from hsm.errors import BadInput, DriverError, HsmError, Permanent
+from hsm.errors import BadInput, DriverError, HsmError, NoSpace, Permanent
 from hsm.log import get_logger
 from hsm.model import InstanceRef, Priority
 from hsm.retrieval import Readable
@@ -198,6 +199,9 @@ class Retrieve:
                 self._get(call, instances, tally)
             else:
                 self._move(call, destination, instances, tally)
+        except NoSpace as error:
+            log.warning("%s from %s: %s", operation.value, call.calling, error)
+            call.reply(ALL_FAILED, str(error), counts=tally.counts)
         except (HsmError, DriverError, SQLAlchemyError) as error:
             log.exception("%s from %s failed", operation.value, call.calling)
             call.reply(CANNOT_PROCESS, str(error), counts=tally.counts)

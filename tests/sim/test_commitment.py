@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
+
+from hsm import commitment, delivery
 from hsm.catalog import queue
 from hsm.commitment import Failure, Item, Result
 from hsm.dicom.commit import event_information
 from hsm.dicom.contexts import is_storage_class
+from hsm.errors import NoSpace
 from hsm.states import CopyState
 from tests.sim.conftest import MakeWorld
 from tests.sim.world import NEARLINE, NOTHING, Shape, World, header
@@ -227,3 +231,23 @@ def test_of_two_versions_of_one_uid_both_must_be_safe(make_world: MakeWorld) -> 
     assert len(versions) == 2
     versions[0].unlink()
     assert reasons(asked(world, items(count=1))) == [Failure.PROCESSING_FAILURE]
+
+
+def test_requests_and_deliveries_that_wait_are_bounded(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world(policies=NOTHING)
+    monkeypatch.setattr(commitment, "PENDING_MAX", 2)
+    monkeypatch.setattr(delivery, "PENDING_MAX", 2)
+    deliveries = delivery.Deliveries(world.catalog, world.bell)
+    for number in range(2):
+        world.commitments.ask("CT1", f"2.25.{number}", items())
+        deliveries.begin("WS1", "CT1", number, ())
+    with pytest.raises(NoSpace, match="2 requests commit:CT1:"):
+        world.commitments.ask("CT1", "2.25.2", items())
+    with pytest.raises(NoSpace, match="deliver:WS1:"):
+        deliveries.begin("WS1", "CT1", 3, ())
+    world.commitments.ask("CT2", "2.25.2", items())
+    deliveries.begin("WS2", "CT1", 3, ())
+    world.settle()
+    world.commitments.ask("CT1", "2.25.3", items())
