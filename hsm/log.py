@@ -15,6 +15,7 @@ import os
 import re
 import sys
 import time
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -104,6 +105,9 @@ def set_up(level: str, form: Format = "auto", stream: TextIO | None = None) -> N
         library.propagate = True
     set_level(level)
     logging.captureWarnings(True)
+    # Else Python remembers every different text for ever, to say it once, and pydicom's texts have values of
+    # peers in them. What comes too often is held back as all records are.
+    warnings.simplefilter("always", UserWarning, append=True)
 
 
 def set_level(level: str) -> None:

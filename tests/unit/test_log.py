@@ -309,3 +309,16 @@ def test_python_s_warnings_become_log_lines() -> None:
         set_up("info", "json", stream)
         warnings.warn("an odd value", UserWarning, stacklevel=1)
     assert "an odd value" in lines(stream)[0]["message"]
+
+
+def test_warnings_about_what_peers_send_are_said_and_not_remembered() -> None:
+    registry: dict[object, object] = {}
+    stream = io.StringIO()
+    with warnings.catch_warnings():
+        warnings.resetwarnings()
+        set_up("info", "human", stream)
+        for number in range(100):
+            text = f"Invalid value for VR UI: {number}"
+            warnings.warn_explicit(text, UserWarning, "valuerep.py", 1, registry=registry)
+    assert "VR UI: 99" in stream.getvalue()
+    assert not any(isinstance(key, tuple) for key in registry)
