@@ -13,7 +13,6 @@ from typing import Any, Final, Protocol
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pynetdicom.dimse_primitives import N_EVENT_REPORT
-from pynetdicom.dsutils import decode
 
 from hsm.catalog.queue import Order
 from hsm.clock import Clock
@@ -22,8 +21,10 @@ from hsm.config import DicomConfig
 from hsm.dicom.answer import uuid_uid
 from hsm.dicom.call import NOT_AUTHORIZED, Call
 from hsm.dicom.contexts import COMMITMENT
+from hsm.dicom.elements import Element
 from hsm.dicom.outbound import Outbound
 from hsm.dicom.rights import AeBook
+from hsm.dicom.sequences import find_elements, read_items
 from hsm.dicom.telling import SUCCESS, WARNINGS, telling
 from hsm.errors import NoSpace, Permanent, Retryable
 from hsm.log import get_logger
@@ -44,6 +45,9 @@ NO_SUCH_INSTANCE: Final = 0x0112
 INVALID_ARGUMENT: Final = 0x0115
 NO_SUCH_ACTION: Final = 0x0123
 RESOURCE_LIMITATION: Final = 0x0213
+READ_MAX: Final = 2 * ITEMS_MAX
+"""Items that are read, to be counted; a request with more is malformed."""
+_TRANSACTION, _REFERENCES = 0x00081195, 0x00081199
 
 
 class Asks(Protocol):
@@ -103,13 +107,12 @@ def _read(call: Call) -> tuple[str, list[Item]]:
     """
     if call.request.ActionInformation is None:
         raise ValueError("no dataset")
-    syntax = UID(call.transfer_syntax)
     try:
-        dataset = decode(
-            call.request.ActionInformation, syntax.is_implicit_VR, syntax.is_little_endian, syntax.is_deflated
-        )
-        transaction = str(dataset.get("TransactionUID", ""))
-        sequence = dataset.get("ReferencedSOPSequence") or ()
+        data = memoryview(call.request.ActionInformation.getvalue())
+        found = find_elements(data, call.transfer_syntax, _TRANSACTION, _REFERENCES)
+        transaction = _text(found[_TRANSACTION]) if _TRANSACTION in found else ""
+        wanted = found.get(_REFERENCES)
+        sequence = read_items(wanted, call.transfer_syntax, READ_MAX) if wanted is not None else ()
         items = [
             Item(str(each.get("ReferencedSOPClassUID", "")), str(each.get("ReferencedSOPInstanceUID", "")))
             for each in sequence
@@ -124,6 +127,10 @@ def _read(call: Call) -> tuple[str, list[Item]]:
         if not (is_uid(item.sop_class_uid) and is_uid(item.sop_instance_uid)):
             raise ValueError(f"item {number} of Referenced SOP Sequence lacks a UID")
     return transaction, items
+
+
+def _text(element: Element) -> str:
+    return bytes(element.value).decode("ascii", "replace").strip(" \0")
 
 
 def event_information(result: Result, ae_title: str) -> tuple[int, Dataset]:

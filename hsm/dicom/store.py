@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from hsm.catalog.rejections import Note
 from hsm.dicom.call import NOT_AUTHORIZED, Call
 from hsm.dicom.header import read_header
-from hsm.dicom.rejection import KEY_OBJECT_SELECTION, read_note
+from hsm.dicom.rejection import KEY_OBJECT_SELECTION, read_note, read_title
 from hsm.dicom.rights import REJECT
 from hsm.dicom.scan import Scan
 from hsm.dicom.upperlayer import CappedBuffer
@@ -171,13 +171,14 @@ class Reception:
         """
         assert self._arrival is not None
         with self._arrival.dataset() as dataset:
-            note = read_note(dataset, self._syntax)
-        if note is None:
-            return None
-        if not self._may_reject:
-            why = f"{self._calling} may not reject instances"
-            self._on_refused(REJECT, why)
-            raise Refused(why)
+            title = read_title(dataset, self._syntax)
+            if not title:
+                return None
+            if not self._may_reject:
+                why = f"{self._calling} may not reject instances"
+                self._on_refused(REJECT, why)
+                raise Refused(why)
+            note = read_note(dataset, self._syntax, title, self._uid)
         self._ingest.require_rejectable(note)
         return note
 
