@@ -3,9 +3,10 @@
 A received file keeps its temporary name until its row is committed and its final name is flushed, so
 what was under way when the daemon died still has one. What is whole is taken in as if it had just
 arrived: its digest finds out whether the catalog has it already, and where a power cut took the final
-name of such a file, it is given again. What is not whole was never acknowledged; it is deleted, and its
-sender, who has no answer, sends again. And the other way round: instances that the catalog has
-and that lie in no package yet have only this one file; one that is missing is told, never dropped.
+name of such a file, it is given again. What was deleted or rejected meanwhile stays so. What is not
+whole was never acknowledged; it is deleted, and its sender, who has no answer, sends again. And the
+other way round: instances that the catalog has and that lie in no package yet have only this one file;
+one that is missing is told, never dropped.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from drivers.folder import INCOMING
 from hsm.catalog import instances
 from hsm.catalog.engine import Catalog
 from hsm.content import instance_file
-from hsm.errors import BadInput, Conflict, Corrupt, Retryable
+from hsm.errors import BadInput, Conflict, Corrupt, Refused, Retryable
 from hsm.ingest import Ingest, StoreOutcome
 from hsm.interrupted import INTERRUPTED
 from hsm.log import get_logger
@@ -47,7 +48,8 @@ class Recovered:
     known: int
     """Whole, and in the catalog already; its file is there now, whether or not it was."""
     dropped: int
-    """Cut off, or refused by the rule for equal UIDs. Files that nothing was written to do not count."""
+    """Cut off, refused by the rule for equal UIDs, or other bytes of what was deleted or rejected. Files that
+    nothing was written to do not count."""
 
 
 def recover(pool: DiskPool, ingest: Ingest, read_header: ReadHeader) -> Recovered:
@@ -96,8 +98,8 @@ def _take_in(path: Path, ingest: Ingest, read_header: ReadHeader) -> StoreOutcom
             header = read_header(dataset, head.transfer_syntax_uid)
             if header.sop_instance_uid != head.sop_instance_uid:
                 raise BadInput(f"{header.sop_instance_uid} in the file of {head.sop_instance_uid}")
-            return ingest.store(header, head.transfer_syntax_uid, dataset, SOURCE)
-        except (BadInput, Corrupt, Conflict) as error:
+            return ingest.store(header, head.transfer_syntax_uid, dataset, SOURCE, left_behind=True)
+        except (BadInput, Corrupt, Conflict, Refused) as error:
             log.info("%s: %s", path.name, error)
             return None
         finally:

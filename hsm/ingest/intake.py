@@ -62,16 +62,28 @@ class Decision:
     """For the journal, where other bytes are there."""
     refusal: str = ""
     """Why these bytes are not taken, where no rule for equal UIDs says so."""
+    twins: tuple[int, ...] = ()
+    """Further versions that a file which a crash left behind may be the bytes of."""
 
     @property
     def keeps(self) -> bool:
         return self.outcome in (StoreOutcome.STORED, StoreOutcome.KEPT_BOTH)
 
 
-def decide(known: Sequence[Known], digest: bytes, rule: SameUidRule) -> Decision:
-    """Which version these bytes become, if any."""
+def decide(
+    known: Sequence[Known], digest: bytes, rule: SameUidRule, *, left_behind: bool = False
+) -> Decision:
+    """Which version these bytes become, if any.
+
+    :param left_behind: nobody sent them now: a crash left them.
+    """
     if not known:
         return Decision(0, StoreOutcome.STORED)
+    if left_behind:
+        # Also what was deleted or rejected since: a file that was kept twice does not bring it back.
+        same_bytes = [each.version for each in known if each.digest == digest]
+        if same_bytes:
+            return Decision(same_bytes[-1], StoreOutcome.DUPLICATE, twins=tuple(same_bytes[:-1]))
     if any(each.concealed & Concealment.CLOSED for each in known):
         return Decision(0, None, "refused after its deletion", CLOSED)
     # What went into the trash will be gone: the same bytes, sent anew, are kept anew.
@@ -103,6 +115,8 @@ class _Item:
     """The name it was given, if that is new."""
     placed: bool = False
     """Whether it has a name that is to be flushed."""
+    left_behind: bool = False
+    """Whether a crash left it, and nobody sent it now."""
     in_doubt: bool = False
     """Whether a commit with it may have happened although it failed."""
     decision: Decision | None = None
@@ -132,12 +146,20 @@ class Ingest:
         self._group: GroupCommit[_Item] = GroupCommit(self._commit)
 
     def store(
-        self, header: Header, transfer_syntax_uid: str, dataset: bytes | memoryview, source_ae: str
+        self,
+        header: Header,
+        transfer_syntax_uid: str,
+        dataset: bytes | memoryview,
+        source_ae: str,
+        *,
+        left_behind: bool = False,
     ) -> StoreOutcome:
         """Make one instance durable and catalogued; when this returns, it may be acknowledged.
 
         ``dataset`` is kept byte for byte. ``header`` was read from it.
 
+        :param left_behind: nobody sent it now: a crash left it. What is catalogued already stays what it is,
+            deleted, rejected or to be seen.
         :raises BadInput: the class or the transfer syntax is no UID.
         :raises NoSpace: the pool is full or at its reserve; nothing was stored.
         :raises Conflict: other bytes under this UID are there and the rule is to reject.
@@ -148,7 +170,7 @@ class Ingest:
         try:
             for start in range(0, len(view), WRITE_BYTES):
                 arrival.write([view[start : start + WRITE_BYTES]])
-            return arrival.keep(header, source_ae)
+            return arrival.keep(header, source_ae, left_behind=left_behind)
         finally:
             arrival.close()
 
@@ -221,7 +243,15 @@ class Ingest:
                 raise
 
     def finish(
-        self, file: Incoming, header: Header, syntax: str, size: int, digest: bytes, source: str
+        self,
+        file: Incoming,
+        header: Header,
+        syntax: str,
+        size: int,
+        digest: bytes,
+        source: str,
+        *,
+        left_behind: bool = False,
     ) -> StoreOutcome:
         """Flush, name and catalogue an arrived file."""
         if self._group.busy:
@@ -231,7 +261,7 @@ class Ingest:
             # The disk works while the catalog does.
             file.begin_flush()
         received = Received(header, syntax, 0, size, digest, source, self._catalog.clock.now())
-        item = _Item(file, received, self.same_uid)
+        item = _Item(file, received, self.same_uid, left_behind=left_behind)
         self._group.submit(item)
         decision = item.decision
         assert decision is not None
@@ -303,7 +333,9 @@ class Ingest:
             received = item.received
             uid = received.header.sop_instance_uid
             versions = found.versions.setdefault(uid, [])
-            decision = item.decision = decide(versions, received.digest, item.rule)
+            decision = item.decision = decide(
+                versions, received.digest, item.rule, left_behind=item.left_behind
+            )
             if decision.verb:
                 detail = {
                     "sop_instance_uid": uid,
@@ -338,13 +370,14 @@ class Ingest:
             return
         header = received.header
         uid = header.sop_instance_uid
-        key = layout.instance_path(header.study_uid, header.series_uid, uid, decision.version)
-        if self._shelf.holds(key, received.size):
-            self._shelf.owe(key)
-        elif expects_file(connection, uid, decision.version, self._pool.volume_pk):
-            log.warning("%s was lost; %s sent it again, and it is put back", key, received.source_ae)
-            self._shelf.place(item.file.path, key, received.digest)
-            item.placed = True
+        for version in (decision.version, *decision.twins):
+            key = layout.instance_path(header.study_uid, header.series_uid, uid, version)
+            if self._shelf.holds(key, received.size):
+                self._shelf.owe(key)
+            elif expects_file(connection, uid, version, self._pool.volume_pk):
+                log.warning("%s was lost; %s sent it again, and it is put back", key, received.source_ae)
+                self._shelf.place(item.file.path, key, received.digest)
+                item.placed = True
 
     def _withdraw(self, items: Sequence[_Item]) -> None:
         """Take back the names of what was not committed."""
@@ -394,7 +427,7 @@ class Arrival:
         with said_of("reading what came"), self._file.view(len(self._head)) as view:
             yield view
 
-    def keep(self, header: Header, source_ae: str) -> StoreOutcome:
+    def keep(self, header: Header, source_ae: str, *, left_behind: bool = False) -> StoreOutcome:
         """Make it durable and catalogued; when this returns, it may be acknowledged.
 
         :raises Conflict: other bytes under this UID are there and the rule is to reject.
@@ -404,7 +437,9 @@ class Arrival:
             self.write([])
         assert self._file is not None
         digest = self._hasher.digest()
-        return self._ingest.finish(self._file, header, self._syntax, self.size, digest, source_ae)
+        return self._ingest.finish(
+            self._file, header, self._syntax, self.size, digest, source_ae, left_behind=left_behind
+        )
 
     def close(self) -> None:
         """Drop what was not kept. Call it however the arrival ends."""

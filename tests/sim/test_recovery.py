@@ -9,17 +9,22 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from sqlalchemy import select
 
 from drivers.errors import NoSpace
 from drivers.folder import INCOMING
 from drivers.quotas import Room
+from hsm.catalog import find
 from hsm.catalog.instances import every_unsealed
+from hsm.catalog.tables import Instance
+from hsm.config.deletion import DeletionConfig
 from hsm.dicom.header import read_header
 from hsm.ingest import shelf
 from hsm.interrupted import INTERRUPTED, keep_interrupted
-from hsm.model import Header
+from hsm.model import Header, Selection
 from hsm.part10 import file_head, read_head
 from hsm.recovery import Recovered, missing_files, recover
+from hsm.trash import Trash
 from tests.sim.world import World
 from tests.story.archive import bundled
 
@@ -160,6 +165,28 @@ def test_a_name_that_cannot_be_flushed_is_kept_twice_until_the_next_start(
     assert stored_file(world).stat().st_nlink == 2, "a later flush proves nothing about what was lost"
     again = power_cut(world)
     assert stored_file(again).exists()
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_a_file_that_was_kept_twice_does_not_bring_back_a_study_that_was_deleted_meanwhile(
+    world: World, refuses: bool
+) -> None:
+    header, syntax, dataset = real("CT_small.dcm")
+    receive(world, "CT_small.dcm")
+    trash = Trash(world.catalog, world.staging, world.bell, DeletionConfig())
+    trash.delete(header.study_uid, "a wrong patient", "anna", refuse_late=refuses)
+    whole = file_head(header.sop_class_uid, header.sop_instance_uid, syntax) + dataset
+    left_behind(world, "a", whole)
+    stored_file(world).unlink()
+    left_behind(world, "b", whole[:500])
+    assert restart(world) == Recovered(adopted=0, known=1, dropped=1)
+    assert stored_file(world).read_bytes() == whole, "up to its day it can be taken back"
+    with world.catalog.read() as session:
+        assert session.scalars(select(Instance.uid)).all() == [header.sop_instance_uid]
+        assert find.select_instances(session, Selection(study_uids=(header.study_uid,))) == []
+    other = file_head(header.sop_class_uid, header.sop_instance_uid, syntax) + dataset + bytes(2)
+    left_behind(world, "c", other)
+    assert restart(world) == Recovered(adopted=not refuses, known=0, dropped=refuses)
 
 
 def test_a_pool_that_is_full_at_the_start_says_so_and_keeps_what_was_interrupted(
