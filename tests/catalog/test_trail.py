@@ -15,7 +15,7 @@ from hsm.catalog.engine import Catalog
 from hsm.catalog.journal import Link, Problem
 from hsm.trail.file import FileSink, Line, files, read
 from hsm.trail.shipper import BATCH, Shipper
-from hsm.trail.sink import BEGINNING, NotTaken, Place
+from hsm.trail.sink import BEGINNING, NotTaken, Place, Whose
 
 MIB = 1 << 20
 
@@ -161,6 +161,11 @@ class Flaky:
             self.loses = False
             self.there = BEGINNING
             raise NotTaken("it was restarted")
+
+    def whose(self) -> Whose:
+        return Whose.OURS
+
+    def not_taken(self) -> None: ...
 
     def abort(self) -> None: ...
 
