@@ -262,7 +262,9 @@ def sentence(progress: Progress) -> str:
     """How far it is, for a person."""
     of = f" of {progress.expected}" if progress.expected is not None else ""
     left = progress.left_seconds
-    when = "" if left is None else f", about {_duration(left)} left for this volume"
+    # A volume that does not say how much lies on it may share its file system with others.
+    about = "about" if progress.expected is not None else "at most"
+    when = "" if left is None else f", {about} {_duration(left)} left for this volume"
     where = f"{progress.volume} ({progress.number} of {progress.volumes} volumes)"
     return f"{where}: {progress.packages}{of} packages{when}"
 

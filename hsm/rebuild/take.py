@@ -10,7 +10,7 @@ Every package is a transaction of its own: whoever is killed goes on where he wa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
 from typing import TypeVar
@@ -121,7 +121,9 @@ class Taking:
                         self._tell(pace.progress(looked, bytes_done, self._monotonic()))
             finally:
                 self._add_ready(volume_pk, found)
-        self._tell(pace.progress(looked, max(size, found.bytes_read), self._monotonic()))
+        self._tell(
+            replace(pace.progress(looked, max(size, found.bytes_read), self._monotonic()), left_seconds=0.0)
+        )
 
     def _others(self, found: VolumeReport, some: Sequence[Lying]) -> None:
         for each in some:

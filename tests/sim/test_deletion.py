@@ -34,6 +34,10 @@ def delete(world: World, study: int = 1, **more: Any) -> dict[str, Any]:
     return trash_of(world).delete(study_uid(study), "wrong patient", "anna", **more)
 
 
+def undelete(world: World, study: int = 1) -> None:
+    trash_of(world).undelete(study_uid(study), "it was right", "anna")
+
+
 def found(world: World, level: Level = Level.STUDY, study: int = 1, **more: Any) -> list[dict[Field, Any]]:
     with world.catalog.read() as session:
         wanted = {Field.STUDY_UID: Exact(study_uid(study))} if level is not Level.PATIENT else {}

@@ -14,6 +14,7 @@ from hsm.layout import instance_path
 from tests.sim.aftermath import EVERYWHERE, TO_TAPE_ONLY, LoseCatalog, facts, rebuild, store_loose
 from tests.sim.conftest import MakeWorld
 from tests.sim.taps import Crash
+from tests.sim.test_deletion import delete, undelete
 from tests.sim.world import study_uid
 
 
@@ -72,6 +73,8 @@ def test_a_rebuild_that_is_killed_at_any_moment_goes_on_and_ends_with_the_same_c
     world.store(2, 2)
     world.follow()
     store_loose(world, 3, 1, b"not sealed yet" * 500)
+    delete(world, 2)
+    world.anchoring.round()
     before = facts(world)
     anew = lose_catalog(world)
     lives = 0
@@ -84,7 +87,10 @@ def test_a_rebuild_that_is_killed_at_any_moment_goes_on_and_ends_with_the_same_c
         anew = anew.rebuild()
     anew.fuse.blows_at = None
     assert lives >= 5 and report.complete
-    assert facts(anew) == before
+    assert facts(anew) == before, "the study in the trash among them"
+    assert anew.instances(2) == [] and len(report.deleted) == 1
+    undelete(anew, 2)
+    anew.assert_readable(2)
     anew.check()
 
 
