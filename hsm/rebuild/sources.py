@@ -247,7 +247,10 @@ def marks_at(store: Store, key: str) -> tuple[Stand, list[StudyMarks]]:
     size = store.stat(key).size
     if size > marksfile.BYTES_MAX:
         raise Corrupt(f"{key} has {size} bytes; a file of marks has {marksfile.BYTES_MAX} at most")
-    return marksfile.parse(read_all(store, key, 0, size))
+    stand, said = marksfile.parse(read_all(store, key, 0, size))
+    if not key.startswith(stand.key(1).partition(".")[0]):
+        raise Corrupt(f"{key} says that it is of record {stand.to} of journal {stand.journal.hex()[:8]}")
+    return stand, said
 
 
 def _age(anchor: Anchor) -> tuple[str, int]:

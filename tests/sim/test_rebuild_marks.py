@@ -113,6 +113,7 @@ def test_a_cartridge_is_brought_for_what_was_said_when_none_was_written_to_for_h
         delete(anew, 2)
 
 
+@pytest.mark.campaign
 def test_what_was_undeleted_or_stored_again_comes_back_and_the_rest_does_not(
     make_world: MakeWorld, lose_catalog: LoseCatalog
 ) -> None:
