@@ -122,9 +122,9 @@ class Archive:
     def write_policy(self, text: str) -> None:
         (self.home / "policies" / "road.yaml").write_text(text)
 
-    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def command(self, *words: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
         """Run ``hsm`` as an operator would."""
-        return nursery().run(words, self._environment(), 60)
+        return nursery().run(words, self._environment(), seconds)
 
     def start(self, *, from_nothing: bool = False) -> None:
         """The daemon, until it answers.
