@@ -28,7 +28,7 @@ class Told:
         self._then: dict[tuple[str, int], Callable[[], None]] = {}
         for owner, name, word in (
             (CartridgeStore, "put", "put"),
-            (world.migrate, "prove", "prove"),
+            (world.migrate.proofs, "prove", "prove"),
             (world.recall, "fetch", "read"),
         ):
             monkeypatch.setattr(owner, name, self._telling(getattr(owner, name), word))

@@ -199,7 +199,7 @@ def test_a_cartridge_that_is_mounted_for_a_recall_is_read_on_and_gives_way(
         if len(waits) == 1:
             waits.append(world.retrieve(2))
 
-    monkeypatch.setattr(world.migrate, "prove", proved)
+    monkeypatch.setattr(world.migrate.proofs, "prove", proved)
     waits.append(world.retrieve(1))
     world.workers.drive_step()
     assert [each.state for each in world.requests(kind="verify")] == ["done"], (
