@@ -9,6 +9,10 @@ from collections.abc import Iterator
 from hsm.errors import Refused
 
 
+class InUse(Refused):
+    """A drive or a volume is in use by somebody else of this process; it is free again by itself."""
+
+
 class Drives:
     """Which drives of this process's libraries are in use, so that nobody moves a volume under a reader."""
 
@@ -18,9 +22,10 @@ class Drives:
         self._leaving: set[str] = set()
 
     def claim(self, library: str, address: int, barcode: str = "") -> bool:
-        """Take a drive (for a volume); False when somebody has it, or the volume is on its way out."""
+        """Take a drive (for a volume); False when somebody has it, or has the volume in another one, or the
+        volume is on its way out."""
         with self._lock:
-            if (library, address) in self._busy or barcode in self._leaving:
+            if (library, address) in self._busy or barcode in self._leaving or self._holder(barcode):
                 return False
             self._busy[library, address] = barcode
             return True
@@ -33,14 +38,10 @@ class Drives:
     def leaving(self, barcode: str) -> Iterator[None]:
         """Nobody begins a session with this volume meanwhile.
 
-        :raises Refused: a session has it.
+        :raises InUse: a session has it.
         """
         with self._lock:
-            for (library, address), held in self._busy.items():
-                if held == barcode:
-                    raise Refused(
-                        f"{barcode} is in use in drive {address} of {library}; try again when it has finished"
-                    )
+            self._require_unused(barcode)
             self._leaving.add(barcode)
         try:
             yield
@@ -53,11 +54,30 @@ class Drives:
             return (library, address) in self._busy
 
     @contextlib.contextmanager
-    def claimed(self, library: str, address: int) -> Iterator[None]:
-        """:raises Refused: the drive is in use."""
-        if not self.claim(library, address):
-            raise Refused(f"drive {address} of {library} is in use; try again when it has finished")
+    def claimed(self, library: str, address: int, barcode: str = "") -> Iterator[None]:
+        """:raises InUse: the drive is, or the volume that it is wanted for."""
+        self.require_unused(barcode)
+        if not self.claim(library, address, barcode):
+            raise InUse(f"drive {address} of {library} is in use; try again when it has finished")
         try:
             yield
         finally:
             self.free(library, address)
+
+    def require_unused(self, barcode: str) -> None:
+        """:raises InUse: somebody has a drive for this volume."""
+        with self._lock:
+            self._require_unused(barcode)
+
+    def _require_unused(self, barcode: str) -> None:
+        if (place := self._holder(barcode)) is not None:
+            library, address = place
+            raise InUse(
+                f"{barcode} is in use in drive {address} of {library}; try again when it has finished"
+            )
+
+    def _holder(self, barcode: str) -> tuple[str, int] | None:
+        """The drive that was claimed for a volume."""
+        return (
+            next((place for place, held in self._busy.items() if held == barcode), None) if barcode else None
+        )

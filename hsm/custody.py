@@ -182,14 +182,19 @@ class Custody:
         return changer.inventory().find(barcode) is None
 
     def vacate(self, volume: VolumeRef, drive: int) -> None:
-        """Have a volume out of any drive of its library but this one.
+        """Have a volume out of any drive of its library but this one. Where the catalog has it in another,
+        the changer is asked: a session for something else may have put it back into its slot by now.
 
         :raises StuckInDrive: the drive that has it does not give it back.
-        :raises Refused: that drive is in use.
+        :raises InUse: that drive is.
         """
-        library, other = volume.library, volume.element
-        if volume.place is not Place.DRIVE or library is None or other is None or other == drive:
+        library = volume.library
+        if volume.place is not Place.DRIVE or library is None or volume.element in (None, drive):
             return
+        lies = self.library(library).inventory().find(volume.name)
+        if lies is None or lies.kind is not ElementKind.DRIVE or lies.address == drive:
+            return
+        other = lies.address
         with self._drives.claimed(library, other):
             try:
                 self._unmount(library, other)
@@ -224,7 +229,7 @@ class Custody:
         if volume.pool is None:
             raise Refused(f"{barcode} is scratch: it carries no label yet")
         library = volume.library or self._only_library()
-        with self._drives.claimed(library, drive):
+        with self._drives.claimed(library, drive, barcode):
             self.library(library).mount(VolumeLabel(barcode, volume.uuid, volume.pool), drive)
         self.inventory(library)
         return {"barcode": barcode, "library": library, "drive": drive, "by": by}
@@ -339,16 +344,18 @@ class Custody:
         return media.add_volume(session, new, now, ACTOR)
 
     @contextlib.contextmanager
-    def free_drive(self, library: str) -> Iterator[int]:
-        """A drive that nobody uses, claimed meanwhile; an empty one if there is one.
+    def free_drive(self, library: str, barcode: str) -> Iterator[int]:
+        """A drive that nobody uses, claimed meanwhile for a volume; an empty one if there is one.
 
+        :raises InUse: the volume is, in some drive.
         :raises Refused: every drive is in use or out of service.
         """
+        self._drives.require_unused(barcode)
         with self._catalog.read() as session:
             off = usage.out_of_service(session)
         drives = sorted(self.library(library).inventory().drives(), key=lambda d: d.barcode is not None)
         for drive in drives:
-            if (library, drive.address) not in off and self._drives.claim(library, drive.address):
+            if (library, drive.address) not in off and self._drives.claim(library, drive.address, barcode):
                 try:
                     yield drive.address
                 finally:

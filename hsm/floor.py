@@ -103,4 +103,5 @@ class Floor:
         if session is None:
             return replace(drive, priority=self._last.get(place))
         most_urgent = min((each.priority for each in session.left), default=None)
-        return replace(drive, holds=session.barcode, busy=True, priority=most_urgent)
+        leaving = drive.holds if drive.holds != session.barcode else None
+        return replace(drive, holds=session.barcode, busy=True, priority=most_urgent, leaving=leaving)

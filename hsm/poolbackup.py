@@ -174,7 +174,7 @@ class PoolBackups:
         trouble = "no cartridge of it is in its library with room for it"
         for volume in self._cartridges(pool, size)[:VOLUMES_TRIED_MAX]:
             try:
-                with self._custody.free_drive(pool.library) as drive:
+                with self._custody.free_drive(pool.library, volume.name) as drive:
                     self._into_drive(pool, volume, drive, key, file, size, digest, by)
             except (DriverError, HsmError) as error:
                 log.warning("%s does not take the catalog's backup: %s", volume.name, error)

@@ -97,7 +97,7 @@ class Scan:
         self._custody.inventory(library)
         with self._catalog.read() as session:
             volume = media.volume(session, barcode)
-        with self._custody.free_drive(library) as drive:
+        with self._custody.free_drive(library, barcode) as drive:
             self._custody.vacate(volume, drive)
             found = self._look(volume, library, drive, by, adopt=adopt, pool=pool)
         self._custody.inventory(library)

@@ -22,6 +22,7 @@ from hsm.catalog.engine import Catalog
 from hsm.catalog.media import VolumeRef
 from hsm.catalog.queue import Order
 from hsm.catalog.usage import Tally
+from hsm.claims import InUse
 from hsm.custody import Custody, StuckInDrive
 from hsm.driveuse import DriveUse
 from hsm.errors import (
@@ -130,6 +131,9 @@ class DriveSession:
             self._ask_the_changer(work, pending, actor, str(error), stale=isinstance(error, StaleMap))
         except NotBlank as error:
             log.warning("%s: %s; the next blank volume is taken", actor, error)
+            self._ends.give_back(pending, actor, str(error))
+        except InUse as error:  # not by anybody's fault, and no attempt: it is looked at again
+            log.info("%s: %s; %d requests are handed back", actor, error, len(pending))
             self._ends.give_back(pending, actor, str(error))
         except (WrongVolume, Corrupt) as error:
             # Not what its barcode promises, or its own index cannot be read: nobody writes to it now.

@@ -82,7 +82,7 @@ class Volumes:
                 f"{barcode} is foreign: {volume.content or 'not blank'}; left alone. To use it all the same, "
                 f"type its barcode: hsm volume label {barcode} --pool {tape.name} --overwrite {barcode}"
             )
-        with self._custody.free_drive(tape.library) as drive:
+        with self._custody.free_drive(tape.library, barcode) as drive:
             if overwrite:
                 was = self._overwrite(volume, tape, drive, by)
             else:

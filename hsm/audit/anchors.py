@@ -99,7 +99,7 @@ class AnchorReader:
             raise Refused(f"{barcode} is in no library; bring it in: hsm library import {barcode}")
         if volume.pool is None or volume.state in BLANK_VOLUMES:
             raise Refused(f"{barcode} is {volume.state.value}: this archive has written nothing on it")
-        with self._custody.free_drive(library) as drive:
+        with self._custody.free_drive(library, barcode) as drive:
             self._custody.vacate(volume, drive)
             label = VolumeLabel(volume.name, volume.uuid, volume.pool)
             carrier = annotated(self._custody.library(library).mount(label, drive))

@@ -313,6 +313,8 @@ class _Desk:
         holder = next((drive for drive in self._drives if drive.holds == volume.barcode), None)
         if holder is not None and (not self._is_idle(holder) or may_have(holder)):
             return holder if self._is_idle(holder) else None
+        if any(drive.busy and drive.leaving == volume.barcode for drive in self._drives):
+            return None
         idle = [
             drive
             for drive in self._drives

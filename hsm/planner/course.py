@@ -233,7 +233,7 @@ class Course:
             bay.head = 0
         bay.steps = deque(_steps(work, prove=self._read_back))
         first = min(each.priority for each in work)
-        bay.at = replace(bay.at, holds=session.barcode, busy=True, priority=first)
+        bay.at = replace(bay.at, holds=session.barcode, busy=True, priority=first, leaving=None)
         self._start(bay, self.seconds + seconds)
 
     def _resume(self, session: Running, number: int) -> None:
@@ -244,7 +244,7 @@ class Course:
         bay.barcode, bay.session, bay.head = session.barcode, number, None
         bay.steps = deque(_steps(session.left, prove=self._read_back))
         first = min(each.priority for each in session.left)
-        bay.at = replace(bay.at, holds=session.barcode, busy=True, priority=first)
+        bay.at = replace(bay.at, holds=session.barcode, busy=True, priority=first, leaving=None)
         self._start(bay, 0.0)
         if session.first_takes is not None:
             bay.free_at = session.first_takes

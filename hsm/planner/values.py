@@ -90,6 +90,9 @@ class DriveAt:
     of what its last session was begun for. None: not known, or for nothing in the queue."""
     head: int | None = 0
     """Where its head is on the volume in it, in positions; None where nobody knows."""
+    leaving: str | None = None
+    """Barcode of another volume that is in it still, while the session for what it ``holds`` begins: no other
+    drive can have that one yet."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -216,7 +216,7 @@ class Drills:
         library = volume.library or ""
         began = self._monotonic()
         try:
-            with self._custody.free_drive(library) as drive:
+            with self._custody.free_drive(library, volume.name) as drive:
                 self._custody.vacate(volume, drive)
                 changer = self._custody.library(library)
                 label = changer.read_label(volume.name, drive)

@@ -220,7 +220,7 @@ class Rebuild:
             return found
         library = volume.library or ""
         try:
-            with self._custody.free_drive(library) as drive:
+            with self._custody.free_drive(library, volume.name) as drive:
                 with self._catalog.read() as session:
                     volume = media.volume(session, volume.name)
                 self._custody.vacate(volume, drive)

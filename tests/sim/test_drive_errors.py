@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from drivers.simulated.faults import dead_drive, door_open
+from hsm.audit.verify import AskedFor, VerifyAudit
 from hsm.errors import OperatorNeeded, Refused
 from hsm.mediawatch import MediaWatch
 from tests.sim.conftest import MakeWorld
@@ -205,6 +206,34 @@ def test_a_drive_is_cleaned_when_it_is_asked_for_and_says_what_it_is(make_world:
     with world.drives.claimed("library", FIRST), pytest.raises(Refused, match="in use"):
         world.custody.clean("library", FIRST, "alice")
     assert world.history(f"library/{FIRST}") == [], "nothing was cleaned"
+
+
+def test_a_cartridge_that_is_being_taken_out_for_another_one_is_waited_for_and_counts_no_attempt(
+    make_world: MakeWorld,
+) -> None:
+    """The dispatcher looks again while the first drive still changes cartridges."""
+    world = sealed(make_world, 1, policies=TWO_TAPES)
+    world.run_policies()
+    world.later()
+    world.use_policies(NOTHING)
+    world.custody.unmount_all()
+    world.custody.load("HSM001L8", FIRST, "alice")
+    world.drives.claim("library", SECOND)
+    audit = VerifyAudit(world.catalog, world.pools, world.bell)
+    audit.ask(AskedFor(volume="HSM002L8"), "alice")
+
+    def look_again(barcode: str) -> None:
+        if barcode == "HSM002L8":
+            world.tapped.on_mount = lambda _: None
+            world.drives.free("library", SECOND)
+            audit.ask(AskedFor(volume="HSM001L8"), "alice")
+            world.workers.drive_step()
+
+    world.tapped.on_mount = look_again
+    world.settle()
+    done = world.requests(kind="verify")
+    assert [(each.state, each.attempts, each.error) for each in done] == [("done", 1, "")] * 2
+    world.check()
 
 
 def test_a_robot_that_does_not_answer_makes_the_work_wait_and_says_so(make_world: MakeWorld) -> None:
