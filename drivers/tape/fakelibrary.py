@@ -222,7 +222,10 @@ class FakeIo:
             return Completed(0, self._element_status(), "")
         drive = self._drive_at(argv[at])
         if argv[at + 1] == "8c":
-            return self._memory(drive)
+            return self._memory(drive, argv)
+        if argv[at + 1] == "8d":
+            given = Path(next(word for word in argv if "--infile=" in word).partition("=")[2]).read_bytes()
+            return self._write_memory(drive, int(argv[at + 8], 16), given[4:])
         if argv[at + 1] in ("a3", "a4") and self.recommends:
             return self._recommend(argv, at)
         if argv[at + 1] == "a2" and self.encrypts:
@@ -242,7 +245,15 @@ class FakeIo:
             return Completed(0, self.recommends.to_bytes(2, "big") + b"\xff\xff", "")
         return Completed(0, b"\x02\0\0\0" + len(self.recommended).to_bytes(4, "big") + self.recommended, "")
 
-    def _memory(self, drive: int) -> Completed:
+    def _write_memory(self, drive: int, partition: int, body: bytes) -> Completed:
+        """One attribute, of either partition."""
+        tape, length = self.drives[drive].tape, int.from_bytes(body[3:5], "big")
+        if tape is None:
+            return Completed(2, b"", "not ready\n")
+        tape.memory[int.from_bytes(body[:2], "big")] = body[5 : 5 + length]
+        return _OK
+
+    def _memory(self, drive: int, argv: Sequence[str] = ()) -> Completed:
         tape = self.drives[drive].tape
         if tape is None:
             return Completed(2, b"", "not ready\n")

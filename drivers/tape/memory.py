@@ -1,6 +1,6 @@
 """Cartridge memory: what the chip in a cartridge says. Pure, but for the command line.
 
-READ ATTRIBUTE (SPC-4, 6.18), attribute values of partition 0; identifiers of SPC-4, 7.4.
+READ ATTRIBUTE and WRITE ATTRIBUTE (SPC-4, 6.18 and 6.41); identifiers of SPC-4, 7.4.
 """
 
 from __future__ import annotations
@@ -13,10 +13,24 @@ MANUFACTURER, SERIAL, MANUFACTURED, KIND, BARCODE = 0x0400, 0x0401, 0x0406, 0x04
 _KINDS = {0x00: "data", 0x01: "cleaning", 0x80: "worm"}
 
 
-def command(generic: str) -> list[str]:
-    """The command that asks the drive with this SCSI generic device."""
-    cdb = f"8c 00 00 00 00 00 00 00 00 00 00 00 {LENGTH >> 8:02x} {LENGTH & 255:02x} 00 00"
+def command(generic: str, first: int = 0, partition: int = 0) -> list[str]:
+    """The command that asks the drive with this SCSI generic device for the values from attribute ``first``
+    on."""
+    at = f"{partition:02x} {first >> 8:02x} {first & 255:02x}"
+    cdb = f"8c 00 00 00 00 00 00 {at} 00 00 {LENGTH >> 8:02x} {LENGTH & 255:02x} 00 00"
     return ["sg_raw", "--binary", f"--request={LENGTH}", "--timeout=60", generic, *cdb.split()]
+
+
+def write_command(generic: str, file: str, length: int, partition: int) -> list[str]:
+    """Gives the drive the parameter list (``length`` bytes) in a file."""
+    cdb = f"8d 00 00 00 00 00 00 {partition:02x} 00 00 00 00 {length >> 8:02x} {length & 255:02x} 00 00"
+    return ["sg_raw", f"--send={length}", f"--infile={file}", "--timeout=60", generic, *cdb.split()]
+
+
+def parameters(identifier: int, value: bytes) -> bytes:
+    """The parameter list that writes one attribute, a binary one."""
+    body = identifier.to_bytes(2, "big") + b"\0" + len(value).to_bytes(2, "big") + value
+    return len(body).to_bytes(4, "big") + body
 
 
 def attributes(answer: bytes) -> dict[int, bytes]:

@@ -237,19 +237,27 @@ class TapeDrive:
             counts.read_errors,
         )
 
+    def attribute(self, identifier: int, partition: int) -> bytes | None:
+        """An attribute of the loaded cartridge's memory; None where the drive does not tell."""
+        values = self._asked(
+            lambda generic: memory.command(generic, identifier, partition), memory.attributes
+        )
+        return (values or {}).get(identifier)
+
+    def set_attribute(self, identifier: int, partition: int, value: bytes) -> bool:
+        """Write a binary attribute into the loaded cartridge's memory; whether the drive has taken it."""
+        asked = memory.parameters(identifier, value)
+        return self._sent(
+            lambda generic, file: memory.write_command(generic, file, len(asked), partition), asked
+        )
+
     def recommended_order(self, segments: Sequence[Segment]) -> tuple[int, ...] | None:
         """In which order the drive would read from the loaded medium; None when it does not say."""
         most = self._asked(rao.limits_command, rao.parse_limits)
         if not most or not 0 < len(segments) <= most:
             return None
-        asked, count, given = rao.parameters(segments), len(segments), None
-        with contextlib.suppress(OSError), tempfile.NamedTemporaryFile(prefix="hsm-rao-") as file:
-            file.write(asked)
-            file.flush()
-            given = self._asked(
-                lambda generic: rao.generate_command(generic, file.name, len(asked)), lambda _: True
-            )
-        if given is None:
+        asked, count = rao.parameters(segments), len(segments)
+        if not self._sent(lambda generic, file: rao.generate_command(generic, file, len(asked)), asked):
             return None
         return self._asked(
             lambda generic: rao.receive_command(generic, count), lambda answer: rao.parse_order(answer, count)
@@ -302,6 +310,15 @@ class TapeDrive:
                 if done.status != _UNIT_ATTENTION:
                     break
         return None
+
+    def _sent(self, command: Callable[[str, str], list[str]], data: bytes) -> bool:
+        """Give the drive bytes, with a command that takes them from a file; whether it has taken them."""
+        given = None
+        with contextlib.suppress(OSError), tempfile.NamedTemporaryFile(prefix="hsm-scsi-") as file:
+            file.write(data)
+            file.flush()
+            given = self._asked(lambda generic: command(generic, file.name), lambda _: True)
+        return given is not None
 
     def _ask(self, argv: list[str], timeout: float, what: str) -> Completed:
         try:

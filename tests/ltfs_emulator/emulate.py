@@ -71,6 +71,11 @@ def ltfsck(words: list[str]) -> int:
             say("16021E", "Volume is inconsistent and was not corrected.")
             return 4
         say("17139I", "Starting a deep recovery operation: missing EOD.")
+        if not medium.memory_is_known():
+            say("12062W", "Cannot get VCI data: unexpected Application Specific Info signature.")
+            say("17144E", "The MAM of IP is not usable.")
+            say("16091E", "Cannot recover missing EOD (-1036).")
+            return 4
         medium.cut_behind_last_index()
         medium.set_traps(end_lost=False)
     if not medium.index("0_5_I"):

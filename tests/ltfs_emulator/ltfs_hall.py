@@ -12,6 +12,7 @@ import ctypes.util
 import importlib.util
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ from drivers.tape.fake import FakeDrive, FakeHandle, Tape
 from drivers.tape.fakelibrary import CHANGER, FakeIo
 from drivers.tape.io import Completed
 from drivers.tape.library import DRIVE_ADDRESS
+from drivers.tape.ltfs.coherency import ATTRIBUTE as COHERENCY
 from drivers.tape.ltfs.mounting import is_mounted
 
 _MFUSEPY = importlib.util.find_spec("mfusepy")
@@ -40,7 +43,7 @@ EMULATOR = (
     str(Path(__file__).with_name("emulate.py")),
     str(Path(_MFUSEPY.origin).parent) if _MFUSEPY is not None and _MFUSEPY.origin else "",
 )
-_DETACH = 2
+_ATTRIBUTE_BYTES = 75
 _LABEL = "0_0_R"
 _GENERATION = re.compile(r"^ +(\d+): \d{4}-.*\n +(.*)$", re.MULTILINE)
 
@@ -137,11 +140,58 @@ class LtfsIo(FakeIo):
             if wanted is not None:
                 link.symlink_to(wanted)
 
+    def _memory(self, drive: int, argv: Sequence[str] = ()) -> Completed:
+        """The cartridge's memory: LTFS keeps its coherency information of each partition in a file."""
+        asked = " ".join(argv).partition(" 8c ")[2].split()
+        if [*asked[7:9]] != [f"{COHERENCY >> 8:02x}", f"{COHERENCY & 255:02x}"] or drive not in self.loaded:
+            return super()._memory(drive, argv)
+        file = self.coherency(self.loaded[drive], int(asked[6], 16))
+        body = file.read_bytes() if file.exists() else b""
+        return Completed(0, len(body).to_bytes(4, "big") + body, "")
+
+    def _write_memory(self, drive: int, partition: int, body: bytes) -> Completed:
+        self.coherency(self.loaded[drive], partition).write_bytes(body)
+        return Completed(0, b"", "")
+
+    def coherency(self, barcode: str, partition: int) -> Path:
+        return self.cartridge(barcode) / f"attr_{partition}_{COHERENCY:x}"
+
+    def cut_power(self, kind: str, barcode: str, rng: random.Random) -> None:
+        """While the volume is mounted: of what was written behind the data partition's last filemark a drive
+        may hold some in its buffer, the end of data is lost, and the byte behind the word LTFS in the
+        cartridge's memory is what it happens to be. A chip has an attribute whole or not at all: no cut comes
+        while the file of one is written."""
+        while self._signalled(signal.SIGSTOP) and any(
+            file.exists() and file.stat().st_size < _ATTRIBUTE_BYTES
+            for file in (self.coherency(barcode, 0), self.coherency(barcode, 1))
+        ):
+            self._signalled(signal.SIGCONT)
+            time.sleep(0.001)
+        self.kill_ltfs()
+        if kind == "emulated":
+            self.traps(barcode, end_lost=True)
+        else:
+            records = list(self.cartridge(barcode).glob("1_*_*"))
+            places = {int(each.name.split("_")[1]): each for each in records}
+            safe = max(place for place, each in places.items() if each.name.endswith("F"))
+            late = sorted(place for place in places if place > safe)
+            for place in late[rng.randrange(len(late) + 1) :]:
+                places[place].unlink()
+            for each in self.cartridge(barcode).glob("1_*_E"):
+                each.unlink()
+        for partition in (0, 1):
+            file = self.coherency(barcode, partition)
+            if not file.exists():
+                said = bytes((8, *bytes(24), 0, 43)) + b"LTFS\0" + str(uuid.UUID(int=1)).encode() + b"\0\1"
+                file.write_bytes(COHERENCY.to_bytes(2, "big") + b"\0" + len(said).to_bytes(2, "big") + said)
+            data = bytearray(file.read_bytes())
+            data[36] = rng.choice((0, 0x20, 0x7F))
+            file.write_bytes(data)
+
     def kill_ltfs(self) -> None:
         """Every ltfs dies at once, as in a power cut; its mount is gone."""
+        self._signalled(signal.SIGKILL)
         for file in self.mountpoints.glob("*.pid"):
-            with contextlib.suppress(ProcessLookupError, ValueError, OSError):
-                os.kill(int(file.read_text().split()[0]), signal.SIGKILL)
             file.unlink(missing_ok=True)
         for mountpoint in self.mountpoints.glob("drive-*"):
             while is_mounted(mountpoint):
@@ -149,6 +199,15 @@ class LtfsIo(FakeIo):
         for drive in self.drives:
             drive.opener = None
             drive.position = 0
+
+    def _signalled(self, number: signal.Signals) -> bool:
+        """Send a signal to every ltfs; whether there was one."""
+        sent = False
+        for file in self.mountpoints.glob("*.pid"):
+            with contextlib.suppress(ProcessLookupError, ValueError, OSError):
+                os.kill(int(file.read_text().split()[0]), number)
+                sent = True
+        return sent
 
     def close(self) -> None:
         self.kill_ltfs()

@@ -62,6 +62,15 @@ class Medium:
         self.traps |= changed
         self._write("traps.json", json.dumps(self.traps).encode())
 
+    def memory_is_known(self) -> bool:
+        """Whether the coherency information in the cartridge's memory, if there is any, is what LTFS expects:
+        the word LTFS, and a zero behind it."""
+        for name in ("attr_0_80c", "attr_1_80c"):
+            with contextlib.suppress(FileNotFoundError), open(self._path(name), "rb") as file:
+                if file.read()[32:37] != b"LTFS\0":
+                    return False
+        return True
+
     def erase(self) -> None:
         for name in os.listdir(self.folder):
             if name != "traps.json":

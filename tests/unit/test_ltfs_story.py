@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import sys
 import threading
@@ -22,6 +23,7 @@ from drivers.tape.library import TapeLibrary
 LABELS = tuple(VolumeLabel(f"HSM00{n}L8", f"uuid-{n}", "tape-a") for n in (1, 2, 3))
 DRIVE = 60_000
 PACKAGES, KILLS, SESSION = 60, 10, 4
+CUTS = int(os.environ.get("HSM_LTFS_CUTS", "5"))
 
 
 @pytest.fixture(params=KINDS)
@@ -131,6 +133,40 @@ def test_an_ltfs_that_dies_at_any_moment_leaves_what_was_flushed(machine: tuple[
         finally:
             timer.join()
         library = _open(io, kind)
+    assert flushed
+
+
+@pytest.mark.campaign
+def test_no_power_cut_takes_what_was_flushed(machine: tuple[LtfsIo, str]) -> None:
+    """HSM_LTFS_CUTS makes it longer. What a cut takes is in :meth:`LtfsIo.cut_power`; what comes back must be
+    all that was flushed, byte for byte, and nothing that was never put."""
+    io, kind = machine
+    seed = int(os.environ.get("HSM_LTFS_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 30)
+    print(f"HSM_LTFS_SEED={seed} lives this again")
+    rng, label, flushed = random.Random(seed), LABELS[0], dict[str, bytes]()
+    _open(io, kind).label(label, DRIVE)
+    put: dict[str, bytes] = {}
+    for cut in range(CUTS + 1):
+        store = _open(io, kind).mount(label, DRIVE)
+        present = {stat.key: read_back(store, stat.key) for stat in store.list()}
+        assert flushed.items() <= present.items() <= put.items(), f"seed {seed}, after cut {cut}"
+        timer = threading.Timer(rng.uniform(0.02, 0.6), io.cut_power, (kind, label.barcode, rng))
+        timer.start()
+        written: dict[str, bytes] = {}
+        try:
+            for number in range(1000):
+                data = data_of(1000 * cut + number)
+                key, digest = f"t{cut}/{number}", hashlib.sha256(data).digest()
+                put[key] = digest
+                store.put(key, Killing(data, io, None), len(data), digest)
+                written[key] = digest
+                if number % 3 == 2:
+                    store.flush()
+                    flushed |= written
+        except Retryable:
+            pass
+        finally:
+            timer.join()
     assert flushed
 
 

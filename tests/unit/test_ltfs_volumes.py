@@ -461,6 +461,22 @@ def test_a_write_protected_cartridge_is_not_labelled_and_says_why(trapped: World
         trapped.library.label(ONE, DRIVE)
 
 
+@pytest.mark.campaign
+def test_what_ltfs_does_not_know_again_in_a_cartridges_memory_costs_no_volume_after_a_power_cut(
+    world: World, checks: list[str]
+) -> None:
+    store = world.mounted()
+    put(store)
+    store.flush()
+    world.io.cut_power(world.kind, "HSM001L8", random.Random(1))
+    for partition in (0, 1):
+        file = world.io.coherency("HSM001L8", partition)
+        file.write_bytes(file.read_bytes()[:36] + b" " + file.read_bytes()[37:])
+    assert read(world.open().mount(ONE, DRIVE)) == DATA
+    assert checks == ["-z", "-z"]
+    assert world.io.coherency("HSM001L8", 0).read_bytes()[36] == 0
+
+
 # The end of the tape, errors, and what comes after them.
 
 

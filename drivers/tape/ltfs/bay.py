@@ -19,7 +19,7 @@ from drivers.oserrors import translated
 from drivers.ring import Ring
 from drivers.tape.io import Io
 from drivers.tape.label import Content, Found
-from drivers.tape.ltfs import messages, mounting, xattrs
+from drivers.tape.ltfs import coherency, messages, mounting, xattrs
 from drivers.tape.ltfs.child import run
 from drivers.tape.ltfs.commands import Commands, fill
 from drivers.tape.ltfs.messages import Step
@@ -211,12 +211,27 @@ class LtfsDrive:
             done = step
             if not words:
                 continue
-            status, said_now = run(
-                fill(words, device=self._device()), self._commands.check_seconds, f"{what}: ltfsck"
-            )
-            if messages.checked(status, said_now):
-                return done
+            while True:
+                status, said_now = run(
+                    fill(words, device=self._device()), self._commands.check_seconds, f"{what}: ltfsck"
+                )
+                if messages.checked(status, said_now):
+                    return done
+                if not (messages.memory_unknown(said_now) and self._mend_memory()):
+                    break
             said = f"{said}\n{said_now}"
+
+    def _mend_memory(self) -> bool:
+        """Whether the cartridge's memory had coherency information with a flaw that is known, and it is gone;
+        what is written is looked at again, so that this is done once."""
+        mended = False
+        for partition in coherency.PARTITIONS:
+            value = self._drive.attribute(coherency.ATTRIBUTE, partition)
+            better = coherency.mended(value) if value is not None else None
+            if better is None or not self._drive.set_attribute(coherency.ATTRIBUTE, partition, better):
+                continue
+            mended = self._drive.attribute(coherency.ATTRIBUTE, partition) == better or mended
+        return mended
 
     def _found(self, mount: Mount, found: Found) -> Found:
         """What the mounted volume says it is."""

@@ -32,6 +32,7 @@ _INDEX_DAMAGED = ("LTFS11194W", "LTFS11195W", "LTFS11196W", "LTFS11197E")
 _DRIVE_FAILED = re.compile(r"LTFS(12|30)\d{3}E")
 """The tape layer and its backends: a drive that cannot read says nothing about the index."""
 _UNCLEAN = ("LTFS11220E", "LTFS11027E", "LTFS16087E", "LTFS16021E", *_NO_END)
+_MEMORY_UNKNOWN = "LTFS12062W"
 _READ_ONLY = ("LTFS14019I", "LTFS14071I", "LTFS14073I", "LTFS14074I", "LTFS14077I", "LTFS14078I")
 _PROTECTED = ("LTFS11095E",)
 _FUSE_FAILED = ("LTFS14123W",)
@@ -119,6 +120,12 @@ def wiped(status: int, text: str, what: str) -> None:
 def checked(status: int, text: str) -> bool:
     """Whether ltfsck leaves a consistent volume: status 0 (nothing done) or 1 (checked or corrected)."""
     return status in (0, 1) and _CONSISTENT in codes(text)
+
+
+def memory_unknown(text: str) -> bool:
+    """Whether ltfsck did not know the coherency information again that LTFS has written into the cartridge's
+    memory (:mod:`drivers.tape.ltfs.coherency`)."""
+    return _MEMORY_UNKNOWN in codes(text)
 
 
 def unmounted(text: str, what: str) -> None:

@@ -31,7 +31,8 @@ from robotarchive import (
 from tests.story.archive import Archive, running, until
 
 MEDIA = Path(os.environ.get("LAB_MEDIA", "/var/lib/tapelib"))
-TAPE, VAULT = "HSM001L6", "VLT001L6"
+TAPE, VAULT, BLANK = "HSM001L6", "VLT001L6", ("HSM002L6", "VLT002L6")
+"""A copy is made anew on another cartridge than the damaged one lies on."""
 PIXEL_BYTES = 20_000
 MEGABYTES = {"plain": 16, "ltfs": 64}
 
@@ -88,14 +89,15 @@ def test_a_byte_that_flips_on_a_tape_is_never_served_and_an_older_state_of_it_is
 ) -> None:
     if form == "ltfs" and (reason := needs_ltfs()):
         pytest.skip(reason)
-    stock(TAPE, VAULT, capacity_mb=MEGABYTES[form])
+    stock(TAPE, VAULT, *BLANK, capacity_mb=MEGABYTES[form])
     archive = robot_archive(tmp_path / "home", TAPE_AND_VAULT, form)
     sources = tmp_path / "sources"
     sources.mkdir()
     studies = [write_study(sources, number, PIXEL_BYTES) for number in range(4)]
     with running(archive):
         for barcode, pool in ((TAPE, "tape"), (VAULT, "vault")):
-            assert archive.command("volume", "label", barcode, pool).returncode == 0, archive.log()
+            done = archive.command("volume", "label", barcode, pool, seconds=PATIENCE_SECONDS)
+            assert done.returncode == 0, done.stderr + archive.log()
         store(archive, [path for study in studies[:3] for path in study])
         until(lambda: settled(archive, 3, 2), "three studies on both", PATIENCE_SECONDS)
         empty_the_drives(archive)
@@ -108,7 +110,6 @@ def test_a_byte_that_flips_on_a_tape_is_never_served_and_an_older_state_of_it_is
         assert back == expected([path for study in studies[:3] for path in study])
         read_back(archive, VAULT)  # what the retrieve has seen may be mended by now
         until(lambda: settled(archive, 3, 2), "made anew", PATIENCE_SECONDS)
-        assert [read_back(archive, barcode) for barcode in (TAPE, VAULT)] == [(0, set()), (0, set())]
 
         both = ("--from-volume", TAPE, "--from-volume", VAULT)
         assert audit(archive, "log", "verify", *both)[1]["problems"] == []
