@@ -116,7 +116,7 @@ def test_an_ltfs_that_dies_at_any_moment_leaves_what_was_flushed(machine: tuple[
         store = library.mount(label, DRIVE)
         present = {stat.key: read_back(store, stat.key) for stat in store.list()}
         assert present.items() >= flushed.items()
-        timer = threading.Timer(rng.uniform(0.0, 0.2), io.kill_ltfs)
+        timer = threading.Timer(rng.uniform(0.0, 0.2 * (turn + 1)), io.kill_ltfs)
         written: dict[str, bytes] = {}
         timer.start()
         try:
