@@ -65,7 +65,7 @@ class MarkingTapes:
             return False
         volume = min(usable, key=lambda each: (each.place is not Place.DRIVE, -each.used, each.name))
         try:
-            with self._custody.free_drive(pool.library) as drive:
+            with self._custody.free_drive(pool.library, volume.name) as drive:
                 self._write(pool, volume, drive)
         except (DriverError, HsmError) as error:
             log.warning("%s gets no marks now: %s", volume.name, error)
