@@ -225,6 +225,13 @@ class Ledger:
                 )
                 self.effects.checks["2 a verified copy reads back"] += 1
 
+    def nobody_works(self) -> None:
+        """:raises AssertionError: a daemon that has just started leaves something to the dead one."""
+        with self.engine.connect() as connection:
+            active = connection.scalars(text("SELECT key FROM request WHERE state = 'active'")).all()
+        assert not active, f"6: the daemon that had it is dead, and nobody goes on with {active}"
+        self.effects.checks["6 a new daemon goes on with what the dead one had"] += 1
+
     def catch_up(self) -> None:
         """Look at what changed since the last time.
 

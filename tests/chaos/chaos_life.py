@@ -296,6 +296,7 @@ class Life:
                 world.destinations_down |= down
                 self.faults.dies_in_start = world.fuse.blows_at = None
                 self._take(world)
+                self.ledger.nobody_works()
                 self.note("started")
                 return
         raise AssertionError("the daemon never starts again")

@@ -154,7 +154,8 @@ class Wait:
             else:
                 assert isinstance(found, Readable)
                 part10 = _content(found)
-                assert hashlib.sha256(part10).digest() == found.instance.digest, "never served"
+                same = hashlib.sha256(part10).digest() == found.instance.digest
+                assert same, f"4: other bytes are served for {uid}"
                 self.got.files[uid] = part10
         self.got.waiting = self.retrieval.remaining
         return self.got
