@@ -57,9 +57,15 @@ def pages(
     query = query.order_by(*(column.desc() if down else column.asc() for column, down in terms))
     # Of the connection: the session would read all of SQLite's rows before it gave one.
     options = {"stream_results": True, "max_row_buffer": size}
-    with session.connection().execute(query, execution_options=options) as result:
+    connection = session.connection()
+    result = connection.execute(query, execution_options=options)
+    try:
         while rows := result.fetchmany(size):
             yield Page(tuple(row[-1] for row in rows), [_plain(value) for value in rows[-1]])
+    finally:
+        # Who was cut off ends this late: of a connection that is gone there is no cursor to close.
+        if not (connection.closed or connection.invalidated):
+            result.close()
 
 
 def _terms(order: Sequence[ColumnElement[Any]]) -> Iterator[tuple[ColumnElement[Any], bool]]:

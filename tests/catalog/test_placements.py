@@ -319,3 +319,21 @@ def _wait_for_a_lock(catalog: Catalog) -> None:
                 return
         tick.wait(0.005)
     pytest.fail("nobody waits for a lock")
+
+
+def test_a_page_that_is_left_behind_by_a_connection_that_is_lost_complains_of_nothing(
+    catalog: Catalog, caplog: pytest.LogCaptureFixture
+) -> None:
+    with catalog.write() as session:
+        add_packaged_study(session, {"A": "verified"}, UID)
+        placements.refresh(session, session.scalars(select(Study.pk)).all())
+    with catalog.read() as session:
+        found = selecting.pages(session, [], size=1)
+        next(found)
+        session.connection().invalidate()
+        found.close()
+    with catalog.read() as session:
+        found = selecting.pages(session, [], size=1)
+        next(found)
+    found.close()
+    assert caplog.text == ""
