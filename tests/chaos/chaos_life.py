@@ -26,6 +26,7 @@ from tests.chaos.chaos_media import Media
 from tests.chaos.chaos_network import Trouble, installed
 from tests.chaos.chaos_peace import Peace
 from tests.chaos.chaos_people import POLICIES, People
+from tests.chaos.chaos_provoke import FIRST, provoke
 from tests.chaos.chaos_temptations import Temptations
 from tests.chaos.chaos_trash import Trashcan
 from tests.chaos.chaos_world import TROUBLES, ChaosWorld, Surroundings, one_thread, shape
@@ -140,7 +141,7 @@ class Life:
             yield
 
     def _begin(self) -> None:
-        policy, goals = POLICIES[-1] if self.plan.every else self._rng.choice(POLICIES)
+        policy, goals = FIRST if self.plan.every else self._rng.choice(POLICIES)
         self.ledger.goals = goals
         ChaosWorld.surroundings = self.around
         self.around.host.idle = True
@@ -160,6 +161,8 @@ class Life:
         for seconds in (61.0, 60.0, 60.0):
             self.around.clock.advance(seconds)
             self.settle()
+        if self.plan.every:
+            provoke(self)
 
     def settle(self) -> None:
         """Everything that runs by itself, until nothing goes on at this time.

@@ -15,6 +15,7 @@ import pytest
 
 from tests.chaos.chaos_defects import DEFECTS
 from tests.chaos.chaos_effects import KINDS
+from tests.chaos.chaos_provoke import SELDOM
 
 LONG = os.environ.get("HSM_CHAOS") == "long"
 """The slower defects too, and a whole hour lived twice."""
@@ -64,6 +65,18 @@ def test_an_archive_keeps_its_promises_under_every_fault_at_once(tmp_path: Path)
     assert sum(figures["felt"].values()) > 0
     assert {name[0] for name in figures["checks"]} == set("1234567")
     assert figures["checks"]["3 a release leaves what policy demands"] > 0
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(7200)
+def test_each_kind_of_fault_can_be_felt(tmp_path: Path) -> None:
+    """The short form: those that chance seldom brings. The long one lives on until every kind was felt."""
+    report = tmp_path / "report.json"
+    code, said = chaos(1, 1, 3.0 if LONG else 0.01, every="1", report=str(report))
+    print(said)
+    assert code == 0, said
+    felt = json.loads(report.read_text())["felt"]
+    assert [kind for kind in (KINDS if LONG else SELDOM) if not felt.get(kind)] == []
 
 
 @pytest.mark.campaign
