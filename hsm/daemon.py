@@ -22,7 +22,7 @@ from hsm.api.control import ControlApi
 from hsm.api.services import Services
 from hsm.audit import Audit
 from hsm.audit.nightly import Nightly
-from hsm.catalog import history, journal, queue, restored
+from hsm.catalog import history, instances, journal, queue, restored
 from hsm.catalog.access import AccessLog, Note
 from hsm.catalog.history import Recorder
 from hsm.catalog.views import PoolFact
@@ -56,8 +56,9 @@ from hsm.migrate import Migrate
 from hsm.model import Layout
 from hsm.opening import open_pools
 from hsm.operators import Damage, Manners, Movements, Operators, Reminders
+from hsm.operators.damage import compose_backup
 from hsm.policyrun import Policies
-from hsm.poolbackup import Plan, PoolBackups
+from hsm.poolbackup import Failing, Plan, PoolBackups
 from hsm.pooldesk import PoolDesk
 from hsm.poolwatch import PoolWatch
 from hsm.prefetch import Prefetches
@@ -188,7 +189,13 @@ class Daemon:
         self.reminders = Reminders(catalog, self.operators, config.operator, config.archive.ae_title, bell)
         migrate = Migrate(catalog, pools, staging, reader, recall, goals_of)
         self.scrubs = Scrubs(catalog, pools, bell)
-        self.damage = Damage(config.operator, config.archive.ae_title, self._clock)
+        self.damage = Damage(
+            config.operator,
+            config.archive.ae_title,
+            self._clock,
+            catalog=catalog,
+            node=f"{socket.gethostname()}:{config.home}",
+        )
         self.repairs = Repairs(catalog, pools, goals_of, bell, self.damage.tell)
         self.drains = Drains(catalog, pools, goals_of, bell)
         self.pool_desk = PoolDesk(config, catalog, pools, self.drains)
@@ -203,6 +210,7 @@ class Daemon:
             self.volumes.label_in,
             config.home,
             Plan(asked.pool, timedelta(seconds=asked.every), asked.keep) if asked is not None else None,
+            self._tell_backup,
         )
         late = timedelta(seconds=config.audit.anchors.every)
         self.marking_tapes = MarkingTapes(catalog, pools, self.custody, self.anchoring, late)
@@ -545,12 +553,18 @@ class Daemon:
         problems = self.pools.problems()
         with self.catalog.read() as session:
             failed = queue.failed_total(session)
+            damaged = instances.damaged_unsealed(session)
             if restored.is_owed(session):
                 problems.append(f"nothing is sealed, copied, released or labelled: {restored.OWED}")
         if self._missing:
             problems.append(
                 f"{len(self._missing)} unsealed instances had no file at start, first {self._missing[0]}: "
                 "send them again, or restore the file system"
+            )
+        if damaged:
+            problems.append(
+                f"{len(damaged)} instances in no package yet are damaged on {self.pools.ingest.name}, first "
+                f"{damaged[0]}: send them again, or restore the file system"
             )
         problems += self.repairs.problems()
         problems += self.damage.problems()
@@ -609,6 +623,11 @@ class Daemon:
 
     def _summarise(self) -> None:
         self.nightly.round(self.config.audit.summary, self.config.operator.channels)
+
+    def _tell_backup(self, told: Failing) -> None:
+        name = self.config.archive.ae_title
+        message = compose_backup(told.pool, told.why, told.last, told.now, name)
+        self.damage.say(message, urgent=bool(told.why))
 
     def _watch_roles(self) -> None:
         """Who may do what, put on record where it changed."""

@@ -40,6 +40,8 @@ SUFFIX, SUM_SUFFIX = ".zip", ".zip.sha256"
 ACTOR = "backup"
 AGAIN = timedelta(minutes=10)
 """After a backup that failed, until the next is tried."""
+TOLD_AGAIN = timedelta(days=1)
+"""While it goes on to fail; and once after a restart."""
 VOLUMES_TRIED_MAX = 3
 
 LabelIn = Callable[[VolumeRef, str, str, int, str], VolumeLabel]
@@ -55,6 +57,18 @@ class Plan:
     keep: int
 
 
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """What people should know of the planned backup."""
+
+    pool: str
+    why: str
+    """The error; empty: it is good again."""
+    last: datetime | None
+    """When the last good one was written."""
+    now: datetime
+
+
 class PoolBackups:
     """Writes backups into pools."""
 
@@ -66,8 +80,11 @@ class PoolBackups:
         label_in: LabelIn,
         scratch: Path,
         plan: Plan | None = None,
+        tell: Callable[[Failing], None] = lambda _failing: None,
     ) -> None:
         """
+        :param tell: called when the planned backup fails, each day that it goes on to, and when it is good
+            again.
         :param scratch: a folder with room for one backup while it is written.
         :param plan: when and where without being asked; None: never.
         """
@@ -78,6 +95,8 @@ class PoolBackups:
         self._scratch = scratch
         self.plan = plan
         self._failed: tuple[datetime, str] | None = None
+        self._tell = tell
+        self._told_at: datetime | None = None
 
     def round(self) -> bool:
         """Write one if it is time; whether one was."""
@@ -86,13 +105,21 @@ class PoolBackups:
             return False
         with self._catalog.read() as session:
             last = next(iter(backuprecords.kept_in(session, plan.pool)), None)
+            fails = backuprecords.failed_since(session, plan.pool, last)
         if last is not None and now - last.at < plan.every:
             return False
         try:
             self.write(plan.pool, ACTOR, plan.keep)
         except (DriverError, HsmError, SQLAlchemyError, OSError) as error:
             log.error("the catalog's backup into %s failed: %s", plan.pool, error)
+            if self._told_at is None or now - self._told_at >= TOLD_AGAIN:
+                self._told_at = now
+                why = str(getattr(error, "orig", error))
+                self._tell(Failing(plan.pool, why, last.at if last is not None else None, now))
             return False
+        self._told_at = None
+        if fails:
+            self._tell(Failing(plan.pool, "", now, now))
         return True
 
     def problems(self) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from hsm.availability import Disk, Reach
 from hsm.catalog import journal, placement
 from hsm.catalog.engine import Catalog
+from hsm.catalog.instances import DAMAGED
 from hsm.content import instance_file, require_absent
 from hsm.errors import Corrupt, DriverError, NotFound, Retryable
 from hsm.log import get_logger
@@ -249,8 +250,8 @@ class Reader:
         log.error("%s", why)
         with self._catalog.write() as session:
             if copy is None:
-                now, detail = self._catalog.clock.now(), {"why": why}
-                journal.append(session, now, ACTOR, "instance damaged", "study", instance.study_uid, detail)
+                now, detail = self._catalog.clock.now(), {"why": why, "instance": instance.sop_instance_uid}
+                journal.append(session, now, ACTOR, DAMAGED, "study", instance.study_uid, detail)
             elif placement.state_of(session, copy.copy_pk) in READABLE_COPIES:
                 placement.move_copy(
                     session, copy.copy_pk, CopyState.SUSPECT, self._catalog.clock.now(), ACTOR, why=why

@@ -44,6 +44,12 @@ def failed(session: Session, pool: str, now: datetime, actor: str, why: str) -> 
     journal.append(session, now, actor, FAILED, CATALOG, CATALOG, {"pool": pool, "why": why[:1000]})
 
 
+def failed_since(session: Session, pool: str, last: Kept | None) -> bool:
+    """Whether a backup into the pool has failed since its last good one."""
+    found = journal.find(session, Wanted(kind=CATALOG, subject=CATALOG, verb=FAILED), LOOKED_MAX)
+    return any(each.detail.get("pool") == pool and (last is None or each.at > last.at) for each in found)
+
+
 def kept_in(session: Session, pool: str) -> Sequence[Kept]:
     """The backups that a pool has, the last first."""
     gone: set[tuple[str, str]] = set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,9 +11,12 @@ from sqlalchemy.orm import Session
 
 from hsm.catalog import hiding
 from hsm.catalog.placement import PackageRef, chunks
-from hsm.catalog.tables import Instance, Name, Series, Study
+from hsm.catalog.tables import Instance, Journal, Name, Series, Study
 from hsm.model import InstanceRef
 
+DAMAGED = "instance damaged"
+"""Verb of the journal."""
+DAMAGED_MAX = 10_000
 _CLASS = Name.__table__.alias("class_name")
 _SYNTAX = Name.__table__.alias("syntax_name")
 
@@ -88,3 +92,22 @@ def viewing_order() -> tuple[SQLColumnExpression[Any], ...]:
         Instance.uid,
         Instance.version,
     )
+
+
+def damaged_unsealed(session: Session) -> list[str]:
+    """SOP Instance UIDs of what is in no package yet and was read as other bytes than were stored: no copy is
+    there to be marked, so the studies' histories say it. At most :data:`DAMAGED_MAX` records are read."""
+    found = session.scalars(
+        select(Journal.detail)
+        .join(Study, Study.uid == Journal.subject)
+        .where(Study.unsealed > 0, Journal.kind == "study", Journal.verb == DAMAGED)
+        .order_by(Journal.seq)
+        .limit(DAMAGED_MAX)
+    )
+    uids = list(dict.fromkeys(str(json.loads(each).get("instance", "")) for each in found))
+    loose: set[str] = set()
+    for some in chunks(uids):
+        loose |= set(
+            session.scalars(select(Instance.uid).where(Instance.uid.in_(some), Instance.package_pk.is_(None)))
+        )
+    return [uid for uid in uids if uid in loose]

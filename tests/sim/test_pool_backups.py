@@ -19,7 +19,7 @@ from hsm.catalog import backup
 from hsm.catalog.drills import Weight
 from hsm.catalog.engine import Catalog, open_engine
 from hsm.errors import Corrupt, NotFound, Refused
-from hsm.poolbackup import Plan, PoolBackups, fetch, newest, put_proved
+from hsm.poolbackup import Failing, Plan, PoolBackups, fetch, newest, put_proved
 from hsm.rebuild import Drills
 from hsm.rebuild.drill import Tried, estimate
 from tests.sim.aftermath import EVERYWHERE, facts, some_header
@@ -29,6 +29,39 @@ from tests.sim.world import World
 
 def backups_of(world: World, plan: Plan | None = None) -> PoolBackups:
     return PoolBackups(world.catalog, world.pools, world.custody, world.volumes.label_in, world.home, plan)
+
+
+def test_a_planned_backup_that_fails_is_told_once_a_day_and_when_it_is_good_again(
+    make_world: MakeWorld,
+) -> None:
+    world = make_world(policies=EVERYWHERE)
+    told: list[Failing] = []
+
+    def started() -> PoolBackups:
+        plan = Plan("nearline", timedelta(days=1), 2)
+        rest = (world.custody, world.volumes.label_in, world.home, plan, told.append)
+        return PoolBackups(world.catalog, world.pools, *rest)
+
+    backups = started()
+    assert backups.round() and told == []
+    written = world.now()
+    world.clock.advance(86400)
+    folder, aside = world.home / "nearline" / "catalog", world.home / "aside"
+    folder.rename(aside)
+    folder.write_text("in the way")
+    for _ in range(8):
+        assert not backups.round()
+        world.clock.advance(6 * 3600)
+    assert [each.why != "" for each in told] == [True, True], "in two days"
+    assert {each.last for each in told} == {written}
+    again = started()
+    assert not again.round() and len(told) == 3, "a restart tells it once more, and forgets nothing"
+    folder.unlink()
+    aside.rename(folder)
+    world.clock.advance(3600)
+    assert again.round() and (told[-1].why, len(told)) == ("", 4)
+    world.clock.advance(86400)
+    assert again.round() and len(told) == 4
 
 
 def restored(world: World, template: Path, file: io.BytesIO) -> Catalog:

@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 
 from drivers.simulated.medium import flip_byte, swap, tear
 from hsm.catalog import queue
+from hsm.catalog.instances import damaged_unsealed
 from hsm.catalog.tables import Request, Waiter
 from hsm.model import Priority
 from hsm.states import CopyState
@@ -204,6 +205,8 @@ def test_a_damaged_instance_that_is_not_sealed_is_not_served_and_is_on_record(wo
     assert len(got.files) == 1
     assert any(verb == "instance damaged" for verb, _ in world.history(study_uid(1)))
     wait.close()
+    with world.catalog.read() as session:
+        assert damaged_unsealed(session) == [header(1, 2).sop_instance_uid], "hsm status says it"
 
 
 def test_an_instance_sealed_and_released_after_it_was_selected_is_still_delivered(world: World) -> None:

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from hsm.catalog.engine import Catalog
 from hsm.clock import ManualClock
 from hsm.config.operators import ChannelConfig, OperatorConfig, operator_errors
 from hsm.operators.channels import NotSent
-from hsm.operators.damage import ATTEMPTS_MAX, Damage, compose
+from hsm.operators.damage import ATTEMPTS_MAX, Damage, compose, compose_backup
 from hsm.operators.message import Message
 from hsm.repair import News
 
@@ -65,9 +66,7 @@ def test_what_does_not_go_is_tried_again_and_is_a_problem_until_then() -> None:
     damage.tell(FOUND)
     sends.error = "hook: the server answered 500"
     assert damage.round() == 0
-    assert damage.problems() == [
-        "1 messages about damaged copies could not be sent: hook: the server answered 500"
-    ]
+    assert damage.problems() == ["1 messages about damage could not be sent: hook: the server answered 500"]
     sends.error = ""
     assert damage.round() == 1
     assert damage.problems() == []
@@ -92,3 +91,43 @@ def test_a_channel_that_is_not_there_is_an_error_of_the_configuration(to: object
     ((place, text),) = operator_errors({"operator": section})
     assert place == ("operator", "damage_to")
     assert "'nobody'" in text
+
+
+def test_what_was_not_sent_is_sent_after_a_restart_and_what_was_is_not_sent_again(
+    sqlite_catalog: Catalog,
+) -> None:
+    sends, clock = Sends(), ManualClock(NIGHT)
+    other = {"name": "other", "webhook": {"url": "http://127.0.0.1/other"}}
+    hook = {"name": "hook", "webhook": {"url": "http://127.0.0.1/page"}}
+    both = config(channels=[hook, other], damage_to=["hook", "other"])
+
+    def started(node: str = "a") -> Damage:
+        return Damage(both, "HSM", clock, sends, catalog=sqlite_catalog, node=node)
+
+    first = started()
+    first.tell(FOUND)
+    assert first.round() == 2
+    sends.error = "down"
+    first.tell(LOST)
+    assert first.round() == 0
+    sends.error = ""
+    again = started()
+    again.say(compose_backup("nas", "it is full", None, NIGHT, "HSM"), urgent=True)
+    assert started("b").round() == 0, "another node sends its own"
+    assert again.round() == 4
+    assert [message.subject[6:30] for message in sends.went[2:]] == [
+        *["URGENT: copies: 1 NO GOO"] * 2,
+        *["URGENT: the catalog's ba"] * 2,
+    ]
+    assert sends.went[2].text == compose(LOST, "HSM").text
+    assert started().round() == 0
+
+
+def test_a_backup_that_fails_is_told_with_what_to_do() -> None:
+    failing = compose_backup("nas", "no volume of pool nas takes the backup: full", NIGHT, NIGHT, "HSM")
+    assert failing.subject == "[HSM] URGENT: the catalog's backup into nas fails"
+    for part in ("takes the backup: full", "of 2026-03-02 23:30", "hsm catalog backup --pool nas"):
+        assert part in failing.text
+    good = compose_backup("nas", "", NIGHT, NIGHT, "HSM")
+    assert good.subject == "[HSM] the catalog's backup into nas is written again"
+    assert good.data["good"] is True
