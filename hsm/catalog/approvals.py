@@ -141,7 +141,7 @@ def approve(session: Session, pk: int, digest: str, by: str, person: str, now: d
     :raises Refused: the same person, expired, decided on before, or another command than was shown.
     """
     row = _undecided(session, pk, now)
-    if row.asked_person == person:
+    if row.asked_person.casefold() == person.casefold():  # `Anna` may be another token of anna
         raise Refused(f"approval {pk}: {person} asked for it; another person must agree")
     if not row.digest == digest_of(row.asked) == _journalled(session, pk):
         raise Refused(f"approval {pk}: what is kept of it is not what was asked for: ask again")

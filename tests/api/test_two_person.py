@@ -134,6 +134,8 @@ def test_nobody_agrees_to_their_own_whatever_name_they_give(house: House) -> Non
     noted = house.noted[0]
     assert (noted.actor, noted.act) == ("anna", f"POST /v1/approvals/{pk}/approve")
     assert "another person must agree" in noted.reason
+    with pytest.raises(NotDone, match="another person"), house.catalog.write() as session:
+        approvals.approve(session, pk, digest, "Anna (token t2)", "Anna", house.clock.now())
 
 
 def test_only_who_might_do_it_may_agree_to_it(house: House) -> None:
