@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from hsm.catalog import (
@@ -19,15 +18,14 @@ from hsm.catalog import (
     journal,
     marksfound,
     media,
+    memberrows,
     permits,
     placement,
     placements,
-    words,
 )
 from hsm.catalog.tables import Copy, Instance, Package, Series, Study, Volume
 from hsm.errors import Refused
-from hsm.model import Header
-from hsm.package import Member, PackagePlan, SeriesIdentity
+from hsm.package import PackagePlan
 from hsm.states import COPY, CopyState, VolumeState
 
 FOUND = "found on its volume"
@@ -215,26 +213,17 @@ def agrees(session: Session, package_pk: int, plan: PackagePlan) -> bool:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class _There:
-    """A version of an instance that the catalog has."""
-
-    pk: int
-    size: int
-    digest: bytes
-    sealed: bool
-    place: tuple[str, str]
-
-
 def _package(session: Session, plan: PackagePlan, digest: bytes, now: datetime, actor: str) -> int:
     """The rows of a package that the catalog does not have, and of all that is in it; its key."""
     identity = plan.identity
     sealed_at = datetime.fromisoformat(identity.sealed_at)
-    there = _there(session, [member.sop_instance_uid for member in plan.members])
-    _refuse_others(plan, there)
+    there = memberrows.there(session, [member.sop_instance_uid for member in plan.members])
+    memberrows.refuse_others(plan, there)
     described = {each.uid: each for each in identity.series}
     first = plan.members[0]
-    study, news = ingest.study_of(session, _received(plan, described[first.series_uid], first, sealed_at))
+    study, news = ingest.study_of(
+        session, memberrows.received(plan, described[first.series_uid], first, sealed_at)
+    )
     number_taken = session.scalar(
         select(Package.key).where(Package.study_pk == study.pk, Package.number == identity.number)
     )
@@ -251,7 +240,7 @@ def _package(session: Session, plan: PackagePlan, digest: bytes, now: datetime, 
     )
     session.add(row)
     session.flush()
-    _members(session, plan, study, row.pk, there, sealed_at)
+    memberrows.register(session, plan, study, row.pk, there, sealed_at)
     if there:
         _heed_deletions(session, row, identity.key)
     uids = {member.sop_instance_uid for member in plan.members}
@@ -275,154 +264,6 @@ def _heed_deletions(session: Session, package: Package, key: str) -> None:
     except ValueError as error:
         raise Refused(f"{key}: {error}") from error
     hiding.recount(session, package.study_pk)
-
-
-def _there(session: Session, uids: Sequence[str]) -> dict[str, dict[int, _There]]:
-    """What the catalog has of these SOP Instance UIDs, by UID and version."""
-    found: dict[str, dict[int, _There]] = {}
-    for some in placement.chunks(dict.fromkeys(uids)):
-        rows = session.execute(
-            select(
-                *(Instance.uid, Instance.version, Instance.pk, Instance.size, Instance.digest),
-                *(Instance.package_pk, Study.uid, Series.uid),
-            )
-            .join(Series, Series.pk == Instance.series_pk)
-            .join(Study, Study.pk == Series.study_pk)
-            .where(Instance.uid.in_(some))
-        )
-        for uid, version, pk, size, digest, package_pk, study_uid, series_uid in rows:
-            place = (study_uid, series_uid)
-            found.setdefault(uid, {})[version] = _There(pk, size, digest, package_pk is not None, place)
-    return found
-
-
-def _refuse_others(plan: PackagePlan, there: Mapping[str, Mapping[int, _There]]) -> None:
-    """:raises Refused: an instance is in another package, or the catalog has other bytes of it."""
-    identity = plan.identity
-    for member in plan.members:
-        have = there.get(member.sop_instance_uid, {}).get(member.version)
-        if have is None:
-            continue
-        what = f"{identity.key}: instance {member.sop_instance_uid}"
-        what += f", version {member.version}," if member.version else ""
-        if (have.size, have.digest) != (member.size, member.digest):
-            raise Refused(f"{what} is in the catalog with other bytes")
-        if have.sealed or have.place != (identity.study_uid, member.series_uid):
-            raise Refused(f"{what} is in the catalog already")
-
-
-def _members(
-    session: Session,
-    plan: PackagePlan,
-    study: Study,
-    package_pk: int,
-    there: Mapping[str, Mapping[int, _There]],
-    sealed_at: datetime,
-) -> None:
-    """A package's instances: new rows, places in the package for those that have rows, and the counters."""
-    described = {each.uid: each for each in plan.identity.series}
-    rows: list[dict[str, Any]] = []
-    counted: Counter[str] = Counter()
-    places = {uid: {each.place for each in versions.values()} for uid, versions in there.items()}
-    keys: dict[str, ingest.Keys] = {}
-    names: dict[str, int] = {}
-    new_series = sealed = size = 0
-    for member, offset in zip(plan.members, plan.offsets, strict=True):
-        received = _received(plan, described[member.series_uid], member, sealed_at)
-        if member.series_uid not in keys:
-            series_pk, new = ingest.series_of(session, study.pk, received.header)
-            new_series += new
-            keys[member.series_uid] = ingest.Keys(study.pk, series_pk, 0, 0)
-        for uid in (member.sop_class_uid, member.transfer_syntax_uid):
-            if uid not in names:
-                names[uid] = ingest.name_pk(session, uid)
-        have = there.get(member.sop_instance_uid, {}).get(member.version)
-        if have is not None:
-            place = {"package_pk": package_pk, "offset": offset}
-            session.execute(update(Instance).where(Instance.pk == have.pk).values(**place))
-            sealed += 1
-            continue
-        mine = replace(
-            keys[member.series_uid],
-            class_pk=names[member.sop_class_uid],
-            syntax_pk=names[member.transfer_syntax_uid],
-        )
-        rows.append(ingest.instance_values(received, mine) | {"package_pk": package_pk, "offset": offset})
-        size += member.size
-        known = places.setdefault(member.sop_instance_uid, set())
-        if received.place not in known:
-            counted[member.series_uid] += 1
-            known.add(received.place)
-    if rows:
-        session.execute(insert(Instance), rows)
-    for uid, count in counted.items():
-        session.execute(
-            update(Series)
-            .where(Series.pk == keys[uid].series_pk)
-            .values(n_instances=Series.n_instances + count)
-        )
-    modalities = {*study.modalities.split("\\"), *(described[uid].modality for uid in keys)}
-    session.execute(
-        update(Study)
-        .where(Study.pk == study.pk)
-        .values(
-            n_instances=Study.n_instances + counted.total(),
-            n_series=Study.n_series + new_series,
-            n_bytes=Study.n_bytes + size,
-            unsealed=Study.unsealed - sealed,
-            packages=Study.packages + 1,
-            modalities=ingest.join_modalities(modalities),
-            first_received=min(study.first_received, sealed_at),
-            last_received=max(study.last_received, sealed_at),
-            last_accessed=max(study.last_accessed, sealed_at),
-            **words.said_by(session, study.pk),
-        )
-    )
-
-
-def _received(
-    plan: PackagePlan, series: SeriesIdentity, member: Member, sealed_at: datetime
-) -> ingest.Received:
-    return ingest.Received(
-        header=_header(plan, series, member),
-        transfer_syntax_uid=member.transfer_syntax_uid,
-        version=member.version,
-        size=member.size,
-        digest=member.digest,
-        source_ae=plan.identity.source_ae,
-        at=sealed_at,
-    )
-
-
-def _header(plan: PackagePlan, series: SeriesIdentity, member: Member) -> Header:
-    identity = plan.identity
-    return Header(
-        patient_id=identity.patient_id,
-        patient_issuer=identity.issuer,
-        patient_name=identity.patient_name,
-        patient_birth_date=identity.birth_date,
-        patient_sex=identity.sex,
-        study_uid=identity.study_uid,
-        study_date=identity.study_date,
-        study_time=identity.study_time,
-        study_id=identity.study_id,
-        study_description=identity.study_description,
-        accession=identity.accession,
-        referring_physician=identity.referring_physician,
-        series_uid=series.uid,
-        series_number=series.number,
-        series_description=series.description,
-        series_date=series.date,
-        series_time=series.time,
-        modality=series.modality,
-        body_part=series.body_part,
-        institution=identity.institution,
-        station=series.station,
-        sop_instance_uid=member.sop_instance_uid,
-        sop_class_uid=member.sop_class_uid,
-        instance_number=member.number,
-        charset=identity.charset,
-    )
 
 
 def doubt(session: Session, copy_pk: int, now: datetime, actor: str, why: str) -> bool:

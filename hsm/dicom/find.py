@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pydicom.datadict import keyword_for_tag
@@ -19,7 +19,7 @@ from hsm.dicom.answer import response
 from hsm.dicom.call import error_comment
 from hsm.dicom.contexts import QUERY_RETRIEVE
 from hsm.dicom.elements import tag_text
-from hsm.dicom.query import parse_query, read_identifier
+from hsm.dicom.query import Query, parse_query, read_identifier
 from hsm.errors import BadInput
 from hsm.terms import Field
 
@@ -84,41 +84,44 @@ def handle_find(
         _log.warning("C-FIND from %s refused: %s", peer, error)
         yield failure(IDENTIFIER_DOES_NOT_MATCH, str(error)), None
         return
-    studies: set[str] = set()
-    answered = 0
+    told = _Told()
     try:
-        with catalog.read() as session:
-            sees = bool(getattr(event, "sees_rejected", False))
-            matches = find.find(
-                session, query.level, dict(query.terms), reach(), query.fields, sees_rejected=sees
-            )
-            for match in matches:
-                if event.is_cancelled:
-                    yield CANCELLED, None
-                    return
-                answered += 1
-                if len(studies) < TOLD_MAX:
-                    studies.add(str(match.values.get(Field.STUDY_UID) or ""))
-                yield PENDING, response(query, match, ae_title)
+        yield from _matches(event, catalog, query, reach(), ae_title, told)
     except SQLAlchemyError:
         _log.exception("C-FIND from %s failed in the catalog", peer)
         yield failure(UNABLE_TO_PROCESS, "the catalog cannot be read"), None
     finally:
         # Also when the caller went away in the middle.
-        found(studies - {""})
+        found(told.studies - {""})
         if queried is not None:
-            asked_for = tuple(sorted(_named(identifier)))
-            queried(
-                Queried(
-                    str(peer),
-                    str(event.context.abstract_syntax),
-                    query.level.name,
-                    asked_for,
-                    answered,
-                    encoded.getvalue(),
-                    str(event.context.transfer_syntax),
-                )
-            )
+            sop_class, syntax = str(event.context.abstract_syntax), str(event.context.transfer_syntax)
+            keys, level = tuple(sorted(_named(identifier))), query.level.name
+            queried(Queried(str(peer), sop_class, level, keys, told.matches, encoded.getvalue(), syntax))
+
+
+@dataclass(slots=True)
+class _Told:
+    """What a caller has been told so far."""
+
+    studies: set[str] = field(default_factory=set)
+    matches: int = 0
+
+
+def _matches(
+    event: Any, catalog: Catalog, query: Query, reach: Reach, ae_title: str, told: _Told
+) -> Iterator[Response]:
+    """A Pending response for each match, or Cancel."""
+    sees = bool(getattr(event, "sees_rejected", False))
+    with catalog.read() as session:
+        terms = dict(query.terms)
+        for match in find.find(session, query.level, terms, reach, query.fields, sees_rejected=sees):
+            if event.is_cancelled:
+                yield CANCELLED, None
+                return
+            told.matches += 1
+            if len(told.studies) < TOLD_MAX:
+                told.studies.add(str(match.values.get(Field.STUDY_UID) or ""))
+            yield PENDING, response(query, match, ae_title)
 
 
 def _named(identifier: Dataset) -> Iterator[str]:
