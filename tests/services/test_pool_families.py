@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import getpass
+import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -24,6 +23,7 @@ from hsm.opening import open_pools
 from hsm.pooldesk import PoolDesk
 from hsm.pools import Pools
 from hsm.wake import Bell
+from tests.nursery import nursery
 
 
 class Place:
@@ -150,13 +150,7 @@ def test_a_trial_in_a_process_of_its_own_ends_by_itself(tmp_path: Path, place: P
         f"pools:\n  - {{name: online, tier: online, options: {{path: {tmp_path}/online}}}}\n"
         f"  - {{name: second, tier: nearline, driver: {place.driver}, options: {{{options}}}}}\n"
     )
-    hsm = Path(sys.executable).parent / "hsm"
-    done = subprocess.run(
-        [hsm, "--home", tmp_path, "pool", "test", "second", "--here", "--config", text],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    words = ["--home", str(tmp_path), "pool", "test", "second", "--here", "--config", str(text)]
+    done = nursery().run(words, os.environ, 60)
     assert "read back" in done.stdout, done.stdout + done.stderr
     assert done.returncode == 0 or "slow" in done.stdout
