@@ -68,7 +68,8 @@ def empty_the_drives(archive: Archive) -> None:
     """As soon as their sessions have ended."""
 
     def unloaded(address: int) -> bool:
-        return archive.command("library", "unload", "robot", str(address)).returncode == 0
+        words = ("library", "unload", "robot", str(address))
+        return archive.command(*words, seconds=PATIENCE_SECONDS).returncode == 0
 
     for address in (60_000, 60_001):
         until(lambda address=address: unloaded(address), f"drive {address} lets go", PATIENCE_SECONDS)
