@@ -91,7 +91,7 @@ def adopt(
     """Register a package as its manifest describes it, and the copy of it.
 
     A package that is known already gets the copy only; instances that are known and in no package become
-    members of it.
+    members of it. One that a volume names as deleted goes where its study is: into the trash.
 
     :param read_back: every byte of the copy was read and compared: it is verified; else it is only written.
     :raises Refused: the catalog has other bytes under its name, or one of its instances elsewhere.
@@ -103,19 +103,21 @@ def adopt(
         if (size, have) != (plan.size, digest):
             raise Refused(f"{identity.key}: the catalog has another package of this name")
     else:
-        _refuse_deleted(session, plan, digest)
-        package_pk = _package(session, plan, digest, now, actor)
+        said = marksfound.in_force(session, identity.study_uid)
+        named = marksfound.names(said, identity.key, digest)
+        if not named:
+            _refuse_deleted(session, plan)
+        package_pk = _package(session, plan, digest, now, actor, is_deleted=named)
     add_copy(session, package_pk, volume_pk, locator, position, now, actor, read_back=read_back)
     if known is None:
         marksfound.heed(session, identity.study_uid, now, actor)
 
 
-def _refuse_deleted(session: Session, plan: PackagePlan, digest: bytes) -> None:
-    """:raises Refused: the study was deleted after the package was sealed. One that a volume names as deleted
-    goes where the study is: into the trash."""
+def _refuse_deleted(session: Session, plan: PackagePlan) -> None:
+    """:raises Refused: the study was deleted after the package was sealed."""
     identity = plan.identity
     since = permits.deleted_since(session, identity.study_uid, datetime.fromisoformat(identity.sealed_at))
-    if since and not marksfound.names(marksfound.in_force(session, identity.study_uid), identity.key, digest):
+    if since:
         raise Refused(f"{identity.key}: {since}; it is not taken in again")
 
 
@@ -213,7 +215,9 @@ def agrees(session: Session, package_pk: int, plan: PackagePlan) -> bool:
     }
 
 
-def _package(session: Session, plan: PackagePlan, digest: bytes, now: datetime, actor: str) -> int:
+def _package(
+    session: Session, plan: PackagePlan, digest: bytes, now: datetime, actor: str, *, is_deleted: bool
+) -> int:
     """The rows of a package that the catalog does not have, and of all that is in it; its key."""
     identity = plan.identity
     sealed_at = datetime.fromisoformat(identity.sealed_at)
@@ -221,9 +225,8 @@ def _package(session: Session, plan: PackagePlan, digest: bytes, now: datetime, 
     memberrows.refuse_others(plan, there)
     described = {each.uid: each for each in identity.series}
     first = plan.members[0]
-    study, news = ingest.study_of(
-        session, memberrows.received(plan, described[first.series_uid], first, sealed_at)
-    )
+    received = memberrows.received(plan, described[first.series_uid], first, sealed_at)
+    study, news = ingest.study_of(session, received, is_deleted=is_deleted)
     number_taken = session.scalar(
         select(Package.key).where(Package.study_pk == study.pk, Package.number == identity.number)
     )

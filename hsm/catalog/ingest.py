@@ -197,8 +197,12 @@ def _patient(session: Session, header: Header) -> int:
     return patient.pk
 
 
-def study_of(session: Session, received: Received) -> tuple[Study, News]:
-    """The study's row, locked, and what the journal should know of it."""
+def study_of(session: Session, received: Received, *, is_deleted: bool = False) -> tuple[Study, News]:
+    """The study's row, locked, and what the journal should know of it.
+
+    :param is_deleted: it is no arrival, but part of what was deleted.
+    :raises Refused: the study was deleted, and nothing of it is to come again.
+    """
     header = received.header
     known = _lock_study(session, header.study_uid)
     if known is None:
@@ -207,7 +211,7 @@ def study_of(session: Session, received: Received) -> tuple[Study, News]:
             return made, [("received", {"patient_id": header.patient_id, "accession": header.accession})]
         known = _lock_study(session, header.study_uid)
         assert known is not None  # somebody else has just committed it
-    if known.n_instances == 0:
+    if known.n_instances == 0 and not is_deleted:
         told = _deleted_before(session, known)
         if told:
             return _begun_anew(session, known, received), [("received after its deletion", told)]
