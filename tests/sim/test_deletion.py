@@ -30,6 +30,15 @@ def trash_of(world: World, **config: Any) -> Trash:
     return Trash(world.catalog, world.staging, world.bell, DeletionConfig(**config))
 
 
+def archived(make_world: MakeWorld, *instances: int, policies: str = TWO_TAPES) -> World:
+    """An archive with studies of so many instances, each where its policy wants it."""
+    world = make_world(policies=policies)
+    for study, count in enumerate(instances, 1):
+        world.store(study, count)
+    world.follow()
+    return world
+
+
 def delete(world: World, study: int = 1, **more: Any) -> dict[str, Any]:
     return trash_of(world).delete(study_uid(study), "wrong patient", "anna", **more)
 
@@ -58,10 +67,7 @@ def rounds(world: World, count: int = 4) -> None:
 
 
 def test_a_deleted_study_is_hidden_at_once_and_comes_back_byte_for_byte(make_world: MakeWorld) -> None:
-    world = make_world(policies=TWO_TAPES)
-    world.store(1, 3)
-    world.store(2, 1)
-    world.follow()
+    world = archived(make_world, 3, 1)
     before = world.copies(1)
     shown = delete(world)
     assert shown["state"] == "standing" and shown["packages"] == 1
@@ -82,9 +88,7 @@ def test_a_deleted_study_is_hidden_at_once_and_comes_back_byte_for_byte(make_wor
 
 
 def test_what_is_held_or_retained_is_not_deleted(make_world: MakeWorld) -> None:
-    world = make_world(policies=TWO_TAPES)
-    world.store(1, 1)
-    world.follow()
+    world = archived(make_world, 1)
     with world.catalog.write() as session:
         marks.place_hold(session, study_uid(1), "court", world.now(), "anna")
     with pytest.raises(Refused, match="legal hold"):
@@ -123,9 +127,7 @@ def test_when_its_day_has_come_every_copy_goes_and_the_cartridges_are_named(make
 
 
 def test_a_hold_that_is_placed_on_a_study_in_the_trash_keeps_every_copy(make_world: MakeWorld) -> None:
-    world = make_world(policies=TWO_TAPES)
-    world.store(1, 2)
-    world.follow()
+    world = archived(make_world, 2)
     before = world.copies(1)
     delete(world)
     with world.catalog.write() as session:
@@ -169,9 +171,7 @@ def test_what_was_not_sealed_when_it_was_deleted_is_sealed_apart(make_world: Mak
 
 @pytest.mark.campaign
 def test_the_same_bytes_sent_anew_are_kept_anew_and_outlive_the_deletion(make_world: MakeWorld) -> None:
-    world = make_world(policies=TWO_TAPES)
-    world.store(1, 2)
-    world.follow()
+    world = archived(make_world, 2)
     delete(world)
     data = dataset(20_000, 1000 + 100 + 1)
     assert world.store_one(header(1, 1), data) is StoreOutcome.STORED
@@ -188,9 +188,7 @@ def test_the_same_bytes_sent_anew_are_kept_anew_and_outlive_the_deletion(make_wo
 
 @pytest.mark.campaign
 def test_a_deletion_that_refuses_what_is_late_takes_nothing_more(make_world: MakeWorld) -> None:
-    world = make_world(policies=TWO_TAPES)
-    world.store(1, 1)
-    world.follow()
+    world = archived(make_world, 1)
     delete(world, refuse_late=True)
     for number, seed in ((1, 1101), (2, 5)):
         with pytest.raises(Refused, match="deleted"):
@@ -202,9 +200,7 @@ def test_a_deletion_that_refuses_what_is_late_takes_nothing_more(make_world: Mak
 
 @pytest.mark.campaign
 def test_a_scanned_cartridge_does_not_bring_a_deleted_study_back(make_world: MakeWorld) -> None:
-    world = make_world(policies=ROAD)
-    world.store(1, 2)
-    world.follow()
+    world = archived(make_world, 2, policies=ROAD)
     barcode = world.on_tape(1)[0]
     delete(world)
     world.clock.advance(31 * DAY)
@@ -217,9 +213,7 @@ def test_a_scanned_cartridge_does_not_bring_a_deleted_study_back(make_world: Mak
 
 @pytest.mark.campaign
 def test_of_a_forgotten_patient_uids_and_digests_stay(make_world: MakeWorld) -> None:
-    world = make_world(policies=TWO_TAPES)
-    world.store(1, 2)
-    world.follow()
+    world = archived(make_world, 2)
     delete(world)
     world.clock.advance(31 * DAY)
     for _ in range(4):
@@ -239,9 +233,7 @@ def test_of_a_forgotten_patient_uids_and_digests_stay(make_world: MakeWorld) -> 
 def test_what_comes_for_a_study_in_the_trash_is_told_and_goes_there_when_it_is_deleted_again(
     make_world: MakeWorld,
 ) -> None:
-    world = make_world(policies=TWO_TAPES)
-    world.store(1, 1)
-    world.follow()
+    world = archived(make_world, 1)
     first = delete(world)
     with pytest.raises(Refused, match="nothing of it has come since"):
         delete(world)
@@ -268,10 +260,7 @@ def test_what_comes_for_a_study_in_the_trash_is_told_and_goes_there_when_it_is_d
 
 
 def test_an_audit_of_copies_lists_the_trash_and_counts_it_as_no_violation(make_world: MakeWorld) -> None:
-    world = make_world(policies=TWO_TAPES)
-    world.store(1, 2)
-    world.store(2, 1)
-    world.follow()
+    world = archived(make_world, 2, 1)
     audit = CopiesAudit(world.catalog, world.pools, lambda _at: world.policies.set)
     before = world.now()
     world.clock.advance(1)
