@@ -47,11 +47,10 @@ class Peace:
         if life.faults.swapped:
             self._world.custody.unmount_all()
             assert life.faults._swap_back()
-        for study, wait in life.people.waits:
-            life.people.taken(study, wait)
-            wait.close()
+        self._everybody_leaves()
         life.restart()  # what a full disk kept the last start from taking in is taken in by the next
         self._come_to_rest()
+        self._everybody_leaves()  # somebody may have come while a drive wrote
         self._ledger.check()
         self._recalls_have_ended()
         self._outcomes_are_as_told()
@@ -59,6 +58,12 @@ class Peace:
         self._nothing_is_left_behind()
         self._ledger.check()
         life.effects.more("".join(self._journal()))
+
+    def _everybody_leaves(self) -> None:
+        for study, wait in self._life.people.waits:
+            self._life.people.taken(study, wait)
+            wait.close()
+        self._life.people.waits.clear()
 
     # Liveness.
 

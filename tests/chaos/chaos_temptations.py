@@ -129,7 +129,9 @@ class Temptations:
         """:raises AssertionError: a study under legal hold is in the trash."""
         world = self._people.world
         if not self._ledger.held:
-            return self._people.hold()
+            self._people.hold()
+        if not self._ledger.held:
+            return ""
         study = self._rng.choice(sorted(self._ledger.held))
         now = world.clock.now()
         try:
