@@ -172,7 +172,8 @@ def _journal(module: Any, change: Callable[[str, str], str]) -> list[Change]:
 
 
 def _not_on_record() -> list[Change]:
-    return _journal(hsm.catalog.queue, lambda _, verb: "" if verb == RequestState.ACTIVE else verb)
+    taken = ("request", RequestState.ACTIVE)
+    return _journal(hsm.catalog.queue, lambda kind, verb: "" if (kind, verb) == taken else verb)
 
 
 def _copy_not_on_record() -> list[Change]:
