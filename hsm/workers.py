@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -37,6 +37,7 @@ from hsm.errors import (
 from hsm.log import get_logger
 from hsm.migrate import Migrate
 from hsm.model import CopyAt, Place, Priority
+from hsm.owed import Owed
 from hsm.planning import Planning
 from hsm.pools import Pools
 from hsm.reader import Reader
@@ -129,7 +130,7 @@ class Workers:
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self._sessions: set[threading.Thread] = set()
-        self._owed: set[int] = set()
+        self._owed = Owed(joints.catalog)
         self._at_work: dict[tuple[str, int], tuple[str, ...]] = {}
         """Of each drive with a session the policies it works for, of those that limit their drives."""
         self._lacking: tuple[str, ...] = ()
@@ -220,9 +221,10 @@ class Workers:
         with self._to.catalog.read() as session:
             if not queue.has_work(session, kinds, clock.now(), pools, not_for):
                 return False
-        with self._to.catalog.write() as session:
+        with self._owed.taking() as (session, taken):
             overdue = next(self._takes) % OVERDUE_EVERY == 0
             order = queue.take_next(session, kinds, name, clock.now(), pools, not_for, overdue=overdue)
+            taken += [order] if order is not None else []
         if order is None:
             return False
         try:
@@ -289,22 +291,8 @@ class Workers:
             with self._to.catalog.write() as session:
                 change(session, self._to.catalog.clock.now())
         except Exception:
-            self._owe([pk])
+            self._owed.add([pk])
             raise
-
-    def _owe(self, pks: Iterable[int]) -> None:
-        with self._lock:
-            self._owed.update(pks)
-
-    def _pay(self) -> None:
-        """Hand back what is still active although nobody works on it: its end could not be recorded."""
-        with self._lock:
-            owed = sorted(self._owed)
-        for pk in owed:
-            with self._to.catalog.write() as session:
-                queue.give_back_lost(session, pk, self._to.catalog.clock.now(), ACTOR)
-            with self._lock:
-                self._owed.discard(pk)
 
     def _disk(self, order: Order) -> None:
         if order.kind is RequestKind.SEAL:
@@ -324,7 +312,7 @@ class Workers:
     def _dispatch(self) -> bool:
         """One look at everything that needs a drive."""
         to = self._to
-        self._pay()
+        self._owed.pay(ACTOR)
         to.pools.tell(to.catalog)
         picture = self.planning.look()
         if picture.empty:
@@ -344,11 +332,12 @@ class Workers:
             return
         work = []
         try:
-            with self._to.catalog.write() as session:
+            with self._owed.taking() as (session, taken):
                 now = self._to.catalog.clock.now()
                 for pk, copy in picture.cold[:AT_ONCE_MAX]:
                     order = queue.take(session, pk, "cold recall", now)
                     work += [(order, copy)] if order is not None else []
+                taken += [order for order, _ in work]
         except BaseException:
             self._cold_round.release()
             raise
@@ -359,7 +348,7 @@ class Workers:
             self._to.cold.run(work, self._stop)
         except Exception:  # not even the ends of its requests could be written down
             log.exception("cold recall: its end is not recorded yet")
-            self._owe(order.pk for order, _ in work)
+            self._owed.add(order.pk for order, _ in work)
         finally:
             self._cold_round.release()
             with self._lock:
@@ -428,16 +417,18 @@ class Workers:
         if not self._to.drives.claim(drive.library, drive.address, plan.barcode):
             return False
         actor = f"drive {drive.address} of {drive.library}"
-        taken: tuple[Order, ...] = ()
+        taken: list[Order] = []
+        begun = False
         try:
-            with self._to.catalog.write() as session:
+            with self._owed.taking() as (session, taken):
                 now = self._to.catalog.clock.now()
                 orders = [queue.take(session, pk, actor, now) for pk in plan.work]
-            taken = tuple(order for order in orders if order is not None)
+                taken += [order for order in orders if order is not None]
+            begun = bool(taken)
         finally:
-            if not taken:
+            if not begun:
                 self._to.drives.free(drive.library, drive.address)
-        if not taken:
+        if not begun:
             return False
         log.info("%s: %s for %d requests: %s", actor, plan.barcode, len(taken), plan.why)
         with self._lock:
@@ -449,7 +440,7 @@ class Workers:
             *place,
             plan.barcode,
             picture.pool_of(plan.work[0]),
-            taken,
+            tuple(taken),
             partial(self.planning.makes_room, place, self._using),
             tuple(each for each in works if each.kind != "write"),
         )
@@ -467,7 +458,7 @@ class Workers:
             self._to.session.run(work, self._stop)
         except Exception:  # not even the ends of its requests could be written down
             log.exception("drive %d of %s: the session's end is not recorded yet", work.drive, work.library)
-            self._owe(order.pk for order in work.orders)
+            self._owed.add(order.pk for order in work.orders)
         finally:
             first = min((order.priority for order in work.orders), default=None)
             self.planning.floor.end((work.library, work.drive), first)

@@ -6,7 +6,7 @@ in the same transaction. What only looks is in :mod:`hsm.catalog.queuelooks`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -419,10 +419,15 @@ def worker_of(session: Session, pk: int) -> str:
     return row.worker if row.state == RequestState.ACTIVE else ""
 
 
-def give_back_lost(session: Session, pk: int, now: datetime, actor: str) -> None:
-    """Queue a request again that is still active although its worker is through with it."""
+def give_back_lost(
+    session: Session, pk: int, now: datetime, actor: str, still: Callable[[], bool] = lambda: True
+) -> None:
+    """Queue a request again that is still active although its worker is through with it.
+
+    :param still: whether nobody has taken it since; asked while it is locked.
+    """
     row = _locked(session, pk)
-    if row.state == RequestState.ACTIVE:
+    if row.state == RequestState.ACTIVE and still():
         _move(session, row, RequestState.QUEUED, now, actor, "its end could not be recorded")
 
 
