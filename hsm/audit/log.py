@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -16,7 +17,7 @@ from hsm.audit.anchors import AnchorReader, remembered
 from hsm.audit.witness import Witness
 from hsm.catalog import journal
 from hsm.catalog.engine import Catalog
-from hsm.catalog.journal import Problem, Wanted
+from hsm.catalog.journal import NO_VALUES, Problem, Wanted
 from hsm.policyrun.frozen import frozen
 
 Record = dict[str, Any]
@@ -91,10 +92,13 @@ class LogAudit:
         carried = [self._anchors.read(volume) for volume in volumes]
         kept = [each for volume in carried for each in volume.kept]
         with frozen(self._catalog) as session:
-            kept += remembered(session)
+            with contextlib.suppress(*NO_VALUES):  # the walk names the record that is none
+                kept += remembered(session)
             problems = list(islice(journal.verify(session, anchors, kept), PROBLEMS_MAX))
             problems += [each for volume in carried for each in volume.problems]
-            seq, digest = journal.head(session)
+            seq, digest = 0, b""
+            with contextlib.suppress(*NO_VALUES):
+                seq, digest = journal.head(session)
             witness = Witness(self._file) if self._file is not None else None
             if witness is not None:
                 problems += _told(witness, session)

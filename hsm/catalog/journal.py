@@ -15,12 +15,16 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, Select, exists, func, insert, select, true, update
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from drivers.base import DIGEST_BYTES
-from hsm.catalog.tables import Journal, JournalHead
+from hsm.catalog.tables import Journal, JournalHead, Study, Volume
 from hsm.errors import ConfigError
+from hsm.log import get_logger
+
+log = get_logger(__name__)
 
 GENESIS = bytes(DIGEST_BYTES)
 """The digest that record 1 follows."""
@@ -293,28 +297,24 @@ def verify(
     expected = _by_number([*(Kept(seq, each, "elsewhere") for seq, each in (anchors or {}).items()), *kept])
     previous_seq, previous_digest = 0, GENESIS
     head: tuple[int, bytes] | None = None
-    # One statement sees one snapshot: the head in it belongs to the last record in it.
-    rows = session.execute(
-        select(
-            *_FIELDS,
-            Journal.digest,
-            select(JournalHead.seq).scalar_subquery().label("head_seq"),
-            select(JournalHead.digest).scalar_subquery().label("head_digest"),
-        )
-        .order_by(Journal.seq)
-        .execution_options(yield_per=_BATCH)
-    )
-    for row in rows:
+    for row in _walk(session):
+        if isinstance(row, _Unreadable):
+            if row.seq != previous_seq + 1:
+                yield _gap(previous_seq, row.seq)
+            yield Problem(row.seq, f"record {row.seq} cannot be read: it was altered ({row.why})")
+            previous_seq, previous_digest = row.seq, row.digest
+            expected.pop(row.seq, None)
+            continue
         head = None if row.head_seq is None else (row.head_seq, row.head_digest)
         if row.seq != previous_seq + 1:
             yield _gap(previous_seq, row.seq)
-        elif row.digest != _digest(previous_digest, *row[:7]):
+        elif row.digest != _digest_after(previous_digest, row):
             yield Problem(
                 row.seq,
                 f"record {row.seq} ({row.verb} {row.kind} {row.subject}) does not follow from record"
                 f" {previous_seq}: it was altered, inserted or moved, or the digest of {previous_seq} was",
             )
-        previous_seq, previous_digest = row.seq, row.digest
+        previous_seq, previous_digest = row.seq, _bytes(row.digest)
         for digest, where in expected.pop(row.seq, {}).items():
             if digest != row.digest:
                 yield Problem(row.seq, _REWRITTEN.format(seq=row.seq, where=where))
@@ -326,12 +326,84 @@ def verify(
         yield from _verify_empty(session)
     elif head is None:
         yield _NO_HEAD
+    elif not isinstance(head[0], int):
+        yield Problem(0, "the head names no record: it was altered")
     elif head[0] > previous_seq:
         yield _gap(previous_seq, head[0] + 1)
     elif head != (previous_seq, previous_digest):
         yield Problem(
             0, f"the head names record {head[0]}, the last record is {previous_seq}: one of them was altered"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Unreadable:
+    """A record that holds what no record can: SQLite takes any value in any column from who asks for it."""
+
+    seq: int
+    digest: bytes
+    why: str
+
+
+NO_VALUES = (ValueError, TypeError, OverflowError, AttributeError, DBAPIError)
+"""What drivers raise for such values; a database that does not answer raises again when it is asked again."""
+
+
+def _walk(session: Session) -> Iterator[Row[Any] | _Unreadable]:
+    """Every record in order, each with the head as it was then."""
+    after: int | None = None
+    while True:
+        try:
+            # One statement sees one snapshot: the head in it belongs to the last record in it.
+            rows = session.execute(_with_head(after).execution_options(yield_per=_BATCH))
+            for row in rows:
+                after = row.seq
+                yield row
+        except NO_VALUES:
+            log.debug("behind record %s of the journal is one that cannot be read", after)
+        else:
+            return
+        for _ in range(_BATCH):  # it is one of the batch: one by one
+            behind = Journal.seq > after if after is not None else true()
+            after = session.scalar(select(func.min(Journal.seq)).where(behind))
+            if after is None:
+                return
+            yield _one(session, after)
+
+
+def _with_head(after: int | None) -> Select[Any]:
+    query = select(
+        *_FIELDS,
+        Journal.digest,
+        select(JournalHead.seq).scalar_subquery().label("head_seq"),
+        select(JournalHead.digest).scalar_subquery().label("head_digest"),
+    ).order_by(Journal.seq)
+    return query if after is None else query.where(Journal.seq > after)
+
+
+def _one(session: Session, seq: int) -> Row[Any] | _Unreadable:
+    try:
+        return session.execute(_with_head(None).where(Journal.seq == seq)).one()
+    except NO_VALUES as error:
+        why = str(getattr(error, "orig", error))[:200]
+    try:
+        digest = _bytes(session.scalar(select(Journal.digest).where(Journal.seq == seq)))
+    except NO_VALUES:
+        digest = b""
+    return _Unreadable(seq, digest, why)
+
+
+def _bytes(digest: object) -> bytes:
+    """A digest; nothing where somebody put something else there."""
+    return digest if isinstance(digest, bytes) else b""
+
+
+def _digest_after(previous: bytes, row: Row[Any]) -> bytes | None:
+    """What the record's digest should be; None where its fields are no record's."""
+    try:
+        return _digest(previous, *row[:7])
+    except NO_VALUES:
+        return None
 
 
 _REWRITTEN = (
@@ -361,6 +433,10 @@ def _verify_empty(session: Session) -> Iterator[Problem]:
         yield _gap(0, head.seq + 1)
     elif head is not None and head.digest != GENESIS:
         yield Problem(0, "the journal is empty but its head's digest was altered")
+    elif head is not None and session.scalar(select(exists(select(Study.pk)) | exists(select(Volume.pk)))):
+        yield Problem(
+            1, "the journal is empty and the catalog is not: every record was removed, and the head put back"
+        )
 
 
 def _gap(before: int, after: int) -> Problem:

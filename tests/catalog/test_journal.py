@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from catalog_rows import add_volume
 from sqlalchemy import event, text
 
 from hsm.catalog import journal
@@ -268,6 +269,49 @@ def test_an_altered_or_missing_head_is_found(catalog: Catalog) -> None:
         "DELETE FROM journal_head",
     ):
         assert len(_tamper(catalog, attack)) == 1, attack
+
+
+NO_RECORDS = {
+    "at = '2020-01-01 00:00:00.000000'": "does not follow",
+    "at = 'yesterday'": "cannot be read",
+    "at = 5": "cannot be read",
+    "actor = CAST(actor AS BLOB)": "does not follow",
+    "actor = CAST(x'ff41' AS TEXT)": "cannot be read",
+    "subject = subject || char(0) || 'x'": "does not follow",
+    "digest = 'no digest'": "does not follow",
+    "detail = '{'": "does not follow",
+    "detail = 7": "does not follow",
+}
+"""What SQLite takes into record 3 from somebody who owns the file, and what is said of it."""
+
+
+def test_values_that_no_record_can_have_are_named_and_hide_nothing_behind_them(
+    sqlite_catalog: Catalog,
+) -> None:
+    _fill(sqlite_catalog, 6)
+    for change, said in NO_RECORDS.items():
+        problems = _tamper(
+            sqlite_catalog,
+            f"UPDATE journal SET {change} WHERE seq = 3",
+            "UPDATE journal SET verb = 'other' WHERE seq = 5",
+        )
+        found = {each.seq: each.message for each in problems}
+        assert said in found[3], change
+        assert "does not follow" in found[5], change
+        assert found.keys() <= {3, 4, 5}, change
+
+
+def test_an_empty_journal_of_a_catalog_that_holds_something_was_emptied(catalog: Catalog) -> None:
+    none = (
+        "decode(repeat('00', 32), 'hex')" if catalog.engine.dialect.name == "postgresql" else "zeroblob(32)"
+    )
+    emptied = ("DELETE FROM journal", f"UPDATE journal_head SET seq = 0, digest = {none}")
+    _fill(catalog)
+    assert _tamper(catalog, *emptied) == []
+    with catalog.write() as session:
+        add_volume(session, "HSM001L8")
+    (problem,) = _tamper(catalog, *emptied)
+    assert "every record was removed" in problem.message
 
 
 def test_verifying_a_long_journal_does_not_hold_it_in_memory(
