@@ -296,7 +296,7 @@ def verify(
     """
     expected = _by_number([*(Kept(seq, each, "elsewhere") for seq, each in (anchors or {}).items()), *kept])
     previous_seq, previous_digest = 0, GENESIS
-    head: tuple[int, bytes] | None = None
+    head: tuple[Any, Any] | None = None
     for row in _walk(session):
         if isinstance(row, _Unreadable):
             if row.seq != previous_seq + 1:
@@ -401,7 +401,8 @@ def _bytes(digest: object) -> bytes:
 def _digest_after(previous: bytes, row: Row[Any]) -> bytes | None:
     """What the record's digest should be; None where its fields are no record's."""
     try:
-        return _digest(previous, *row[:7])
+        fields: tuple[Any, ...] = tuple(row)[:7]
+        return _digest(previous, *fields)
     except NO_VALUES:
         return None
 
