@@ -100,7 +100,9 @@ class Temptations:
         return f"{key}: {self._retrieve(studies[key])}"
 
     def _retrieve(self, uid: str) -> str:
-        (study,) = (each for each in self._ledger.studies() if study_uid(each) == uid)
+        study = next((each for each in self._ledger.studies() if study_uid(each) == uid), None)
+        if study is None:
+            return "it is deleted, and nobody sees it"
         wait = self._people.world.retrieve(study, "C-MOVE of what is damaged", Priority.ROUTINE)
         try:
             got = self._people.taken(study, wait)

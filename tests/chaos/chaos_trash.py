@@ -59,9 +59,13 @@ class Trashcan:
         :param there: what had been acknowledged of the study.
         """
         new = [row for row in rows(connection, study) if row.pk not in self.deleted]
+        if not new:
+            return False
+        # What is in the trash already goes there anew, with what has come since: its time begins again.
+        before = self.learn_undone(connection, study)
         for row in new:
-            self.deleted[row.pk] = Deleted(study, frozenset(there), row.due_at)
-        return bool(new)
+            self.deleted[row.pk] = Deleted(study, frozenset(there) | before, row.due_at)
+        return True
 
     def learn_undone(self, connection: Connection, study: int) -> set[Sent]:
         """After somebody took a study back, whatever became of the answer: what is there again."""
