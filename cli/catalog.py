@@ -13,7 +13,6 @@ import typer
 from cli import drilltext, offline, screen, session
 from cli.screen import Json
 from hsm.client import Client, Unreachable
-from hsm.config.units import parse_duration
 
 if TYPE_CHECKING:
     from hsm.offline import Report
@@ -170,7 +169,8 @@ def rebuild(
     and counts for nothing until it was read back. Legal holds, retention dates, tags and rejections come back
     as far as media carry them. A study that media say was deleted goes into the trash for a week at least:
     nobody sees it, and `hsm study undelete` brings it back. With --with-deleted no deletion counts."""
-    from hsm.offlinemedia import Wanted, rebuild_catalog  # heavy: only for the commands that need it
+    from hsm.config.units import parse_duration  # heavy: only for the commands that need it
+    from hsm.offlinemedia import Wanted, rebuild_catalog
 
     by = context.obj.by or getpass.getuser()
     try:

@@ -70,7 +70,8 @@ class PostgreSQL:
         self._names = (f"hsm_test_{number}" for number in itertools.count())
         self._has_template = False
         # The server lives as long as the tests: nothing here must survive a power cut.
-        for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+        # Nor may statistics change under a test that looks at plans.
+        for setting in ("fsync", "synchronous_commit", "full_page_writes", "autovacuum"):
             self._execute(f"ALTER SYSTEM SET {setting} = off")
         self._execute("ALTER SYSTEM SET max_wal_size = '128MB'")  # it may be in memory
         self._execute("SELECT pg_reload_conf()")

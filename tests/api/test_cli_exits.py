@@ -190,6 +190,26 @@ def test_a_reader_that_has_seen_enough_is_no_error(home: Path) -> None:
     assert (result.returncode, result.stderr) == (0, "")
 
 
+def test_a_command_starts_without_what_only_others_need() -> None:
+    """Every command pays for what is imported at the top; a daemon's parts take seconds."""
+    heavy = (
+        "sqlalchemy",
+        "pynetdicom",
+        "pydicom",
+        "numpy",
+        "boto3",
+        "paramiko",
+        "textual",
+        "starlette",
+        "lark",
+    )
+    found = f"import sys, cli.main; print(*[name for name in {heavy!r} if name in sys.modules])"
+    result = subprocess.run(
+        [sys.executable, "-c", found], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert result.stdout.strip() == ""
+
+
 def _hsm(home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-P", "-m", "cli", "--home", str(home), *arguments]
     return subprocess.run(
