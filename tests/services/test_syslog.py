@@ -393,8 +393,12 @@ def test_one_of_several_nodes_streams_and_another_takes_over_where_it_left_off(
         append(3)
         assert second.step() == 0, "the first one holds the lock"
         with others.write() as session:  # its machine dies: the database ends its session
-            ours = text("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
-            session.execute(ours)
+            session.execute(
+                text(
+                    "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND"
+                    " database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+                )
+            )
         eventually(lambda: second.step() > 0)
         eventually(lambda: streamed()[5:] == [7, 8, 9])
         assert first.step() == 0, "it has lost its lock, says so, and does not stream beside the other"
