@@ -181,7 +181,8 @@ def _copy_not_on_record() -> list[Change]:
 
 
 def _other_state_on_record() -> list[Change]:
-    return _journal(hsm.catalog.queue, lambda _, verb: "done" if verb == RequestState.CANCELLED else verb)
+    queued = ("request", RequestState.QUEUED)
+    return _journal(hsm.catalog.queue, lambda kind, verb: "done" if (kind, verb) == queued else verb)
 
 
 def _hold_not_on_record() -> list[Change]:
@@ -218,7 +219,7 @@ DEFECTS: dict[str, Callable[[], list[Change]]] = {
     "a prompt is asked again and again": _asked_twice,
     "taking a request is not on record": _not_on_record,
     "a release is not on record": _copy_not_on_record,
-    "a cancelled request is on record as done": _other_state_on_record,
+    "a queued request is on record as done": _other_state_on_record,
     "a hold is not on record": _hold_not_on_record,
     "a record is removed": _record_removed,
 }
