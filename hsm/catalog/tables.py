@@ -313,8 +313,9 @@ class Waiter(Base):
 
 
 MARKED = (
-    "verb IN ('deleted', 'undeleted', 'deletion due', 'purged', 'rejected', 'rejection revoked', "
-    "'hold placed', 'hold lifted', 'tagged', 'untagged', 'retention ended', 'marks found') "
+    "verb IN ('deleted', 'undeleted', 'deletion due', 'purged', 'rejected', 'rejected on arrival', "
+    "'rejection revoked', 'hold placed', 'hold lifted', 'tagged', 'untagged', "
+    "'retention ended', 'marks found') "
     "OR verb >= 'retained until' AND verb < 'retained untim'"
 )
 """Records of what people say of a study, as an SQL condition: the database knows it word by word."""

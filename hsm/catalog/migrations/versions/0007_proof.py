@@ -10,8 +10,9 @@ branch_labels = None
 depends_on = None
 
 MARKED = (
-    "verb IN ('deleted', 'undeleted', 'deletion due', 'purged', 'rejected', 'rejection revoked', "
-    "'hold placed', 'hold lifted', 'tagged', 'untagged', 'retention ended', 'marks found') "
+    "verb IN ('deleted', 'undeleted', 'deletion due', 'purged', 'rejected', 'rejected on arrival', "
+    "'rejection revoked', 'hold placed', 'hold lifted', 'tagged', 'untagged', "
+    "'retention ended', 'marks found') "
     "OR verb >= 'retained until' AND verb < 'retained untim'"
 )
 ABOUT_COPIES = "verb >= 'copy ' AND verb < 'copy!'"
