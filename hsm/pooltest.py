@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import random
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -51,7 +52,7 @@ def in_words(error: Exception) -> str:
     if isinstance(error, NoSpace):
         return f"it is full ({text})"
     for marks, words in _WORDS:
-        if any(mark in low for mark in marks):
+        if any(_says(low, mark) for mark in marks):
             return f"{words} ({text})"
     kinds: tuple[tuple[type[Exception], str], ...] = (
         (Corrupt, "other bytes came back than were written"),
@@ -62,6 +63,11 @@ def in_words(error: Exception) -> str:
     )
     kind = next((words for each, words in kinds if isinstance(error, each)), "it fails")
     return f"{kind} ({text})"
+
+
+def _says(text: str, mark: str) -> bool:
+    """A status code is one only where it stands alone: a path or a length may have the same digits."""
+    return bool(re.search(rf"(?<![\w/.-]){mark}(?![\w/.-])", text)) if mark.isdigit() else mark in text
 
 
 @dataclass(slots=True)

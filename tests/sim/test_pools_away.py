@@ -452,6 +452,8 @@ def test_a_trial_says_in_an_admins_words_what_is_wrong(make_world: MakeWorld, tm
         (Permanent("put: Read-only file system"), "read-only"),
         (OperatorNeeded("/mnt/a does not carry .hsm-pool: probably not mounted"), "not mounted"),
         (Retryable("connect: timed out"), "does not answer"),
+        (Permanent("HeadBucket: 403"), "wrong credentials"),
+        (OperatorNeeded("/srv/pacs-1403/online is not a folder (No such file or directory)"), "not mounted"),
         (Corrupt("x has other bytes"), "other bytes came back"),
     ],
 )

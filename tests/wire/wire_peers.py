@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import queue
 import socket
 import ssl
 import struct
@@ -15,7 +16,7 @@ from pydicom import Dataset
 from pynetdicom import AE, build_context, build_role
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_CANCEL, C_STORE
-from pynetdicom.pdu_primitives import UserIdentityNegotiation
+from pynetdicom.pdu_primitives import A_ASSOCIATE, UserIdentityNegotiation
 from wire_fakes import IMPLICIT
 
 STUDY_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
@@ -50,6 +51,7 @@ def associated(
         tls_args=None if tls is None else (tls, "localhost"),
         evt_handlers=list(handlers),
     )
+    _heed_a_quick_rejection(assoc)
     # Its thread may be quicker than we to take an answer, and would drop it: it puts it back instead.
     setattr(assoc, "_serve_request", lambda message, cx: assoc.dimse.msg_queue.put((cx, message)))  # noqa: B010
     try:
@@ -62,6 +64,17 @@ def associated(
         if assoc.dul.socket is not None and assoc.dul.socket.socket is not None:
             assoc.dul.socket.socket.close()
         assoc.dul.join(5)
+
+
+def _heed_a_quick_rejection(assoc: Association) -> None:
+    """A rejection that comes, with the end of the connection, before pynetdicom's requestor has looked whether it is
+    connected is left in the queue: it believes that it never was."""
+    if assoc.acceptor.primitive is not None or assoc.is_established or not assoc.is_aborted:
+        return
+    with contextlib.suppress(queue.Empty):
+        answer = assoc.dul.to_user_queue.get(timeout=1)
+        if isinstance(answer, A_ASSOCIATE) and answer.result:
+            assoc.acceptor.primitive, assoc.is_rejected, assoc.is_aborted = answer, True, False
 
 
 def send_raw(
