@@ -7,7 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
+
+@pytest.mark.campaign
 def test_the_tour_walks_the_whole_road_and_leaves_nothing_behind(tmp_path: Path) -> None:
     environment = {
         **os.environ,

@@ -360,6 +360,7 @@ class Listener:
                 peer.close()
 
 
+@pytest.mark.campaign
 def test_one_of_several_nodes_streams_and_another_takes_over_where_it_left_off(
     pg_catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pydicom
+import pytest
 
 from hsm.client import Client, Unreachable
 from tests.nursery import Process, nursery
@@ -66,6 +67,11 @@ rules:
 schedule: every 1 second
 """
 """Everything goes on tape and off the disks, as fast as it can."""
+
+BOTH_DATABASES = pytest.mark.parametrize(
+    "_make_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.campaign)], indirect=True
+)
+"""A long road on both: on SQLite whenever tests run, on PostgreSQL among the campaigns."""
 
 KEEP = """\
 policy: keep

@@ -9,7 +9,7 @@ import pydicom
 
 from hsm.client import Client
 from tests.loopmount import LoopMount
-from tests.story.archive import KEEP, Archive, bundled, running, until
+from tests.story.archive import BOTH_DATABASES, KEEP, Archive, bundled, running, until
 from tests.story.test_refusals import problems, status_of_store
 from tests.story.test_road import finished
 
@@ -18,6 +18,7 @@ def metrics(archive: Archive) -> str:
     return str(archive.ask(Client.metrics))
 
 
+@BOTH_DATABASES
 def test_a_raid_path_is_pulled_away_and_put_back_under_a_daemon(migrated_url: str, tmp_path: Path) -> None:
     mount = LoopMount(tmp_path, "ext4", 128)
     try:

@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pydicom
 
-from tests.story.archive import Archive, as_sent_by_storescu, bundled, digests, running, storescp, until
+from tests.story.archive import (
+    BOTH_DATABASES,
+    Archive,
+    as_sent_by_storescu,
+    bundled,
+    digests,
+    running,
+    storescp,
+    until,
+)
 
 IMAGES = ("CT_small.dcm", "MR_small.dcm", "rtplan.dcm", "ExplVR_BigEnd.dcm", "image_dfl.dcm")
 
@@ -47,6 +56,7 @@ def finished(move: subprocess.Popen[bytes]) -> str:
     return text
 
 
+@BOTH_DATABASES
 def test_a_study_comes_back_from_the_shelf_byte_for_byte(migrated_url: str, tmp_path: Path) -> None:
     archive = Archive(tmp_path / "home", migrated_url)
     paths = bundled(*IMAGES)
@@ -75,6 +85,7 @@ def test_a_study_comes_back_from_the_shelf_byte_for_byte(migrated_url: str, tmp_
         assert archive.stop() == 0
 
 
+@BOTH_DATABASES
 def test_a_recall_outlives_a_killed_daemon_and_the_caller_gets_its_study(
     migrated_url: str, tmp_path: Path
 ) -> None:

@@ -206,7 +206,7 @@ ENDINGS = sorted(endings(random.Random(0)))
 
 
 @settings(
-    max_examples=60,
+    max_examples=40,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -67,8 +67,8 @@ def associated(
 
 
 def _heed_a_quick_rejection(assoc: Association) -> None:
-    """A rejection that comes, with the end of the connection, before pynetdicom's requestor has looked whether it is
-    connected is left in the queue: it believes that it never was."""
+    """A rejection that comes, with the end of the connection, before pynetdicom's requestor has looked
+    whether it is connected is left in the queue: it believes that it never was."""
     if assoc.acceptor.primitive is not None or assoc.is_established or not assoc.is_aborted:
         return
     with contextlib.suppress(queue.Empty):
