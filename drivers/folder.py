@@ -101,6 +101,7 @@ class FolderStore:
         self._publishing = threading.Lock()
         self._durable_folders: set[str] = set()
         self._unsynced_folders: set[tuple[str, ...]] = set()
+        self._any_unsynced = False
         self._dropping = False
         self._dropped: set[str] = set()
         with self._open_root(checked=True) as root_fd:
@@ -185,9 +186,16 @@ class FolderStore:
         with translated(f"stat {self._root / key}"):
             fd = self._open_object(parts, key)
             try:
-                return ObjectStat(key, os.fstat(fd).st_size)
+                found = ObjectStat(key, os.fstat(fd).st_size)
             finally:
                 os.close(fd)
+        # Who put it may have died before its name was durable: who finds it and flushes counts on it.
+        with self._lock:
+            if len(self._unsynced_folders) < _REMEMBERED_MAX:
+                self._unsynced_folders.add(parts[:-1])
+            elif parts[:-1] not in self._unsynced_folders:
+                self._any_unsynced = True
+        return found
 
     def capacity(self) -> Capacity:
         """Of the file system, as an unprivileged user sees it, or what this process's quotas leave
@@ -197,16 +205,22 @@ class FolderStore:
         return Capacity(found.total, max(0, found.free - self._reserve))
 
     def flush(self) -> None:
-        """See :meth:`drivers.base.Store.flush`; puts are durable already, so this is for deletes."""
+        """See :meth:`drivers.base.Store.flush`. What this Store has put is durable already: this is for
+        deletes, and for what :meth:`stat` has found and somebody put who is dead."""
         with self._lock:
             folders, self._unsynced_folders = self._unsynced_folders, set()
+            everything, self._any_unsynced = self._any_unsynced, False
         try:
             with translated(f"flush {self._root}"), self._open_root(checked=True) as root:
                 for parts in folders:
                     sync_chain(root, parts)
+                if everything:
+                    for _, _, _, folder in os.fwalk(".", onerror=_raise_unless_gone, dir_fd=root):
+                        sync_folder(folder)
         except BaseException:
             with self._lock:  # what failed is not done: the next flush tries it again
                 self._unsynced_folders |= folders
+                self._any_unsynced |= everything
             raise
 
     def drop_caches(self) -> None:

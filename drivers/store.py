@@ -111,7 +111,8 @@ class Store(Protocol):
     def capacity(self) -> Capacity: ...
 
     def flush(self) -> None:
-        """Return only when everything put so far is on the medium and found again after a crash."""
+        """Return only when everything put so far is on the medium and found again after a crash; also what
+        :meth:`stat` has found and a process put that died before it had flushed."""
         ...
 
     def drop_caches(self) -> None:

@@ -493,6 +493,34 @@ def test_a_deletion_whose_flush_failed_or_never_came_is_flushed_when_it_is_done_
     assert str(root / "a") in synced, "it is gone already, and perhaps not for good"
 
 
+@pytest.mark.parametrize("remembered", [10_000, 1])
+def test_what_a_dead_process_put_and_another_finds_is_durable_after_its_flush(
+    root: Path, monkeypatch: pytest.MonkeyPatch, remembered: int
+) -> None:
+    """It has its name and its bytes, so it is taken as it is; a power cut may still take the name away."""
+    monkeypatch.setattr("drivers.folder._REMEMBERED_MAX", remembered)
+    real, synced = os.fsync, []
+
+    def fsync(fd: int) -> None:
+        if not path_of(fd).startswith(str(root / ".incoming")):
+            raise KeyboardInterrupt  # the process dies: nothing is tidied up
+        real(fd)
+
+    with monkeypatch.context() as dying:
+        dying.setattr(os, "fsync", fsync)
+        for key in ("a/b/k", "c/k"):
+            with pytest.raises(KeyboardInterrupt):
+                put(FolderStore(root), key)
+    again = FolderStore(root)
+    assert [again.stat(key).size for key in ("a/b/k", "c/k")] == [3, 3]
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(path_of(fd)))
+    again.flush()
+    assert {str(root), str(root / "a"), str(root / "a/b"), str(root / "c")} <= set(synced)
+    synced.clear()
+    again.flush()
+    assert synced == [], "once is enough"
+
+
 def test_putting_survives_that_deleting_removes_its_folder(root: Path) -> None:
     store = FolderStore(root)
     stop = threading.Event()
