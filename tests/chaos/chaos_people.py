@@ -223,6 +223,8 @@ class People(Administrators):
             if barcode in library.shelf():
                 library.hand_insert(barcode)
             return f"{desk.answer(barcode, Outcome.DONE, 'alice')['answered']}"
+        if how != "lost" and self.ledger.may_damage(barcode) is None:
+            return "nothing else has it: searched on"  # who says no to that ends what waits for it, rightly
         kind, outcome = {
             "refuse": ("refused by the operator", Outcome.REFUSED),
             "lost": ("not found by the operator", Outcome.CANNOT_FIND),
