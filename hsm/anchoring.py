@@ -121,9 +121,7 @@ class Anchoring:
     def _due(self, session: Session, volume: str) -> Anchor | None:
         """None: nothing was recorded since the last one but that one itself, or it is too soon."""
         head = self._head(session)
-        last = next(
-            iter(journal.find(session, Wanted(subject=volume, verb=ANCHORED, kind="volume"), 1)), None
-        )
+        last = journal.last(session, Wanted(subject=volume, verb=ANCHORED, kind="volume"))
         if head is None or last is None:
             return head
         if head.at - last.at < self.every or not journal.any_since(session, last.seq, ANCHORED):

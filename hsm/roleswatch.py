@@ -73,10 +73,10 @@ class RolesWatch:
                 return False
             with self._catalog.write() as session:
                 wanted = Wanted(subject=self._node, kind=KIND, verb=VERB)
-                last = journal.find(session, wanted, 1)
-                before: dict[str, Any] = dict(last[0].detail["roles"]) if last else {}
+                last = journal.last(session, wanted)
+                before: dict[str, Any] = dict(last.detail["roles"]) if last is not None else {}
                 changed = changes(before, now)
-                if changed or not last:
+                if changed or last is None:
                     detail = {"changed": changed, "roles": now}
                     at = self._catalog.clock.now()
                     journal.append(session, at, ACTOR, VERB, KIND, self._node, detail)

@@ -118,10 +118,8 @@ def objects(store: Store) -> list[str]:
 def _written_on(session: Session, volume: str) -> list[Entry]:
     """The journal's records of anchors on this volume since it has its label, as many as it keeps at least;
     the last first."""
-    labels = (
-        journal.find(session, Wanted(subject=volume, verb=each, kind="volume"), 1) for each in _NEW_LABELS
-    )
-    since = max((found[0].seq for found in labels if found), default=0)
+    labels = (journal.last(session, Wanted(subject=volume, verb=each, kind="volume")) for each in _NEW_LABELS)
+    since = max((label.seq for label in labels if label is not None), default=0)
     wanted = Wanted(subject=volume, verb=ANCHORED, kind="volume")
     return [each for each in journal.find(session, wanted, NOTES_KEPT) if each.seq > since]
 

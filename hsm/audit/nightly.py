@@ -115,8 +115,8 @@ class Nightly:
     def _compose(self, now: datetime) -> Message:
         copies = self._audit.copies(Asked(limit=NAMED_MAX))
         with self._catalog.read() as session:
-            backups = journal.find(session, Wanted(verb=BACKED_UP, kind=CATALOG), 1)
-        backup = (backups[0].at, str(backups[0].detail.get("pool"))) if backups else None
+            last = journal.last(session, Wanted(verb=BACKED_UP, kind=CATALOG))
+        backup = (last.at, str(last.detail.get("pool"))) if last is not None else None
         chain = self._audit.verify_log({})
         return compose(copies, chain, self._all_problems(), backup, self._archive, now)
 

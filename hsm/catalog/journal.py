@@ -213,6 +213,11 @@ def find(session: Session, wanted: Wanted, limit: int) -> list[Entry]:
     return read(session, wanted.conditions(), last_first=True, limit=limit)
 
 
+def last(session: Session, wanted: Wanted) -> Entry | None:
+    """The last record that matches."""
+    return next(iter(find(session, wanted, 1)), None)
+
+
 def lines(session: Session, first: int, last: int) -> Iterator[str]:
     """Of each record from ``first`` to ``last`` the text that its digest is made of, after the digest before
     it: a JSON array."""

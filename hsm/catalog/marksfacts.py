@@ -57,10 +57,10 @@ def waiting_since(session: Session, after: int) -> datetime | None:
 def carried(session: Session, volume: str, uuid: str) -> tuple[int, datetime | None]:
     """Up to which record a volume carries the marks, and since when; 0 and None where it carries none. A
     volume that was labelled anew carries none."""
-    found = journal.find(session, journal.Wanted(subject=volume, verb=WRITTEN, kind="volume"), 1)
-    if not found or found[0].detail.get("uuid") != uuid:
+    last = journal.last(session, journal.Wanted(subject=volume, verb=WRITTEN, kind="volume"))
+    if last is None or last.detail.get("uuid") != uuid:
         return 0, None
-    return int(found[0].detail["to"]), found[0].at
+    return int(last.detail["to"]), last.at
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,10 +65,10 @@ class Turn:
         :raises SQLAlchemyError: the database does not answer.
         """
         with self._catalog.read() as session:
-            found = journal.find(session, Wanted(subject=self._to, kind=KIND, verb=VERB), 1)
-        if not found:
+            last = journal.last(session, Wanted(subject=self._to, kind=KIND, verb=VERB))
+        if last is None:
             return BEGINNING
-        return Place(int(found[0].detail["record"]), bytes.fromhex(str(found[0].detail["digest"])))
+        return Place(int(last.detail["record"]), bytes.fromhex(str(last.detail["digest"])))
 
     def note(self, place: Place, *, now: bool = False) -> None:
         """The stream has got to this record for good.
