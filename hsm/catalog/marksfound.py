@@ -19,7 +19,7 @@ from hsm.catalog.marksfacts import FOUND
 from hsm.catalog.placement import chunks
 from hsm.catalog.rebuilding import OBJECT, QUARANTINED
 from hsm.catalog.tables import (
-    MARKED,
+    MARKS,
     DeletedPackage,
     Deletion,
     HiddenInstance,
@@ -128,7 +128,7 @@ def _said_here(session: Session, uids: Iterable[str], since: int) -> dict[str, i
 
 
 def _is_mark(verb: str) -> bool:
-    return verb != FOUND and (f"'{verb}'" in MARKED or verb.startswith("retained until"))
+    return verb != FOUND and (verb in MARKS or verb.startswith("retained until"))
 
 
 def _agree(session: Session, said: StudyMarks, now: datetime, actor: str) -> None:

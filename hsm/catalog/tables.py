@@ -312,10 +312,24 @@ class Waiter(Base):
     since: Mapped[datetime]
 
 
+MARKS = (
+    "deleted",
+    "undeleted",
+    "deletion due",
+    "purged",
+    "rejected",
+    "rejected on arrival",
+    "rejection revoked",
+    "hold placed",
+    "hold lifted",
+    "tagged",
+    "untagged",
+    "retention ended",
+    "marks found",
+)
+"""Verbs of records of what people say of a study; and all that begin with ``retained until``."""
 MARKED = (
-    "verb IN ('deleted', 'undeleted', 'deletion due', 'purged', 'rejected', 'rejected on arrival', "
-    "'rejection revoked', 'hold placed', 'hold lifted', 'tagged', 'untagged', "
-    "'retention ended', 'marks found') "
+    "verb IN (" + ", ".join(f"'{each}'" for each in MARKS) + ") "
     "OR verb >= 'retained until' AND verb < 'retained untim'"
 )
 """Records of what people say of a study, as an SQL condition: the database knows it word by word."""
