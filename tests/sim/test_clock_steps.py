@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from hsm.catalog import marks, queue
+from hsm.catalog.tables import Request
 from hsm.clockwatch import ClockWatch
 from hsm.states import RequestState
 from tests.chaos.chaos_clock import SteppedClock
 from tests.sim.conftest import MakeWorld
-from tests.sim.world import ROAD, study_uid
+from tests.sim.world import ROAD, World, study_uid
+
+
+def sealing(make_world: MakeWorld, clock: SteppedClock) -> tuple[World, Request]:
+    """An archive with a study that is about to be sealed."""
+    world = make_world(policies=ROAD, clock=clock)
+    world.store(1, 2)
+    world.clock.advance(61)
+    world.seal.enqueue_quiet()
+    (seal,) = world.requests(kind="seal")
+    return world, seal
 
 
 def test_what_is_done_after_the_clock_was_put_back_ends_no_earlier_than_it_began(
     make_world: MakeWorld,
 ) -> None:
     clock = SteppedClock()
-    world = make_world(policies=ROAD, clock=clock)
-    world.store(1, 2)
-    world.clock.advance(61)
-    world.seal.enqueue_quiet()
-    (seal,) = world.requests(kind="seal")
+    world, seal = sealing(make_world, clock)
     clock.step(-7200)
     with world.catalog.write() as session:
         assert queue.take(session, seal.pk, "a test", clock.now()) is not None
@@ -55,11 +62,7 @@ def test_a_pause_between_two_attempts_is_no_longer_because_the_clock_was_put_bac
     make_world: MakeWorld,
 ) -> None:
     clock = SteppedClock()
-    world = make_world(policies=ROAD, clock=clock)
-    world.store(1, 2)
-    world.clock.advance(61)
-    world.seal.enqueue_quiet()
-    (seal,) = world.requests(kind="seal")
+    world, seal = sealing(make_world, clock)
     with world.catalog.write() as session:
         assert queue.take(session, seal.pk, "a test", clock.now()) is not None
         queue.retry_later(session, seal.pk, clock.now(), "a test", "not now")
