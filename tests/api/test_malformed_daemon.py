@@ -20,6 +20,7 @@ from api_malformed import exchange, malformed, odd_authorization, statuses, with
 from hsm import tokens
 from hsm.client import Client, Remote
 from hsm.clock import SystemClock
+from hsm.refusals import RECORDS_A_MINUTE
 from hsm.tokens import Token
 from tests.story.archive import CONFIG, KEEP, Archive, free_port
 from tests.wire.wire_tls import Authority
@@ -147,6 +148,8 @@ def test_tls_takes_malformed_input_and_the_daemon_serves_on(house: _House) -> No
     context = ssl.create_default_context(cafile=str(house.authority.ca))
     good = f"Authorization: Bearer {house.token}\r\n".encode()
     counted: dict[int, int] = {}
+    sources: set[str] = set()
+    began = time.monotonic()
     for _ in range(50):
         house.over_tls(with_token(_wild(chance), good), context, 2, "127.0.0.1")
     before = house.footprint()
@@ -155,6 +158,7 @@ def test_tls_takes_malformed_input_and_the_daemon_serves_on(house: _House) -> No
         content = with_token(_wild(chance), header)
         # From many places: one, from which requests come that lost their token, would soon be locked out.
         source = f"127.1.{chance.randrange(256)}.{chance.randrange(1, 255)}"
+        sources.add(source)
         found = house.over_tls(content, context, number % 10, source)
         assert all(status < 500 or status == 503 for status in found), (number, found, content[:2000])
         assert header == good or not {200, 202} & set(found), (number, found, content[:2000])
@@ -164,5 +168,9 @@ def test_tls_takes_malformed_input_and_the_daemon_serves_on(house: _House) -> No
     assert counted.get(404), counted  # with a token they get further than the door
     house.ask(lambda client: client.status())
     _check(house, before)
-    refused = house.ask(lambda client: client.audit_log(kind="access", limit=1000))
-    assert refused and len(refused) < 100 + INPUTS // 10
+    shown = house.ask(lambda client: client.audit_log(kind="access", limit=1000))
+    refused = [record for record in shown if record["verb"] == "refused"]
+    minutes = int((time.monotonic() - began) // 60)
+    assert refused and len(refused) <= (RECORDS_A_MINUTE + 1) * (2 + minutes)  # a full bucket at the start
+    logins = [record["detail"]["address"] for record in shown if record["verb"] == "came in"]
+    assert logins and len(logins) == len(set(logins)) <= 1 + len(sources)  # one a place
