@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from drivers.base import Store
 from drivers.notes import annotated
 from hsm.anchor import Anchor
-from hsm.catalog import journal
+from hsm.catalog import chainread, journal
 from hsm.catalog.engine import Catalog
 from hsm.catalog.journal import Wanted
 from hsm.errors import DriverError, Permanent
@@ -115,7 +115,7 @@ class Anchoring:
             journal.append(session, self._catalog.clock.now(), actor, ANCHORED, "volume", volume, detail)
 
     def _head(self, session: Session) -> Anchor | None:
-        seq, digest = journal.head(session)
+        seq, digest = chainread.head(session)
         return Anchor(self._archive, seq, digest, self._catalog.clock.now()) if seq else None
 
     def _due(self, session: Session, volume: str) -> Anchor | None:

@@ -17,7 +17,7 @@ from sqlalchemy import Engine, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from hsm import config
-from hsm.catalog import backup, check, journal, mend, rebuilding, upgrade
+from hsm.catalog import backup, chaincheck, check, mend, rebuilding, upgrade
 from hsm.catalog.engine import Catalog, open_engine
 from hsm.catalog.tables import Journal
 from hsm.clock import SystemClock
@@ -332,7 +332,7 @@ def _inconsistencies(engine: Engine) -> list[str]:
 
 def _broken_journal(engine: Engine) -> list[str]:
     with Catalog(engine, SystemClock()).read() as session:
-        problems = islice(journal.verify(session), PROBLEMS_SHOWN_MAX)
+        problems = islice(chaincheck.verify(session), PROBLEMS_SHOWN_MAX)
         return [f"journal, record {problem.seq}: {problem.message}" for problem in problems]
 
 

@@ -12,8 +12,9 @@ from drivers.notes import NOTES_KEPT, annotated
 from hsm.anchor import BYTES_MAX, Anchor, is_key, parse
 from hsm.anchoring import ANCHORED
 from hsm.catalog import journal, media, restored
+from hsm.catalog.chaincheck import Kept, Problem
 from hsm.catalog.engine import Catalog
-from hsm.catalog.journal import Entry, Kept, Problem, Wanted
+from hsm.catalog.journal import Entry, Wanted
 from hsm.custody import Custody
 from hsm.errors import Refused
 from hsm.model import Place

@@ -15,9 +15,10 @@ from sqlalchemy.orm import Session
 
 from hsm.audit.anchors import AnchorReader, remembered
 from hsm.audit.witness import Witness
-from hsm.catalog import journal
+from hsm.catalog import chaincheck, chainread, journal
+from hsm.catalog.chaincheck import NO_VALUES, Problem
 from hsm.catalog.engine import Catalog
-from hsm.catalog.journal import NO_VALUES, Problem, Wanted
+from hsm.catalog.journal import Wanted
 from hsm.policyrun.frozen import frozen
 
 Record = dict[str, Any]
@@ -94,11 +95,11 @@ class LogAudit:
         with frozen(self._catalog) as session:
             with contextlib.suppress(*NO_VALUES):  # the walk names the record that is none
                 kept += remembered(session)
-            problems = list(islice(journal.verify(session, anchors, kept), PROBLEMS_MAX))
+            problems = list(islice(chaincheck.verify(session, anchors, kept), PROBLEMS_MAX))
             problems += [each for volume in carried for each in volume.problems]
             seq, digest = 0, b""
             with contextlib.suppress(*NO_VALUES):
-                seq, digest = journal.head(session)
+                seq, digest = chainread.head(session)
             witness = Witness(self._file) if self._file is not None else None
             if witness is not None:
                 problems += _told(witness, session)

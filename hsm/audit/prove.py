@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from sqlalchemy.orm import Session
 
-from hsm.catalog import evidence, journal
+from hsm.catalog import chainread, evidence
 from hsm.catalog.engine import Catalog
 from hsm.config import packaged_etc
 from hsm.errors import Refused
@@ -56,7 +56,7 @@ class Prover:
         with frozen(self._catalog) as session, zipfile.ZipFile(to, "w", zipfile.ZIP_DEFLATED) as file:
             study = evidence.study(session, uid)
             numbers = evidence.records_about(session, uid)
-            last, digest = journal.head(session)
+            last, digest = chainread.head(session)
             before = numbers[0] - 1 if numbers else last
             if last - before > CHAIN_MAX:
                 raise Refused(
@@ -67,7 +67,7 @@ class Prover:
                 "at": _said(now),
                 "archive": self._archive,
                 "from_seq": before,
-                "from_digest": _hex(journal.digest_of(session, before)),
+                "from_digest": _hex(chainread.digest_of(session, before)),
                 "seq": last,
                 "digest": digest.hex(),
             }
@@ -87,7 +87,7 @@ class Prover:
             gzip.GzipFile(fileobj=raw, mode="wb", mtime=0) as packed,
             io.TextIOWrapper(packed, encoding="utf-8", newline="\n") as chain,
         ):
-            for line in journal.lines(session, first, last):
+            for line in chainread.lines(session, first, last):
                 chain.write(f"{line}\n")
                 seq, at, actor, verb, kind, subject, detail = json.loads(line)
                 if seq in own:

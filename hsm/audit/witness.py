@@ -8,8 +8,8 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session
 
-from hsm.catalog import journal
-from hsm.catalog.journal import Problem
+from hsm.catalog import chainread
+from hsm.catalog.chaincheck import Problem
 from hsm.trail.file import Line, read
 
 
@@ -38,7 +38,7 @@ class Witness:
                 yield each
                 continue
             if stored is None:
-                stored = journal.digests(session, each.seq)
+                stored = chainread.digests(session, each.seq)
                 here = next(stored, None)
             while here is not None and here[0] < each.seq:
                 here = next(stored, None)

@@ -23,7 +23,7 @@ from typing import IO, Any
 from sqlalchemy import Column, Connection, LargeBinary, Table, case, func, insert, select, text, update
 from sqlalchemy.orm import Session
 
-from hsm.catalog import journal, restored, upgrade
+from hsm.catalog import chainread, journal, restored, upgrade
 from hsm.catalog.columns import UtcDateTime
 from hsm.catalog.engine import Catalog
 from hsm.catalog.tables import Base, Copy, DeletedPackage, Deletion, JournalHead
@@ -83,7 +83,7 @@ def write(catalog: Catalog, session: Session, to: IO[bytes]) -> Summary:
     with zipfile.ZipFile(to, "w", zipfile.ZIP_DEFLATED, compresslevel=COMPRESSION) as file:
         for table in Base.metadata.sorted_tables:
             tables[table.name] = _dump(session, table, file)
-        seq, digest = journal.head(session)
+        seq, digest = chainread.head(session)
         summary = Summary(
             now, upgrade.head_revision(), sum(each["rows"] for each in tables.values()), seq, digest.hex()
         )

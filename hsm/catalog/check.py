@@ -1,7 +1,7 @@
 """Consistency of the catalog with itself, asked in SQL. Reads only; what to do is in each finding.
 
 What the database already refuses (states, foreign keys on PostgreSQL, two live requests of one key)
-is not asked again. Whether the journal's chain is whole is :func:`hsm.catalog.journal.verify`;
+is not asked again. Whether the journal's chain is whole is :func:`hsm.catalog.chaincheck.verify`;
 whether the bytes are on the media is an audit.
 """
 

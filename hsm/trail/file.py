@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from hsm.catalog.journal import GENESIS, Link, Problem, follows
+from hsm.catalog.chain import GENESIS, follows
+from hsm.catalog.chaincheck import Problem
+from hsm.catalog.chainread import Link
 from hsm.trail.sink import BEGINNING, NotTaken, Place, Whose
 
 LINE_BYTES_MAX = 64 << 20

@@ -13,7 +13,7 @@ from datetime import datetime
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from hsm.catalog import journal
+from hsm.catalog import chainread
 from hsm.catalog.engine import Catalog
 from hsm.log import get_logger
 from hsm.trail.sink import NotTaken, Place, Sink, Whose
@@ -99,7 +99,7 @@ class Shipper:
 
     def standing(self) -> Standing:
         with self._catalog.read() as session:
-            head, _ = journal.head(session)
+            head, _ = chainread.head(session)
         sent = head if self._elsewhere else self._sent
         return Standing(self._sink.name, sent, max(0, head - sent), self._error, self._since, self._elsewhere)
 
@@ -122,13 +122,13 @@ class Shipper:
             self._sink.idle()
         at = self._at
         with self._catalog.read() as session:
-            if journal.digest_of(session, at.seq) != at.digest:
+            if chainread.digest_of(session, at.seq) != at.digest:
                 raise NotTaken(
                     f"the journal's record {at.seq} is not the one that was sent: the journal was written "
                     "anew, or an older database was put in its place; hsm audit log verify says more. After "
                     "a restore that was meant, docs/audit-log.md says how to begin anew"
                 )
-            links = journal.after(session, at.seq, BATCH)
+            links = chainread.after(session, at.seq, BATCH)
         if links:
             self._sink.take(links)
             self._at = Place(links[-1].entry.seq, links[-1].digest)

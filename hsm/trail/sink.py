@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from hsm.catalog.journal import GENESIS, Link
+from hsm.catalog.chain import GENESIS
+from hsm.catalog.chainread import Link
 
 
 class NotTaken(Exception):

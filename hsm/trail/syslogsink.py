@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hsm.catalog.journal import Link
+from hsm.catalog.chainread import Link
 from hsm.trail.line import Line
 from hsm.trail.message import Outcome
 from hsm.trail.sink import BEGINNING, NotTaken, Place, Whose

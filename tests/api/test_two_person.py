@@ -24,7 +24,7 @@ from hsm.api.doors import Doors
 from hsm.api.identity import UnixPeer
 from hsm.api.server import ApiServer
 from hsm.api.twoperson import TwoPerson
-from hsm.catalog import approvals, journal
+from hsm.catalog import approvals, chaincheck, journal
 from hsm.catalog.engine import Catalog, open_engine
 from hsm.catalog.tables import Approval
 from hsm.client import Client, Refused
@@ -120,7 +120,7 @@ def test_the_first_person_asks_and_nothing_happens_until_another_agrees(house: H
         ("bert", "approval executed"),
     ]
     with house.catalog.read() as session:
-        assert list(journal.verify(session)) == []
+        assert list(chaincheck.verify(session)) == []
 
 
 def test_nobody_agrees_to_their_own_whatever_name_they_give(house: House) -> None:

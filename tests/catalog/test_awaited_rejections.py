@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import select
 from test_group_commit import Gate, Place
 
-from hsm.catalog import awaiting, check, deletions, journal, marks, rejections
+from hsm.catalog import awaiting, chaincheck, check, deletions, journal, marks, rejections
 from hsm.catalog.engine import Catalog
 from hsm.catalog.journal import Wanted
 from hsm.catalog.rejections import Note, Reference
@@ -47,7 +47,7 @@ def seen(place: Place, study: str = STUDY) -> tuple[int, int, str]:
 
 def said(place: Place, study: str = STUDY) -> list[str]:
     with place.catalog.read() as session:
-        assert not list(journal.verify(session))
+        assert not list(chaincheck.verify(session))
         return [each.verb for each in journal.find(session, Wanted(subject=study), 100)][::-1]
 
 

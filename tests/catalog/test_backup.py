@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 
 from hsm.bench.archive import Shape, batches
 from hsm.bench.fill import fill
-from hsm.catalog import backup, check, journal, placement
+from hsm.catalog import backup, chaincheck, check, journal, placement
 from hsm.catalog.engine import Catalog
 from hsm.catalog.tables import Base, Copy, JournalHead, Study
 from hsm.errors import ConfigError, Refused
@@ -77,7 +77,7 @@ def _compare(old: Catalog, new: Catalog) -> None:
     assert after == before
     assert summary.rows == sum(len(each) for each in before.values())
     with new.write() as session:
-        assert list(journal.verify(session)) == []
+        assert list(chaincheck.verify(session)) == []
         assert [problem for problem in check.check(session) if problem.noun == "journal"] == []
         last = session.scalar(select(func.max(Study.pk)))
         copy = session.scalars(select(Study).limit(1)).one()

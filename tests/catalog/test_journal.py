@@ -13,7 +13,7 @@ import pytest
 from catalog_rows import add_volume
 from sqlalchemy import event, text
 
-from hsm.catalog import journal
+from hsm.catalog import chaincheck, chainread, journal
 from hsm.catalog.engine import Catalog
 from hsm.errors import ConfigError
 
@@ -32,12 +32,12 @@ def _fill(catalog: Catalog, count: int = 5) -> None:
         _append(catalog, f"T{number:05}", {"n": number})
 
 
-def _problems(catalog: Catalog) -> list[journal.Problem]:
+def _problems(catalog: Catalog) -> list[chaincheck.Problem]:
     with catalog.read() as session:
-        return list(journal.verify(session))
+        return list(chaincheck.verify(session))
 
 
-def _tamper(catalog: Catalog, *statements: str) -> list[journal.Problem]:
+def _tamper(catalog: Catalog, *statements: str) -> list[chaincheck.Problem]:
     """Change the journal as somebody would who owns the database, past the triggers, and verify it.
 
     It is rolled back at the end.
@@ -51,10 +51,10 @@ def _tamper(catalog: Catalog, *statements: str) -> list[journal.Problem]:
             session.execute(text("ALTER TABLE journal_head DISABLE TRIGGER USER"))
         for statement in statements:
             session.execute(text(statement))
-        return list(journal.verify(session))
+        return list(chaincheck.verify(session))
 
 
-def _seqs(problems: list[journal.Problem]) -> list[int]:
+def _seqs(problems: list[chaincheck.Problem]) -> list[int]:
     return [problem.seq for problem in problems]
 
 
@@ -318,7 +318,7 @@ def test_verifying_a_long_journal_does_not_hold_it_in_memory(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """20 MB of records (not chained: each is a problem) in batches of half a megabyte."""
-    monkeypatch.setattr(journal, "_BATCH", 50)
+    monkeypatch.setattr(chaincheck, "BATCH", 50)
     dialect = catalog.engine.dialect.name
     padding, no_digest = {
         "sqlite": ("hex(zeroblob(5000))", "zeroblob(32)"),
@@ -341,7 +341,7 @@ def test_verifying_a_long_journal_does_not_hold_it_in_memory(
     tracemalloc.start()
     try:
         with catalog.read() as session:
-            count = sum(1 for _ in journal.verify(session))
+            count = sum(1 for _ in chaincheck.verify(session))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -351,13 +351,13 @@ def test_verifying_a_long_journal_does_not_hold_it_in_memory(
     assert any(server_side) == (dialect == "postgresql")
 
 
-def _rewritten(catalog: Catalog, from_seq: int) -> tuple[list[journal.Problem], list[journal.Problem]]:
+def _rewritten(catalog: Catalog, from_seq: int) -> tuple[list[chaincheck.Problem], list[chaincheck.Problem]]:
     """The journal written anew from a record on, digests and head included, by who owns the database:
     what a verification without and with an anchor of the old head finds. Rolled back at the end."""
     with catalog.read() as session:
-        seq, digest = journal.head(session)
-        rows = [json.loads(line) for line in journal.lines(session, 1, seq)]
-        before = journal.digest_of(session, from_seq - 1)
+        seq, digest = chainread.head(session)
+        rows = [json.loads(line) for line in chainread.lines(session, 1, seq)]
+        before = chainread.digest_of(session, from_seq - 1)
     assert before is not None
     statements = []
     for number, at, actor, verb, kind, subject, detail in rows[from_seq - 1 :]:
@@ -377,7 +377,7 @@ def _rewritten(catalog: Catalog, from_seq: int) -> tuple[list[journal.Problem], 
             session.execute(text("ALTER TABLE journal DISABLE TRIGGER USER"))
         for statement in statements:
             session.execute(text(statement))
-        return blind, list(journal.verify(session, {seq: digest}))
+        return blind, list(chaincheck.verify(session, {seq: digest}))
 
 
 def test_a_journal_that_was_written_anew_is_found_by_a_digest_that_was_kept_elsewhere(
@@ -393,9 +393,9 @@ def test_a_journal_that_was_written_anew_is_found_by_a_digest_that_was_kept_else
 def test_anchors_of_a_whole_journal_agree_and_one_of_a_removed_end_is_missed(catalog: Catalog) -> None:
     _fill(catalog)
     with catalog.read() as session:
-        anchors = {seq: journal.digest_of(session, seq) or b"" for seq in (0, 2, 5)}
-        assert list(journal.verify(session, anchors)) == []
-        found = list(journal.verify(session, anchors | {9: bytes(32)}))
+        anchors = {seq: chainread.digest_of(session, seq) or b"" for seq in (0, 2, 5)}
+        assert list(chaincheck.verify(session, anchors)) == []
+        found = list(chaincheck.verify(session, anchors | {9: bytes(32)}))
     assert [(each.seq, "was there when" in each.message) for each in found] == [(9, True)]
 
 

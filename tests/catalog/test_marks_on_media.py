@@ -9,7 +9,7 @@ from catalog_rows import add_instance, add_name, add_packaged_study, add_series
 from sqlalchemy import select
 
 from hsm import marksfile
-from hsm.catalog import deletions, journal, marks, marksfacts, marksfound, restored
+from hsm.catalog import chaincheck, deletions, marks, marksfacts, marksfound, restored
 from hsm.catalog.engine import Catalog
 from hsm.catalog.tables import Package
 from hsm.errors import Corrupt
@@ -83,4 +83,4 @@ def test_the_last_word_of_media_is_taken_over_once_and_what_is_said_here_beats_i
     assert _learn(catalog, Stand("HSM", way, 10, now), StudyMarks(UID, gone)) == []
     with catalog.read() as session:
         assert deletions.trash(session, 9) == []
-        assert next(journal.verify(session), None) is None
+        assert next(chaincheck.verify(session), None) is None

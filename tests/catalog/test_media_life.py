@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from hsm.blame import Pair
-from hsm.catalog import check, draining, journal, media, queue, usage, volumelife
+from hsm.catalog import chaincheck, check, draining, journal, media, queue, usage, volumelife
 from hsm.catalog.engine import Catalog
 from hsm.catalog.usage import Tally
 from hsm.errors import Refused
@@ -54,7 +54,7 @@ def test_a_drive_goes_out_of_service_once_and_is_forgiven_when_it_comes_back(cat
             "out of service",
             "in service",
         ]
-        assert list(journal.verify(session)) == []
+        assert list(chaincheck.verify(session)) == []
 
 
 def test_a_volume_ends_only_when_nothing_counts_on_it(catalog: Catalog) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from hsm.catalog import journal, media, movements, notices, prompts, queue
+from hsm.catalog import chaincheck, media, movements, notices, prompts, queue
 from hsm.catalog.engine import Catalog
 from hsm.catalog.tables import Copy, Request, Volume
 from hsm.catalog.views.prompts import others
@@ -56,7 +56,7 @@ def test_an_answer_is_given_once_and_everything_stands_in_the_journal(catalog: C
         "mount requested",
     ]
     with catalog.read() as session:
-        assert list(journal.verify(session)) == []
+        assert list(chaincheck.verify(session)) == []
 
 
 def test_two_consoles_that_answer_at_once_are_told_who_was_first(catalog: Catalog) -> None:

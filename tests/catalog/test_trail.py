@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from hsm.catalog import journal
+from hsm.catalog import chainread, journal
+from hsm.catalog.chaincheck import Problem
+from hsm.catalog.chainread import Link
 from hsm.catalog.engine import Catalog
-from hsm.catalog.journal import Link, Problem
 from hsm.trail.file import FileSink, Line, files, read
 from hsm.trail.shipper import BATCH, Shipper
 from hsm.trail.sink import BEGINNING, NotTaken, Place, Whose
@@ -45,7 +46,7 @@ def lines(path: Path) -> list[Line]:
 
 def heads(catalog: Catalog) -> list[tuple[int, bytes]]:
     with catalog.read() as session:
-        return list(journal.digests(session, 1))
+        return list(chainread.digests(session, 1))
 
 
 def test_a_file_has_every_record_once_and_in_order_over_restarts(

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, func, text
 from sqlalchemy.orm import Session
 
-from hsm.catalog import check, journal
+from hsm.catalog import chaincheck, check
 from hsm.catalog.engine import open_engine
 from tests.chaos.chaos_account import TRIGGERS, Account
 from tests.chaos.chaos_effects import Effects
@@ -161,7 +161,7 @@ class Ledger:
             )
             self._prompts_are_consistent(connection)
             with Session(bind=connection) as session:
-                problems = [f"journal {each.seq}: {each.message}" for each in journal.verify(session)]
+                problems = [f"journal {each.seq}: {each.message}" for each in chaincheck.verify(session)]
                 problems += [str(each) for each in check.check(session)]
                 assert not problems, f"7: {problems[:5]}"
                 self.effects.checks["7 the journal's chain and the catalog's own check"] += 1

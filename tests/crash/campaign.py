@@ -20,7 +20,7 @@ from typing import Any
 from sqlalchemy import select
 
 from hsm import layout
-from hsm.catalog import check, journal
+from hsm.catalog import chaincheck, check
 from hsm.catalog.engine import Catalog, open_engine
 from hsm.catalog.tables import Instance, Series, Study
 from hsm.clock import SystemClock
@@ -311,7 +311,7 @@ class Campaign:
         engine = open_engine(self.archive.catalog_url)
         try:
             with Catalog(engine, SystemClock()).read() as session:
-                assert list(journal.verify(session)) == []
+                assert list(chaincheck.verify(session)) == []
                 assert check.check(session) == []
         finally:
             engine.dispose()

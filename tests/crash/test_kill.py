@@ -22,7 +22,7 @@ from pynetdicom.association import Association
 from pynetdicom.dsutils import encode
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelGet
 
-from hsm.catalog import check, journal
+from hsm.catalog import chaincheck, check
 from hsm.catalog.engine import Catalog, open_engine
 from hsm.clock import SystemClock
 from tests.story.archive import Archive, running, until
@@ -150,7 +150,7 @@ def test_whatever_was_acknowledged_survives_kills_at_random_moments(sqlite_url: 
     engine = open_engine(sqlite_url)
     try:
         with Catalog(engine, SystemClock()).read() as session:
-            assert list(journal.verify(session)) == []
+            assert list(chaincheck.verify(session)) == []
             assert check.check(session) == []
     finally:
         engine.dispose()

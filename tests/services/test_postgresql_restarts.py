@@ -20,7 +20,7 @@ import pytest
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.orm import Session
 
-from hsm.catalog import check, journal
+from hsm.catalog import chaincheck, check
 from tests.conftest import _cannot, _folder_for_databases
 from tests.crash.load import Line, Modality, Stored, retrieve, stored_as
 from tests.services.restarted import RestartedPostgreSQL
@@ -201,7 +201,7 @@ def _nothing_is_lost_or_doubled(server: RestartedPostgreSQL) -> None:
             )
             assert _many(connection, ends) == []
             with Session(bind=connection) as session:
-                assert list(journal.verify(session)) == []
+                assert list(chaincheck.verify(session)) == []
                 assert check.check(session) == []
     finally:
         engine.dispose()

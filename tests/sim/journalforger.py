@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from hsm.catalog import journal
+from hsm.catalog import chainread
 from hsm.catalog.engine import Catalog
 
 _TRIGGERS = ("journal_update", "journal_delete", "journal_head_delete")
@@ -29,9 +29,9 @@ def rewrite(catalog: Catalog, from_seq: int, actor: str = "mallory") -> None:
     made to agree."""
     with catalog.write() as session:
         disarm(session)
-        last, _ = journal.head(session)
-        rows = [json.loads(line) for line in journal.lines(session, 1, last)]
-        digests = {seq: journal.digest_of(session, seq) or b"" for seq in range(from_seq)}
+        last, _ = chainread.head(session)
+        rows = [json.loads(line) for line in chainread.lines(session, 1, last)]
+        digests = {seq: chainread.digest_of(session, seq) or b"" for seq in range(from_seq)}
         for seq, at, _, verb, kind, subject, detail in rows[from_seq - 1 :]:
             line = json.dumps([seq, at, actor, verb, kind, subject], **_CANONICAL)
             said = json.dumps(_agreeing(verb, detail, digests), sort_keys=True, **_CANONICAL)

@@ -19,7 +19,7 @@ from drivers.notes import annotated
 from hsm.anchor import Anchor, parse
 from hsm.audit.anchors import AnchorReader
 from hsm.audit.log import LogAudit
-from hsm.catalog import journal
+from hsm.catalog import chainread, journal
 from hsm.errors import NotFound, Refused
 from hsm.trail.file import FileSink
 from hsm.trail.shipper import Shipper
@@ -51,7 +51,7 @@ def test_every_flush_leaves_the_journals_head_on_the_tape_and_on_record(world: W
     world.follow()
     with world.catalog.read() as session:
         written = [each for each in journal.history(session, TAPE) if each.verb == "anchored"]
-        kept = {each.detail["seq"]: journal.digest_of(session, each.detail["seq"]) for each in written}
+        kept = {each.detail["seq"]: chainread.digest_of(session, each.detail["seq"]) for each in written}
     assert len(written) == 2
     label = VolumeLabel(TAPE, world.volume(TAPE).uuid, "tape")
     store = world.library.mount(label, world.library.inventory().drives()[0].address)
@@ -78,7 +78,7 @@ def test_pools_without_drives_and_the_file_outside_get_one_when_it_is_time(world
     with world.catalog.read() as session:
         for line in file.read_text().splitlines():
             seq, digest, _ = line.split(maxsplit=2)
-            assert journal.digest_of(session, int(seq)) == bytes.fromhex(digest)
+            assert chainread.digest_of(session, int(seq)) == bytes.fromhex(digest)
     assert len(list((world.home / "nearline" / "anchors").iterdir())) == 2
 
 
@@ -219,7 +219,7 @@ def test_the_file_shows_removed_last_records_and_an_older_database(world: World)
     path = streamed(world)
     with world.catalog.write() as session:
         disarm(session)
-        last, _ = journal.head(session)
+        last, _ = chainread.head(session)
         session.execute(text(f"DELETE FROM journal WHERE seq > {last - 2}"))
         session.execute(
             text(

@@ -23,7 +23,7 @@ from hsm.anchor import Anchor, parse
 from hsm.audit.anchors import AnchorReader
 from hsm.audit.log import LogAudit
 from hsm.audit.verify import AskedFor, VerifyAudit
-from hsm.catalog import journal
+from hsm.catalog import chainread
 from tests.sim.conftest import MakeWorld
 from tests.sim.test_scrubbing import BOTH, EVERY
 from tests.sim.world import TWO_TAPES, Shape, World
@@ -93,7 +93,7 @@ def test_each_index_on_the_medium_names_the_journals_head_of_its_time(proof: Pro
         now = parse(mounted.partition("; ")[2])
         assert now is not None
         with world.catalog.read() as session:
-            assert journal.digest_of(session, now.seq) == now.digest
+            assert chainread.digest_of(session, now.seq) == now.digest
         proof.put_away()
         on_medium = proof.heads(ONE)
         assert (on_medium[0], len(on_medium)) == (now, study)

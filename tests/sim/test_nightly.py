@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from hsm.audit import Audit
 from hsm.audit.nightly import AGAIN, TRIES_MAX, Nightly
-from hsm.catalog import journal
+from hsm.catalog import chaincheck, journal
 from hsm.config.audit import SummaryConfig
 from hsm.config.operators import ChannelConfig
 from hsm.operators.channels import NotSent
@@ -108,7 +108,7 @@ def test_a_night_has_one_mail_whatever_nodes_and_restarts_there_are(world: World
     morning(world)
     assert two.round(CONFIG, CHANNELS)
     with world.catalog.read() as session:
-        assert list(journal.verify(session)) == []
+        assert list(chaincheck.verify(session)) == []
 
 
 @pytest.mark.campaign

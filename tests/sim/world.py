@@ -25,7 +25,7 @@ from drivers.simulated.faults import Fault
 from drivers.simulated.library import SimulatedLibrary
 from hsm.anchoring import Anchoring
 from hsm.announce import Announcements, Notification
-from hsm.catalog import check, find, journal, queue
+from hsm.catalog import chaincheck, check, find, journal, queue
 from hsm.catalog.engine import open_engine
 from hsm.catalog.queue import Order
 from hsm.catalog.tables import Copy, Instance, MountRequest, Package, Request, Study, Volume
@@ -548,7 +548,7 @@ class World:
     def check(self) -> None:
         """What must hold at any moment between two steps."""
         with self.catalog.read() as session:
-            assert [str(problem) for problem in journal.verify(session)] == []
+            assert [str(problem) for problem in chaincheck.verify(session)] == []
             assert check.check(session) == []
             active = list(session.scalars(select(Request.key).where(Request.state == "active")))
         assert active == [], "active, and nobody works on it"

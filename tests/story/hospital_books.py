@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from hsm.catalog import journal
+from hsm.catalog import chaincheck
 from hsm.catalog.check import check
 from hsm.catalog.engine import Catalog, open_engine
 from hsm.clock import SystemClock
@@ -132,7 +132,7 @@ def books(hospital: Hospital, stations: Stations) -> Account:
     try:
         with Catalog(engine, SystemClock()).read() as session:
             faults = [
-                *(f"journal: {problem}" for problem in journal.verify(session)),
+                *(f"journal: {problem}" for problem in chaincheck.verify(session)),
                 *(f"catalog: {finding}" for finding in check(session)),
                 *_prompts(session),
                 *_records(session),
