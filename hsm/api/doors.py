@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from hsm.api.arrivals import Arrivals
 from hsm.api.caller import NOBODY, Caller, roles_for
 from hsm.api.identity import UnixPeer, group_names
 from hsm.api.problems import problem
@@ -30,8 +30,6 @@ GROUPS_SECONDS = 10.0
 USERS_MAX = 1000
 LOCKOUT = LockoutConfig(failures=5, within_seconds=60, lasts_seconds=300, never=())
 """Of addresses from which tokens come that are none."""
-ARRIVAL_SECONDS = 8 * 3600.0
-"""The same token from the same address is one login in so long: a shift."""
 NO_TOKEN = "it has no bearer token"
 
 
@@ -65,8 +63,7 @@ class Doors:
         self.tokens = tokens
         self.note = note
         self._arrived = arrived
-        self._arrivals: OrderedDict[tuple[str, str], float] = OrderedDict()
-        """When each token was last put on record as coming from an address."""
+        self._arrivals = Arrivals(monotonic)
         self._clock = clock or SystemClock()
         self._lockout = Lockout(monotonic, LOCKOUT)
         self._monotonic = monotonic
@@ -100,16 +97,8 @@ class Doors:
         return Caller(name, holder.person, "", where, frozenset({holder.role}), DOOR)
 
     def _arrive(self, name: str, token: str, address: str) -> None:
-        """There is no session that begins or ends: the first request of some hours is the login."""
-        now, key = self._monotonic(), (token, address)
-        with self._lock:
-            if now - self._arrivals.get(key, float("-inf")) < ARRIVAL_SECONDS:
-                return
-            self._arrivals[key] = now
-            self._arrivals.move_to_end(key)
-            if len(self._arrivals) > USERS_MAX:
-                self._arrivals.popitem(last=False)
-        self._arrived(Note(self._clock.now(), name, "came in", "access", DOOR, {"address": address}))
+        if told := self._arrivals.told_of(token, address):
+            self._arrived(Note(self._clock.now(), name, "came in", "access", DOOR, dict(told)))
 
     def _strike(self, peer: TcpPeer, reason: str, actor: str = "") -> TurnedAwayError:
         locked = self._lockout.failed(peer.address)

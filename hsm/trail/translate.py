@@ -234,7 +234,8 @@ def _login(to: Translator, entry: Entry, caller: Participant, outcome: Outcome, 
 
 def _came(to: Translator, entry: Entry) -> Message:
     caller = Participant(entry.actor, True, address=str(entry.detail.get("address") or ""))
-    return _login(to, entry, caller, Outcome.SUCCESS, "")
+    many = f"{entry.detail.get('times', 1)} logins from many addresses" if "addresses" in entry.detail else ""
+    return _login(to, entry, caller, Outcome.SUCCESS, many)
 
 
 def _alert_of(kind: Code) -> Translate:

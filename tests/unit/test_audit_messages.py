@@ -231,5 +231,10 @@ def test_who_cannot_say_who_he_is_failed_to_log_in_and_a_lock_out_is_graver() ->
     assert said(tls) == ("Security Alert", "110126", "4")
     came = translated(entry("access", "came in", "eve (token night)", address="10.0.0.9"))
     assert said(came) == ("User Authentication", "110122", "0")
+    flood = translated(entry("access", "came in", "eve (token night)", addresses="many", times=40))
+    assert said(flood) == ("User Authentication", "110122", "0")
+    described = flood.find("EventIdentification/EventOutcomeDescription")
+    assert described.text == "40 logins from many addresses"
+    assert flood.find("ActiveParticipant").get("NetworkAccessPointID") is None
     roles = translated(entry("access", "roles changed", "configuration", changed={}))
     assert said(roles) == ("Security Alert", "110136", "0")
