@@ -11,7 +11,8 @@ from cli.screen import Json
 from cli.session import EXIT_GOOD, EXIT_PROBLEM, EXIT_REFUSED, connect
 
 Barcode = Annotated[str, typer.Argument(help="The volume's barcode.")]
-
+Library = Annotated[str, typer.Argument(help="The library's name.")]
+Drive = Annotated[int, typer.Argument(help="The drive's element address.")]
 Barcodes = Annotated[list[str], typer.Argument(help="The volumes' barcodes.")]
 PickList = Annotated[bool, typer.Option("--pick-list", help="Print a list that fits a sheet of A4.")]
 Comment = Annotated[str, typer.Option(help="For the journal.")]
@@ -53,7 +54,7 @@ def inventory(
 def load(
     context: typer.Context,
     barcode: Barcode,
-    drive: Annotated[int, typer.Argument(help="The drive's element address.")],
+    drive: Drive,
     json: Json = False,
 ) -> None:
     """Put a volume into a drive (maintenance; the daemon does it by itself for its own work)."""
@@ -65,8 +66,8 @@ def load(
 @app.command()
 def unload(
     context: typer.Context,
-    library: Annotated[str, typer.Argument(help="The library's name.")],
-    drive: Annotated[int, typer.Argument(help="The drive's element address.")],
+    library: Library,
+    drive: Drive,
     json: Json = False,
 ) -> None:
     """Take the volume out of a drive and put it back into a slot."""
@@ -201,8 +202,8 @@ def import_(context: typer.Context, barcode: Barcode, json: Json = False) -> Non
 @app.command()
 def drive(
     context: typer.Context,
-    library: Annotated[str, typer.Argument(help="The library's name.")],
-    drive: Annotated[int, typer.Argument(help="The drive's element address.")],
+    library: Library,
+    drive: Drive,
     state: Annotated[str, typer.Argument(help="on or off.")],
     reason: Annotated[str, typer.Option(help="Why, for the journal.")] = "",
     json: Json = False,
@@ -217,8 +218,8 @@ def drive(
 @app.command()
 def clean(
     context: typer.Context,
-    library: Annotated[str, typer.Argument(help="The library's name.")],
-    drive: Annotated[int, typer.Argument(help="The drive's element address.")],
+    library: Library,
+    drive: Drive,
     json: Json = False,
 ) -> None:
     """Clean a drive with a cleaning cartridge of the library; minutes."""
@@ -230,7 +231,7 @@ def clean(
 @app.command()
 def report(
     context: typer.Context,
-    library: Annotated[str, typer.Argument(help="The library's name.")],
+    library: Library,
     json: Json = False,
 ) -> None:
     """What each drive did with each cartridge, and where they fail: drive or medium to blame?

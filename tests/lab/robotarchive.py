@@ -26,38 +26,26 @@ from halls import CHANGER_SERIAL, MAIL_SLOTS, open_library
 from drivers.base import VolumeLabel
 from drivers.errors import DriverError
 from drivers.tape.library import DRIVE_ADDRESS
-from tests.story.archive import Archive, digests, storescp
+from tests.story.archive import Archive, configured, digests, storescp
 
 UID_ROOT = "1.2.826.0.1.3680043.10.1472"
 SLOT_COUNT = 8
 PATIENCE_SECONDS = 400.0
 """A system call is slow inside."""
 
-CONFIG = """\
-archive: {{ae_title: HSM}}
-catalog: {{url: "{catalog}"}}
-dicom:
-  port: {port}
-  same_uid: {same_uid}
-  unknown_aes: [echo, store, find, get, move]
-  aes:
-    - {{ae_title: DEST, host: 127.0.0.1, port: {destination}}}
-  retrieve: {{pending_seconds: 1, hold_seconds_max: {hold}}}
-pools:
-  - {{name: online, tier: online, layout: files, driver: folder, options: {{path: "{home}/online"}},
-     reserve_bytes: {reserve}}}
+CONFIG = configured(
+    """\
   - {{name: tape, tier: nearline, library: robot}}
   - {{name: vault, tier: nearline, library: robot}}
 libraries:
   - name: robot
     driver: mtx
     options: {{changer: {changer}, format: {form}, load_seconds: 60, move_seconds: 60, eject_seconds: 60}}
-seal: {{quiet_seconds: {quiet}}}
-staging: {{path: "{home}/staging", size_max_bytes: 256 MiB}}
-policies: {home}/policies
-schedule: {{seal_seconds: 1, policies_seconds: 1, inventory_seconds: 5}}
-log: {{level: info, format: json}}
-"""
+""",
+    pending=1,
+    round_=1,
+    inventory=5,
+)
 
 TAPE_ONLY = """\
 policy: road

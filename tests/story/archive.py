@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from string import Template
 from typing import Any, TypeVar
 
 import pydicom
@@ -28,7 +29,7 @@ START_SECONDS = 90.0
 WAIT_SECONDS = 60.0
 T = TypeVar("T")
 
-CONFIG = """\
+_AROUND = """\
 archive: {{ae_title: HSM}}
 catalog: {{url: "{catalog}"}}
 dicom:
@@ -37,10 +38,31 @@ dicom:
   unknown_aes: [echo, store, find, get, move]
   aes:
     - {{ae_title: DEST, host: 127.0.0.1, port: {destination}}}
-  retrieve: {{pending_seconds: 0.2, hold_seconds_max: {hold}}}
+  retrieve: {{pending_seconds: $pending, hold_seconds_max: {hold}}}
 pools:
   - {{name: online, tier: online, layout: files, driver: folder, options: {{path: "{home}/online"}},
      reserve_bytes: {reserve}}}
+${beyond}seal: {{quiet_seconds: {quiet}}}
+staging: {{path: "{home}/staging", size_max_bytes: 256 MiB}}
+policies: {home}/policies
+schedule: {{seal_seconds: $round, policies_seconds: $round, inventory_seconds: $inventory}}
+log: {{level: info, format: json}}
+"""
+
+
+def configured(beyond: str, *, pending: float = 0.2, round_: float = 0.2, inventory: float = 1) -> str:
+    """A template of a configuration, for :class:`Archive`.
+
+    :param beyond: the pools beyond the online one, and what comes after them up to ``seal``.
+    :param pending: seconds between two Pending responses.
+    :param round_: seconds between two rounds of sealing, and of policies.
+    :param inventory: seconds between two looks into the libraries.
+    """
+    values = {"beyond": beyond, "pending": pending, "round": round_, "inventory": inventory}
+    return Template(_AROUND).substitute(values)
+
+
+CONFIG = configured("""\
   - {{name: nearline, tier: nearline, driver: folder, options: {{path: "{home}/nearline"}}}}
   - {{name: tape, tier: offline, library: library}}
 libraries:
@@ -48,12 +70,7 @@ libraries:
     driver: simulated
     options: {{folder: "{home}/library", slots: 6, mail_slots: 2, drives: 2, cartridges: 6,
                capacity_bytes: 64 MiB, time_factor: 0}}
-seal: {{quiet_seconds: {quiet}}}
-staging: {{path: "{home}/staging", size_max_bytes: 256 MiB}}
-policies: {home}/policies
-schedule: {{seal_seconds: 0.2, policies_seconds: 0.2, inventory_seconds: 1}}
-log: {{level: info, format: json}}
-"""
+""")
 
 ROAD = """\
 policy: road

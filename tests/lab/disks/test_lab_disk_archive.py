@@ -19,32 +19,20 @@ from nfsserver import NfsServer
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from robotarchive import PATIENCE_SECONDS, expected, retrieved, store, write_study
 
-from tests.story.archive import Archive, running, until
+from tests.story.archive import Archive, configured, running, until
 
 STUDIES_EACH = int(os.environ.get("HSM_LAB_STUDIES_EACH", "10"))
 """Sent before each trouble."""
 PIXEL_BYTES = 60_000
-CONFIG = """\
-archive: {{ae_title: HSM}}
-catalog: {{url: "{catalog}"}}
-dicom:
-  port: {port}
-  same_uid: {same_uid}
-  unknown_aes: [echo, store, find, get, move]
-  aes:
-    - {{ae_title: DEST, host: 127.0.0.1, port: {destination}}}
-  retrieve: {{pending_seconds: 1, hold_seconds_max: {hold}}}
-pools:
-  - {{name: online, tier: online, layout: files, driver: folder, options: {{path: "{home}/online"}},
-     reserve_bytes: {reserve}}}
+CONFIG = configured(
+    """\
   - {{name: nas, tier: nearline, driver: nas,
      options: {{path: "{nas}", timeout_seconds: 8, probe_seconds: 5}}}}
-seal: {{quiet_seconds: {quiet}}}
-staging: {{path: "{home}/staging", size_max_bytes: 256 MiB}}
-policies: {home}/policies
-schedule: {{seal_seconds: 1, policies_seconds: 1, inventory_seconds: 5}}
-log: {{level: info, format: json}}
-"""
+""",
+    pending=1,
+    round_=1,
+    inventory=5,
+)
 ROAD = """\
 policy: road
 priority: 1
