@@ -17,7 +17,7 @@ from datetime import timedelta
 from sqlalchemy.orm import Session
 
 from hsm.availability import Reach
-from hsm.catalog import announced, placement, queue
+from hsm.catalog import announced, placement, queue, queuelooks, requesting
 from hsm.catalog.announced import Picture, Told
 from hsm.catalog.engine import Catalog
 from hsm.catalog.orders import Order
@@ -125,13 +125,13 @@ class Announcements:
         now = self._catalog.clock.now()
         study_uid = placement.study_uid(session, study_pk)
         keys = {title: f"notify:{title}:{study_uid}" for title in titles}
-        busy = queue.latest(session, keys.values())
+        busy = queuelooks.latest(session, keys.values())
         if any(order.state is RequestState.ACTIVE for order in busy.values()):
             self._again.add(study_pk)
             return False
         self._again.discard(study_pk)
         for title, key in keys.items():
-            queue.enqueue(
+            requesting.enqueue(
                 session,
                 now,
                 ACTOR,

@@ -12,10 +12,10 @@ from datetime import timedelta
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from hsm.catalog import placement, queue
+from hsm.catalog import details, placement, queue
 from hsm.catalog.engine import Catalog
+from hsm.catalog.orders import Order
 from hsm.catalog.placement import PackageRef
-from hsm.catalog.queue import Order
 from hsm.cold import PAUSE_FIRST_SECONDS, ask_for
 from hsm.errors import Corrupt, DriverError, HsmError, NoSpace, NotFound
 from hsm.log import get_logger
@@ -84,14 +84,14 @@ class ColdRecalls:
                 queue.done(session, order.pk, self._catalog.clock.now(), ACTOR)
 
     def _wait(self, order: Order, package: PackageRef, wait: NotYet) -> None:
-        if queue.COLD not in order.detail:
+        if details.COLD not in order.detail:
             log.info("%s is asked for from cold storage (request %d)", package.key, order.pk)
         now = self._catalog.clock.now()
-        asked = order.detail.get(queue.COLD, now.isoformat(timespec="minutes"))
+        asked = order.detail.get(details.COLD, now.isoformat(timespec="minutes"))
         again = now + timedelta(seconds=wait.seconds)
         why = f"{wait}, since {asked[:16].replace('T', ' ')} UTC; looked at again {again:%Y-%m-%d %H:%M} UTC"
         with self._catalog.write() as session:
-            queue.set_detail(session, order.pk, {**order.detail, queue.COLD: asked})
+            queue.set_detail(session, order.pk, {**order.detail, details.COLD: asked})
         self._later(order, why, wait.seconds)
 
     def _later(self, order: Order, why: str, seconds: float) -> None:

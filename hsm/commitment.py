@@ -17,9 +17,9 @@ from typing import Literal
 
 from sqlalchemy.orm import Session
 
-from hsm.catalog import instances, media, placement, queue
+from hsm.catalog import instances, media, placement, queue, queuelooks, requesting
 from hsm.catalog.engine import Catalog
-from hsm.catalog.queue import Order
+from hsm.catalog.orders import Order
 from hsm.guard import GOOD_VOLUMES
 from hsm.model import CopyAt, Goal, InstanceRef, Place, Priority
 from hsm.reader import Reader
@@ -147,7 +147,7 @@ class Commitments:
         detail = {"calling": calling, "transaction": transaction_uid, "items": wanted, "duplicate": False}
         key = f"commit:{calling}:{transaction_uid}"
         with self._catalog.write() as session:
-            queue.require_room(session, f"commit:{calling}:", PENDING_MAX)
+            queuelooks.require_room(session, f"commit:{calling}:", PENDING_MAX)
             pk, made = self._enqueue(session, key, detail)
             if not made and queue.get(session, pk).detail["items"] != wanted:
                 self._enqueue(session, f"{key}:{uuid.uuid4()}", detail | {"duplicate": True})
@@ -155,7 +155,7 @@ class Commitments:
 
     def _enqueue(self, session: Session, key: str, detail: Mapping[str, object]) -> tuple[int, bool]:
         calling = detail["calling"]
-        return queue.enqueue(
+        return requesting.enqueue(
             session,
             self._catalog.clock.now(),
             f"ae:{calling}",

@@ -22,7 +22,7 @@ from hsm.api.control import ControlApi
 from hsm.api.services import Services
 from hsm.audit import Audit
 from hsm.audit.nightly import Nightly
-from hsm.catalog import history, instances, journal, queue, restored
+from hsm.catalog import history, instances, journal, queue, queuelooks, restored
 from hsm.catalog.access import AccessLog, Note
 from hsm.catalog.history import Recorder
 from hsm.catalog.views import PoolFact
@@ -552,7 +552,7 @@ class Daemon:
     def _problems(self) -> list[str]:
         problems = self.pools.problems()
         with self.catalog.read() as session:
-            failed = queue.failed_total(session)
+            failed = queuelooks.failed_total(session)
             damaged = instances.damaged_unsealed(session)
             if restored.is_owed(session):
                 problems.append(f"nothing is sealed, copied, released or labelled: {restored.OWED}")

@@ -14,9 +14,9 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from hsm.catalog import find, queue
+from hsm.catalog import find, queue, queuelooks, requesting
 from hsm.catalog.engine import Catalog
-from hsm.catalog.queue import Order
+from hsm.catalog.orders import Order
 from hsm.deliverylog import DeliveryLog
 from hsm.model import InstanceRef, Priority, Selection
 from hsm.states import RequestKind
@@ -70,8 +70,8 @@ class Deliveries:
             "instances": [instance.sop_instance_uid for instance in instances],
         }
         with self._catalog.write() as session:
-            queue.require_room(session, f"deliver:{destination}:", PENDING_MAX)
-            pk, _ = queue.enqueue(
+            queuelooks.require_room(session, f"deliver:{destination}:", PENDING_MAX)
+            pk, _ = requesting.enqueue(
                 session,
                 now,
                 f"ae:{calling}",
@@ -88,7 +88,7 @@ class Deliveries:
         """At start: what was noted of deliveries that have ended since is of no use any more."""
         if self._log is not None:
             with self._catalog.read() as session:
-                live = queue.unfinished(session, RequestKind.DELIVER)
+                live = queuelooks.unfinished(session, RequestKind.DELIVER)
             self._log.keep_only(live)
 
     def answered(self, key: int, sop_instance_uid: str) -> None:

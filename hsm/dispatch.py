@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 
 from hsm import planner
 from hsm.blame import Pair
-from hsm.catalog import media, placement, prompts, queue, usage
-from hsm.catalog.queue import Order
+from hsm.catalog import details, media, placement, prompts, queuelooks, usage
+from hsm.catalog.orders import Order
 from hsm.custody import Drives
 from hsm.drivework import Beside, enough, nowhere, readable_now, reads, write
 from hsm.errors import DriverError
@@ -115,9 +115,9 @@ class _Sorting:
         self.volumes = _volumes(known, off)
         self._stuck = {v.barcode for v in self.volumes.values() if _is_stuck(v.library, v.drive, off)}
         self._draining = {each.pk for each in known if each.drain_to}
-        self._writing = queue.copies_under_way(session)
+        self._writing = queuelooks.copies_under_way(session)
         self._beside = Beside(session, orders)
-        self._failed = queue.failed_recalls(session, _packages(orders, RequestKind.COPY))
+        self._failed = queuelooks.failed_recalls(session, _packages(orders, RequestKind.COPY))
         self._room = staging.room_ever()
         self.writes: list[planner.Work] = []
         self.reads: list[tuple[Order, int, Sequence[CopyAt]]] = []
@@ -193,7 +193,7 @@ def look(
     found = _Sorting(session, orders, known, off, staging, reader)
     for order in orders:
         found.take(order)
-    awaited = tuple(queue.awaited_volumes(session))
+    awaited = tuple(queuelooks.awaited_volumes(session))
     work = [*found.writes, *reads(found.reads, _at_hand(found.volumes, awaited, busy))]
     with_ends, costs = located(session, work, known)
     return Picture(
@@ -233,8 +233,8 @@ def _at_hand(
 
 
 def _drive_limit(order: Order) -> tuple[str, int] | None:
-    most = order.detail.get(queue.LIMITS, {}).get("drives")
-    return (str(order.detail.get(queue.POLICY, "")), int(most)) if most else None
+    most = order.detail.get(details.LIMITS, {}).get("drives")
+    return (str(order.detail.get(details.POLICY, "")), int(most)) if most else None
 
 
 def within_drives(picture: Picture, using: Mapping[str, int]) -> list[planner.Work]:
@@ -249,10 +249,12 @@ def within_drives(picture: Picture, using: Mapping[str, int]) -> list[planner.Wo
 def _orders(session: Session, pools: Pools, now: datetime) -> list[Order]:
     """What needs a drive, at most :data:`REQUESTS_MAX` of each sort."""
     disks, tapes = pools.disk_names, frozenset(pools.tapes)
-    orders = queue.queued_work(session, now, RequestKind.RECALL, disks, REQUESTS_MAX)
-    orders += queue.queued_work(session, now, RequestKind.VERIFY, disks, REQUESTS_MAX)
+    orders = queuelooks.queued_work(session, now, RequestKind.RECALL, disks, REQUESTS_MAX)
+    orders += queuelooks.queued_work(session, now, RequestKind.VERIFY, disks, REQUESTS_MAX)
     for pool in pools.tapes:
-        orders += queue.queued_work(session, now, RequestKind.COPY, (disks | tapes) - {pool}, REQUESTS_MAX)
+        orders += queuelooks.queued_work(
+            session, now, RequestKind.COPY, (disks | tapes) - {pool}, REQUESTS_MAX
+        )
     return orders
 
 

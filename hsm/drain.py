@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 
 from sqlalchemy.orm import Session
 
-from hsm.catalog import draining, media, permits, placement, queue, storage
+from hsm.catalog import details, draining, media, permits, placement, queuelooks, requesting, storage
 from hsm.catalog.engine import Catalog
-from hsm.catalog.queue import NewRequest
+from hsm.catalog.requesting import NewRequest
 from hsm.errors import Refused
 from hsm.guard import CopyFact, good_copies
 from hsm.log import get_logger
@@ -118,7 +118,7 @@ class Drains:
             if not packages and not media.copies_that_count(session, pool.volume_pk):
                 self._end(session, pool)
                 return 0
-            made = queue.enqueue_many(
+            made = requesting.enqueue_many(
                 session,
                 now,
                 ACTOR,
@@ -155,7 +155,7 @@ class Drains:
             wanted, len([each for each in self._pools.volumes_of(pool.name) if each.volume_pk not in closed])
         )
         release = staying >= wanted
-        detail = {queue.GOALS: [goal.record() for goal in goals]}
+        detail = {details.GOALS: [goal.record() for goal in goals]}
         return NewRequest(
             kind=RequestKind.RELEASE if release else RequestKind.COPY,
             key=f"release:{key}:{pool.name}:{pool.label}" if release else copy,
@@ -164,7 +164,7 @@ class Drains:
             study_pk=study_pk,
             package_pk=package_pk,
             pool=pool.name,
-            detail=detail if release else {**detail, queue.COPIES: wanted},
+            detail=detail if release else {**detail, details.COPIES: wanted},
             volume_pk=pool.volume_pk if release else None,
         )
 
@@ -173,9 +173,9 @@ class Drains:
     ) -> int:
         """How many good copies of a package in the trash the pool must have elsewhere before the one on the
         volume goes: as many as there were, and one for it."""
-        asked = queue.latest(session, [copy]).get(copy)
+        asked = queuelooks.latest(session, [copy]).get(copy)
         if asked is not None:
-            return int(asked.detail[queue.COPIES])
+            return int(asked.detail[details.COPIES])
         counts = any(fact.good and fact.volume_pk == pool.volume_pk for fact in facts)
         return max(staying + counts, 1)
 

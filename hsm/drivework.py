@@ -11,8 +11,8 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from hsm import planner
-from hsm.catalog import placement, queue, together
-from hsm.catalog.queue import Order
+from hsm.catalog import details, placement, together
+from hsm.catalog.orders import Order
 from hsm.catalog.together import PATIENT
 from hsm.guard import GOOD_VOLUMES
 from hsm.model import CopyAt
@@ -55,8 +55,8 @@ class Beside:
         self._groups: dict[str, dict[str, tuple[str, ...]]] = {}
         words: dict[str, set[str]] = {}
         for order in orders:
-            if order.kind is RequestKind.COPY and order.detail.get(queue.TOGETHER):
-                words.setdefault(order.pool or "", set()).update(order.detail[queue.TOGETHER])
+            if order.kind is RequestKind.COPY and order.detail.get(details.TOGETHER):
+                words.setdefault(order.pool or "", set()).update(order.detail[details.TOGETHER])
         for pool, found in words.items():
             patients = [word.removeprefix(PATIENT) for word in found if word.startswith(PATIENT)]
             self._patients[pool] = together.volumes_of_patients(session, pool, sorted(patients))
@@ -65,7 +65,7 @@ class Beside:
 
     def of(self, order: Order) -> tuple[frozenset[str], frozenset[str], tuple[str, ...]]:
         """Volumes to prefer, volumes to keep off, and the group."""
-        words, pool = order.detail.get(queue.TOGETHER, ()), order.pool or ""
+        words, pool = order.detail.get(details.TOGETHER, ()), order.pool or ""
         group = together.group_of(words)
         groups = self._groups.get(pool, {}) if group else {}
         same = {volume for volume, words_there in groups.items() if words_there == group}
@@ -120,7 +120,7 @@ def write(
 
 def _not_in(order: Order) -> frozenset[tuple[str, int]]:
     """The drive that wrote the copy, where another one shall read it back."""
-    written_in = order.detail.get(queue.WRITTEN_IN)
+    written_in = order.detail.get(details.WRITTEN_IN)
     return frozenset({(str(written_in[0]), int(written_in[1]))}) if written_in else frozenset()
 
 
@@ -144,14 +144,14 @@ def enough(order: Order, held: Sequence[CopyAt], draining: Collection[int] = ())
     """Whether the pool has as many verified copies as policy wanted when it asked: a request whose end
     was lost in a crash must not make one more. For a repack what lies on volumes that are emptied does not
     count."""
-    if queue.FROM in order.detail:
+    if details.FROM in order.detail:
         held = [copy for copy in held if copy.volume_pk not in draining]
     good = [
         copy
         for copy in held
         if copy.pool == order.pool and copy.state == CopyState.VERIFIED and copy.volume_state in GOOD_VOLUMES
     ]
-    wanted: int = order.detail.get(queue.COPIES, 1)
+    wanted: int = order.detail.get(details.COPIES, 1)
     return len(good) >= wanted
 
 

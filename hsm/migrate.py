@@ -14,10 +14,10 @@ from typing import Any
 from drivers.base import ObjectStat, Store
 from drivers.wrappers import recallable
 from hsm import layout
-from hsm.catalog import media, placement, queue, rebuilding, restored, storage
+from hsm.catalog import details, media, placement, rebuilding, restored, storage
 from hsm.catalog.engine import Catalog
+from hsm.catalog.orders import Order
 from hsm.catalog.placement import PackageRef
-from hsm.catalog.queue import Order
 from hsm.cold import ask_for
 from hsm.content import unpack_package
 from hsm.copysource import CopySources, SourceComing
@@ -101,7 +101,7 @@ class Migrate:
         with self._catalog.read() as session:
             facts = placement.copy_facts(session, package.pk)
             closed = storage.closed(session)
-        if (mends := order.detail.get(queue.MENDS)) is not None:
+        if (mends := order.detail.get(details.MENDS)) is not None:
             return self._remaking.target(
                 order, int(mends), next((f for f in facts if f.volume_pk == mends), None)
             )
@@ -113,7 +113,7 @@ class Migrate:
                     for each in volumes
                 ],
                 package.size,
-                int(order.detail.get(queue.COPIES, 1)),
+                int(order.detail.get(details.COPIES, 1)),
             )
         except NoVolume as error:
             raise NoVolume(f"pool {order.pool}: {error}") from error

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from hsm.catalog import queue
 from hsm.catalog.engine import Catalog
-from hsm.catalog.queue import Order
+from hsm.catalog.orders import Order
 
 
 class Owed:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from hsm import dispatch, planner
 from hsm.blame import to_avoid
-from hsm.catalog import media, queue, timings
+from hsm.catalog import media, queuelooks, timings
 from hsm.catalog.engine import Catalog
 from hsm.custody import Drives
 from hsm.errors import DriverError
@@ -98,7 +98,7 @@ class Planning:
         try:
             with self._catalog.read() as session:
                 least = min(each.priority for each in running.left)
-                urgent = queue.more_urgent(session, least, now)
+                urgent = queuelooks.more_urgent(session, least, now)
             if not urgent[0] or self.floor.knows(place, urgent, tick, LOOK_AGAIN_SECONDS):
                 return ""
             picture = self.look()

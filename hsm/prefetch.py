@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
-from hsm.catalog import facts, placement, prefetching, queue
+from hsm.catalog import facts, placement, prefetching, queue, queuelooks
 from hsm.catalog.engine import Catalog
 from hsm.catalog.facts import Candidate
 from hsm.catalog.prefetching import PrefetchRef
@@ -112,7 +112,7 @@ class Prefetches:
             kept = prefetching.get(session, key)
             if kept is None:
                 raise NotFound(f"there is no prefetch {key!r}")
-            states = queue.outcome(session, kept.found.get("requests", []))
+            states = queuelooks.outcome(session, kept.found.get("requests", []))
         requests = [{"id": pk, "state": state.value, "error": why} for pk, (state, why) in states.items()]
         return {
             "key": kept.key,

@@ -11,8 +11,8 @@ from drivers.base import Store
 from hsm import states
 from hsm.catalog import placement
 from hsm.catalog.engine import Catalog
+from hsm.catalog.orders import Order
 from hsm.catalog.placement import PackageRef
-from hsm.catalog.queue import Order
 from hsm.cold import ask_for
 from hsm.content import ChunkReader, open_package, package_chunks
 from hsm.errors import Corrupt, NotFound, Permanent, Retryable

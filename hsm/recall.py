@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from drivers.base import Store
 from hsm.availability import quickest as quickest
 from hsm.availability import why_none as why_none
-from hsm.catalog import find, placement, queue
+from hsm.catalog import find, placement, queue, queuelooks, requesting
 from hsm.catalog.engine import Catalog
 from hsm.catalog.placement import PackageRef
 from hsm.errors import Corrupt, NoSpace, NotFound, Refused, Retryable
@@ -107,7 +107,7 @@ class Recall:
         """The package's one live recall, begun if there is none."""
         if not self._staging.complete(package.key):
             placement.note_recall(session, package.study_pk)
-        request_pk, _ = queue.enqueue(
+        request_pk, _ = requesting.enqueue(
             session,
             self._catalog.clock.now(),
             who,
@@ -203,14 +203,14 @@ class Recall:
                 if order.package_pk is None:
                     raise Refused(f"request {pk} is no recall")
                 package = placement.package(session, order.package_pk)
-                state, error = queue.outcome(session, [pk])[pk]
+                state, error = queuelooks.outcome(session, [pk])[pk]
                 waiters: list[dict[str, object]] = [
                     {"who": each.who, "instances": each.wanted, "instances_done": each.wanted - len(each)}
                     for each in self._staging.streams.followers(package.key)
                     if not each.lingers and each.wanted
                 ]
                 known = {each["who"] for each in waiters}
-                waiters += [{"who": who} for who in queue.waiters(session, pk) if who not in known]
+                waiters += [{"who": who} for who in queuelooks.waiters(session, pk) if who not in known]
                 staged = package.size if state is RequestState.DONE else self._staging.arrived(package.key)
                 found.append(
                     {

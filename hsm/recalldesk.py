@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hsm.catalog import queue
+from hsm.catalog import queuelooks
 from hsm.catalog.engine import Catalog
 from hsm.eta import Etas
 from hsm.model import Priority
@@ -39,7 +39,7 @@ class RecallDesk:
         pks = list(request_pks)
         if not pks:
             with self._catalog.read() as session:
-                pks = queue.live(session, RequestKind.RECALL, LIVE_MAX)
+                pks = queuelooks.live(session, RequestKind.RECALL, LIVE_MAX)
         etas, now = self._etas.of(pks), self._catalog.clock.now()
         found = self._recall.progress(pks)
         return [

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from hsm.catalog import placement, queue
+from hsm.catalog import details, placement
 from hsm.catalog.engine import Catalog
 from hsm.catalog.instances import instances_in
+from hsm.catalog.orders import Order
 from hsm.catalog.placement import PackageRef
-from hsm.catalog.queue import Order
 from hsm.content import delete_package
 from hsm.errors import Refused
 from hsm.guard import GOOD_VOLUMES, CopyFact
@@ -93,7 +93,7 @@ class Releases:
     def _goals(self, order: Order, package: PackageRef) -> list[Goal]:
         """What policy demands: the goals that the request was made with and those in force now, whichever
         is more; a stricter policy counts from the moment that it is there."""
-        kept = order.detail.get(queue.GOALS, ())
+        kept = order.detail.get(details.GOALS, ())
         if isinstance(kept, dict):  # of a request that an earlier version made: copies by pool
             then = [Goal(pool, copies) for pool, copies in kept.items()]
         else:

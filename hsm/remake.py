@@ -6,8 +6,8 @@ import threading
 
 from hsm.catalog import placement
 from hsm.catalog.engine import Catalog
+from hsm.catalog.orders import Order
 from hsm.catalog.placement import PackageRef
-from hsm.catalog.queue import Order
 from hsm.content import package_chunks
 from hsm.copysource import CopySources
 from hsm.errors import Corrupt, DriverError, NotFound, Permanent

@@ -14,10 +14,19 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from hsm.barcodes import generation
-from hsm.catalog import draining, media, permits, placement, queue, volumelife
+from hsm.catalog import (
+    details,
+    draining,
+    media,
+    permits,
+    placement,
+    queuelooks,
+    requesting,
+    volumelife,
+)
 from hsm.catalog.engine import Catalog
 from hsm.catalog.media import VolumeRef
-from hsm.catalog.queue import NewRequest
+from hsm.catalog.requesting import NewRequest
 from hsm.errors import BadInput, Refused
 from hsm.guard import CopyFact, good_copies
 from hsm.log import get_logger
@@ -210,7 +219,7 @@ class Repack:
             trashed = permits.trashed(session, [pk for pk, _, _ in packages])
             closed = {each.pk for each in media.volumes(session) if each.drain_to} | {volume.pk}
             keys = {pk: f"{draining.prefix(volume.name)}{key}" for pk, _, key in packages}
-            latest = queue.latest(session, keys.values())
+            latest = queuelooks.latest(session, keys.values())
             pending = draining.pending(session, [pk for pk, _, _ in packages])
             for pk, study, key in packages:
                 order = latest.get(keys[pk])
@@ -220,7 +229,7 @@ class Repack:
                 # What is in the trash is carried along, one for one: policies demand nothing of it.
                 wanted = goals[study] if pk not in trashed else []
                 need = (
-                    int(order.detail[queue.COPIES])
+                    int(order.detail[details.COPIES])
                     if order is not None and order.pool == pool
                     else _needed(mine, facts[pk], others, pool, wanted, pending.get((pk, pool), 0))
                 )
@@ -236,7 +245,7 @@ class Repack:
                     failed += 1
                 else:
                     new.append(_request(volume, pk, study, keys[pk], pool, need, wanted))
-            made = queue.enqueue_many(session, now, by, new)
+            made = requesting.enqueue_many(session, now, by, new)
         if made:
             self._bell.ring()
         return Left(len(packages) + kept, queued + len(made), failed, tuple(refused[:REFUSED_MAX]))
@@ -283,9 +292,9 @@ def _request(
         package_pk=package_pk,
         pool=pool,
         detail={
-            queue.FROM: volume.pk,
-            queue.COPIES: need,
-            queue.GOALS: [goal.record() for goal in goals],
+            details.FROM: volume.pk,
+            details.COPIES: need,
+            details.GOALS: [goal.record() for goal in goals],
         },
     )
 

@@ -16,9 +16,10 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from hsm.catalog import placement, queue, scrubbing
+from hsm.catalog import details, placement, queue, queuelooks, requesting, scrubbing
 from hsm.catalog.engine import Catalog
-from hsm.catalog.queue import NewRequest, Order
+from hsm.catalog.orders import Order
+from hsm.catalog.requesting import NewRequest
 from hsm.catalog.scrubbing import Suspect
 from hsm.fixity import Step, next_step
 from hsm.guard import CopyFact
@@ -135,7 +136,7 @@ class Repairs:
         facts = placement.copy_facts_of(session, packages)
         goals = {uid: list(self._goals_now(uid)) for uid in {each.study_uid for each in suspects}}
         busy = scrubbing.under_way(session, packages) if packages else set()
-        last = queue.latest(session, [_key(each) for each in suspects])
+        last = queuelooks.latest(session, [_key(each) for each in suspects])
         return [
             self._case(each, facts[each.package_pk], goals[each.study_uid], busy, last) for each in suspects
         ]
@@ -182,11 +183,11 @@ class Repairs:
                 if fact.good and fact.pool == suspect.pool
             ]
             detail: dict[str, Any] = {
-                queue.COPIES: len(good) + 1,
-                queue.GOALS: [goal.record() for goal in goals],
+                details.COPIES: len(good) + 1,
+                details.GOALS: [goal.record() for goal in goals],
             }
             if case.step is Step.REPLACE:
-                detail[queue.MENDS] = suspect.volume_pk
+                detail[details.MENDS] = suspect.volume_pk
             request = NewRequest(
                 kind=RequestKind.COPY,
                 key=_key(suspect),
@@ -197,7 +198,7 @@ class Repairs:
                 pool=suspect.pool,
                 detail=detail,
             )
-            return bool(queue.enqueue_many(session, now, ACTOR, [request]))
+            return bool(requesting.enqueue_many(session, now, ACTOR, [request]))
 
     def _let_go(self, suspect: Suspect) -> bool:
         """The pool has what it needs without it: its bytes stay on the cartridge, and count for nothing."""
@@ -220,7 +221,7 @@ class Repairs:
             return
         with self._catalog.write() as session:
             now = self._catalog.clock.now()
-            for pk, (state, _) in queue.outcome(session, requests).items():
+            for pk, (state, _) in queuelooks.outcome(session, requests).items():
                 if state is RequestState.FAILED:
                     queue.cancel(session, pk, now, ACTOR)
 

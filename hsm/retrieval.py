@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from hsm.availability import RECALLED, Reach, Way, quickest, route, why_none
 from hsm.catalog import instances as rows
-from hsm.catalog import placement, queue
+from hsm.catalog import placement, queuelooks
 from hsm.catalog.access import AccessLog, Note
 from hsm.catalog.engine import Catalog
 from hsm.catalog.history import Recorder, Retrieved
@@ -243,7 +243,7 @@ class Retrieval:
             return self._owner.forecast(requests)
         if requests:
             with self._owner.catalog.read() as session:
-                return queue.waiting_for(session, requests)
+                return queuelooks.waiting_for(session, requests)
         reader = self._owner.reader
         reach = reader.reach()
         for part in self._parts:
@@ -442,7 +442,7 @@ class Retrieval:
         assert part.attachment is not None
         request_pk = part.attachment.request_pk
         with self._owner.catalog.read() as session:
-            state, error = queue.outcome(session, [request_pk])[request_pk]
+            state, error = queuelooks.outcome(session, [request_pk])[request_pk]
         if state is RequestState.CANCELLED:
             part.failure = f"its recall (request {request_pk}) was cancelled"
         elif state is RequestState.FAILED:

@@ -13,9 +13,10 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from hsm import fixity
-from hsm.catalog import queue, scrubbing
+from hsm.catalog import details, queue, requesting, scrubbing
 from hsm.catalog.engine import Catalog
-from hsm.catalog.queue import NewRequest, Order
+from hsm.catalog.orders import Order
+from hsm.catalog.requesting import NewRequest
 from hsm.catalog.scrubbing import Wanted
 from hsm.fixity import Due, Scrub
 from hsm.log import get_logger
@@ -60,8 +61,8 @@ def limits(pool: str, scrub: Scrub) -> dict[str, Any]:
     """What a scrub's requests may take, as :mod:`hsm.throttle` and the dispatcher read it."""
     given = {"bandwidth": scrub.bytes_per_second, "drives": scrub.drives}
     return {
-        queue.POLICY: f"scrub of {pool}",
-        queue.LIMITS: {name: value for name, value in given.items() if value},
+        details.POLICY: f"scrub of {pool}",
+        details.LIMITS: {name: value for name, value in given.items() if value},
     }
 
 
@@ -116,7 +117,7 @@ class Scrubs:
             for volume_pk, many in chosen:
                 wanted += scrubbing.due_copies(session, volume_pk, scrub.due_before(now), now, many)
             new = verifications(wanted, Priority.SCRUB, REASON, limits(name, scrub))
-            made = queue.enqueue_many(session, now, ACTOR, new)
+            made = requesting.enqueue_many(session, now, ACTOR, new)
         if made:
             log.info("scrub of %s: %d copies are read back", name, len(made))
         return len(made)
@@ -139,7 +140,7 @@ class Scrubs:
             if scrubbing.drive_work_waits(session, Priority.SCRUB, self._pools.disk_names, now):
                 return None
             (new,) = verifications([copy], Priority.SCRUB, BESIDE, limits(copy.pool, scrub))
-            made = queue.enqueue_many(session, now, ACTOR, [new])
+            made = requesting.enqueue_many(session, now, ACTOR, [new])
             return queue.take(session, made[new.key], worker, now) if made else None
 
     def problems(self) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from hsm import layout
-from hsm.catalog import placement, queue, restored, sealing
+from hsm.catalog import placement, requesting, restored, sealing
 from hsm.catalog.engine import Catalog
 from hsm.content import open_instance, put_manifest
 from hsm.errors import Retryable
@@ -63,7 +63,7 @@ class Seal:
         new = 0
         for study_pk, uid in quiet:
             with self._catalog.write() as session:
-                _, made = queue.enqueue(
+                _, made = requesting.enqueue(
                     session,
                     now,
                     ACTOR,

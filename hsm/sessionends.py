@@ -9,7 +9,7 @@ from hsm import planner
 from hsm.blame import Consequence
 from hsm.catalog import media, placement, queue
 from hsm.catalog.engine import Catalog
-from hsm.catalog.queue import Order
+from hsm.catalog.orders import Order
 from hsm.catalog.usage import Tally
 from hsm.driveuse import DriveUse
 from hsm.errors import Corrupt, DriverError, Permanent, WrongVolume

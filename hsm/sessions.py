@@ -17,10 +17,10 @@ from drivers.base import Ordering, Store, VolumeLabel
 from hsm import planner
 from hsm.anchoring import Anchoring
 from hsm.blame import DRIVES_FOR_CERTAINTY
-from hsm.catalog import media, placement, queue
+from hsm.catalog import details, media, placement, queue
 from hsm.catalog.engine import Catalog
 from hsm.catalog.media import VolumeRef
-from hsm.catalog.queue import Order
+from hsm.catalog.orders import Order
 from hsm.catalog.usage import Tally
 from hsm.claims import InUse
 from hsm.custody import Custody, StuckInDrive
@@ -366,7 +366,7 @@ class DriveSession:
         in another drive, which tells whose fault it is, and fails when that finds the same."""
         tally.failed = True
         self._use.count(work.library, work.drive, work.barcode, Tally(errors=[error]))
-        drives = sorted({*order.detail.get(queue.WRONG_IN, ()), f"{work.library}/{work.drive}"})
+        drives = sorted({*order.detail.get(details.WRONG_IN, ()), f"{work.library}/{work.drive}"})
         again = len(drives) < DRIVES_FOR_CERTAINTY and self._use.others(work.library, work.drive)
         if order.kind is RequestKind.VERIFY and not again:
             with self._catalog.write() as session:
@@ -374,7 +374,7 @@ class DriveSession:
             return
         if order.kind is RequestKind.VERIFY:
             with self._catalog.write() as session:
-                queue.set_detail(session, order.pk, order.detail | {queue.WRONG_IN: drives})
+                queue.set_detail(session, order.pk, order.detail | {details.WRONG_IN: drives})
         self._ends.retry({order.pk: order}, actor, error)
 
     def _read_failed(
@@ -382,10 +382,10 @@ class DriveSession:
     ) -> None:
         """Another drive is tried, then another copy; what no drive can read is suspect."""
         here = f"{work.library}/{work.drive}"
-        failed_in = dict(order.detail.get(queue.FAILED_IN, {}))
+        failed_in = dict(order.detail.get(details.FAILED_IN, {}))
         drives = sorted({*failed_in.get(str(copy.copy_pk), ()), here})
         failed_in[str(copy.copy_pk)] = drives
-        order.detail[queue.FAILED_IN] = failed_in
+        order.detail[details.FAILED_IN] = failed_in
         with self._catalog.write() as session:
             queue.set_detail(session, order.pk, order.detail)
         what = self._ends.failed(work, error, tally)
@@ -401,12 +401,12 @@ class DriveSession:
         """A copy could not be read for this request: not again if it is bad, else rather another one."""
         if order.kind is not RequestKind.RECALL:
             return
-        tried, trouble = order.detail.get(queue.TRIED, []), dict(order.detail.get(queue.TROUBLE, {}))
+        tried, trouble = order.detail.get(details.TRIED, []), dict(order.detail.get(details.TROUBLE, {}))
         trouble[str(copy.copy_pk)] = trouble.get(str(copy.copy_pk), 0) + 1
         if bad:
             tried = [*tried, copy.copy_pk]
         with self._catalog.write() as session:
-            detail = order.detail | {queue.TRIED: tried, queue.TROUBLE: trouble}
+            detail = order.detail | {details.TRIED: tried, details.TROUBLE: trouble}
             queue.set_detail(session, order.pk, detail)
 
     def _note_reads(self, work: Assignment, pending: dict[int, Order], *, bad: bool) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from hsm.availability import quickest, why_none
-from hsm.catalog import queue
-from hsm.catalog.queue import Order
+from hsm.catalog import details
+from hsm.catalog.orders import Order
 from hsm.model import CopyAt, Place
 from hsm.states import CopyState, RequestKind, VolumeState
 
@@ -35,7 +35,7 @@ def equals(order: Order, held: Sequence[CopyAt], copy: CopyAt, stuck: Collection
     smooth, _ = _left(order, held, stuck)
     if order.kind is RequestKind.VERIFY or not good or copy not in smooth:
         return [copy]
-    shelf, trouble = copy.place is Place.SHELF, order.detail.get(queue.TROUBLE, {})
+    shelf, trouble = copy.place is Place.SHELF, order.detail.get(details.TROUBLE, {})
     others = [
         each
         for each in smooth
@@ -51,7 +51,7 @@ def equals(order: Order, held: Sequence[CopyAt], copy: CopyAt, stuck: Collection
 
 def _left(order: Order, held: Sequence[CopyAt], stuck: Collection[str]) -> tuple[list[CopyAt], list[CopyAt]]:
     """What may be tried for a recall: the copies that give no trouble, and all."""
-    tried, trouble = order.detail.get(queue.TRIED, []), order.detail.get(queue.TROUBLE, {})
+    tried, trouble = order.detail.get(details.TRIED, []), order.detail.get(details.TROUBLE, {})
     left = [copy for copy in held if copy.place is not Place.MOUNTED and copy.copy_pk not in tried]
     left = _as_operators_said(left, order)
     smooth = [
@@ -65,9 +65,9 @@ def _left(order: Order, held: Sequence[CopyAt], stuck: Collection[str]) -> tuple
 def _as_operators_said(left: Sequence[CopyAt], order: Order) -> list[CopyAt]:
     """What a person brings instead, else all but what could not be brought; everything where that leaves
     nothing that can be read."""
-    passed = order.detail.get(queue.PASSED, [])
+    passed = order.detail.get(details.PASSED, [])
     shelf = (Place.SHELF, Place.UNKNOWN)
-    preferred = [copy for copy in left if copy.volume_name == order.detail.get(queue.PREFERRED)]
+    preferred = [copy for copy in left if copy.volume_name == order.detail.get(details.PREFERRED)]
     others = [copy for copy in left if copy.volume_name not in passed or copy.place not in shelf]
     for some in (preferred, others):
         if quickest(some) is not None:
@@ -80,7 +80,7 @@ def why_no_source(order: Order, held: Sequence[CopyAt]) -> str:
     if order.kind is RequestKind.VERIFY:
         lost = next((copy.volume_name for copy in held if copy.volume_pk == order.volume_pk), None)
         return f"nobody knows where {lost} is" if lost else "the copy to verify is not there any more"
-    return why_none(held, order.detail.get(queue.TRIED, []))
+    return why_none(held, order.detail.get(details.TRIED, []))
 
 
 def colder(copy: CopyAt | None, cold: Sequence[CopyAt]) -> CopyAt | None:

@@ -9,7 +9,7 @@ from typing import Any
 from drivers.base import Readable
 from drivers.ring import Filling
 from drivers.wrappers import Bucket
-from hsm.catalog import queue
+from hsm.catalog import details
 from hsm.clock import Clock
 from hsm.recall import Stopped
 
@@ -50,10 +50,10 @@ class Throttles:
         :param detail: the request's.
         """
         source = StopReader(source, stop)
-        rate = detail.get(queue.LIMITS, {}).get("bandwidth")
+        rate = detail.get(details.LIMITS, {}).get("bandwidth")
         if not rate:
             return source
-        key = (str(detail.get(queue.POLICY, "")), float(rate))
+        key = (str(detail.get(details.POLICY, "")), float(rate))
         with self._lock:
             if key not in self._buckets:
                 self._buckets[key] = Bucket(float(rate), self._clock.monotonic)

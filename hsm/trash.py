@@ -14,7 +14,17 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from hsm.catalog import deletions, forgetting, placement, queue, rejections, restored, trashwork
+from hsm.catalog import (
+    deletions,
+    details,
+    forgetting,
+    placement,
+    queuelooks,
+    rejections,
+    requesting,
+    restored,
+    trashwork,
+)
 from hsm.catalog.deletions import DeletionRef
 from hsm.catalog.engine import Catalog
 from hsm.catalog.trashwork import Left
@@ -188,10 +198,10 @@ class Trash:
 
     def _ask_release(self, session: Session, copy: Left) -> bool:
         key = f"purge:{copy.package}:{copy.volume}"
-        latest = queue.latest(session, [key]).get(key)
+        latest = queuelooks.latest(session, [key]).get(key)
         if latest is not None and latest.state is RequestState.FAILED:
             return False  # told by `hsm status`, like every request that failed
-        _, made = queue.enqueue(
+        _, made = requesting.enqueue(
             session,
             self._catalog.clock.now(),
             ACTOR,
@@ -203,7 +213,7 @@ class Trash:
             study_pk=copy.study_pk,
             volume_pk=copy.volume_pk,
             pool=copy.pool,
-            detail={queue.GOALS: []},
+            detail={details.GOALS: []},
         )
         return made
 

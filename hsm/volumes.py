@@ -9,10 +9,21 @@ from typing import Any
 
 from drivers.base import Library, Overwriting, VolumeLabel
 from hsm.barcodes import belongs
-from hsm.catalog import media, movements, placement, prompts, queue, restored, usage, volumelife
+from hsm.catalog import (
+    details,
+    media,
+    movements,
+    placement,
+    prompts,
+    queue,
+    requesting,
+    restored,
+    usage,
+    volumelife,
+)
 from hsm.catalog.engine import Catalog
 from hsm.catalog.media import VolumeRef
-from hsm.catalog.queue import NewRequest
+from hsm.catalog.requesting import NewRequest
 from hsm.catalog.volumelife import Gone
 from hsm.custody import Custody
 from hsm.errors import BadInput, Refused, WrongVolume
@@ -224,7 +235,7 @@ class Volumes:
         with self._catalog.write() as session:
             volume = media.volume(session, barcode)
             for package_pk, study_pk, key in placement.packages_on(session, volume.pk):
-                _, new = queue.enqueue(
+                _, new = requesting.enqueue(
                     session,
                     self._catalog.clock.now(),
                     by,
@@ -324,13 +335,13 @@ class Volumes:
                     if fact.state is CopyState.VERIFIED and fact.volume_state in GOOD_VOLUMES
                 ]
                 wanted += self._lacking(each, goals[each.package.pk], good, barcode)
-            made = queue.enqueue_many(session, self._catalog.clock.now(), by, wanted)
+            made = requesting.enqueue_many(session, self._catalog.clock.now(), by, wanted)
         return len(made)
 
     def _lacking(
         self, each: Gone, goals: Sequence[Goal], good: Sequence[str], barcode: str
     ) -> Iterator[NewRequest]:
-        detail: dict[str, Any] = {queue.GOALS: [goal.record() for goal in goals]}
+        detail: dict[str, Any] = {details.GOALS: [goal.record() for goal in goals]}
         for goal in goals:
             if goal.pools or goal.pool not in self._pools.names:
                 continue  # of a group of pools: which one, the policy's rules say at its next run
@@ -343,5 +354,5 @@ class Volumes:
                     study_pk=each.package.study_pk,
                     package_pk=each.package.pk,
                     pool=goal.pool,
-                    detail=detail | {queue.COPIES: goal.copies},
+                    detail=detail | {details.COPIES: goal.copies},
                 )

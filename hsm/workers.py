@@ -18,9 +18,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from hsm import dispatch, planner
-from hsm.catalog import media, prompts, queue, storage
+from hsm.catalog import media, prompts, queue, queuelooks, storage
 from hsm.catalog.engine import Catalog
-from hsm.catalog.queue import Order
+from hsm.catalog.orders import Order
 from hsm.coldrecall import AT_ONCE_MAX, ColdRecalls
 from hsm.copysource import SourceComing
 from hsm.custody import Drives
@@ -219,7 +219,7 @@ class Workers:
         name = threading.current_thread().name
         clock = self._to.catalog.clock
         with self._to.catalog.read() as session:
-            if not queue.has_work(session, kinds, clock.now(), pools, not_for):
+            if not queuelooks.has_work(session, kinds, clock.now(), pools, not_for):
                 return False
         with self._owed.taking() as (session, taken):
             overdue = next(self._takes) % OVERDUE_EVERY == 0

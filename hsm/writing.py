@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from drivers.base import Store
 from hsm import layout
 from hsm.anchoring import Anchoring
-from hsm.catalog import media, placement, queue
+from hsm.catalog import details, media, placement, queue
 from hsm.catalog.engine import Catalog
 from hsm.catalog.media import VolumeRef
+from hsm.catalog.orders import Order
 from hsm.catalog.placement import PackageRef
-from hsm.catalog.queue import Order
 from hsm.catalog.usage import Tally
 from hsm.copysource import SourceUnavailable
 from hsm.driveuse import DriveUse
@@ -171,7 +171,7 @@ class Writing:
         """The copy is written and counts for nothing yet: its request goes on with the reading back, as
         urgent as it was where only something more urgent keeps the session from it."""
         read_back = self._pools.tapes[work.pool].read_back
-        other = {queue.WRITTEN_IN: [work.library, work.drive]} if read_back.other_drive else {}
+        other = {details.WRITTEN_IN: [work.library, work.drive]} if read_back.other_drive else {}
         why = "is read back in another drive" if other else "is read back when the drives have time"
         with self._catalog.write() as session:
             for each in later:

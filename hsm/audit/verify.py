@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hsm.catalog import media, queue, scrubbing
+from hsm.catalog import media, requesting, scrubbing
 from hsm.catalog.engine import Catalog
 from hsm.catalog.scrubbing import SAMPLE_OF, Verification
 from hsm.errors import BadInput, NotFound
@@ -87,7 +87,7 @@ class VerifyAudit:
                 raise NotFound("there is no copy to read back: none was made yet, or the sample is too small")
             places = {each.pk: each.place for each in media.volumes(session)}
             priority = Priority.BULK if asked.urgent else Priority.SCRUB
-            queue.enqueue_many(session, now, by, verifications(wanted, priority, f"asked for by {by}"))
+            requesting.enqueue_many(session, now, by, verifications(wanted, priority, f"asked for by {by}"))
             keys = [request_key(each.package, each.volume) for each in wanted]
             requests = sorted(scrubbing.hasten(session, keys, priority).values())
         self._bell.ring()

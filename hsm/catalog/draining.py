@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from hsm.catalog import placement, queue
-from hsm.catalog.queue import Order
+from hsm.catalog.orders import Order
 from hsm.catalog.tables import Copy, Package, Request
 from hsm.states import LIVE_REQUESTS, READABLE_COPIES, CopyState, RequestKind, RequestState
 

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from hsm.catalog.details import DEADLINE
 from hsm.catalog.tables import Request
 from hsm.states import RequestKind, RequestState
-
-DEADLINE = "wanted by"
-"""In a request's detail: when its result is wanted."""
 
 
 @dataclass(frozen=True, slots=True)

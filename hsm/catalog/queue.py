@@ -1,45 +1,24 @@
 """The queue of requests: durable work, each with one live row a key.
 
 A state changes only through :func:`_move`, which checks the transition table and writes the journal
-in the same transaction. What only looks is in :mod:`hsm.catalog.queuelooks`.
+in the same transaction. New requests are made in :mod:`hsm.catalog.requesting`; what only looks is in
+:mod:`hsm.catalog.queuelooks`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import delete, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from hsm import states
 from hsm.catalog import journal
-from hsm.catalog.orders import DEADLINE as DEADLINE
-from hsm.catalog.orders import Order as Order
-from hsm.catalog.orders import order_of
-from hsm.catalog.queuelooks import PASSED as PASSED
-from hsm.catalog.queuelooks import awaited as awaited
-from hsm.catalog.queuelooks import awaited_volumes as awaited_volumes
-from hsm.catalog.queuelooks import copies_under_way as copies_under_way
-from hsm.catalog.queuelooks import failed_recalls as failed_recalls
-from hsm.catalog.queuelooks import failed_total as failed_total
-from hsm.catalog.queuelooks import has_work as has_work
-from hsm.catalog.queuelooks import latest as latest
-from hsm.catalog.queuelooks import live as live
-from hsm.catalog.queuelooks import longest_due as longest_due
-from hsm.catalog.queuelooks import may_begin as may_begin
-from hsm.catalog.queuelooks import more_urgent as more_urgent
-from hsm.catalog.queuelooks import outcome as outcome
-from hsm.catalog.queuelooks import passed_over as passed_over
-from hsm.catalog.queuelooks import queued_work as queued_work
-from hsm.catalog.queuelooks import recalls_waiting as recalls_waiting
-from hsm.catalog.queuelooks import require_room as require_room
-from hsm.catalog.queuelooks import unfinished as unfinished
-from hsm.catalog.queuelooks import waiters as waiters
-from hsm.catalog.queuelooks import waiting_for as waiting_for
+from hsm.catalog.details import DEADLINE, FAILED_IN, PASSED, PREFERRED, TRIED, TROUBLE, WRONG_IN
+from hsm.catalog.orders import Order, order_of
+from hsm.catalog.queuelooks import longest_due, may_begin, waiters
 from hsm.catalog.tables import Copy, Request, Waiter
 from hsm.errors import NotFound, Refused
 from hsm.states import RequestKind, RequestState
@@ -56,162 +35,8 @@ ATTEMPTS_MAX: dict[RequestKind, int | None] = {
     RequestKind.COMMIT: 220,
     RequestKind.NOTIFY: 220,
 }
-COPIES = "copies"
-"""In a copy request's detail: how many verified copies its pool is to have."""
-POLICY = "policy"
-"""In a request's detail: which policy asked for it."""
-GOALS = "goals"
-"""In a request's detail: the copy goals of that policy when it asked, see :class:`hsm.model.Goal`."""
-LIMITS = "limits"
-"""In a request's detail: ``bandwidth`` (bytes a second) and ``drives`` of all its policy's requests."""
-MENDS = "mends"
-"""In a copy request's detail: the volume (its key) whose suspect copy is made anew in its place."""
-IN_WINDOW = "in window"
-"""In a request's detail: it is begun only in a window of its policy's schedule."""
-LEAVES = "leaves"
-"""In a copy request's detail: the pool from which a release follows."""
-TOGETHER = "together"
-"""In a copy request's detail: words that studies on a volume shall have in common, the weightiest first."""
-TRIED = "tried"
-"""In a request's detail: copies that gave wrong bytes and are not read again for it."""
-TROUBLE = "trouble"
-"""In a request's detail: how often reading each copy has failed otherwise."""
-FROM = "from"
-"""In a copy request's detail: the volume that is repacked, whose copy does not count for it."""
-FAILED_IN = "failed in"
-"""In a request's detail: of each copy the drives in which reading it has failed."""
-WRONG_IN = "wrong in"
-"""In a verification's detail: the drives in which its copy was not what was stored."""
-WRITTEN_IN = "written in"
-"""In a copy request's detail: library and drive that wrote it, where another one shall read it back."""
-COLD = "cold since"
-"""In a request's detail: when its package was first asked for from cold storage."""
-PREFERRED = "preferred"
-"""In a recall's detail: the volume that a person brings instead."""
-ROWS_MAX = 100
-"""Inserted in one statement."""
 RETRY_FIRST_SECONDS = 2.0
 RETRY_LAST_SECONDS = 600.0
-
-
-def enqueue(
-    session: Session,
-    now: datetime,
-    actor: str,
-    kind: RequestKind,
-    key: str,
-    *,
-    priority: int,
-    reason: str,
-    study_pk: int | None = None,
-    package_pk: int | None = None,
-    volume_pk: int | None = None,
-    pool: str | None = None,
-    detail: dict[str, Any] | None = None,
-    not_before: datetime | None = None,
-) -> tuple[int, bool]:
-    """The live request with ``key``, made if there is none; and whether this call made it.
-
-    Joining a live request with a more urgent priority raises it.
-
-    :param not_before: nobody begins it earlier.
-    """
-    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    statement = (
-        insert(Request)
-        .values(
-            kind=kind.value,
-            key=key,
-            state=RequestState.QUEUED.value,
-            priority=priority,
-            study_pk=study_pk,
-            package_pk=package_pk,
-            volume_pk=volume_pk,
-            pool=pool,
-            reason=reason,
-            detail=detail or {},
-            attempts=0,
-            error="",
-            worker="",
-            not_before=not_before or now,
-            created_at=now,
-        )
-        .on_conflict_do_nothing(
-            index_elements=[Request.key], index_where=Request.state.in_(states.LIVE_REQUESTS)
-        )
-    )
-    live = select(Request).where(Request.key == key, Request.state.in_(states.LIVE_REQUESTS))
-    while True:
-        pk = session.scalar(statement.returning(Request.pk))
-        if pk is not None:
-            journal.append(session, now, actor, "queued", "request", f"{pk}", {"key": key, "reason": reason})
-            return pk, True
-        row = session.scalars(live.with_for_update()).one_or_none()
-        if row is not None:
-            if priority < row.priority:
-                row.priority = priority
-            return row.pk, False
-        # The live one ended between the two statements: now there is room for a new one.
-
-
-@dataclass(frozen=True, slots=True)
-class NewRequest:
-    """A request to make, if no live one has its key."""
-
-    kind: RequestKind
-    key: str
-    priority: int
-    reason: str
-    study_pk: int
-    package_pk: int
-    pool: str | None
-    detail: dict[str, Any]
-    volume_pk: int | None = None
-
-
-def enqueue_many(session: Session, now: datetime, actor: str, wanted: Sequence[NewRequest]) -> dict[str, int]:
-    """As :func:`enqueue`, many at a time; only those that this call made, by key.
-
-    In the order of their keys, so that two that ask for the same never wait for each other.
-    """
-    if not wanted:
-        return {}
-    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    rows = [
-        {
-            "kind": each.kind.value,
-            "key": each.key,
-            "state": RequestState.QUEUED.value,
-            "priority": each.priority,
-            "study_pk": each.study_pk,
-            "package_pk": each.package_pk,
-            "volume_pk": each.volume_pk,
-            "pool": each.pool,
-            "reason": each.reason,
-            "detail": each.detail,
-            "attempts": 0,
-            "error": "",
-            "worker": "",
-            "not_before": now,
-            "created_at": now,
-        }
-        for each in sorted({each.key: each for each in wanted}.values(), key=lambda each: each.key)
-    ]
-    made: dict[str, int] = {}
-    for start in range(0, len(rows), ROWS_MAX):
-        statement = (
-            insert(Request)
-            .values(rows[start : start + ROWS_MAX])
-            .on_conflict_do_nothing(
-                index_elements=[Request.key], index_where=Request.state.in_(states.LIVE_REQUESTS)
-            )
-            .returning(Request.key, Request.pk)
-        )
-        made.update((key, pk) for key, pk in session.execute(statement))
-    reasons = {each.key: each.reason for each in wanted}
-    notes = [(f"{pk}", {"key": key, "reason": reasons[key]}) for key, pk in made.items()]
-    journal.append_many(session, now, actor, "queued", "request", notes)
-    return made
 
 
 def take(session: Session, pk: int, worker: str, now: datetime) -> Order | None:

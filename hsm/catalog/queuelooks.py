@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, exists, func, select
 from sqlalchemy.orm import Session, aliased
 
 from hsm import states
+from hsm.catalog.details import PASSED
 from hsm.catalog.orders import Order, order_of
 from hsm.catalog.tables import Copy, Request, Volume, Waiter
 from hsm.errors import NoSpace
@@ -17,8 +18,6 @@ from hsm.states import RequestKind, RequestState, VolumeState
 
 OLDEST_PART = 20
 """Beside the most urgent, of each class as many as one part in so many of them."""
-PASSED = "passed"
-"""In a recall's detail: volumes that a person could not bring, or was asked for too long."""
 
 
 def queued_work(

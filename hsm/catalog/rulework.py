@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, aliased
 from sqlalchemy.sql import false
 
 from hsm import states
-from hsm.catalog import queue
+from hsm.catalog import details
 from hsm.catalog.tables import Copy, Journal, Package, Request, Run, Study, Volume
 from hsm.states import CopyState, RequestKind, RequestState
 
@@ -31,7 +31,7 @@ def idle(kind: RequestKind, pool: str | None, failed_since: datetime) -> ColumnE
 
 def bytes_leaving(session: Session) -> dict[str, int]:
     """Bytes that live requests will free, by pool: releases, and copies that a release follows."""
-    pool = func.coalesce(Request.detail[queue.LEAVES].as_string(), Request.pool)
+    pool = func.coalesce(Request.detail[details.LEAVES].as_string(), Request.pool)
     rows = session.execute(
         select(pool, func.sum(Package.size))
         .join(Package, Package.pk == Request.package_pk)
@@ -41,7 +41,7 @@ def bytes_leaving(session: Session) -> dict[str, int]:
                 Request.kind == RequestKind.RELEASE,
                 and_(
                     Request.kind == RequestKind.COPY,
-                    Request.detail[queue.LEAVES].as_string().is_not(None),
+                    Request.detail[details.LEAVES].as_string().is_not(None),
                 ),
             ),
         )
@@ -60,7 +60,7 @@ def bytes_asked(session: Session, policy: str, pool: str) -> int:
             Request.kind == RequestKind.COPY,
             Request.state.in_(states.LIVE_REQUESTS),
             Request.pool == pool,
-            Request.detail[queue.POLICY].as_string() == policy,
+            Request.detail[details.POLICY].as_string() == policy,
         )
     )
     return int(total or 0)
@@ -117,7 +117,7 @@ def failed_since(session: Session, policy: str, since: datetime, at_most: int) -
     query = select(Request.pk).where(
         Request.state == RequestState.FAILED,
         Request.finished_at > since,
-        Request.detail[queue.POLICY].as_string() == policy,
+        Request.detail[details.POLICY].as_string() == policy,
     )
     return session.scalar(select(func.count()).select_from(query.limit(at_most).subquery())) or 0
 
@@ -149,7 +149,7 @@ def untaken_of(session: Session, policy: str) -> list[int]:
     query = select(Request.pk).where(
         Request.state.in_((RequestState.QUEUED, RequestState.WAITING)),
         Request.kind != RequestKind.RECALL,  # others may wait for it
-        Request.detail[queue.POLICY].as_string() == policy,
+        Request.detail[details.POLICY].as_string() == policy,
     )
     return list(session.scalars(query.order_by(Request.pk)))
 
@@ -192,8 +192,8 @@ def hold_back(session: Session, policy: str, until: datetime) -> int:
         .where(
             Request.state == RequestState.QUEUED,
             Request.not_before < until,
-            Request.detail[queue.POLICY].as_string() == policy,
-            Request.detail[queue.IN_WINDOW].as_boolean(),
+            Request.detail[details.POLICY].as_string() == policy,
+            Request.detail[details.IN_WINDOW].as_boolean(),
         )
         .values(not_before=until)
         .returning(Request.pk)

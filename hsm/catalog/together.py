@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hsm.catalog import queue
+from hsm.catalog import details
 from hsm.catalog.placements import GONE
 from hsm.catalog.tables import Copy, Package, Patient, Request, Study, Volume
 from hsm.states import RequestKind, RequestState, VolumeState
@@ -68,6 +68,6 @@ def groups_of_volumes(session: Session, pool: str) -> dict[str, tuple[str, ...]]
     )
     found: dict[str, tuple[str, ...]] = {}
     for detail, volume in rows:
-        words = detail.get(queue.TOGETHER, ())
+        words = detail.get(details.TOGETHER, ())
         found.setdefault(volume, group_of(words))
     return found

@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pynetdicom.dimse_primitives import N_EVENT_REPORT
 
-from hsm.catalog.queue import Order
+from hsm.catalog.orders import Order
 from hsm.clock import Clock
 from hsm.commitment import ITEMS_MAX, Item, Result, WaitFor
 from hsm.config import DicomConfig

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from hsm.catalog.queue import Order
+from hsm.catalog.orders import Order
 from hsm.clock import Clock
 from hsm.config import DicomConfig
 from hsm.delivery import Deliveries

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from drivers.base import SimulatedHands
-from hsm.catalog import media, movements, prompts, queue, views
+from hsm.catalog import media, movements, prompts, queue, queuelooks, views
 from hsm.catalog.engine import Catalog
 from hsm.catalog.media import VolumeRef
 from hsm.catalog.prompts import PromptRef
@@ -223,7 +223,7 @@ class Operators:
             found = others(session, [volume.pk])[volume.pk]
             usable = [each for each in found if not instead or each.name == instead]
             substitute = self._substitute(session, volume, usable, found, instead, outcome)
-            waiting = queue.recalls_waiting(session, volume.pk)
+            waiting = queuelooks.recalls_waiting(session, volume.pk)
             where = f"at site {site}" if site else ""
             said = " ".join(part for part in (where, comment) if part)
             if not prompts.answer(session, volume.pk, outcome, now, by, said, instead_pk=substitute):

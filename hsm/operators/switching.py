@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
-from hsm.catalog import prompts, queue
+from hsm.catalog import prompts, queue, queuelooks
 from hsm.catalog.engine import Catalog
 from hsm.catalog.prompts import PromptRef
 from hsm.catalog.views.prompts import others
@@ -45,7 +45,7 @@ def _switch(session: Session, prompt: PromptRef, now: datetime, after_seconds: f
     current = prompts.current(session, prompt.volume_pk)
     if current is None or current.pk != prompt.pk or not current.is_open:
         return False
-    passed = queue.passed_over(session, prompt.volume_pk)
+    passed = queuelooks.passed_over(session, prompt.volume_pk)
     free: dict[int, str] = {}
     for other in others(session, [prompt.volume_pk])[prompt.volume_pk]:
         for pk in other.requests if other.state != VolumeState.SUSPECT else ():
@@ -55,7 +55,7 @@ def _switch(session: Session, prompt: PromptRef, now: datetime, after_seconds: f
         return False
     queue.pass_over(session, sorted(free), prompt.barcode, now, ACTOR)
     names = ", ".join(sorted(set(free.values())))
-    left = queue.awaited(session, prompt.volume_pk)
+    left = queuelooks.awaited(session, prompt.volume_pk)
     why = f"nobody has answered for {after_seconds / 60:.0f} min; {names} instead"
     log.warning("operator: %s: %s", prompt.barcode, why)
     if left:

@@ -13,11 +13,11 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from hsm.catalog import media, placement, queue, runs
+from hsm.catalog import details, media, placement, requesting, runs
 from hsm.catalog.facts import Candidate
 from hsm.catalog.media import VolumeRef
 from hsm.catalog.placement import PackageRef
-from hsm.catalog.queue import NewRequest
+from hsm.catalog.requesting import NewRequest
 from hsm.guard import GOOD_VOLUMES, CopyFact
 from hsm.model import Priority
 from hsm.policyrun import export, priors
@@ -53,24 +53,24 @@ def ask(session: Session, question: Question, decided: Sequence[Decided], run_pk
     """Make the requests that these decisions of one rule need, and record each that is new."""
     wanted = list(_Asking(session, question, by == SCHEDULE).requests(decided))
     actor = f"policy:{question.policy.name} ({by})"
-    made = queue.enqueue_many(session, question.now, actor, [request for request, _ in wanted])
-    new = [(request, each, made[request.key]) for request, each in wanted if request.key in made]
+    made = requesting.enqueue_many(session, question.now, actor, [request for request, _ in wanted])
+    new = [(each, made[request.key]) for request, each in wanted if request.key in made]
     runs.record_many(
         session,
         run_pk,
         [
             runs.NewDecision(
-                request.study_pk,
+                each.candidate.study_pk,
                 each.decision.rule,
                 each.decision.action.value,
                 each.decision.pool,
                 each.decision.reason,
                 pk,
             )
-            for request, each, pk in new
+            for each, pk in new
         ],
     )
-    sizes = {each.candidate.study_pk: each.decision.size for _, each, _ in new}
+    sizes = {each.candidate.study_pk: each.decision.size for each, _ in new}
     return Asked(len(made), sum(sizes.values()))
 
 
@@ -83,10 +83,10 @@ class _Asking:
         limits = question.policy.limits
         given = {"bandwidth": limits.bandwidth, "drives": limits.drives}
         self._detail: dict[str, Any] = {
-            queue.POLICY: question.policy.name,
-            queue.GOALS: recorded(guard_goals(question.policy)),
-            queue.LIMITS: {name: value for name, value in given.items() if value},
-            queue.IN_WINDOW: in_window,
+            details.POLICY: question.policy.name,
+            details.GOALS: recorded(guard_goals(question.policy)),
+            details.LIMITS: {name: value for name, value in given.items() if value},
+            details.IN_WINDOW: in_window,
         }
 
     def requests(self, decided: Sequence[Decided]) -> Iterator[tuple[NewRequest, Decided]]:
@@ -130,11 +130,11 @@ class _Asking:
     def _copies(self, each: Decided, package: PackageRef, there: Sequence[CopyFact]) -> Iterator[NewRequest]:
         pool, policy, rule = each.decision.pool, self._question.policy, self._question.rule
         good = sum(copy.state is CopyState.VERIFIED and copy.volume_state in GOOD_VOLUMES for copy in there)
-        more: dict[str, Any] = {queue.COPIES: policy.wanted(pool)}
+        more: dict[str, Any] = {details.COPIES: policy.wanted(pool)}
         if rule.action is Action.MOVE:
-            more[queue.LEAVES] = rule.source
+            more[details.LEAVES] = rule.source
         if words := together(policy.colocate, each.candidate.values):
-            more[queue.TOGETHER] = words
+            more[details.TOGETHER] = words
         for number in range(good, policy.wanted(pool)):
             yield self._new(each, package, f"copy:{package.key}:{pool}:{number}", more)
 
@@ -144,7 +144,7 @@ class _Asking:
         if pool == STAGING:
             return self._new(each, package, f"recall:{package.key}", pool=None)
         key = f"copy:{package.key}:{pool}:0"
-        return self._new(each, package, key, {queue.COPIES: 1}, kind=RequestKind.COPY)
+        return self._new(each, package, key, {details.COPIES: 1}, kind=RequestKind.COPY)
 
     def _verifications(
         self, each: Decided, package: PackageRef, there: Sequence[CopyFact]

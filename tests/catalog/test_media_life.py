@@ -8,7 +8,17 @@ import pytest
 from sqlalchemy import text
 
 from hsm.blame import Pair
-from hsm.catalog import chaincheck, check, draining, journal, media, queue, usage, volumelife
+from hsm.catalog import (
+    chaincheck,
+    check,
+    draining,
+    journal,
+    media,
+    queuelooks,
+    requesting,
+    usage,
+    volumelife,
+)
 from hsm.catalog.engine import Catalog
 from hsm.catalog.usage import Tally
 from hsm.errors import Refused
@@ -92,7 +102,7 @@ def test_repack_requests_are_counted_for_their_volume_only(catalog: Catalog) -> 
         add_packaged_study(session, {"A_1": "verified", "AX1": "verified"})
         volumes = {each.name: each.pk for each in media.volumes(session)}
         for key in ("repack:A_1:k", "repack:AX1:k", "copy:k:a:0"):
-            queue.enqueue(
+            requesting.enqueue(
                 session, NOW, "t", RequestKind.COPY, key, priority=30, reason="", package_pk=1, pool="tape"
             )
         assert draining.repack_requests(session, volumes["A_1"], "A_1") == {"queued": 1}
@@ -101,4 +111,4 @@ def test_repack_requests_are_counted_for_their_volume_only(catalog: Catalog) -> 
             "repack:A_1:k"
         ]
         assert set(draining.live_bytes(session)) == set(volumes.values())
-        assert queue.latest(session, ["copy:k:a:0", "nothing"]).keys() == {"copy:k:a:0"}
+        assert queuelooks.latest(session, ["copy:k:a:0", "nothing"]).keys() == {"copy:k:a:0"}

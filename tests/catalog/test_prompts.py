@@ -11,7 +11,7 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from hsm.catalog import chaincheck, media, movements, notices, prompts, queue
+from hsm.catalog import chaincheck, details, media, movements, notices, prompts, queue
 from hsm.catalog.engine import Catalog
 from hsm.catalog.tables import Copy, Request, Volume
 from hsm.catalog.views.prompts import others
@@ -119,9 +119,9 @@ def test_the_other_copies_of_what_waits_are_found_and_lost_ones_are_not(catalog:
         assert [(each.name, each.packages, each.requests) for each in found] == [("B", 1, (row.pk,))]
         queue.pass_over(session, [row.pk], "A", AT, "alice", preferred="B")
         assert (row.state, row.volume_pk) == ("queued", None)
-        assert row.detail == {queue.PASSED: ["A"], queue.PREFERRED: "B"}
+        assert row.detail == {details.PASSED: ["A"], details.PREFERRED: "B"}
         queue.pass_over(session, [row.pk], "B", AT, "alice")
-        assert row.detail == {queue.PASSED: ["A", "B"]}
+        assert row.detail == {details.PASSED: ["A", "B"]}
 
 
 def plan(session: Session, barcode: str, kind: MovementKind, shelf: str = "B3") -> movements.MovementRef:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
-from hsm.catalog import queue, queuelooks
+from hsm.catalog import queue, queuelooks, requesting
 from hsm.catalog.engine import Catalog
 from hsm.model import Priority
 from hsm.states import RequestKind
@@ -16,7 +16,7 @@ HOUR = timedelta(hours=1)
 
 def ask(session: Session, now: datetime, key: str, priority: Priority, pool: str | None = None) -> int:
     kind = RequestKind.RECALL if pool is None else RequestKind.COPY
-    return queue.enqueue(session, now, "test", kind, key, priority=priority, reason="test", pool=pool)[0]
+    return requesting.enqueue(session, now, "test", kind, key, priority=priority, reason="test", pool=pool)[0]
 
 
 def test_the_one_whose_patience_ends_first_is_found_among_all_classes(catalog: Catalog) -> None:
@@ -27,9 +27,9 @@ def test_the_one_whose_patience_ends_first_is_found_among_all_classes(catalog: C
         ask(session, now - 5 * HOUR, "migration", Priority.MIGRATION, "near")
         routine = ask(session, now, "routine", Priority.ROUTINE, "near")
         kinds, later = (RequestKind.COPY,), now + HOUR
-        assert queue.longest_due(session, kinds, later, ["near"]) == scrub
-        assert queue.longest_due(session, kinds, later, None) == elsewhere
-        assert queue.longest_due(session, (RequestKind.SEAL,), later, None) is None
+        assert queuelooks.longest_due(session, kinds, later, ["near"]) == scrub
+        assert queuelooks.longest_due(session, kinds, later, None) == elsewhere
+        assert queuelooks.longest_due(session, (RequestKind.SEAL,), later, None) is None
         urgent = queue.take_next(session, kinds, "disk-1", later, ["near"])
         overdue = queue.take_next(session, kinds, "disk-1", later, ["near"], overdue=True)
         assert urgent is not None and overdue is not None

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from sqlalchemy import event, text
 
-from hsm.catalog import mediafacts, queue, scrubbing, usage
+from hsm.catalog import mediafacts, requesting, scrubbing, usage
 from hsm.catalog.engine import Catalog
 from hsm.catalog.mediafacts import Depends
 from hsm.catalog.usage import Tally
@@ -53,7 +53,7 @@ def test_what_is_due_is_counted_by_volume_less_what_is_asked_for_already(catalog
         }
         (first, second) = scrubbing.due_copies(session, volumes["T1"], LATER, LATER, 9)
         assert (first.volume, first.pool) == ("T1", "tape-a")
-        queue.enqueue_many(session, LATER, "test", verifications([first], Priority.SCRUB, "due"))
+        requesting.enqueue_many(session, LATER, "test", verifications([first], Priority.SCRUB, "due"))
         assert scrubbing.due_copies(session, volumes["T1"], LATER, LATER, 9) == [second]
         due = {each.name: each for each in scrubbing.due_volumes(session, "tape-a", LATER, LATER)}
         assert (due["T1"].copies, due["T1"].queued, due["T1"].place) == (1, 1, Place.SLOT)

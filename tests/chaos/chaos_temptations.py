@@ -14,7 +14,7 @@ from itertools import takewhile
 
 from sqlalchemy import text
 
-from hsm.catalog import deletions, queue
+from hsm.catalog import deletions, requesting
 from hsm.errors import Refused
 from hsm.model import Priority
 from hsm.states import RequestKind
@@ -54,7 +54,7 @@ class Temptations:
                 text("SELECT pk, study_pk FROM package WHERE key = :key"), {"key": copy.key}
             ).one()
         with world.catalog.write() as session:
-            queue.enqueue(
+            requesting.enqueue(
                 session,
                 world.clock.now(),
                 "anna",

@@ -23,7 +23,7 @@ from drivers.simulated.faults import Event, FaultScript
 from drivers.simulated.library import SimulatedRobot
 from hsm.catalog import queue
 from hsm.catalog.engine import open_engine
-from hsm.catalog.queue import Order
+from hsm.catalog.orders import Order
 from hsm.clockwatch import ClockWatch
 from hsm.config.deletion import DeletionConfig
 from hsm.drain import Drains

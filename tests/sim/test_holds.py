@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hsm.catalog import facts, marks, queue
+from hsm.catalog import facts, marks, requesting
 from hsm.states import RequestKind
 from tests.sim.conftest import MakeWorld
 from tests.sim.world import NOTHING, TWO_TAPES, World, study_uid
@@ -52,7 +52,7 @@ def test_a_release_that_was_queued_before_the_hold_is_refused_and_says_who_holds
         found = facts.one(session, study_uid(1))
         assert found is not None
         package = session.connection().exec_driver_sql("SELECT pk FROM package").scalar_one()
-        queue.enqueue(
+        requesting.enqueue(
             session,
             world.clock.now(),
             "test",

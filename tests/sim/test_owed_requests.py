@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from hsm.catalog import queue
-from hsm.catalog.queue import Order
+from hsm.catalog.orders import Order
 from hsm.states import RequestKind
 from tests.sim.conftest import MakeWorld
 from tests.sim.world import QUIET_SECONDS, World

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 
 from hsm import dispatch, planner
-from hsm.catalog import instances, placement, queue
+from hsm.catalog import instances, placement, queue, queuelooks, requesting
 from hsm.catalog.engine import Catalog
 from hsm.catalog.tables import Waiter
 from hsm.errors import Permanent, Refused
@@ -40,7 +40,7 @@ def on_tape(make_world: MakeWorld, studies: int = 1, **options: Any) -> World:
 
 def failed(world: World) -> int:
     with world.catalog.read() as session:
-        return queue.failed_total(session)
+        return queuelooks.failed_total(session)
 
 
 def test_a_recall_that_waits_for_one_cartridge_goes_on_when_another_copy_comes_in(
@@ -250,7 +250,7 @@ def test_a_failed_request_that_is_dismissed_is_not_counted_and_can_be_retried(ma
     world.store(1, 2)
     with world.catalog.write() as session:
         for name in ("one", "two"):
-            pk, _ = queue.enqueue(
+            pk, _ = requesting.enqueue(
                 *(session, world.now(), "test", RequestKind.SEAL, name), priority=50, reason="", study_pk=1
             )
             queue.take(session, pk, "test", world.now())

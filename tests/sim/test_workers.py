@@ -11,7 +11,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from hsm.catalog import queue
-from hsm.catalog.queue import Order
+from hsm.catalog.orders import Order
 from hsm.recall import Postponed
 from tests.sim.conftest import MakeWorld
 from tests.sim.world import NEARLINE, ROAD, World, header

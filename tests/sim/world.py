@@ -27,7 +27,7 @@ from hsm.anchoring import Anchoring
 from hsm.announce import Announcements, Notification
 from hsm.catalog import chaincheck, check, find, journal, queue
 from hsm.catalog.engine import open_engine
-from hsm.catalog.queue import Order
+from hsm.catalog.orders import Order
 from hsm.catalog.tables import Copy, Instance, MountRequest, Package, Request, Study, Volume
 from hsm.clock import ManualClock
 from hsm.coldrecall import ColdRecalls
