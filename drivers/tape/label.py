@@ -26,6 +26,8 @@ FIRST_BLOCK = 3
 """Of the first package: behind two label records and a filemark."""
 
 _VOL1_BYTES = 80
+_DAMAGED_BITS_MAX = 4
+"""So far from LTFS's header is none that another system writes: spaces in its place differ in 17 bits."""
 _IMPLEMENTATION = "HSM-PLAIN"
 _HOW_TO_READ = (
     "Tape file 0 is this label. Each further tape file is one package (a POSIX tar) or an index. "
@@ -80,6 +82,8 @@ def volume_of(found: Found, barcode: str, drive: str) -> VolumeLabel | None:
     """
     if found.content is Content.BLANK:
         return None
+    if found.content is Content.BROKEN:
+        raise WrongVolume(f"{barcode} in drive {drive} is {found.words}; left alone")
     if found.label is None:
         raise WrongVolume(f"{barcode} in drive {drive} is not ours: it is {found.words}; left alone")
     return found.label.volume
@@ -135,9 +139,11 @@ def parse_label(header: bytes, record: bytes) -> Found:
 
 def describe(record: bytes) -> Found:
     """What a tape holds whose first record is this and not our header."""
-    if _is_ansi(record) and record[24:28] == b"LTFS":
+    bits = _bits_from_ltfs(record)
+    if bits <= _DAMAGED_BITS_MAX:
         serial = record[4:10].decode("ascii", "replace").strip()
-        return Found(Content.FOREIGN, f"an LTFS volume ({serial})", ltfs_serial=serial or "?")
+        damaged = " whose VOL1 record is damaged" if bits else ""
+        return Found(Content.FOREIGN, f"an LTFS volume ({serial}){damaged}", ltfs_serial=serial or "?")
     return Found(Content.FOREIGN, _whose(record))
 
 
@@ -165,6 +171,14 @@ def _whose(record: bytes) -> str:
     if not record:
         return "a file mark and nothing known behind it"
     return f"data of an unknown kind (its first record has {len(record)} bytes: {record[:16].hex(' ')} ...)"
+
+
+def _bits_from_ltfs(record: bytes) -> int:
+    """How many bits of the two words by which a volume header of LTFS is known are not as they should be."""
+    if len(record) != _VOL1_BYTES:
+        return _VOL1_BYTES
+    pairs = zip(record[:4] + record[24:28], b"VOL1LTFS", strict=True)
+    return sum((had ^ should).bit_count() for had, should in pairs)
 
 
 def _is_ansi(record: bytes) -> bool:

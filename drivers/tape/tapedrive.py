@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from drivers.errors import DriverError, OperatorNeeded, Permanent, Retryable
 from drivers.reports import CartridgeReport, DriveReport
-from drivers.tape import encryption, logpages, memory, rao
+from drivers.tape import blocks, encryption, logpages, memory, rao
 from drivers.tape.encryption import EncryptionState, PoolKey
 from drivers.tape.io import Completed, DriveStatus, Handle, Io, Op, Restoring, ScsiDevice
 from drivers.tape.logpages import Alerts
@@ -251,6 +251,30 @@ class TapeDrive:
             lambda generic, file: memory.write_command(generic, file, len(asked), partition), asked
         )
 
+    def records(self, partition: int, places: Sequence[int], size: int) -> tuple[bytes | None, ...]:
+        """What stands at these blocks of any partition of the loaded medium, ``size`` bytes of each at most;
+        None where it cannot be read. The head is at the beginning of the tape afterwards. Nobody may have the
+        drive open.
+        """
+        self._look_up()
+        limit = self.limits.eject
+        try:
+            return tuple(
+                self._asked(lambda generic: blocks.read_command(generic, size, limit), bytes, limit)
+                if self._at(partition, place)
+                else None
+                for place in places
+            )
+        finally:
+            self._at(0, 0)
+
+    def _at(self, partition: int, block: int) -> bool:
+        limit = self.limits.eject
+        there = self._asked(
+            lambda generic: blocks.locate_command(generic, partition, block, limit), lambda _: True, limit
+        )
+        return there is not None
+
     def recommended_order(self, segments: Sequence[Segment]) -> tuple[int, ...] | None:
         """In which order the drive would read from the loaded medium; None when it does not say."""
         most = self._asked(rao.limits_command, rao.parse_limits)
@@ -298,13 +322,15 @@ class TapeDrive:
         """A log page, read; None where the drive has none or cannot be asked."""
         return self._asked(lambda generic: logpages.command(page, generic), parse)
 
-    def _asked(self, command: Callable[[str], list[str]], parse: Callable[[bytes], T]) -> T | None:
+    def _asked(
+        self, command: Callable[[str], list[str]], parse: Callable[[bytes], T], seconds: float | None = None
+    ) -> T | None:
         """What a command says of the drive, read; None where it says nothing or cannot be asked."""
         if self.generic is None:
             return None
         with contextlib.suppress(DriverError, OSError):
             for _ in range(ATTENTIONS_MAX):
-                done = self.io.run(command(self.generic), self.limits.question)
+                done = self.io.run(command(self.generic), seconds or self.limits.question)
                 if done.status == 0:
                     return parse(done.out)
                 if done.status != _UNIT_ATTENTION:

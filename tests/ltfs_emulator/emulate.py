@@ -123,12 +123,8 @@ def _trouble(medium: Medium, device: str, mountpoint: str) -> list[tuple[str, st
         return [("14094E", "Cannot open mountpoint.")]
     if medium.blank:
         return [("17168E", "Cannot read volume: medium is not partitioned."), failed]
-    if medium.label() is None:
-        return [
-            ("11170E", "Failed to read label (-1012) from partition 0."),
-            ("11009E", "Cannot read volume: failed to read partition labels."),
-            failed,
-        ]
+    if damaged := medium.label_trouble():
+        return [*damaged, ("11009E", "Cannot read volume: failed to read partition labels."), failed]
     unclean = ("11027E", "Cannot mount volume: medium consistency check failed.")
     if medium.traps.get("end_lost"):
         return [

@@ -93,6 +93,8 @@ class LtfsIo(FakeIo):
         super().__init__(tapes={}, slots=places, mail_slots=mail_slots, drives=[FakeDrive(), FakeDrive()])
         self.folder = folder
         self.mountpoints = Path(tempfile.mkdtemp(prefix="hsm-ltfs-"))
+        self._block: dict[int, tuple[int, int]] = {}
+        """Where each drive was located to."""
         (folder / "drives").mkdir(parents=True)
         for barcode in barcodes:
             self.add(barcode)
@@ -139,6 +141,20 @@ class LtfsIo(FakeIo):
                 link.unlink()
             if wanted is not None:
                 link.symlink_to(wanted)
+
+    def _raw(self, argv: list[str]) -> Completed:
+        """LOCATE(16) and READ(6) too, of blocks that lie where the real LTFS's file backend has them."""
+        at = next(place for place, word in enumerate(argv) if word.startswith("/dev/"))
+        words = [int(word, 16) for word in argv[at + 1 :]]
+        if words[0] not in (0x92, 0x08):
+            return super()._raw(argv)
+        drive = self._drive_at(argv[at])
+        if words[0] == 0x92:
+            self._block[drive] = (words[3], int.from_bytes(bytes(words[4:12]), "big"))
+            return Completed(0, b"", "")
+        partition, block = self._block[drive]
+        record = self.cartridge(self.loaded[drive]) / f"{partition}_{block}_R"
+        return Completed(0, record.read_bytes(), "") if record.exists() else Completed(20, b"", "")
 
     def _memory(self, drive: int, argv: Sequence[str] = ()) -> Completed:
         """The cartridge's memory: LTFS keeps its coherency information of each partition in a file."""

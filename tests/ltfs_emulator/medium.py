@@ -35,6 +35,17 @@ def say(code: str, words: str, *, thread: bool = False) -> None:
     sys.stderr.flush()
 
 
+def _xml(partition: int, uuid_: str) -> bytes:
+    """The LTFS label of a partition."""
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n<ltfslabel version="2.4.0">\n'
+        f"<creator>emulation</creator><formattime>2026-01-01T00:00:00.0Z</formattime><volumeuuid>{uuid_}"
+        f"</volumeuuid><location><partition>{'ab'[partition]}</partition></location><partitions><index>a</index>"
+        f"<data>b</data></partitions><blocksize>{BLOCK_BYTES}</blocksize><compression>true</compression>\n"
+        "</ltfslabel>\n"
+    ).encode("ascii")
+
+
 class Medium:
     """A cartridge in a drive; ``device`` is a folder or a link to one."""
 
@@ -58,6 +69,19 @@ class Medium:
             return None
         return Label(said["serial"], said["uuid"], said["name"])
 
+    def label_trouble(self) -> list[tuple[str, str]]:
+        """What ltfs says of damaged labels: of the first that it cannot read, or that they do not agree."""
+        said, serials = self._json("volume.json") or {}, set[bytes]()
+        for partition, code in enumerate(("11170E", "11171E")):
+            with open(self._path(f"{partition}_0_R"), "rb") as header:
+                record = header.read()
+            with open(self._path(f"{partition}_2_R"), "rb") as xml:
+                damaged = xml.read() != _xml(partition, said.get("uuid", ""))
+            serials.add(record[4:10])
+            if damaged or record[24:28] != b"LTFS":
+                return [(code, f"Failed to read label (-1012) from partition {partition}.")]
+        return [] if len(serials) == 1 else [("11172E", "Cannot verify labels: comparison failed (-1013).")]
+
     def set_traps(self, **changed: Any) -> None:
         self.traps |= changed
         self._write("traps.json", json.dumps(self.traps).encode())
@@ -79,7 +103,9 @@ class Medium:
     def format(self, serial: str, name: str) -> None:
         self.erase()
         given = {"serial": serial, "uuid": str(uuid.uuid4()), "name": name}
-        self._write("0_0_R", f"VOL1{serial}L{'':13}{'LTFS':13}{'':14}{'':28}4".encode("ascii"))
+        for partition in (0, 1):
+            self._write(f"{partition}_0_R", f"VOL1{serial}L{'':13}{'LTFS':13}{'':14}{'':28}4".encode("ascii"))
+            self._write(f"{partition}_2_R", _xml(partition, given["uuid"]))
         self._write("volume.json", json.dumps(given).encode())
         self.write_index(5, 1, {})
         self.write_index_partition(1, {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ from drivers.tape import label as labels
 from drivers.tape.configure import open_mtx
 from drivers.tape.fakelibrary import CHANGER, fake_library
 from drivers.tape.label import Content
-from drivers.tape.ltfs import commands, messages
+from drivers.tape.ltfs import commands, messages, partlabels
 from drivers.tape.ltfs.child import FLOOD_BYTES, HEAD_BYTES, TAIL_BYTES, Child, run
 from drivers.tape.ltfs.commands import Commands, fill
 from drivers.tape.ltfs.messages import Step
 from drivers.tape.ltfs.mounting import Identity, require_serial
+from drivers.tape.ltfs.partlabels import PartitionLabel
 from drivers.tape.ltfs.volume import LtfsLabel, decode, encode, serial_of
 
 HARMLESS = "2b5d LTFS30061E Cannot unlock medium: unit not ready.\n"
@@ -37,7 +39,7 @@ def test_an_error_line_that_comes_with_every_run_is_no_complaint() -> None:
     ("said", "kind"),
     [
         ("LTFS17168E Cannot read volume: medium is not partitioned.", WrongVolume),
-        ("LTFS11009E Cannot read volume: failed to read partition labels.", WrongVolume),
+        ("LTFS11009E Cannot read volume: failed to read partition labels.", Retryable),
         ("LTFS10004E Cannot open device '/dev/sg9'.", OperatorNeeded),
         ("LTFS14094E Cannot open mountpoint.", Permanent),
         ("LTFS14123W FUSE failed.", Retryable),
@@ -142,6 +144,52 @@ def test_a_label_is_what_was_written_and_nothing_else() -> None:
             decode(damaged)
 
 
+LABEL = PartitionLabel("HSM001", "6f1e0a52-0000-4000-8000-000000000001", "2026-01-01", "524288", "true")
+
+
+def xml_of(label: PartitionLabel) -> bytes:
+    inner = "".join(
+        f"<{name}>{getattr(label, name)}</{name}>" for name in LABEL.__slots__ if name != "serial"
+    )
+    return f'<?xml version="1.0" encoding="UTF-8"?><ltfslabel version="2.4.0">{inner}</ltfslabel>'.encode()
+
+
+@given(st.data())
+def test_no_flipped_bit_of_a_partitions_label_is_taken_for_a_damage_of_the_other_one(
+    data: st.DataObject,
+) -> None:
+    records = [f"VOL1HSM001L{'':13}{'LTFS':13}{'':14}{'':28}4".encode(), xml_of(LABEL)]
+    bad, which = data.draw(st.integers(0, 1)), data.draw(st.integers(0, 1))
+    flipped = bytearray(records[which])
+    flipped[data.draw(st.integers(0, len(flipped) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    damaged = [*records[:which], bytes(flipped), *records[which + 1 :]]
+    both = [partlabels.label_of(*(damaged if at == bad else records)) for at in (0, 1)]
+    words = partlabels.damage(both, "HSM001", LABEL.volumeuuid)
+    assert f"label of {partlabels.PARTITIONS[1 - bad]} is damaged" not in words
+    assert "both partitions" not in words
+    if isinstance(both[bad], str):
+        assert f"that of {partlabels.PARTITIONS[1 - bad]} is whole: serial number HSM001" in words
+
+
+def test_labels_that_do_not_agree_are_judged_by_what_is_known_of_the_cartridge() -> None:
+    other = dataclasses.replace(LABEL, volumeuuid="6f1e0a52-0000-4000-8000-000000000009")
+    words = partlabels.damage([LABEL, other], "HSM001", LABEL.volumeuuid)
+    assert f"label of {partlabels.PARTITIONS[1]} is damaged" in words
+    assert "do not agree (volumeuuid" in partlabels.damage([LABEL, other], "HSM001")
+    assert partlabels.damage([LABEL, LABEL], "HSM001", LABEL.volumeuuid) == ""
+    assert "both partitions" in partlabels.damage([LABEL, LABEL], "HSM002")
+
+
+def test_what_nobody_but_ltfs_can_look_at_is_said_as_ltfs_says_it() -> None:
+    of_0 = "LTFS11170E Failed to read label (-1012) from partition 0.\nLTFS11009E Cannot read volume\n"
+    of_1 = of_0.replace("11170E", "11171E").replace("partition 0", "partition 1")
+    assert messages.labels_damaged(of_0)
+    assert "not looked at" in partlabels.by_ltfs(messages.partition_with_bad_label(of_0))
+    assert "index partition (0) is whole" in partlabels.by_ltfs(messages.partition_with_bad_label(of_1))
+    drive = of_0.replace("-1012", "-20301")
+    assert not messages.labels_damaged(drive), "a drive that cannot read says nothing of the label"
+
+
 def test_an_ltfs_header_is_known_by_its_implementation_and_not_by_its_serial_number() -> None:
     header = f"VOL1ABC123L{'':13}{'LTFS':13}{'':14}{'':28}4".encode()
     found = labels.describe(header)
@@ -151,6 +199,7 @@ def test_an_ltfs_header_is_known_by_its_implementation_and_not_by_its_serial_num
         "ABC123",
     )
     assert labels.describe(header.replace(b"LTFS", b"TFSL")).ltfs_serial == ""
+    assert "VOL1 record is damaged" in labels.describe(header.replace(b"LTFS", b"LTGS")).words
 
 
 @pytest.mark.parametrize("barcode", ["", "ABC12", "abc123L8", "ABC-12L8", "ÄBC123L8"])

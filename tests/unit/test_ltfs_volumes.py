@@ -67,6 +67,14 @@ class World:
         last.chmod(0o600)
         last.write_bytes(data)
 
+    def flip(self, barcode: str, block: str, piece: bytes) -> None:
+        """One bit of the first of these bytes of a block."""
+        file = self.io.cartridge(barcode) / block
+        data = bytearray(file.read_bytes())
+        data[data.index(piece)] ^= 1
+        file.chmod(0o600)
+        file.write_bytes(data)
+
     def trap(self, barcode: str = "HSM001L8", **traps: Any) -> None:
         self.io.traps(barcode, **traps)
 
@@ -324,6 +332,46 @@ def test_an_unclean_ltfs_volume_is_not_checked_only_to_learn_whose_it_is(
     assert (world.medium("HSM001L8"), checks) == (before, [])
     library.mount(ONE, DRIVE)
     assert checks == ["plain"]
+
+
+INDEX_LABEL, DATA_LABEL = r"of the index partition \(0\) is", r"of the data partition \(1\) is"
+
+
+@pytest.mark.parametrize(
+    ("block", "piece", "damaged", "whole"),
+    [
+        ("0_0_R", b"LTFS", INDEX_LABEL, DATA_LABEL),
+        ("1_2_R", b"volumeuuid>", DATA_LABEL, INDEX_LABEL),
+    ],
+)
+def test_a_bit_that_flips_in_a_partitions_label_is_named_and_nothing_is_done_to_the_volume(
+    world: World, checks: list[str], block: str, piece: bytes, damaged: str, whole: str
+) -> None:
+    world.library.label(ONE, DRIVE)
+    world.library.unmount(DRIVE)
+    world.flip("HSM001L8", block, piece)
+    before = world.medium("HSM001L8")
+    words = (
+        f"HSM001L8 .*{damaged} damaged .*{whole} whole: serial number HSM001.*Never format.*hsm volume lost"
+    )
+    with pytest.raises(Corrupt, match=words):
+        world.library.mount(ONE, DRIVE)
+    with pytest.raises(WrongVolume, match=words):
+        world.library.read_label("HSM001L8", DRIVE)
+    with pytest.raises(WrongVolume, match=f"not blank.*{damaged} damaged"):
+        world.library.label(ONE, DRIVE)
+    assert (world.medium("HSM001L8"), checks) == (before, [])
+
+
+@pytest.mark.campaign
+def test_a_volume_whose_label_is_damaged_is_formatted_when_its_barcode_is_typed(world: World) -> None:
+    world.library.label(ONE, DRIVE)
+    world.library.unmount(DRIVE)
+    world.flip("HSM001L8", "1_2_R", b"<volumeuuid")
+    new = VolumeLabel("HSM001L8", "uuid-7", "tape-a")
+    assert "data partition (1) is damaged" in world.library.overwrite(new, DRIVE, "HSM001L8")
+    put(world.library.mount(new, DRIVE))
+    assert read(world.library.mount(new, DRIVE)) == DATA
 
 
 @pytest.mark.campaign

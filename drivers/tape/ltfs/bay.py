@@ -17,9 +17,10 @@ from drivers.errors import Corrupt, DriverError, Retryable, WrongVolume
 from drivers.labels import require_volume
 from drivers.oserrors import translated
 from drivers.ring import Ring
+from drivers.tape import memory
 from drivers.tape.io import Io
 from drivers.tape.label import Content, Found
-from drivers.tape.ltfs import coherency, messages, mounting, xattrs
+from drivers.tape.ltfs import coherency, messages, mounting, partlabels, xattrs
 from drivers.tape.ltfs.child import run
 from drivers.tape.ltfs.commands import Commands, fill
 from drivers.tape.ltfs.messages import Step
@@ -70,6 +71,9 @@ class LtfsDrive:
                     "be read after ltfsck only",
                     ltfs_serial=found.ltfs_serial,
                 )
+            if messages.labels_damaged(failed.text) and (damage := self._label_damage(failed.text, "")):
+                words = f"{found.words}, and {damage}. {partlabels.ADVICE}"
+                return Found(Content.BROKEN, words, ltfs_serial=found.ltfs_serial)
             raise messages.mount_error(failed.text, f"look at {found.words}") from failed
         try:
             return replace(self._found(mount, found), ltfs_serial=found.ltfs_serial)
@@ -186,7 +190,7 @@ class LtfsDrive:
                 mount = self._start(barcode)
                 break
             except MountFailed as failed:
-                done = self._check(done, failed.text, what, checks=checks)
+                done = self._check(done, failed.text, what, barcode, checks=checks)
         try:
             mounting.require_serial(mount.identity, serial, what)
         except BaseException:
@@ -194,13 +198,15 @@ class LtfsDrive:
             raise
         return mount
 
-    def _check(self, done: Step, said: str, what: str, *, checks: bool) -> Step:
+    def _check(self, done: Step, said: str, what: str, barcode: str, *, checks: bool) -> Step:
         """The next check that may help, done; what it was.
 
         :raises DriverError: none helps.
         """
         while True:
             step = messages.next_step(done, said)
+            if messages.labels_damaged(said) and (damage := self._label_damage(said, serial_of(barcode))):
+                raise Corrupt(f"{what}: {damage}. {partlabels.ADVICE}")
             if step is Step.GIVE_UP or not checks:
                 raise messages.mount_error(said, what)
             words = {
@@ -220,6 +226,28 @@ class LtfsDrive:
                 if not (messages.memory_unknown(said_now) and self._mend_memory()):
                     break
             said = f"{said}\n{said_now}"
+
+    def _label_damage(self, said: str, serial: str) -> str:
+        """Which of the loaded volume's two labels is damaged, where ltfs has ``said`` that one is: they are
+        read, for it stops at the first. Empty: they are whole, and it was the drive that misread.
+
+        :param serial: what the volume's serial number should be; empty: what the cartridge's memory says.
+        """
+        chip = memory.text({memory.BARCODE: self._drive.attribute(memory.BARCODE, 0) or b""}, memory.BARCODE)
+        uuids = {
+            coherency.volume_uuid(self._drive.attribute(coherency.ATTRIBUTE, partition) or b"")
+            for partition in coherency.PARTITIONS
+        } - {""}
+        read = [
+            self._drive.records(partition, partlabels.RECORDS, partlabels.LABEL_BYTES_MAX)
+            for partition in coherency.PARTITIONS
+        ]
+        if not any(record for records in read for record in records):
+            return partlabels.by_ltfs(messages.partition_with_bad_label(said))
+        uuid = uuids.pop() if len(uuids) == 1 else ""
+        return partlabels.damage(
+            [partlabels.label_of(*records) for records in read], serial or chip[:6], uuid
+        )
 
     def _mend_memory(self) -> bool:
         """Whether the cartridge's memory had coherency information with a flaw that is known, and it is gone;

@@ -19,6 +19,12 @@ _WORD = b"LTFS"
 _UUID = re.compile(rb"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
+def volume_uuid(value: bytes) -> str:
+    """The LTFS volume that the information is of; empty where it is not known."""
+    found = _UUID.search(value)
+    return "" if found is None else found[0].decode("ascii")
+
+
 def mended(value: bytes) -> bytes | None:
     """The attribute's value as it should be; None where it is so, or is something else altogether."""
     at = 1 + value[0] + _COUNTS if value else 0

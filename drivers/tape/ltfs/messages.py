@@ -22,7 +22,12 @@ _FORMATTED, _ALREADY = "LTFS15024I", ("LTFS15047E", "LTFS15048I")
 _WIPED = "LTFS15040I"
 _CONSISTENT = "LTFS16022I"
 _BLANK = "LTFS17168E"
-_BAD_LABEL = ("LTFS11009E", "LTFS11176E")
+_NO_LABELS = "LTFS11009E"
+_LABEL_OF = {"LTFS11170E": 0, "LTFS11171E": 1}
+"""That the label of a partition cannot be read, and the number of the reason."""
+_LABELS_DIFFER = "LTFS11172E"
+_LABEL_INVALID = "(-1012)"
+"""The reason is what stands there; any other one is that the drive cannot read."""
 _NO_DEVICE = ("LTFS10004E", "LTFS11004E", "LTFS12012E")
 _NO_MEDIUM = ("LTFS11331E", "LTFS30047E")
 _NO_MOUNTPOINT = ("LTFS14094E", "LTFS14093E")
@@ -144,13 +149,28 @@ def read_only(text: str) -> str:
     return next((f"{found[code]} ({code})" for code in _READ_ONLY if code in found), "")
 
 
+def labels_damaged(text: str) -> bool:
+    """Whether a mount was refused for what stands in the labels of the two partitions."""
+    found = codes(text)
+    return _LABELS_DIFFER in found or any(_LABEL_INVALID in found.get(code, "") for code in _LABEL_OF)
+
+
+def partition_with_bad_label(text: str) -> int | None:
+    """Of which partition ltfs could not read the label: of 0 it is the first that it looks at, of 1 the other
+    one's is whole. None: they do not agree, or it says nothing of labels."""
+    found = codes(text)
+    return next((partition for code, partition in _LABEL_OF.items() if code in found), None)
+
+
 def mount_error(text: str, what: str) -> DriverError:
     """Why ltfs ended without mounting the volume."""
     found = codes(text).keys()
     if _BLANK in found:
         return WrongVolume(f"{what}: it is not an LTFS volume (blank, or not partitioned)")
-    if not found.isdisjoint(_BAD_LABEL):
-        return WrongVolume(f"{what}: it has no LTFS label")
+    if _NO_LABELS in found:
+        return Retryable(
+            f"{what}: the drive cannot read its LTFS labels: {complaint(text)}; try another drive"
+        )
     if not found.isdisjoint(_NO_MEDIUM):
         return OperatorNeeded(f"{what}: no cartridge is loaded")
     if not found.isdisjoint(_NO_DEVICE):
