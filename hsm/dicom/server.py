@@ -25,6 +25,7 @@ from pynetdicom.association import Association
 from hsm.clock import Clock
 from hsm.config import DicomConfig, certificate_warnings
 from hsm.dicom.admission import TOO_MANY, Rejection
+from hsm.dicom.aftermath import leave_nothing
 from hsm.dicom.answercontexts import answer_contexts
 from hsm.dicom.call import Call
 from hsm.dicom.commit import Asks, Commit
@@ -273,6 +274,7 @@ class DicomServer:
         assoc.dul.socket.door = greeted.door
         assoc.dul.socket.hold(greeted.request)
         install(assoc, assoc.dul.socket, self._storage, self, limits)
+        leave_nothing(assoc)
         setattr(assoc, "_serve_request", lambda message, context_id: self._serve(assoc, message, context_id))  # noqa: B010
 
     def rights(self, assoc: Association) -> frozenset[str]:

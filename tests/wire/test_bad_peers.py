@@ -6,15 +6,18 @@ The ``start_server`` fixture fails a test after which a thread of the server is 
 from __future__ import annotations
 
 import contextlib
+import gc
 import random
 import struct
 import threading
 import time
+import tracemalloc
 
 import pytest
 from wire_fakes import CT, EXPLICIT, IMPLICIT, small_dataset
 from wire_peers import (
     ECHO,
+    STUDY_FIND,
     STUDY_MOVE,
     VERIFICATION,
     Raw,
@@ -342,3 +345,30 @@ def test_a_flood_of_half_open_connections_is_bounded_and_passes(start_server: St
         peer.sock.close()
     eventually(lambda: alone(archive))
     assert echo_works(archive.port)
+
+
+def test_associations_that_are_over_hold_nothing_that_their_peers_sent(archive: Running) -> None:
+    """Before Python's collector comes by: between two of its rounds there is room for hundreds of them."""
+    find = command(
+        {0x0002: ui(STUDY_FIND), 0x0100: us(0x0020), 0x0110: us(1), 0x0700: us(0), 0x0800: us(1)}
+    )
+    store = store_command(CT, "1.2.3.4")
+    half = bytes(2**20)
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        for _ in range(4):
+            with Raw(archive.port) as peer:
+                peer.send(associate_rq([(CT, [EXPLICIT]), (STUDY_FIND, [IMPLICIT])]))
+                assert peer.read_pdu()[0] == ACCEPT
+                peer.send(pdata(1, 3, store) + pdata(1, 2, small_dataset("1.2.3.4")))
+                assert peer.read_pdu()[0] == P_DATA
+                peer.send(pdata(3, 3, find) + pdata(3, 0, half) + pdata(3, 0, half) + pdata(3, 0, half)[:-9])
+        eventually(lambda: alone(archive))
+        held, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    assert peak > len(half), "they held it"
+    assert held < len(half), "nobody holds it any more"

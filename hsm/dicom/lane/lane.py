@@ -104,8 +104,9 @@ class Lane:
             self._assoc._reactor_checkpoint.set()
 
     def close(self) -> None:
-        """The association is over: forget what was under way."""
+        """The association is over: forget what was under way, and the buffer it came into."""
         self._drop()
+        self._wire = None
 
     def _ours(self) -> bool:
         """Whether the association stands and pynetdicom is between two messages."""
