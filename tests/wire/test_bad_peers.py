@@ -349,9 +349,7 @@ def test_a_flood_of_half_open_connections_is_bounded_and_passes(start_server: St
 
 def test_associations_that_are_over_hold_nothing_that_their_peers_sent(archive: Running) -> None:
     """Before Python's collector comes by: between two of its rounds there is room for hundreds of them."""
-    find = command(
-        {0x0002: ui(STUDY_FIND), 0x0100: us(0x0020), 0x0110: us(1), 0x0700: us(0), 0x0800: us(1)}
-    )
+    find = command({0x0002: ui(STUDY_FIND), 0x0100: us(0x0020), 0x0110: us(1), 0x0700: us(0), 0x0800: us(1)})
     store = store_command(CT, "1.2.3.4")
     half = bytes(2**20)
     gc.collect()
