@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hsm.model import Availability, CopyAt, Place, Tier
 from hsm.states import READABLE_COPIES, CopyState, VolumeState
@@ -32,6 +32,20 @@ class Disk:
 
 
 @dataclass(frozen=True, slots=True)
+class Room:
+    """What the staging area takes of a recall, in bytes."""
+
+    package: int
+    """The largest package that is kept there; a larger one passes through."""
+    instance: int
+    """The largest instance of one that passes through: all of it is there before any of it is sent."""
+
+    def passes(self, package: int, instance: int) -> bool:
+        """Whether an instance of a package can be recalled, of these sizes."""
+        return package <= self.package or instance <= self.instance
+
+
+@dataclass(frozen=True, slots=True)
 class Reach:
     """What can be reached now, but for where the copies are."""
 
@@ -45,6 +59,8 @@ class Reach:
     """Why what is in no package yet cannot be read; empty while it can."""
     staged: Collection[str] = frozenset()
     """Names of the packages that lie wholly in the staging area."""
+    room: Room | None = None
+    """What can be recalled. None: everything, as policies see it."""
 
     def disk(self, copy: CopyAt) -> Disk | None:
         """Where a copy lies that no drive is needed for; None for one on a cartridge or disc."""
@@ -104,6 +120,8 @@ class Standing:
     availability: Availability
     media: tuple[str, ...] = ()
     """Names of the removable volumes needed, sorted; empty where a disk serves it."""
+    recalled: bool = field(default=False, compare=False)
+    """It comes through the staging area: what is too large for that cannot be had."""
 
 
 def route(copies: Sequence[CopyAt], reach: Reach, *, staged: bool = False) -> Route:
@@ -218,7 +236,15 @@ def standing(copies: Sequence[CopyAt], reach: Reach, *, staged: bool = False) ->
     found = route(copies, reach, staged=staged)
     removable = found.copy is not None and found.way in (Way.LIBRARY, Way.PERSON)
     media = (found.copy.volume_name,) if found.copy is not None and removable else ()
-    return Standing(found.availability, media)
+    return Standing(found.availability, media, found.way in RECALLED)
+
+
+def too_large(size: int, room: Room) -> str:
+    """In words for a human: why an instance of so many bytes cannot be recalled."""
+    return (
+        f"its {size} bytes do not pass through the staging area, which takes instances of {room.instance}; "
+        "raise staging.size_max_bytes"
+    )
 
 
 def worst(standings: Iterable[Standing]) -> Standing:

@@ -14,7 +14,8 @@ from hsm.errors import NoSpace, NotFound, Retryable
 from hsm.log import get_logger
 from hsm.ranges import Range
 from hsm.stagingwriter import translated
-from hsm.streaming import Follower, Span, Stream, window_for
+from hsm.streaming import Follower, Span, Stream
+from hsm.window import passes_at_most, window_for
 
 log = get_logger(__name__)
 
@@ -176,14 +177,15 @@ class Streams:
             area = self._room_ever()
             largest = max(span.size for each in stream.followers for span in each.left)
             window = window_for(largest, area)
-            if window > area:
-                never = window > self._size_max
+            if window.size > area:
+                # What fits as a whole comes as a whole, as soon as the disk has room again.
+                never = largest > passes_at_most(self._size_max) and stream.end > self._size_max
                 raise (TooLarge if never else NoSpace)(
-                    f"staging: an instance of {largest} bytes in {key} needs {window} bytes to pass "
+                    f"staging: an instance of {largest} bytes in {key} needs {window.size} bytes to pass "
                     f"through, the area has {area}; raise staging.size_max_bytes"
                 )
             with translated(key):
-                more = window - stream.window
+                more = window.size - stream.window
                 if more > 0:
                     self._make_room(key, more)
                 stream.begin(window, start)

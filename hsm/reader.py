@@ -60,7 +60,8 @@ class Reader:
             there = pool.there and not self._is_shaky(pool.volume_pk)
             disks[pool.volume_pk] = Disk(pool.tier, self._rank[pool.volume_pk], there, pool.cold)
         ingest = "" if pools.ingest.there else why_away(pools.ingest)
-        return Reach(pools.tiers, disks, pools.libraries.keys(), ingest, self._staging.whole())
+        staged, room = self._staging.whole(), self._staging.room
+        return Reach(pools.tiers, disks, pools.libraries.keys(), ingest, staged, room)
 
     def steady_reach(self) -> Reach:
         """The same, were nothing out of service just now."""

@@ -14,7 +14,7 @@ from functools import partial
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from hsm.availability import RECALLED, Reach, Way, quickest, route, why_none
+from hsm.availability import RECALLED, Reach, Room, Way, quickest, route, too_large, why_none
 from hsm.catalog import instances as rows
 from hsm.catalog import placement, queuelooks
 from hsm.catalog.access import AccessLog, Note
@@ -213,7 +213,7 @@ class Retrieval:
     def begin(self) -> None:
         """Join recalls for all that no disk has."""
         reach = self._owner.reader.reach()
-        for part in self._parts:
+        for part in list(self._parts):  # it may grow meanwhile
             self._join_if_needed(part, reach)
 
     def _join_if_needed(self, part: _Part, reach: Reach) -> None:
@@ -430,11 +430,28 @@ class Retrieval:
         if part.recalls >= RECALLS_PER_PACKAGE_MAX:
             part.failure = f"recalled {part.recalls} times and never readable"
             return
+        if found.way in RECALLED:
+            self._set_aside(part, reach.room)
+            if not part.instances:
+                return
         part.recalls += 1
         part.staged = self._owner.staging.complete(part.package.key)
         # They come in the order of the package.
         part.instances = deque(sorted(part.instances, key=lambda each: each.offset or 0))
         part.attachment = self._owner.recall.attach(part.package, self._who, self._priority, part.instances)
+
+    def _set_aside(self, part: _Part, room: Room | None) -> None:
+        """What is too large to come through the staging area is waited for by nobody."""
+        assert part.package is not None
+        if room is None or part.package.size <= room.package:
+            return
+        wanted, part.instances = part.instances, deque()
+        for each in wanted:
+            if room.passes(part.package.size, each.size):
+                part.instances.append(each)
+            else:
+                why = too_large(each.size, room)
+                self._parts.append(_Part(deque([each]), part.package, part.copies, failure=why))
 
     def _check_recall(self, part: _Part) -> None:
         """Has the recall ended without what we wait for?"""

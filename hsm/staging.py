@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from hsm.availability import Room
 from hsm.clock import Clock, SystemClock
 from hsm.errors import ConfigError, Corrupt, DriverError, NoSpace, NotFound, Retryable
 from hsm.eviction import Staged, likelihood, victims
@@ -28,6 +29,7 @@ from hsm.passing import TooLarge as TooLarge
 from hsm.ranges import FileRange, Range
 from hsm.stagingwriter import StagingWriter as StagingWriter
 from hsm.stagingwriter import sync_folder, translated
+from hsm.window import passes_at_most
 
 log = get_logger(__name__)
 
@@ -92,6 +94,11 @@ class Staging:
         """Bytes taken, those reserved for packages under way included."""
         with self._changed:
             return self._used()
+
+    @property
+    def room(self) -> Room:
+        """What can be recalled, were the disk empty."""
+        return Room(self.size_max_bytes, passes_at_most(self.size_max_bytes))
 
     def room_ever(self) -> int:
         """Bytes of the largest package that fits when everything else is evicted."""

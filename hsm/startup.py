@@ -8,11 +8,16 @@ from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from hsm.catalog import upgrade
+from hsm.availability import Room
+from hsm.catalog import instances, upgrade
 from hsm.catalog.engine import Catalog, open_engine
 from hsm.clock import Clock, FastClock, SystemClock
 from hsm.config import Config
 from hsm.errors import ConfigError
+from hsm.log import get_logger
+from hsm.window import passes_at_most
+
+log = get_logger(__name__)
 
 
 def open_clock(config: Config) -> Clock:
@@ -52,10 +57,12 @@ def open_catalog(config: Config, clock: Clock) -> Catalog:
     :raises ConfigError: it cannot be reached, or its tables are not of this version.
     """
     engine = open_engine(config.catalog.url)
+    catalog = Catalog(engine, clock)
     try:
         if engine.dialect.name == "sqlite" and upgrade.current_revision(engine) is None:
             upgrade.upgrade(engine)
         upgrade.require_head(engine)
+        _tell_too_large(catalog, config)
     except SQLAlchemyError as error:
         where = engine.url.render_as_string(hide_password=True)
         engine.dispose()
@@ -63,4 +70,20 @@ def open_catalog(config: Config, clock: Clock) -> Catalog:
     except ConfigError:
         engine.dispose()
         raise
-    return Catalog(engine, clock)
+    return catalog
+
+
+def _tell_too_large(catalog: Catalog, config: Config) -> None:
+    """Warn of instances that only disks can give: the staging area is too small for them.
+
+    None are received; these came when it was larger, or from media.
+    """
+    area = config.staging.size_max_bytes
+    with catalog.read() as session:
+        studies, count, largest = instances.too_large(session, Room(area, passes_at_most(area)))
+    if count:
+        log.warning(
+            "%d instances of %d studies cannot be recalled through the staging area of %d bytes, the largest "
+            "has %d: without a copy on a disk they are UNAVAILABLE; raise staging.size_max_bytes",
+            *(count, studies, area, largest),
+        )

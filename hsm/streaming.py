@@ -18,14 +18,10 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from hsm.errors import Corrupt
 from hsm.ranges import FileRange, Piece, Range
-
-SEGMENTS: Final = 16
-"""In a window: what a segment holds stays until all of it was taken."""
-SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX = 4 << 10, 64 << 20
+from hsm.window import SEGMENT_BYTES_MIN, Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,12 +151,11 @@ class Stream:
 
     # A pass.
 
-    def begin(self, window: int, start: int) -> None:
+    def begin(self, window: Window, start: int) -> None:
         """Begin to read at ``start``. What nobody has taken yet stays, where the pass goes on from there."""
-        if self.spoilt or window > self.window or start != self.written:
+        if self.spoilt or window.size > self.window or start != self.written:
             self.clear()
-            self.window = window
-            self._segment = _segment_bytes(window)
+            self.window, self._segment = window.size, window.segment
             self.floor = self.written = start
         self.passing, self._checking, self._behind = True, None, []
         self.moved.clear()
@@ -269,19 +264,6 @@ class Stream:
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{self.key}.{number:06d}.part"
-
-
-def window_for(largest: int, area: int) -> int:
-    """How many bytes of an area a stream takes: half of it, or what its largest instance needs; more than the
-    area where that is too small for it."""
-    window = max(area // 2, 1)
-    while window < largest + 2 * _segment_bytes(window):
-        window = largest + 2 * _segment_bytes(window) + SEGMENT_BYTES_MIN
-    return window
-
-
-def _segment_bytes(window: int) -> int:
-    return min(max(window // SEGMENTS, SEGMENT_BYTES_MIN), SEGMENT_BYTES_MAX)
 
 
 class Joined:

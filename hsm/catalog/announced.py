@@ -177,13 +177,19 @@ def instances(session: Session, study_uid: str, reach: Reach) -> Iterator[Told]:
     """The newest version of each instance of a study, by series and number, and how available it is: what is
     hidden is not (IHE RAD TF-3 section 4.49.4.1.2)."""
     study_pk = session.scalar(select(Study.pk).where(Study.uid == study_uid))
-    packages = session.execute(select(Package.pk, Package.key).where(Package.study_pk == study_pk)).all()
+    packages = session.execute(
+        select(Package.pk, Package.key, Package.size).where(Package.study_pk == study_pk)
+    ).all()
     copies = placement.copies(session, [row.pk for row in packages])
     of: dict[int | None, Standing] = {None: unsealed(reach)}
-    for pk, key in packages:
+    passing: set[int | None] = set()
+    for pk, key, size in packages:
         of[pk] = standing(copies[pk], reach, staged=key in reach.staged)
+        if reach.room is not None and of[pk].recalled and size > reach.room.package:
+            passing.add(pk)
+    hidden = hiding.hidden().label("hidden")
     rows = session.execute(
-        select(Series.uid, Name.uid, Instance.uid, Instance.package_pk, hiding.hidden().label("hidden"))
+        select(Series.uid, Name.uid, Instance.uid, Instance.package_pk, Instance.size, hidden)
         .select_from(Instance)
         .join(Series, Series.pk == Instance.series_pk)
         .join(Name, Name.pk == Instance.class_pk)
@@ -191,9 +197,10 @@ def instances(session: Session, study_uid: str, reach: Reach) -> Iterator[Told]:
         .order_by(Series.number, Series.uid, Instance.number, Instance.uid, "hidden", Instance.version.desc())
     )
     last = ("", "")
-    for series_uid, sop_class_uid, uid, package_pk, is_hidden in rows:
+    for series_uid, sop_class_uid, uid, package_pk, size, is_hidden in rows:
         if (series_uid, uid) != last:
-            yield Told(series_uid, sop_class_uid, uid, _GONE if is_hidden else of[package_pk])
+            lost = package_pk in passing and reach.room is not None and size > reach.room.instance
+            yield Told(series_uid, sop_class_uid, uid, _GONE if is_hidden or lost else of[package_pk])
         last = (series_uid, uid)
 
 

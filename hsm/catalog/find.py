@@ -150,7 +150,32 @@ def availability_of(session: Session, level: Level, pks: Sequence[int], reach: R
     mixed = [pk for pk, some in owned.items() if len({known[each] for each in some}) > 1]
     if mixed and level is not Level.IMAGE:
         owned |= _owned(session, _packages_of_newest(level, mixed), mixed)
-    return {pk: worst(known[package] for package in some) for pk, some in owned.items()}
+    found = {pk: worst(known[package] for package in some) for pk, some in owned.items()}
+    recalled = [pk for pk in packages if known[pk].recalled]
+    return found | dict.fromkeys(_too_large(session, level, pks, recalled, reach), standing((), reach))
+
+
+def _too_large(
+    session: Session, level: Level, pks: Sequence[int], recalled: Sequence[int], reach: Reach
+) -> set[int]:
+    """Those of these entities of which an instance is too large for the staging area, through which it would
+    have to come."""
+    if reach.room is None:
+        return set()
+    large = select(Package.pk, Package.study_pk).where(Package.size > reach.room.package)
+    packages: dict[int, int] = {}
+    for some in _chunks(recalled):
+        rows = session.execute(large.where(Package.pk.in_(some)))
+        packages |= {row.pk: row.study_pk for row in rows}
+    if not packages:
+        return set()
+    owner = Study.patient_pk if level is Level.PATIENT else _KEYS[level]
+    query = select(owner).select_from(Instance).join(Series, Series.pk == Instance.series_pk)
+    query = query.join(Study, Study.pk == Series.study_pk)
+    # Through their study: no index leads from packages to instances.
+    query = query.where(Study.pk.in_(set(packages.values())), Instance.package_pk.in_(packages))
+    query = query.where(Instance.size > reach.room.instance, _newest(), ~hiding.hidden())
+    return set(session.scalars(query)) & set(pks)
 
 
 def _owned(session: Session, query: Executable, pks: Sequence[int]) -> dict[int, set[int | None]]:

@@ -6,12 +6,13 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Select, SQLColumnExpression, select
+from sqlalchemy import Select, SQLColumnExpression, func, select
 from sqlalchemy.orm import Session
 
+from hsm.availability import Room
 from hsm.catalog import hiding
 from hsm.catalog.placement import PackageRef, chunks
-from hsm.catalog.tables import Instance, Journal, Name, Series, Study
+from hsm.catalog.tables import Instance, Journal, Name, Package, Series, Study
 from hsm.model import InstanceRef
 
 DAMAGED = "instance damaged"
@@ -62,6 +63,18 @@ def instances_in(session: Session, package: PackageRef) -> list[InstanceRef]:
         instance_columns().where(Series.study_pk == package.study_pk, Instance.package_pk == package.pk)
     )
     return [InstanceRef(*tuple[Any, ...](columns)) for columns in rows]
+
+
+def too_large(session: Session, room: Room) -> tuple[int, int, int]:
+    """What could not come back through the staging area, if no disk had it: how many studies have such
+    instances, how many instances these are, and bytes of the largest."""
+    large = select(Package.study_pk).where(Package.size > room.package)
+    query = select(func.count(Series.study_pk.distinct()), func.count(), func.max(Instance.size))
+    query = query.select_from(Instance).join(Series, Series.pk == Instance.series_pk)
+    query = query.join(Package, Package.pk == Instance.package_pk)
+    query = query.where(Series.study_pk.in_(large), Package.size > room.package)
+    studies, count, largest = session.execute(query.where(Instance.size > room.instance)).one()
+    return studies, count, largest or 0
 
 
 def every_version(session: Session, sop_instance_uids: Sequence[str]) -> list[InstanceRef]:

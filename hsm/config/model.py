@@ -51,6 +51,7 @@ from hsm.config.fields import Right as Right
 from hsm.config.fields import check_ae_title as check_ae_title
 from hsm.config.operators import OperatorConfig
 from hsm.config.rules import cross_errors, resolved
+from hsm.config.stagingrules import DATASET_BYTES, STAGING_BYTES
 from hsm.fixity import Scrub
 from hsm.model import Layout, ReadBack, Tier
 
@@ -183,7 +184,7 @@ class DicomConfig(Section):
     acse_timeout_seconds: Seconds = Field(default=30.0, gt=0, description="a duration above 0")
     dimse_timeout_seconds: Seconds = Field(default=60.0, gt=0, description="a duration above 0")
     network_timeout_seconds: Seconds = Field(default=600.0, gt=0, description="a duration above 0")
-    max_dataset_bytes: Size = Field(default=4 * 2**30, ge=1, description="a size above 0")
+    max_dataset_bytes: Size = Field(default=DATASET_BYTES, ge=1, description="a size above 0")
     same_uid: Literal["reject", "keep first", "keep both"] = Field(
         default="keep both", description='"reject", "keep first" or "keep both"'
     )
@@ -339,7 +340,7 @@ class SealConfig(Section):
 
 class StagingConfig(Section):
     path: Folder = Field(description="a folder")
-    size_max_bytes: Size = Field(default=20 * 2**30, ge=2**20, description="a size of at least 1 MiB")
+    size_max_bytes: Size = Field(default=STAGING_BYTES, ge=2**20, description="a size of at least 1 MiB")
     free_min_bytes: Size = Field(
         default=2**30, ge=0, description="a size: of its file system, so much is left to others"
     )

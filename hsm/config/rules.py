@@ -18,6 +18,7 @@ from hsm.config.document import Place
 from hsm.config.doorrules import door_errors, tls_errors, tls_sections
 from hsm.config.driverrules import Finding, library_errors, store_errors
 from hsm.config.operators import operator_errors, operator_files
+from hsm.config.stagingrules import dataset_bytes, staging_errors
 from hsm.config.units import parse_duration, parse_size
 from hsm.model import Tier
 
@@ -50,6 +51,8 @@ def resolved(data: Mapping[str, Any]) -> dict[str, Any]:
     for section, (key, value) in defaults.items():
         if isinstance(out.setdefault(section, {}), dict):
             out[section].setdefault(key, value)
+    if isinstance(out.setdefault("dicom", {}), dict):
+        out["dicom"].setdefault("max_dataset_bytes", dataset_bytes(out))
     out.setdefault("policies", "policies")
     _make_absolute(out, "policies", folder)
     for section, key in (("staging", "path"), ("api", "socket")):
@@ -96,6 +99,7 @@ def cross_errors(data: Any) -> list[Finding]:
     findings += door_errors(data)
     findings += tls_errors(data)
     findings += audit_errors(data)
+    findings += staging_errors(data)
     findings += _user_errors(data)
     libraries = [entry.get("name") for _, entry in _entries(data, "libraries")]
     for place, pool in _entries(data, "pools"):

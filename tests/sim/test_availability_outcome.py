@@ -42,9 +42,12 @@ rules:
 STUDY_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 PATIENT_FIND = "1.2.840.10008.5.1.4.1.2.1.1"
 IMPLICIT = "1.2.840.10008.1.2"
-STUDIES = {1: 3, 2: 2, 3: 3, 4: 1}
-"""Instances of each: two packages; one; one and something that is not sealed; nothing sealed."""
+STUDIES = {1: 3, 2: 2, 3: 3, 4: 1, 5: 2}
+"""Instances of each: two packages; one; one and something that is not sealed; nothing sealed; one that is
+larger than the staging area and one that is not."""
+AREA = 1 << 20
 CARTRIDGES = ("HSM001L8", "HSM002L8")
+REASONS = ("out of service", "no copy that can be read", "raise staging.size_max_bytes")
 PATIENCE = 12
 """Rounds of an hour that a machine may take: cold storage needs some."""
 
@@ -53,7 +56,7 @@ def shape(home: Path) -> Shape:
     bucket = home / "bucket"
     bucket.mkdir(parents=True, exist_ok=True)
     pool = {"name": "cloud", "driver": "cloud", "tier": "nearline", "options": {"bucket": str(bucket)}}
-    return Shape(cartridges=3, pools=(pool,))
+    return Shape(cartridges=3, pools=(pool,), staging_bytes=AREA, capacity_bytes=16 << 20)
 
 
 @dataclass(repr=False)
@@ -85,6 +88,8 @@ def template(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) ->
         bucket.now, bucket.cold = world.now, True
         for study in (1, 2, 3):
             world.store(study, 2, size=4000)
+        world.store(5, 1, size=AREA + 1)
+        world.store(5, 1, first=2, size=4000)
         world.seal_all()
         world.store(1, 1, first=3, size=4000)
         world.follow()
@@ -109,7 +114,7 @@ A_PACKAGE = st.fixed_dictionaries(dict.fromkeys(POOLS, A_COPY))
 A_CASE = st.fixed_dictionaries(
     {
         "packages": st.fixed_dictionaries(
-            dict.fromkeys(("1.p0001", "1.p0002", "2.p0001", "3.p0001"), A_PACKAGE)
+            dict.fromkeys(("1.p0001", "1.p0002", "2.p0001", "3.p0001", "5.p0001"), A_PACKAGE)
         ),
         "cartridges": st.fixed_dictionaries(
             {
@@ -121,7 +126,7 @@ A_CASE = st.fixed_dictionaries(
         "warm": st.booleans(),
         "staged": st.sets(st.sampled_from(("1.p0001", "2.p0001", "3.p0001")), max_size=1),
         "damaged": st.booleans(),
-        "study": st.sampled_from((1, 1, 2, 3, 4)),
+        "study": st.sampled_from((1, 1, 2, 3, 4, 5, 5)),
     }
 )
 
@@ -246,14 +251,17 @@ def asked(world: World, level: str, study: int, model: str = STUDY_FIND) -> list
     return [found for _, found in answers if found is not None]
 
 
-def told(world: World, study: int) -> tuple[Availability, str]:
-    """Availability and medium, which every level of a query tells alike."""
+def told(world: World, study: int) -> tuple[Availability, str, set[str]]:
+    """Availability and medium, which every level of a query tells alike, and what of it cannot be had."""
     (at_study,) = asked(world, "STUDY", study)
     availability = Availability(at_study.InstanceAvailability)
     medium = str(at_study.get("StorageMediaFileSetID", ""))
-    images = [Availability(each.InstanceAvailability) for each in asked(world, "IMAGE", study)]
+    images = {
+        str(each.SOPInstanceUID): Availability(each.InstanceAvailability)
+        for each in asked(world, "IMAGE", study)
+    }
     assert len(images) == STUDIES[study]
-    assert max(images, key=lambda each: each.rank) is availability
+    assert max(images.values(), key=lambda each: each.rank) is availability
     for level, model in (("SERIES", STUDY_FIND), ("PATIENT", PATIENT_FIND)):
         (at_level,) = asked(world, level, study, model)
         assert at_level.InstanceAvailability == availability.value
@@ -261,7 +269,7 @@ def told(world: World, study: int) -> tuple[Availability, str]:
     assert bool(at_study.RetrieveAETitle) is (availability is not Availability.UNAVAILABLE)
     if medium:
         assert at_study.StorageMediaFileSetUID == uuid_uid(world.volume(medium).uuid)
-    return availability, medium
+    return availability, medium, {uid for uid, each in images.items() if each is Availability.UNAVAILABLE}
 
 
 def unattended(world: World, wait: Wait) -> Got:
@@ -295,7 +303,7 @@ def attended(world: World, wait: Wait) -> Got:
 def agrees(case: Case) -> None:
     """The query, and then the retrieve."""
     world, study = case.world, case.drawn["study"]
-    availability, medium = told(world, study)
+    availability, medium, lost = told(world, study)
     note(f"told {availability} {medium}")
     everything = STUDIES[study]
     wait = world.retrieve(study)
@@ -315,11 +323,12 @@ def agrees(case: Case) -> None:
             assert case.in_doubt or (len(got.files), got.waiting) == (everything, 0)
         else:
             got = unattended(world, wait)
-            attended(world, wait)
-            assert len(got.files) < everything
+            got = attended(world, wait)
+            assert lost and not lost & set(got.files)
+            assert case.in_doubt or len(got.files) == everything - len(lost)
             reasons = [*got.lost.values(), *([wait.retrieval.waiting_for()] if got.waiting else [])]
             assert reasons
-            assert all("out of service" in why or "no copy that can be read" in why for why in reasons)
+            assert all(any(known in why for known in REASONS) for why in reasons), reasons
             if got.lost:
                 assert "out of service" not in " ".join(got.lost.values()), "it comes back: it is waited for"
     finally:

@@ -86,28 +86,30 @@ def test_a_cartridge_with_a_bad_copy_comes_in_and_the_good_one_is_still_asked_fo
     world.check()
 
 
-def test_a_package_larger_than_the_staging_area_fails_at_once_and_says_what_to_change(
+def test_an_instance_larger_than_the_staging_area_is_refused_at_once_and_says_what_to_change(
     make_world: MakeWorld,
 ) -> None:
     world = make_world(policies=TAPE, shape=Shape(staging_bytes=1 << 20))
     world.store(1, 1, size=1_500_000)
+    world.store(1, 1, first=2)
     world.store(2, 1)
     world.follow()
     waits = [world.retrieve(1), world.retrieve(2)]
     world.settle()
     got = waits[0].look()
     (reason,) = got.lost.values()
-    assert "the area has 1048576; raise staging.size_max_bytes" in reason
-    assert got.waiting == 0
+    assert "raise staging.size_max_bytes" in reason
+    assert (len(got.files), got.waiting) == (1, 0), "what is small enough comes"
     assert len(waits[1].look().files) == 1, "its neighbour is read in the same session"
     for wait in waits:
         wait.close()
-    (large,) = [request for request in world.requests(kind="recall") if request.state == "failed"]
-    assert (large.attempts, large.error) == (1, reason)
+    assert {request.state for request in world.requests(kind="recall")} == {"done"}
     assert world.copies(1)["1.p0001", "HSM001L8"] == "verified", "the copy has no part in it"
+    with world.catalog.read() as session:
+        studies, count, largest = instances.too_large(session, world.staging.room)
+    assert (studies, count) == (1, 1)
+    assert largest > 1_500_000
     again = world.rebuild(shape=Shape(staging_bytes=4 << 20))
-    with again.catalog.write() as session:
-        queue.retry(session, large.pk, again.now(), "alice")
     again.assert_readable(1)
     again.check()
     again.close()

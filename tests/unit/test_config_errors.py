@@ -297,6 +297,28 @@ def test_a_pool_of_a_library_has_no_driver_of_its_own(
     assert message in found[0].message
 
 
+def test_what_could_never_be_recalled_is_not_received(tmp_path: Path) -> None:
+    tape = f"{POOLS}  - {{name: t, tier: offline, library: r}}\n{LIBRARY}staging: {{size_max_bytes: 1 GiB}}\n"
+    (problem,) = problems_of(tmp_path, f"{tape}dicom:\n  max_dataset_bytes: 1 GiB\n")
+    assert (problem.line, problem.place) == (10, "dicom.max_dataset_bytes")
+    assert "or a larger staging area" in problem.message
+
+
+def test_nothing_is_said_of_it_so_it_follows_from_the_staging_area(tmp_path: Path) -> None:
+    tape = f"{POOLS}  - {{name: t, tier: offline, library: r}}\n{LIBRARY}staging: {{size_max_bytes: 1 GiB}}\n"
+    most = received(tmp_path, tape)
+    assert 0.96 * 2**30 < most < 2**30
+    assert received(tmp_path, f"{tape}dicom:\n  max_dataset_bytes: {most}\n") == most
+    disks = f"{POOLS}staging: {{size_max_bytes: 1 GiB}}\n"
+    assert received(tmp_path, f"{disks}dicom:\n  max_dataset_bytes: 5 GiB\n") == 5 << 30, "disks give all"
+    assert received(tmp_path, disks) == 4 << 30
+
+
+def received(folder: Path, text: str) -> int:
+    (folder / "hsm.yaml").write_text(text)
+    return load(folder / "hsm.yaml", {"HSM_HOME": str(folder)}).dicom.max_dataset_bytes
+
+
 def test_every_error_of_a_file_is_in_one_report_in_the_order_of_the_lines(tmp_path: Path) -> None:
     problems = problems_of(
         tmp_path,
