@@ -9,7 +9,6 @@ from sqlalchemy import ColumnElement, exists, func, select
 from sqlalchemy.orm import Session, aliased
 
 from hsm import states
-from hsm.catalog.details import PASSED
 from hsm.catalog.orders import Order, order_of
 from hsm.catalog.tables import Copy, Request, Volume, Waiter
 from hsm.errors import NoSpace
@@ -221,16 +220,6 @@ def recalls_waiting(session: Session, volume_pk: int) -> list[int]:
             .order_by(Request.pk)
         )
     )
-
-
-def passed_over(session: Session, volume_pk: int) -> dict[int, list[str]]:
-    """The recalls for which a person is asked for this volume, and the volumes that were asked for before."""
-    return {
-        pk: list(detail.get(PASSED, []))
-        for pk, detail in session.execute(
-            select(Request.pk, Request.detail).where(Request.pk.in_(recalls_waiting(session, volume_pk)))
-        )
-    }
 
 
 def awaited(session: Session, volume_pk: int) -> int:

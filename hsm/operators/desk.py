@@ -6,6 +6,7 @@ later is told who was first.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -64,13 +65,19 @@ class Operators:
     def prompts(self, *, every: bool = False, page: Page | None = None) -> list[Record]:
         """Mount requests in the order to answer them; with ``every`` the answered ones too, newest first."""
         now = self._catalog.clock.now()
-        return self._shown(now, self._walks(now), every=every, page=page)
+        return self._shown(now, self._walks(), every=every, page=page)
 
     def _shown(
-        self, now: datetime, walks: tuple[Walk, ...], *, every: bool = False, page: Page | None = None
+        self,
+        now: datetime,
+        walks: tuple[Walk, ...],
+        *,
+        every: bool = False,
+        page: Page | None = None,
+        only: Collection[int] | None = None,
     ) -> list[Record]:
         with self._catalog.read() as session:
-            shown = views.mounts(session, now, every=every, page=page)
+            shown = views.mounts(session, now, every=every, page=page, only=only)
             ways = movements.open_ones(session)
             else_where = others(session, [each["volume_pk"] for each in shown])
         into = self._places(walks)
@@ -87,11 +94,13 @@ class Operators:
     def picklist(self) -> Record:
         """The walk to make now and the next one, with what to take from which shelf and where to put it."""
         now = self._catalog.clock.now()
-        walks = self._walks(now)
-        by_id = {each["id"]: each for each in self._shown(now, walks, page=Page(PROMPTS_MAX))}
+        asked = self._asked()
+        walks = self._pick(asked)
+        carried = [item.wanted.prompt for walk in walks for item in walk.items]
+        by_id = {each["id"]: each for each in self._shown(now, walks, page=Page(PROMPTS_MAX), only=carried)}
         return {
             "at": now,
-            "open": len(by_id),
+            "open": len(asked),
             "walks": [
                 {
                     "number": walk.number,
@@ -112,21 +121,26 @@ class Operators:
             ],
         }
 
-    def _walks(self, now: datetime) -> tuple[Walk, ...]:
+    def _walks(self) -> tuple[Walk, ...]:
+        return self._pick(self._asked())
+
+    def _asked(self) -> list[views.Asked]:
         with self._catalog.read() as session:
-            shown = views.mounts(session, now, page=Page(PROMPTS_MAX))
+            return views.asked(session, PROMPTS_MAX)
+
+    def _pick(self, asked: Sequence[views.Asked]) -> tuple[Walk, ...]:
         only = next(iter(self._pools.libraries), "") if len(self._pools.libraries) == 1 else ""
         wanted = [
             Wanted(
-                each["id"],
-                each["barcode"],
-                each["library"] or only,
-                each["site"],
-                each["stands"],
-                each["urgency"],
-                each["created_at"],
+                each.id,
+                each.barcode,
+                each.library or only,
+                each.site,
+                each.stands,
+                each.urgency,
+                each.created_at,
             )
-            for each in shown
+            for each in asked
         ]
         return pick(wanted, self.doors.look())
 
@@ -353,7 +367,7 @@ class Operators:
             prompt = prompts.current(session, volume.pk) if volume is not None else None
         if volume is None:
             return Held(barcode, known=False, wanted=False, seen=False)
-        into = self._places(self._walks(self._catalog.clock.now()))
+        into = self._places(self._walks())
         library = volume.library or next(iter(self._pools.libraries), "")
         wanted = prompt is not None and prompt.is_open
         return Held(

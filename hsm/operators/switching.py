@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
@@ -9,7 +10,7 @@ from sqlalchemy.orm import Session
 from hsm.catalog import prompts, queue, queuelooks
 from hsm.catalog.engine import Catalog
 from hsm.catalog.prompts import PromptRef
-from hsm.catalog.views.prompts import others
+from hsm.catalog.views.prompts import Other, others
 from hsm.log import get_logger
 from hsm.states import Outcome, VolumeState
 from hsm.wake import Bell
@@ -33,7 +34,11 @@ def switch_unanswered(catalog: Catalog, bell: Bell, after_seconds: float) -> int
             and now - max(each.created_at, each.acked_until or each.created_at)
             >= timedelta(seconds=after_seconds)
         ]
+        # For most nothing else is left: they are found all at once, and nothing is written for them.
+        found = others(session, [each.volume_pk for each in stale])
     for each in stale:
+        if not _untried(found[each.volume_pk]):
+            continue
         with catalog.write() as session:
             withdrawn += _switch(session, each, now, after_seconds)
     if withdrawn:
@@ -45,12 +50,7 @@ def _switch(session: Session, prompt: PromptRef, now: datetime, after_seconds: f
     current = prompts.current(session, prompt.volume_pk)
     if current is None or current.pk != prompt.pk or not current.is_open:
         return False
-    passed = queuelooks.passed_over(session, prompt.volume_pk)
-    free: dict[int, str] = {}
-    for other in others(session, [prompt.volume_pk])[prompt.volume_pk]:
-        for pk in other.requests if other.state != VolumeState.SUSPECT else ():
-            if pk in passed and other.name not in passed[pk]:
-                free.setdefault(pk, other.name)
+    free = _untried(others(session, [prompt.volume_pk])[prompt.volume_pk])
     if not free:
         return False
     queue.pass_over(session, sorted(free), prompt.barcode, now, ACTOR)
@@ -63,3 +63,12 @@ def _switch(session: Session, prompt: PromptRef, now: datetime, after_seconds: f
         return False
     prompts.answer(session, prompt.volume_pk, Outcome.UNANSWERED, now, ACTOR, why)
     return True
+
+
+def _untried(found: Iterable[Other]) -> dict[int, str]:
+    """Recalls, and the volume that each could go on with."""
+    free: dict[int, str] = {}
+    for other in found:
+        for pk in other.untried if other.state != VolumeState.SUSPECT else ():
+            free.setdefault(pk, other.name)
+    return free

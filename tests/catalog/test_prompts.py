@@ -6,12 +6,12 @@ import threading
 from datetime import timedelta
 
 import pytest
-from catalog_rows import AT, add_packaged_study, add_request, add_volume
-from sqlalchemy import select, text
+from catalog_rows import AT, add_copy, add_packaged_study, add_request, add_volume
+from sqlalchemy import event, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from hsm.catalog import chaincheck, details, media, movements, notices, prompts, queue
+from hsm.catalog import chaincheck, details, media, movements, notices, prompts, queue, views
 from hsm.catalog.engine import Catalog
 from hsm.catalog.tables import Copy, Request, Volume
 from hsm.catalog.views.prompts import others
@@ -156,3 +156,43 @@ def test_a_volume_is_on_one_way_at_most_and_every_step_may_be_said_twice(catalog
     ):
         with pytest.raises(IntegrityError), catalog.write() as session:
             session.execute(text(statement))
+
+
+def test_a_look_at_many_prompts_asks_the_database_no_more_often_than_a_look_at_one(catalog: Catalog) -> None:
+    asked: list[str] = []
+    event.listen(catalog.engine, "before_cursor_execute", lambda *given: asked.append(given[2]))
+
+    def look() -> tuple[int, list[int]]:
+        with catalog.read() as session:
+            asked.clear()
+            shown = views.mounts(session, LATER, page=views.Page(1000))
+            found = others(session, [each["volume_pk"] for each in shown])
+            count = len(asked)
+            order = [each.id for each in views.asked(session, 1000)]
+        assert order == [each["id"] for each in shown]
+        assert all(each["waiters"] for each in shown)
+        assert all([other.name for other in each] == ["SPARE"] for each in found.values())
+        return count, order
+
+    with catalog.write() as session:
+        spare = add_volume(session, "SPARE")
+    wait_for(catalog, spare, "A000", 10)
+    few, _ = look()
+    for number in range(1, 30):
+        wait_for(catalog, spare, f"A{number:03}", 10 - number % 3)
+    many, order = look()
+    assert (many, len(order)) == (few, 30)
+    with catalog.read() as session:
+        shown = views.mounts(session, LATER, only=order[:2])
+    assert [each["id"] for each in shown] == order[:2]
+
+
+def wait_for(catalog: Catalog, spare: int, barcode: str, priority: int) -> None:
+    """A recall that a person must bring a cartridge for; a second copy is on the spare one."""
+    with catalog.write() as session:
+        add_packaged_study(session, {barcode: "verified"}, f"1.2.{barcode[1:]}")
+        pk = media.volume(session, barcode).pk
+        package_pk = session.scalars(select(Copy.package_pk).where(Copy.volume_pk == pk)).one()
+        add_copy(session, package_pk, spare)
+        add_request(session, f"recall {pk}", "waiting", package_pk=package_pk, volume_pk=pk, reason="C-MOVE")
+        prompts.ask_for(session, pk, priority, AT, "hsm")

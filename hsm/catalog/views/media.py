@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, case, func, select
 from sqlalchemy.orm import Session
 
 from hsm.blame import Blame, blame
@@ -177,19 +179,59 @@ def _uses(session: Session, name: str) -> list[Record]:
     return found
 
 
-def mounts(session: Session, now: datetime, *, every: bool = False, page: Page | None = None) -> list[Record]:
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An open mount request, as far as a walk needs it."""
+
+    id: int
+    barcode: str
+    library: str
+    site: str
+    stands: str
+    """Its shelf, or where it usually stands."""
+    urgency: int
+    created_at: datetime
+
+
+def asked(session: Session, limit: int) -> list[Asked]:
+    """The open mount requests in the order to answer them, as :func:`mounts` has them: a walk is planned of
+    all of them whenever somebody looks at some."""
+    stands = case((Volume.shelf != "", Volume.shelf), else_=Volume.home)
+    query = select(MountRequest.pk, Volume.name, func.coalesce(Volume.library, ""), Volume.site, stands)
+    query = query.add_columns(MountRequest.priority, MountRequest.created_at)
+    return [Asked(*row) for row in session.execute(_in_order(query).limit(limit))]
+
+
+def _in_order(query: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
+    """Of a query for mount requests: the open ones, by priority, then oldest first."""
+    query = query.join(Volume, Volume.pk == MountRequest.volume_pk)
+    query = query.where(MountRequest.state == MountState.OPEN)
+    return query.order_by(MountRequest.priority, MountRequest.created_at, MountRequest.pk)
+
+
+def mounts(
+    session: Session,
+    now: datetime,
+    *,
+    every: bool = False,
+    page: Page | None = None,
+    only: Collection[int] | None = None,
+) -> list[Record]:
     """Mount requests in the order to answer them: by priority, then oldest first.
 
     ``every`` includes the answered ones, newest first. Each has who waits for it, how many
     packages are wanted from it and their bytes.
+
+    :param only: of the open ones, those of these numbers.
     """
     page = page or Page()
-    query = select(MountRequest, Volume).join(Volume, Volume.pk == MountRequest.volume_pk)
+    query: Select[*tuple[Any, ...]] = select(MountRequest, Volume)
     if every:
-        query = query.order_by(MountRequest.pk.desc())
+        query = query.join(Volume, Volume.pk == MountRequest.volume_pk).order_by(MountRequest.pk.desc())
     else:
-        query = query.where(MountRequest.state == MountState.OPEN)
-        query = query.order_by(MountRequest.priority, MountRequest.created_at, MountRequest.pk)
+        query = _in_order(query)
+    if only is not None:
+        query = query.where(MountRequest.pk.in_(only))
     rows = session.execute(query.limit(page.limit).offset(page.offset)).all()
     wanted = _wanted(session, [volume.pk for _, volume in rows])
     waiting = _waiting(session, [volume.pk for _, volume in rows])
@@ -242,17 +284,16 @@ def _wanted(session: Session, volume_pks: Sequence[int]) -> dict[int | None, tup
 
 def _waiting(session: Session, volume_pks: Sequence[int]) -> dict[int | None, list[Record]]:
     """Who waits for each volume, longest first; a request without waiters is there for its reason."""
-    since = func.coalesce(Waiter.since, Request.created_at)
+    who = func.coalesce(Waiter.who, Request.reason)
+    since = func.min(func.coalesce(Waiter.since, Request.created_at))
     query = (
-        select(Request.volume_pk, func.coalesce(Waiter.who, Request.reason), since)
+        select(Request.volume_pk, who, since)
         .outerjoin(Waiter, Waiter.request_pk == Request.pk)
         .where(Request.volume_pk.in_(volume_pks), Request.state.in_(LIVE_REQUESTS))
-        .order_by(since, Request.pk, Waiter.pk)
+        .group_by(Request.volume_pk, who)  # one caller may wait for several packages of the volume
+        .order_by(since, func.min(Request.pk), func.min(Waiter.pk))
     )
     found: dict[int | None, list[Record]] = defaultdict(list)
-    seen = set()
-    for pk, who, began in session.execute(query):
-        if (pk, who) not in seen:  # one caller may wait for several packages of the volume
-            seen.add((pk, who))
-            found[pk].append({"who": who, "since": began})
+    for pk, name, began in session.execute(query):
+        found[pk].append({"who": name, "since": began})
     return found

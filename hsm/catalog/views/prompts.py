@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session, aliased
 
+from hsm.catalog.details import PASSED
+from hsm.catalog.placement import chunks
 from hsm.catalog.tables import Copy, Package, Request, Volume
 from hsm.catalog.views.common import place_of
 from hsm.model import Place
-from hsm.states import LIVE_REQUESTS, READABLE_COPIES, RequestKind, VolumeState
+from hsm.states import LIVE_REQUESTS, READABLE_COPIES, RequestKind, RequestState, VolumeState
 
 _GONE = (VolumeState.LOST, VolumeState.RETIRED)
 
@@ -31,13 +33,16 @@ class Other:
     bytes: int
     requests: tuple[int, ...]
     """The recalls that it could serve."""
+    untried: tuple[int, ...]
+    """Those of them for which a person is asked, and was not asked for this one before."""
 
 
 def others(session: Session, volume_pks: Sequence[int]) -> dict[int, list[Other]]:
     """For each volume that recalls wait for, the other volumes with good copies, by name."""
     there = aliased(Volume)
     rows = session.execute(
-        select(Request.volume_pk, Request.pk, Package.pk, Package.size, there)
+        select(Request.volume_pk, Request.pk, Package.pk, Package.size, there.pk, there.name)
+        .add_columns(Request.state, Request.detail)
         .join(Package, Package.pk == Request.package_pk)
         .join(Copy, Copy.package_pk == Request.package_pk)
         .join(there, there.pk == Copy.volume_pk)
@@ -54,13 +59,20 @@ def others(session: Session, volume_pks: Sequence[int]) -> dict[int, list[Other]
     )
     packages: dict[tuple[int, int], dict[int, int]] = defaultdict(dict)
     requests: dict[tuple[int, int], list[int]] = defaultdict(list)
-    volumes: dict[int, Volume] = {}
-    for wanted_pk, request_pk, package_pk, size, volume in rows:
+    untried: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for wanted_pk, request_pk, package_pk, size, volume_pk, name, state, detail in rows:
         if wanted_pk is None:
             continue
-        volumes[volume.pk] = volume
-        packages[wanted_pk, volume.pk][package_pk] = size
-        requests[wanted_pk, volume.pk].append(request_pk)
+        packages[wanted_pk, volume_pk][package_pk] = size
+        requests[wanted_pk, volume_pk].append(request_pk)
+        if state == RequestState.WAITING and name not in detail.get(PASSED, ()):
+            untried[wanted_pk, volume_pk].append(request_pk)
+    # Once each: a volume may have what waits for many others.
+    volumes = {
+        volume.pk: volume
+        for some in chunks({pk for _, pk in packages})
+        for volume in session.scalars(select(Volume).where(Volume.pk.in_(some)))
+    }
     found: dict[int, list[Other]] = {pk: [] for pk in volume_pks}
     for (wanted_pk, pk), sizes in packages.items():
         volume = volumes[pk]
@@ -74,6 +86,7 @@ def others(session: Session, volume_pks: Sequence[int]) -> dict[int, list[Other]
                 len(sizes),
                 sum(sizes.values()),
                 tuple(requests[wanted_pk, pk]),
+                tuple(untried[wanted_pk, pk]),
             )
         )
     return found
