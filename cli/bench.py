@@ -64,12 +64,22 @@ def rebuild(
     ] = None,
     packages: Annotated[int, typer.Option(min=1, help="How many there are on the medium.")] = 1000,
     instances: Annotated[int, typer.Option(min=1, help="Of a package.")] = 200,
+    drives: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Instead: a simulated library with so many drives; several to compare."),
+    ] = None,
     folder: Folder = None,
     json: screen.Json = False,
 ) -> None:
-    """Manifests into a catalog, and copies that are known already: a rebuild without the media."""
+    """Manifests into a catalog, and copies that are known already: a rebuild without the media. With --drives
+    the media are what is measured: cartridges of a simulated library, in an LTO-8's time."""
     from hsm.bench import rebuild as bench
+    from hsm.bench import rebuild_drives
     from hsm.bench.databases import Database
+
+    if drives:
+        _show(lambda work: [rebuild_drives.run(drives, rebuild_drives.Site(), work)], folder, json)
+        return
 
     def measure(work: Path) -> list[Report]:
         reports = []

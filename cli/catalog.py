@@ -21,6 +21,11 @@ ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="Without it, the file that `hsm serve` would use.")
 ]
 
+Drives = Annotated[
+    int | None,
+    typer.Option("--drives", min=1, help="Read so many cartridges at the same time; else as many as drives."),
+]
+
 app = typer.Typer(help="The catalog's database.", no_args_is_help=True)
 
 
@@ -37,6 +42,7 @@ def check(
         list[str] | None,
         typer.Option("--without", help="With --media: a volume nobody can bring; may be said again."),
     ] = None,
+    drives: Drives = None,
     config: ConfigFile = None,
     json: Json = False,
 ) -> None:
@@ -48,11 +54,11 @@ def check(
     if media:
         from hsm.offlinemedia import Wanted, compare_with_media  # heavy: only for what needs it
 
-        wanted = Wanted(verify=verify, by=context.obj.by or getpass.getuser())
+        wanted = Wanted(verify=verify, by=context.obj.by or getpass.getuser(), drives_max=drives)
         done = compare_with_media(config, os.environ, wanted, tuple(without or ()), offline.teller())
         offline.finish(done, json)
-    if verify or without:
-        raise typer.BadParameter("--verify and --without go with --media")
+    if verify or without or drives:
+        raise typer.BadParameter("--verify, --without and --drives go with --media")
     from hsm.offline import check_catalog  # heavy: only for the commands that need it
 
     offline.finish(check_catalog(config, os.environ), json)
@@ -160,6 +166,7 @@ def rebuild(
     wait: Annotated[
         str, typer.Option("--wait", help="Wait up to so long for objects of cold classes: 12h, 2 d.")
     ] = "",
+    drives: Drives = None,
     config: ConfigFile = None,
     json: Json = False,
 ) -> None:
@@ -177,7 +184,7 @@ def rebuild(
         seconds = parse_duration(wait) if wait else 0.0
     except ValueError as error:
         raise typer.BadParameter(f"--wait {wait}: {error}") from error
-    wanted = Wanted(tuple(source or ()), verify, into, by, with_deleted, seconds)
+    wanted = Wanted(tuple(source or ()), verify, into, by, with_deleted, seconds, drives)
     offline.finish(rebuild_catalog(config, os.environ, wanted, offline.teller()), json)
 
 

@@ -345,7 +345,8 @@ class Custody:
 
     @contextlib.contextmanager
     def free_drive(self, library: str, barcode: str) -> Iterator[int]:
-        """A drive that nobody uses, claimed meanwhile for a volume; an empty one if there is one.
+        """A drive that nobody uses, claimed meanwhile for a volume: the one that it lies in, else an empty
+        one if there is one.
 
         :raises InUse: the volume is, in some drive.
         :raises Refused: every drive is in use or out of service.
@@ -353,7 +354,10 @@ class Custody:
         self._drives.require_unused(barcode)
         with self._catalog.read() as session:
             off = usage.out_of_service(session)
-        drives = sorted(self.library(library).inventory().drives(), key=lambda d: d.barcode is not None)
+        drives = sorted(
+            self.library(library).inventory().drives(),
+            key=lambda each: (each.barcode != barcode, each.barcode is not None),
+        )
         for drive in drives:
             if (library, drive.address) not in off and self._drives.claim(library, drive.address, barcode):
                 try:

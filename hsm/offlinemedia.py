@@ -22,7 +22,7 @@ from hsm import config
 from hsm.backupsource import BackupAt as BackupAt
 from hsm.backupsource import fetch_from_pool
 from hsm.catalog import backup, rebuilding, restored, upgrade
-from hsm.catalog.engine import Catalog, open_engine
+from hsm.catalog.engine import Catalog, OneWriter, open_engine
 from hsm.catalog.media import VolumeRef
 from hsm.clock import SystemClock
 from hsm.custody import Custody, Drives
@@ -32,7 +32,7 @@ from hsm.offline import Report, at_rest, backup_facts
 from hsm.opening import open_pools
 from hsm.poolbackup import PoolBackups
 from hsm.pools import Pools
-from hsm.rebuild import Drills, MediaCheck, Progress, Rebuild
+from hsm.rebuild import Drills, MediaCheck, Progress, Rebuild, Standing
 from hsm.rebuild import Report as Found
 from hsm.rebuild.values import UNKNOWABLE
 from hsm.startup import lock_home
@@ -61,6 +61,8 @@ class Wanted:
     """Bring back what media say was deleted."""
     wait_seconds: float = 0.0
     """Up to how long what is cold is waited for."""
+    drives_max: int | None = None
+    """As many cartridges are read at the same time; None: as there are drives."""
 
 
 def rebuild_catalog(
@@ -88,7 +90,8 @@ def rebuild_catalog(
             read_header,
             verify=wanted.verify,
             with_deleted=wanted.with_deleted,
-            tell=lambda progress: tell(sentence(progress)),
+            drives_max=wanted.drives_max,
+            tell=lambda standing: tell(sentence(standing)),
             actor=wanted.by,
         )
         return _thawed(work, wanted, tell, sleep)
@@ -133,7 +136,8 @@ def compare_with_media(
             custody,
             read_header,
             verify=wanted.verify,
-            tell=lambda progress: tell(sentence(progress)),
+            drives_max=wanted.drives_max,
+            tell=lambda standing: tell(sentence(standing)),
             actor=wanted.by,
         )
         work.begin(wanted.names)
@@ -241,7 +245,7 @@ def _alone(found: config.Config) -> Iterator[Catalog]:
             if upgrade.current_revision(engine) is None:
                 upgrade.upgrade(engine)
             upgrade.require_head(engine)
-            yield Catalog(engine, SystemClock())
+            yield OneWriter(engine, SystemClock())
         finally:
             engine.dispose()
     finally:
@@ -258,14 +262,24 @@ def _media(found: config.Config, catalog: Catalog) -> Iterator[tuple[Pools, Cust
         custody.unmount_all()
 
 
-def sentence(progress: Progress) -> str:
+def sentence(standing: Standing) -> str:
     """How far it is, for a person."""
+    said = "; ".join(_of_volume(each) for each in standing.under_way)
+    if standing.left_seconds is None or (len(standing.under_way) == 1 and not standing.waiting):
+        return said
+    more = f" and {standing.waiting} more" if standing.waiting else ""
+    return f"{said}; these{more}: about {_duration(standing.left_seconds)}"
+
+
+def _of_volume(progress: Progress) -> str:
+    where = f"{progress.volume} ({progress.number} of {progress.volumes} volumes)"
+    if not progress.packages and progress.expected is None and progress.left_seconds is None:
+        return f"{where}: nothing of it seen yet"
     of = f" of {progress.expected}" if progress.expected is not None else ""
     left = progress.left_seconds
     # A volume that does not say how much lies on it may share its file system with others.
     about = "about" if progress.expected is not None else "at most"
     when = "" if left is None else f", {about} {_duration(left)} left for this volume"
-    where = f"{progress.volume} ({progress.number} of {progress.volumes} volumes)"
     return f"{where}: {progress.packages}{of} packages{when}"
 
 

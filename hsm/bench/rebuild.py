@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -61,31 +61,8 @@ class MadeUp:
 
     def _plan(self, number: int) -> PackagePlan:
         study = f"{ROOT}.{number}"
-        series = [
-            SeriesIdentity(f"{study}.{one}", "CT", one, "Thorax", "CHEST", "20260102", "101112", "CT01")
-            for one in range(1, SERIES + 1)
-        ]
-        identity = PackageIdentity(
-            key=layout.package_key(study, 1),
-            study_uid=study,
-            number=1,
-            patient_id=f"P{number // 2}",
-            issuer="HOSPITAL",
-            patient_name=f"Family{number % 997}^Given{number}",
-            birth_date="19700101",
-            sex="O",
-            study_date="20260102",
-            study_time="101112",
-            study_id=f"S{number}",
-            study_description="Thorax",
-            accession=f"A{number}",
-            referring_physician="Referrer^Some",
-            institution="Hospital",
-            charset="ISO_IR 100",
-            series=tuple(series),
-            sealed_at=datetime(2026, 1, 2, 12, tzinfo=UTC).isoformat(timespec="seconds"),
-        )
-        return plan_package(identity, self._members(study))
+        series = [f"{study}.{one}" for one in range(1, SERIES + 1)]
+        return plan_package(identity(study, str(number), series), self._members(study))
 
     def _members(self, study: str) -> Iterator[Member]:
         for number in range(self._instances):
@@ -102,6 +79,34 @@ class MadeUp:
                 size=SIZE,
                 digest=hashlib.sha256(uid.encode()).digest(),
             )
+
+
+def identity(study: str, number: str, series: Sequence[str]) -> PackageIdentity:
+    """Of a made-up study's only package."""
+    described = [
+        SeriesIdentity(uid, "CT", one, "Thorax", "CHEST", "20260102", "101112", "CT01")
+        for one, uid in enumerate(series, 1)
+    ]
+    return PackageIdentity(
+        key=layout.package_key(study, 1),
+        study_uid=study,
+        number=1,
+        patient_id=f"P{number}",
+        issuer="HOSPITAL",
+        patient_name=f"Family^Given{number}",
+        birth_date="19700101",
+        sex="O",
+        study_date="20260102",
+        study_time="101112",
+        study_id=f"S{number}"[:16],
+        study_description="Thorax",
+        accession=f"A{number}"[:16],
+        referring_physician="Referrer^Some",
+        institution="Hospital",
+        charset="ISO_IR 100",
+        series=tuple(described),
+        sealed_at=datetime(2026, 1, 2, 12, tzinfo=UTC).isoformat(timespec="seconds"),
+    )
 
 
 def run(database: Database, packages: int, instances: int, folder: Path) -> Report:

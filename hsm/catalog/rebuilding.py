@@ -121,6 +121,15 @@ def is_quarantined(session: Session, volume: str, key: str) -> bool:
     return _quarantined(session, f"{volume}/{key}")
 
 
+def quarantined_of(session: Session, volume: str, keys: Iterable[str]) -> set[str]:
+    """Which of these objects of a volume are."""
+    subjects = [f"{volume}/{key}" for key in keys]
+    query = select(Journal.subject).where(
+        Journal.subject.in_(subjects), Journal.kind == OBJECT, Journal.verb == QUARANTINED
+    )
+    return {subject.removeprefix(f"{volume}/") for subject in session.scalars(query)}
+
+
 def anything_is_quarantined(session: Session, volume: str, folder: str) -> bool:
     """Whether an object below a folder of this volume is."""
     query = select(Journal.seq).where(

@@ -10,3 +10,4 @@ from hsm.rebuild.drill import Drills as Drills
 from hsm.rebuild.run import Rebuild as Rebuild
 from hsm.rebuild.values import Progress as Progress
 from hsm.rebuild.values import Report as Report
+from hsm.rebuild.values import Standing as Standing

@@ -1,13 +1,14 @@
 """A catalog made from labels and manifests, volume by volume.
 
-Volumes that need no drive come first: what they hold needs only the indexes of the tapes afterwards. A
-volume that was read to its end is not read again; one that cannot be read keeps no other one out.
+Volumes that need no drive come first: what they hold needs only the indexes of the tapes afterwards; then
+cartridges, on all drives at the same time. A volume that was read to its end is not read again; one that
+cannot be read keeps no other one out.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 
@@ -25,8 +26,12 @@ from hsm.log import get_logger
 from hsm.marksfile import Stand
 from hsm.model import Layout, Place
 from hsm.pools import DiskPool, LibraryPool, Pools
+from hsm.rebuild.abreast import Abreast
+from hsm.rebuild.board import Board
 from hsm.rebuild.deleted import in_trash
+from hsm.rebuild.lanes import Turn, drive_lanes
 from hsm.rebuild.loose import Loose, ReadHeader
+from hsm.rebuild.sidebyside import side_by_side
 from hsm.rebuild.sources import Files, Source, Tars, anchors_on, marks_at
 from hsm.rebuild.take import Pace, Taking
 from hsm.rebuild.values import NAMED_MAX, Report, Tell, VolumeReport
@@ -54,12 +59,14 @@ class Rebuild:
         *,
         verify: bool = False,
         with_deleted: bool = False,
+        drives_max: int | None = None,
         tell: Tell = lambda _: None,
         monotonic: Callable[[], float] = time.monotonic,
         actor: str = ACTOR,
     ) -> None:
         """
         :param pools: opened with ``catalog``.
+        :param drives_max: as many cartridges are read at the same time; None: as there are drives.
         :param verify: read every byte back.
         :param with_deleted: what volumes say of deletions does not count.
         """
@@ -69,7 +76,8 @@ class Rebuild:
         self._read_header = read_header
         self._verify = verify
         self._with_deleted = with_deleted
-        self._tell = tell
+        self._drives_max = drives_max
+        self._board = Board(tell, monotonic)
         self._monotonic = monotonic
         self._actor = actor
         self._names: frozenset[str] = frozenset()
@@ -92,10 +100,8 @@ class Rebuild:
         volumes = len(disks) + len(cartridges)
         for number, pool in enumerate(disks, 1):
             report.volumes.append(self._disk(pool, number, volumes, pool.label in done))
-        for number, volume in enumerate(cartridges, len(disks) + 1):
-            found = self._cartridge(volume, number, volumes, volume.name in done)
-            if found is not None:
-                report.volumes.append(found)
+        turns = [Turn(number, each, volumes) for number, each in enumerate(cartridges, len(disks) + 1)]
+        report.volumes += self._cartridges(turns, done)
         for pool in disks:
             if pool.layout is Layout.FILES:
                 mine = next(each for each in report.volumes if each.volume == pool.label)
@@ -140,7 +146,9 @@ class Rebuild:
             return found
         source: Source = Files(pool) if pool.layout is Layout.FILES else Tars(pool.store)
         pace = Pace(pool.label, number, volumes, None, self._monotonic(), _held(pool))
+        self._board.begin(pool.label, number, volumes)
         self._guarded(found, lambda: self._packages(pool.volume_pk, found, source, pool.store, pace))
+        self._board.end(number)
         if not found.failed and pool.layout is not Layout.FILES:
             self._done(found)
         return found
@@ -153,18 +161,25 @@ class Rebuild:
             self._done(found)
 
     def _packages(
-        self, volume_pk: int, found: VolumeReport, source: Source, store: Store, pace: Pace
+        self,
+        volume_pk: int,
+        found: VolumeReport,
+        source: Source,
+        store: Store,
+        pace: Pace,
+        abreast: Abreast | None = None,
     ) -> None:
         cold = recallable(store) if store.traits.cold else None
         taking = Taking(
             self._catalog,
             self._actor,
             verify=self._verify,
-            tell=self._tell,
+            tell=self._board.progress,
             monotonic=self._monotonic,
             ask=(lambda key: _ask(cold, key, found)) if cold is not None else None,
             keeps_deleted=store.traits.append_only,
             since=self._since,
+            abreast=abreast,
         )
         try:
             taking.packages(volume_pk, found, source, pace)
@@ -212,19 +227,52 @@ class Rebuild:
             log.error("%s: %s", found.volume, error)
             found.failed = str(error)
 
-    def _cartridge(self, volume: VolumeRef, number: int, volumes: int, done: bool) -> VolumeReport | None:
+    def _cartridges(self, turns: Sequence[Turn], done: Collection[str]) -> list[VolumeReport]:
+        """What the cartridges hold that are not blank: as many at the same time as there are drives."""
+        found = {
+            turn.number: VolumeReport(turn.volume.name, skipped=True)
+            for turn in turns
+            if turn.volume.name in done
+        }
+        lanes = drive_lanes(
+            self._catalog,
+            self._custody,
+            [turn for turn in turns if turn.number not in found],
+            self._drives_max,
+        )
+        wide = sum(lane.width for lane in lanes)
+        at_most = wide if self._drives_max is None else min(wide, self._drives_max)
+        self._board.expect(sum(len(lane.items) for lane in lanes), at_most)
+        abreast = Abreast()
+
+        def announce(turn: Turn) -> None:
+            abreast.announce(turn.number)
+            self._board.begin(turn.volume.name, turn.number, turn.volumes)
+
+        def act(turn: Turn) -> None:
+            mine = None
+            try:
+                mine = self._cartridge(turn, abreast if at_most > 1 else None)
+            finally:
+                abreast.over(turn.number)
+                self._board.end(turn.number, counts=mine is not None and not mine.failed)
+            if mine is not None:
+                found[turn.number] = mine
+
+        side_by_side(lanes, at_most, announce, act, abreast.stop)
+        return [found[number] for number in sorted(found)]
+
+    def _cartridge(self, turn: Turn, abreast: Abreast | None) -> VolumeReport | None:
         """What a cartridge holds; None for one that is blank."""
+        volume = turn.volume
         found = VolumeReport(volume.name)
-        if done:
-            found.skipped = True
-            return found
         library = volume.library or ""
         try:
             with self._custody.free_drive(library, volume.name) as drive:
                 with self._catalog.read() as session:
                     volume = media.volume(session, volume.name)
                 self._custody.vacate(volume, drive)
-                if not self._in_drive(volume, library, drive, found, number, volumes):
+                if not self._in_drive(volume, library, drive, found, turn, abreast):
                     return None
         except (DriverError, HsmError) as error:
             log.error("%s: %s", found.volume, error)
@@ -241,8 +289,8 @@ class Rebuild:
         library: str,
         drive: int,
         found: VolumeReport,
-        number: int,
-        volumes: int,
+        turn: Turn,
+        abreast: Abreast | None,
     ) -> bool:
         """Whether it is one of this archive's."""
         changer = self._custody.library(library)
@@ -260,8 +308,8 @@ class Rebuild:
             return False  # what is on it was given up before
         store = changer.mount(label, drive)
         objects = sum(1 for _ in store.list())
-        pace = Pace(volume.name, number, volumes, objects, self._monotonic())
-        self._packages(volume.pk, found, Tars(store), store, pace)
+        pace = Pace(volume.name, turn.number, turn.volumes, objects, self._monotonic())
+        self._packages(volume.pk, found, Tars(store), store, pace, abreast)
         self._note_room(volume.pk, store.capacity(), holds_something=objects > 0)
         return True
 
@@ -318,7 +366,7 @@ class Rebuild:
             rebuilding.volume_done(session, found.volume, self._verb, now, self._actor, detail)
 
     def _end(self, report: Report) -> None:
-        report.differs = list(_differs(report))
+        report.differs = list(report.contradictions())
         now = self._catalog.clock.now()
         with self._catalog.write() as session:
             report.totals = asdict(rebuilding.totals(session))
@@ -352,9 +400,3 @@ def _ask(cold: Recallable, key: str, found: VolumeReport) -> None:
 
 def void(_: object) -> None:
     """For a callback whose answer nobody wants."""
-
-
-def _differs(report: Report) -> Iterator[str]:
-    for volume in report.volumes:
-        for key, why in volume.quarantined:
-            yield f"{volume.volume}: {key}: {why}"

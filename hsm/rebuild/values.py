@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +26,20 @@ class Progress:
     """Until this volume is done, at the pace so far; None while that is not known."""
 
 
-Tell = Callable[[Progress], None]
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far all of it is."""
+
+    under_way: tuple[Progress, ...]
+    """Volumes that are being fetched or read now."""
+    waiting: int
+    """Volumes that nobody has begun, of those that are read like these."""
+    left_seconds: float | None
+    """Until these and the waiting ones are read, as far as can be told; None while it cannot."""
+
+
+Tell = Callable[[Standing], None]
+TellVolume = Callable[[Progress], None]
 
 
 @dataclass
@@ -122,6 +135,12 @@ class Report:
     @property
     def quarantined(self) -> int:
         return sum(len(each.quarantined) for each in self.volumes)
+
+    def contradictions(self) -> Iterator[str]:
+        """Sentences: what was left alone, and why."""
+        for volume in self.volumes:
+            for key, why in volume.quarantined:
+                yield f"{volume.volume}: {key}: {why}"
 
     def record(self) -> dict[str, Any]:
         return {
