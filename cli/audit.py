@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import audit_fixity, audit_html, audit_log, screen, text
+from cli import audit_fixity, audit_html, audit_log, moment, screen, text
 from cli.screen import Json
 from cli.session import EXIT_GOOD, EXIT_PROBLEM, connect
 
@@ -33,10 +33,7 @@ def copies(
     policy: Annotated[str, typer.Option(help="Only the studies of this policy.")] = "",
     as_of: Annotated[
         datetime | None,
-        typer.Option(
-            formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"],
-            help="As it was then (local time), by the journal and the policies of that time.",
-        ),
+        moment.option(help="As it was then, by the journal and the policies of that time."),
     ] = None,
     grace: Annotated[
         str, typer.Option(help="The time of goals for which the policy names none, such as 12h or 2d.")
@@ -55,7 +52,7 @@ def copies(
     """
     if as_csv + as_html + json > 1:
         raise typer.BadParameter("choose one of --csv, --html and --json")
-    then = as_of.astimezone().isoformat() if as_of is not None else ""
+    then = as_of.isoformat() if as_of is not None else ""
     with connect(context) as client:
         found = client.audit_copies(policy=policy, as_of=then, grace=grace, limit=limit)
     if json:

@@ -12,15 +12,11 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import screen, text
+from cli import moment, screen, text
 from cli.screen import Json
 from cli.session import EXIT_GOOD, EXIT_PROBLEM, connect
 
 Record = dict[str, Any]
-Time = Annotated[
-    datetime | None,
-    typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"], help="Local time."),
-]
 ANCHOR = re.compile(r"\s*(?P<seq>[0-9]{1,18})\s+(?P<digest>[0-9a-fA-F]{64})(\s.*)?")
 RECORD = re.compile(
     r'\{(?:"format": "hsm-anchor", [^{}]*)?"seq": ?(?P<seq>[0-9]{1,18}),'
@@ -39,8 +35,8 @@ def log(
     actor: Annotated[str, typer.Option(help="By this person, routine or AE title.")] = "",
     verb: Annotated[str, typer.Option(help="What was done; with * at its end what begins so.")] = "",
     kind: Annotated[str, typer.Option(help="study, volume, request, policies, ...")] = "",
-    since: Time = None,
-    until: Time = None,
+    since: Annotated[datetime | None, moment.option(help="Not before this.")] = None,
+    until: Annotated[datetime | None, moment.option(help="Only before this.")] = None,
     before: Annotated[int | None, typer.Option(min=1, help="Only records with lower numbers.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many, the last ones.")] = 100,
     json: Json = False,
@@ -49,7 +45,10 @@ def log(
     if context.invoked_subcommand is not None:
         return
     wanted: dict[str, str | int] = {"subject": subject, "actor": actor, "verb": verb, "kind": kind}
-    wanted |= {"since": _zoned(since), "until": _zoned(until)}
+    wanted |= {
+        name: when.isoformat() if when is not None else ""
+        for name, when in (("since", since), ("until", until))
+    }
     if before is not None:
         wanted["before"] = before
     with connect(context) as client:
@@ -138,10 +137,6 @@ def prove(
         os.fsync(file.fileno())
         os.link(file.name, output)  # whole, or not at all; never over another file
     screen.say(f"{output}: {text.size(size)}; check it: unzip it, then python3 verify.py")
-
-
-def _zoned(moment: datetime | None) -> str:
-    return moment.astimezone().isoformat() if moment is not None else ""
 
 
 def _anchors(path: Path) -> dict[int, str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli import screen, text
+from cli import moment, screen, text
 from cli.screen import Json
 from cli.session import EXIT_PROBLEM
 from hsm.errors import HsmError
@@ -18,20 +18,14 @@ from hsm.errors import HsmError
 if TYPE_CHECKING:
     from hsm.whatif import Question, Report, Simulated
 
-_DATES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M"]
-
 
 def simulate(
     policy: Annotated[
         list[Path] | None,
         typer.Option("--policy", help="A policy file, or a folder of them; repeat it to compare several."),
     ] = None,
-    begin: Annotated[
-        datetime | None, typer.Option("--from", formats=_DATES, help="What is before is the stock.")
-    ] = None,
-    end: Annotated[
-        datetime | None, typer.Option("--to", formats=_DATES, help="Without it, the end of the history.")
-    ] = None,
+    begin: Annotated[datetime | None, moment.option("--from", help="What is before is the stock.")] = None,
+    end: Annotated[datetime | None, moment.option("--to", help="Without it, the end of the history.")] = None,
     scale: Annotated[str, typer.Option(help="How many times as many patients: 3x, 0.5x.")] = "1x",
     history: Annotated[
         Path | None, typer.Option(help="A history in a file instead of what the catalog recorded.")
@@ -66,8 +60,8 @@ def simulate(
         hospital = Hospital(studies_a_day=synthetic, stock_years=stock_years)
     question = Question(
         policies=tuple(policy or ()),
-        begin=_aware(begin),
-        end=_aware(end),
+        begin=begin,
+        end=end,
         scale=_factor(scale),
         seed=seed,
         history=history,
@@ -162,11 +156,6 @@ def _bill(reports: tuple[Report, ...]) -> list[tuple[str, ...]]:
             )
             rows.append((what, *cells))
     return [*rows, ("total", *(f"{report.cost:,.0f} {report.currency}" for report in reports))]
-
-
-def _aware(moment: datetime | None) -> datetime | None:
-    """In the local zone, as people mean it."""
-    return None if moment is None else moment.astimezone()
 
 
 def _factor(words: str) -> float:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated
 
 import typer
 from rich.text import Text
 
-from cli import screen, text
+from cli import moment, screen, text
 from cli.screen import Json, Limit, Offset
 from cli.session import connect
 
@@ -76,17 +77,19 @@ def retain(
     uid: Uid,
     reason: Reason,
     until: Annotated[
-        str, typer.Option("--until", help="The last day, YYYYMMDD; without it the retention ends.")
-    ] = "",
+        datetime | None,
+        moment.option_ahead("--until", help="The last day; without it the retention ends."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Keep every good copy of a study up to a day, whatever policies say."""
+    last = f"{until:%Y%m%d}" if until is not None else ""
     with connect(context) as client:
-        done = client.retain(uid, until, reason)
+        done = client.retain(uid, last, reason)
     if json:
         screen.say_json(done)
         return
-    kept = f"is retained until {text.day(until)}" if until else "is not retained any more"
+    kept = f"is retained until {text.day(last)}" if last else "is not retained any more"
     screen.say(f"study {text.clean(uid)} {kept}")
 
 
