@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
+from hsm.bench import rebuild_drives
 from hsm.bench.find import QUERIES
 
 
@@ -148,3 +149,11 @@ def test_rebuild_measures_new_packages_and_known_ones(tmp_path: Path) -> None:
     new, known = report["measurements"]
     assert new["packages_per_second"] > 0 < known["packages_per_second"]
     assert new["instances_per_second"] == pytest.approx(4 * new["packages_per_second"])
+
+
+@pytest.mark.campaign
+def test_rebuild_with_two_drives_reads_the_same_cartridges_as_with_one(tmp_path: Path) -> None:
+    report = rebuild_drives.run([1, 2], rebuild_drives.Site(cartridges=2, packages=2, speed=1000), tmp_path)
+    one, two = report.measurements
+    assert one["packages"] == two["packages"] == 2 and one["copies"] == two["copies"] == 4
+    assert one["drive_seconds"] > 100 < two["drive_seconds"]
