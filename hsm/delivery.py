@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from hsm.catalog import find, queue, queuelooks, requesting
@@ -19,7 +20,7 @@ from hsm.catalog.engine import Catalog
 from hsm.catalog.orders import Order
 from hsm.deliverylog import DeliveryLog
 from hsm.model import InstanceRef, Priority, Selection
-from hsm.states import RequestKind
+from hsm.states import RequestKind, RequestState
 from hsm.wake import Bell
 
 ASSOCIATION = "association of "
@@ -37,6 +38,8 @@ class DeliveryOrder:
     calling: str
     message_id: int
     instances: tuple[InstanceRef, ...]
+    gone: tuple[str, ...] = ()
+    """SOP Instance UIDs of what is left and was deleted or rejected since it was asked for."""
 
 
 PENDING_MAX = 2000
@@ -55,12 +58,26 @@ class Deliveries:
         self._bell = bell
         self._lock = threading.Lock()
         self._owed: dict[int, _Change] = {}
+        self._unbegun: set[str] = set()
+        """Keys of requests whose beginning may be in the catalog although nobody works on them."""
 
     def begin(self, destination: str, calling: str, message_id: int, instances: Sequence[InstanceRef]) -> int:
         """Record a C-MOVE that an association works on; the key of its request.
 
         :raises NoSpace: too many for this destination wait already.
+        :raises SQLAlchemyError: it could not be recorded, and is not begun.
         """
+        name = f"deliver:{destination}:{uuid.uuid4()}"
+        try:
+            return self._begin(name, destination, calling, message_id, instances)
+        except SQLAlchemyError:
+            with self._lock:
+                self._unbegun.add(name)  # the commit whose answer was lost may have taken effect
+            raise
+
+    def _begin(
+        self, name: str, destination: str, calling: str, message_id: int, instances: Sequence[InstanceRef]
+    ) -> int:
         now = self._catalog.clock.now()
         detail = {
             "destination": destination,
@@ -76,7 +93,7 @@ class Deliveries:
                 now,
                 f"ae:{calling}",
                 RequestKind.DELIVER,
-                f"deliver:{destination}:{uuid.uuid4()}",
+                name,
                 priority=Priority.ROUTINE,
                 reason=f"C-MOVE from {calling} to {destination}",
                 detail=detail,
@@ -139,7 +156,14 @@ class Deliveries:
         :raises SQLAlchemyError: it still cannot.
         """
         with self._lock:
-            owed = list(self._owed.items())
+            owed, unbegun = list(self._owed.items()), sorted(self._unbegun)
+        for name in unbegun:
+            with self._catalog.write() as session:
+                order = queue.latest(session, [name]).get(name)
+                if order is not None and order.state is RequestState.ACTIVE:
+                    queue.cancel_active(session, order.pk, self._catalog.clock.now(), "move")
+            with self._lock:
+                self._unbegun.discard(name)
         for key, change in owed:
             with self._catalog.write() as session:
                 # The commit whose answer was lost may have taken effect.
@@ -162,15 +186,24 @@ class Deliveries:
             raise
         self.closed(key)
 
-    def order(self, order: Order) -> DeliveryOrder:
-        """What a queued delivery still has to do."""
+    def order(self, order: Order, *, sees_rejected: bool = False) -> DeliveryOrder:
+        """What a queued delivery still has to do.
+
+        :param sees_rejected: whether who asked may see what was rejected for quality reasons.
+        """
         detail = order.detail
         has = self._log.noted(order.pk) if self._log is not None else set()
         wanted = tuple(uid for uid in detail["instances"] if uid not in has)
         with self._catalog.read() as session:
             # Of the same studies: another one may have an instance of the same UID.
             selection = Selection(study_uids=tuple(detail.get("studies", ())), sop_instance_uids=wanted)
-            found = find.select_instances(session, selection) if wanted else []
+            found = find.select_instances(session, selection, sees_rejected=sees_rejected) if wanted else []
+        there = {each.sop_instance_uid for each in found}
         return DeliveryOrder(
-            order.pk, detail["destination"], detail["calling"], int(detail["message_id"]), tuple(found)
+            order.pk,
+            detail["destination"],
+            detail["calling"],
+            int(detail["message_id"]),
+            tuple(found),
+            tuple(uid for uid in wanted if uid not in there),
         )

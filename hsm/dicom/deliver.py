@@ -6,12 +6,12 @@ import threading
 
 from hsm.catalog.orders import Order
 from hsm.clock import Clock
-from hsm.config import DicomConfig
-from hsm.delivery import Deliveries
+from hsm.config import AeConfig, DicomConfig
+from hsm.delivery import Deliveries, DeliveryOrder
 from hsm.dicom.outbound import Outbound
-from hsm.dicom.rights import AeBook
+from hsm.dicom.rights import SEES_REJECTED, AeBook
 from hsm.dicom.sendline import Originator
-from hsm.dicom.subops import Destination, deliver
+from hsm.dicom.subops import DeliveryResult, Destination, deliver
 from hsm.errors import Permanent, Retryable
 from hsm.log import get_logger
 from hsm.model import Priority
@@ -22,6 +22,7 @@ log = get_logger(__name__)
 
 NOTE_SECONDS = 2.0
 """Between two notes of what was delivered."""
+GONE = "it was deleted or rejected since it was asked for"
 
 
 class _Notes:
@@ -77,12 +78,24 @@ class Deliverer:
         :raises Postponed: the rest cannot be read yet, or the destination may not be sent more now.
         :raises Stopped: the daemon stops; progress is noted.
         """
-        left = self._deliveries.order(order)
-        peer = AeBook.of(self._config).destination(left.destination)
+        book = AeBook.of(self._config)
+        # Of today: a right that was taken from whoever asked counts no more.
+        rights = book.rights(str(order.detail["calling"]))
+        left = self._deliveries.order(order, sees_rejected=SEES_REJECTED in rights)
+        peer = book.destination(left.destination)
         if peer is None:
             raise Permanent(f"{left.destination} is not among the configured AEs any more")
-        if not left.instances:
-            return
+        result = self._send(order, left, peer, stop) if left.instances else DeliveryResult(0, ())
+        failed = (*result.failed, *((uid, GONE) for uid in left.gone))
+        if failed:
+            uid, reason = failed[0]
+            raise Permanent(f"{left.destination}: {len(failed)} instances failed, first {uid}: {reason}")
+        log.info("delivered %d instances to %s", result.delivered, left.destination)
+
+    def _send(
+        self, order: Order, left: DeliveryOrder, peer: AeConfig, stop: threading.Event
+    ) -> DeliveryResult:
+        """Everything that can be had, until it went or has failed for good."""
         originator = Originator(left.calling, left.message_id)
         gate = self._outbound.gate(peer)
         target = Destination(
@@ -108,9 +121,4 @@ class Deliverer:
             raise Postponed(result.held_up)
         if result.waiting:
             raise Postponed(waits_for or "waits for its recalls")
-        if result.failed:
-            uid, reason = result.failed[0]
-            raise Permanent(
-                f"{left.destination}: {len(result.failed)} instances failed, first {uid}: {reason}"
-            )
-        log.info("delivered %d instances to %s", result.delivered, left.destination)
+        return result

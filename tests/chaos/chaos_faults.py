@@ -11,6 +11,7 @@ from drivers.simulated.drive import CartridgeStore
 from drivers.simulated.faults import Fault
 from drivers.simulated.medium import flip_byte, swap, tear
 from tests.chaos.chaos_ledger import GOOD, CopyRow, Ledger
+from tests.chaos.chaos_moves import PEERS
 from tests.chaos.chaos_network import LAPSED, lapse
 from tests.chaos.chaos_world import ChaosWorld, Surroundings
 
@@ -182,7 +183,7 @@ class Faults:
         return True
 
     def _peer(self) -> bool:
-        self.world.destinations_down.add("DEST")
+        self.world.destinations_down.add(self._rng.choice(sorted(PEERS)))
         self._last("peer down", 600, lambda: self.world.destinations_down.clear())
         return True
 
@@ -245,7 +246,7 @@ class Faults:
         if (keys := self.ledger.may_damage(barcode)) is None or not keys:
             return False
         tear(self.world.library.medium_folder(barcode))
-        self.ledger.damaged |= {(key, barcode): "torn" for key in keys}
+        self.ledger.damage(keys, barcode, "torn")
         return True
 
     def _swap(self) -> bool:
@@ -310,7 +311,7 @@ class Faults:
             flip_byte(folder, copy.place.locator, self._rng.randrange(2000))
         except (StopIteration, ValueError, OSError, DriverError):
             return False
-        self.ledger.damaged[copy.key, copy.place.volume] = "byte flipped on tape"
+        self.ledger.damage([copy.key], copy.place.volume, "byte flipped on tape")
         return True
 
     def _flip_file(self, pool: str) -> bool:
@@ -327,7 +328,7 @@ class Faults:
         data = bytearray(path.read_bytes())
         data[self._rng.randrange(len(data))] ^= 0xFF
         path.write_bytes(bytes(data))
-        self.ledger.damaged[copy.key, copy.place.volume] = DISKS[copy.pool]
+        self.ledger.damage([copy.key], copy.place.volume, DISKS[copy.pool])
         return True
 
 

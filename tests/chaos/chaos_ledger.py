@@ -7,7 +7,7 @@ at the catalog's file with a connection of its own and at the media without the 
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +20,8 @@ from hsm.catalog.engine import open_engine
 from tests.chaos.chaos_account import TRIGGERS, Account
 from tests.chaos.chaos_effects import Effects
 from tests.chaos.chaos_media import Media, Member, Place, digests_in
+from tests.chaos.chaos_refusals import TRIGGERS as REFUSAL_TRIGGERS
+from tests.chaos.chaos_refusals import Refusals
 from tests.chaos.chaos_studies import Sent
 from tests.chaos.chaos_trash import OVER, Deleted, Row, Trashcan
 
@@ -75,6 +77,8 @@ class Ledger:
     trash: Trashcan
     acknowledged: dict[str, set[Sent]] = field(default_factory=lambda: defaultdict(set))
     """By SOP Instance UID; without what is in the trash."""
+    unsent: deque[Sent] = field(default_factory=deque)
+    """Sent without an answer that it is kept: sent again."""
     held: set[int] = field(default_factory=set)
     """Studies of which we know that the hold was placed."""
     damaged: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -88,9 +92,10 @@ class Ledger:
     _proved: dict[bytes, set[bytes]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.refusals = Refusals(self.effects)
         self.engine = open_engine(self.url)
         with self.engine.begin() as connection:
-            for statement in (*_TRIGGERS, *TRIGGERS):
+            for statement in (*_TRIGGERS, *TRIGGERS, *REFUSAL_TRIGGERS):
                 connection.execute(text(statement))
 
     def close(self) -> None:
@@ -130,6 +135,20 @@ class Ledger:
                 found[key or ""].append(Member(*values))
         return found
 
+    def served(self, uid: str, data: bytes) -> None:
+        """Somebody got the file of an instance.
+
+        :raises AssertionError: it is not one that was sent.
+        """
+        sent = {*self.acknowledged[uid], *self.trash.sent(), *self.unsent}
+        digests = {each.digest() for each in sent if each.uid == uid}
+        assert hashlib.sha256(data).digest() in digests, f"4: other bytes were served for {uid}"
+        self.effects.checks["4 what was served is what was sent"] += 1
+
+    def hidden_once(self) -> set[str]:
+        """SOP Instance UIDs of what was deleted at some time, taken back or not."""
+        return {each.uid for each in self.trash.sent()}
+
     def intact(self, copy: CopyRow, members: Iterable[Member]) -> bool:
         """Whether the copy's bytes are on its medium."""
         if copy.place.volume == "online":
@@ -160,6 +179,7 @@ class Ledger:
                 connection
             )
             self._prompts_are_consistent(connection)
+            self.refusals.check(connection)
             with Session(bind=connection) as session:
                 problems = [f"journal {each.seq}: {each.message}" for each in chaincheck.verify(session)]
                 problems += [str(each) for each in check.check(session)]
@@ -288,6 +308,12 @@ class Ledger:
         self.effects.checks["6 prompts are asked once, and who waits says for what"] += 1
 
     # Damage is done only where a good copy is left.
+
+    def damage(self, packages: Iterable[str], volume: str, kind: str) -> None:
+        """Somebody has done this to the copies of these packages on a volume."""
+        for key in packages:
+            self.damaged[key, volume] = kind
+            self.refusals.damaged.add((key, volume))
 
     def may_damage(self, volume: str, only: str = "") -> set[str] | None:
         """The packages whose copies on a volume may all be damaged (or ``only`` that one's): each has another

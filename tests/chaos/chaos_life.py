@@ -23,6 +23,7 @@ from tests.chaos.chaos_faults import Faults
 from tests.chaos.chaos_host import Host
 from tests.chaos.chaos_ledger import Ledger
 from tests.chaos.chaos_media import Media
+from tests.chaos.chaos_moves import Moves
 from tests.chaos.chaos_network import Trouble, installed
 from tests.chaos.chaos_peace import Peace
 from tests.chaos.chaos_people import POLICIES, People
@@ -36,6 +37,8 @@ STEP_MEAN_SECONDS = 9.0
 FAULT_SHARE = 0.4
 CHECK_SHARE = 0.06
 MEANWHILE_SHARE = 0.03
+WAIT_MEAN_SECONDS, ANSWER_SHARE = 20.0, 0.2
+"""Of somebody who waits for a C-MOVE: between two looks, and how often an operator does something."""
 WORKER_STEPS_MAX = 8
 STEPS = ("disk", "verify", "drive", "delivery")
 """Of :class:`hsm.workers.Workers`: one for each kind of thread."""
@@ -91,9 +94,11 @@ class Life:
         self.ledger = Ledger(self.url, Media(self._home), self.effects, Trashcan(clock.latest))
         self.faults = Faults(self.around, self.ledger, self._chance())
         self.people = People(self.around, self.ledger, self._chance())
+        self.around.moves = Moves(
+            self.ledger, lambda: self.world.destinations_down, self.while_somebody_waits
+        )
         self.people.acts |= Temptations(self.people, self.faults, self.ledger, self._chance()).acts
         self.world: ChaosWorld
-        self.delivered: list[tuple[str, str]] = []
         self._due: dict[str, float] = {}
         self._inside = False
         self._unexpected: list[str] = []
@@ -135,6 +140,7 @@ class Life:
             bucket = self.around.bucket
             troubles = {"chaosnas": self.around.nas, "chaosbucket": bucket, "chaosvault": bucket}
             stack.enter_context(installed(troubles))
+            stack.enter_context(self.around.moves.in_force())
             stack.enter_context(_watched(self._unexpected))
             CartridgeStore.put = interrupted  # type: ignore[method-assign, assignment]
             stack.callback(setattr, CartridgeStore, "put", put)
@@ -179,7 +185,6 @@ class Life:
 
     def _take(self, world: ChaosWorld) -> None:
         self.world = self.faults.world = self.people.world = world
-        world.delivered = self.delivered
 
     # Steps.
 
@@ -227,6 +232,8 @@ class Life:
         try:
             said = act()
         except Crash as crash:
+            if self._inside:
+                raise  # whoever it happens to is as dead
             self.note(f"{name}: dies {crash}")
             self._start_again()
             return True
@@ -262,6 +269,20 @@ class Life:
             self.effects.feel("meanwhile")
         finally:
             self._inside = False
+
+    def while_somebody_waits(self) -> None:
+        """A C-MOVE is held: everything else goes on."""
+        was, self._inside = self._inside, True
+        try:
+            self.around.clock.advance(self._rng.expovariate(1 / WAIT_MEAN_SECONDS))
+            self.faults.end_what_is_over()
+            self.run_routines()
+            for name in STEPS:
+                self.do(name, self.work(name))
+            if self._rng.random() < ANSWER_SHARE:
+                self.do("answer", self.people.answer)
+        finally:
+            self._inside = was
 
     # Deaths.
 

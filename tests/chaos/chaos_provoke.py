@@ -72,7 +72,7 @@ def _asked_for(life: Life, how: str) -> None:
 
 def _peer(life: Life) -> None:
     _inject(life, "peer down")
-    life.people.deliver()
+    life.people.move(patience=0)
     life.around.clock.advance(61)
     life.settle()
     life.settle()

@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,11 +25,19 @@ from hsm.catalog import queue
 from hsm.catalog.engine import open_engine
 from hsm.catalog.orders import Order
 from hsm.clockwatch import ClockWatch
+from hsm.config import DicomConfig
 from hsm.config.deletion import DeletionConfig
+from hsm.delivery import Deliveries
+from hsm.deliverylog import DeliveryLog
+from hsm.dicom.deliver import Deliverer
+from hsm.dicom.outbound import Outbound
+from hsm.dicom.retrieve import Retrieve
+from hsm.dicom.rights import AeBook
+from hsm.dicom.waitingroom import WaitingRoom
 from hsm.drain import Drains
 from hsm.errors import BadInput, HsmError, Retryable
 from hsm.mediawatch import MediaWatch
-from hsm.model import Header
+from hsm.model import Header, InstanceRef
 from hsm.operators.switching import switch_unanswered
 from hsm.poolwatch import PoolWatch
 from hsm.prefetch import Prefetches
@@ -39,6 +47,7 @@ from tests.chaos.chaos_clock import SteppedClock
 from tests.chaos.chaos_database import Database
 from tests.chaos.chaos_effects import Effects
 from tests.chaos.chaos_host import Host
+from tests.chaos.chaos_moves import DOWN, PEERS, Moves
 from tests.chaos.chaos_network import Trouble
 from tests.chaos.chaos_studies import sent_of
 from tests.sim.world import EXPLICIT_LITTLE, Shape, World
@@ -48,6 +57,8 @@ SWITCH_SECONDS = 900.0
 SCRUB = {"every": 3600.0, "shelf": "ask"}
 SCRUBBED = ("tape", "nas", "cloud")
 """Pools whose copies are read back again and again: what is damaged there is found by itself."""
+HOLD_SECONDS_MAX = 900.0
+"""Of a C-MOVE."""
 CARTRIDGES = 24
 SHAPE_SLOTS = 80
 """Room for what people bring besides."""
@@ -67,6 +78,7 @@ class Surroundings:
     """Disk pools of this machine without room."""
     trash_seconds: float
     """How long a deleted study stays in the trash."""
+    moves: Moves = field(init=False)
 
 
 def shape(home: Path, capacity_bytes: int, staging_bytes: int) -> Shape:
@@ -135,10 +147,41 @@ class ChaosWorld(World):
         self.poolwatch = PoolWatch(self.catalog, self.pools, self.bell)
         with self.catalog.write() as session:
             queue.give_back_all_active(session, self.clock.now(), "start")
+        self._build_moves()
         self.deliveries.begin_again()
         self.announcements.round()
         self._recover()
         self.take_inventory()
+
+    def _build_moves(self) -> None:
+        """C-MOVE and what goes on when its caller has gone, as the daemon joins them."""
+        peers = [
+            {"ae_title": name, "host": "127.0.0.1", "port": 104, "deliver_when_down": when_down}
+            for name, when_down in PEERS.items()
+        ]
+        config = DicomConfig.model_validate(
+            {"aes": peers, "retrieve": {"hold_seconds_max": HOLD_SECONDS_MAX}}
+        )
+        log = DeliveryLog(self.home / "deliveries")
+        self.deliveries = Deliveries(self.catalog, self.bell, log)
+        watch = self.surroundings.moves.watch
+        self.deliverer = Deliverer(config, "HSM", watch, self.retrievals, self.deliveries)
+        self.waiting_room = WaitingRoom(1)
+        self.mover = Retrieve(
+            config,
+            "HSM",
+            AeBook.of(config),
+            self._wanted,
+            self.retrievals,
+            self.deliveries,
+            self.clock,
+            threading.Event(),
+            Outbound(self.clock),
+            self.waiting_room,
+        )
+
+    def _wanted(self, *_: object, **__: object) -> list[InstanceRef]:
+        return self.instances(self.surroundings.moves.serves.study)
 
     def _recover(self) -> None:
         service = self.pools.ingest.service
@@ -159,7 +202,8 @@ class ChaosWorld(World):
             logging.getLogger(__name__).info("inventory: %s", error)
 
     def _deliver(self, order: Order, stop: threading.Event) -> None:
-        self._peers(super()._deliver, order, stop)
+        with self.surroundings.moves.serving(order.detail["message_id"]):
+            self.deliverer(order, stop)
 
     def _notify(self, order: Order, stop: threading.Event) -> None:
         self._peers(super()._notify, order, stop)
@@ -174,7 +218,7 @@ class ChaosWorld(World):
         try:
             act(order, stop)
         except Retryable as error:
-            if str(error).endswith("is down"):
+            if str(error).endswith(DOWN):
                 self.surroundings.effects.feel("peer down")
             raise
 

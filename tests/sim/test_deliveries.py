@@ -11,6 +11,7 @@ from sqlalchemy.exc import OperationalError
 
 from hsm.catalog import queue
 from hsm.catalog.orders import Order
+from hsm.catalog.rejections import Note, Reference
 from hsm.delivery import Deliveries
 from hsm.deliverylog import DeliveryLog
 from hsm.states import RequestState
@@ -95,13 +96,44 @@ def test_nothing_is_begun_for_a_destination_that_rests_and_others_are_served_mea
     assert len(world.delivered) == 4
 
 
-def test_an_end_whose_commit_took_effect_before_the_database_was_lost_is_not_written_again(
+def test_what_was_deleted_or_rejected_meanwhile_is_told_and_not_taken_for_delivered(
+    make_world: MakeWorld,
+) -> None:
+    world = make_world()
+    world.store(1, 3)
+    uids = [header(1, number).sop_instance_uid for number in range(1, 4)]
+    mine = deliveries(world)
+    key = mine.begin("DEST", "WS1", 7, world.instances(1))
+    mine.hand_over(key, uids)
+    study, series = header(1, 1).study_uid, header(1, 1).series_uid
+    for number, code in enumerate(("113001", "113037")):
+        world.ingest.reject(Note(f"2.25.{number}", code, (Reference(study, series, uids[number]),)), "ae:CT1")
+    found = mine.order(order_of(world, key))
+    assert ([each.sop_instance_uid for each in found.instances], found.gone) == (uids[2:], tuple(uids[:2]))
+    found = mine.order(order_of(world, key), sees_rejected=True)
+    assert {each.sop_instance_uid for each in found.instances} == {uids[0], uids[2]}
+    assert found.gone == (uids[1],)
+
+
+def test_a_move_that_could_not_begin_is_not_left_to_somebody_although_its_commit_took_effect(
     make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = make_world()
     world.store(1, 1)
     mine = deliveries(world)
-    keys = [mine.begin("DEST", "WS1", number, world.instances(1)) for number in (1, 2)]
+    with monkeypatch.context() as patch:
+        lose_after_commits(world, patch)
+        with pytest.raises(OperationalError):
+            mine.begin("DEST", "WS1", 7, world.instances(1))
+    assert [each.state for each in world.requests(kind="deliver")] == [RequestState.ACTIVE]
+    mine.settle()
+    assert [each.state for each in world.requests(kind="deliver")] == [RequestState.CANCELLED]
+    mine.settle()
+    world.check()
+
+
+def lose_after_commits(world: World, patch: pytest.MonkeyPatch) -> None:
+    """Each commit takes effect, and nobody learns of it."""
     dialect = world.catalog.engine.dialect
     commit = dialect.do_commit
 
@@ -109,8 +141,18 @@ def test_an_end_whose_commit_took_effect_before_the_database_was_lost_is_not_wri
         commit(connection)
         raise sqlite3.OperationalError("server closed the connection unexpectedly")
 
+    patch.setattr(dialect, "do_commit", lost_afterwards)
+
+
+def test_an_end_whose_commit_took_effect_before_the_database_was_lost_is_not_written_again(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world()
+    world.store(1, 1)
+    mine = deliveries(world)
+    keys = [mine.begin("DEST", "WS1", number, world.instances(1)) for number in (1, 2)]
     with monkeypatch.context() as patch:
-        patch.setattr(dialect, "do_commit", lost_afterwards)
+        lose_after_commits(world, patch)
         for key in keys:
             with pytest.raises(OperationalError):
                 mine.hand_over(key, ["2.25.9"])

@@ -35,9 +35,13 @@ class Kept:
         self._references = {uid: reference(each, pk) for pk, (uid, each) in enumerate(ingest.stored.items())}
         self.notes: list[list[str]] = []
         self.answers: list[str] = []
+        self.gone: tuple[str, ...] = ()
+        self.rejected_too = False
 
-    def order(self, _order: object) -> DeliveryOrder:
-        return DeliveryOrder(1, "DEST", "WS1", 7, tuple(self._references[uid] for uid in self.left))
+    def order(self, _order: object, *, sees_rejected: bool) -> DeliveryOrder:
+        self.rejected_too = sees_rejected
+        left = tuple(self._references[uid] for uid in self.left)
+        return DeliveryOrder(1, "DEST", "WS1", 7, left, self.gone)
 
     def answered(self, _key: int, uid: str) -> None:
         self.answers.append(uid)
@@ -53,7 +57,9 @@ class Kept:
 class Delivery:
     def __init__(self, receiver: Receiver) -> None:
         port = receiver.start([(CT, [EXPLICIT])])
-        config = quick_config(aes=[{"ae_title": "DEST", "host": "127.0.0.1", "port": port}])
+        aes: list[dict[str, Any]] = [{"ae_title": "DEST", "host": "127.0.0.1", "port": port}]
+        aes.append({"ae_title": "WS1", "host": "127.0.0.1", "port": 1, "may": ["move", "see rejected"]})
+        config = quick_config(aes=aes)
         ingest = FakeIngest()
         self.clock = ManualClock()
         self.kept = Kept(ingest)
@@ -63,7 +69,7 @@ class Delivery:
         self._deliverer = Deliverer(config, "HSM", self.clock, retrievals, deliveries)
 
     def run(self) -> None:
-        order: Any = type("Order", (), {"pk": 1})
+        order: Any = type("Order", (), {"pk": 1, "detail": {"calling": "WS1"}})
         self._deliverer(order, threading.Event())
 
 
@@ -111,3 +117,18 @@ def test_a_delivery_that_can_read_nothing_more_gives_its_worker_free_and_keeps_w
     delivery.retrievals.held = set()
     delivery.run()
     assert delivery.kept.left == []
+
+
+def test_what_was_deleted_since_it_was_asked_for_fails_and_says_so_once_the_rest_went(
+    delivery: Delivery,
+) -> None:
+    delivery.kept.gone = ("1.2.3.9.77", "1.2.3.9.78")
+    with pytest.raises(Permanent, match=r"DEST: 2 instances failed, first 1\.2\.3\.9\.77: it was deleted"):
+        delivery.run()
+    assert delivery.kept.left == []
+    sent = list(delivery.kept.answers)
+    with pytest.raises(Permanent, match="deleted or rejected since"):
+        delivery.run()
+    assert delivery.kept.answers == sent
+    assert len(sent) == 4
+    assert delivery.kept.rejected_too, "the right to see what was rejected is the caller's"
