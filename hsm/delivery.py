@@ -159,7 +159,7 @@ class Deliveries:
             owed, unbegun = list(self._owed.items()), sorted(self._unbegun)
         for name in unbegun:
             with self._catalog.write() as session:
-                order = queue.latest(session, [name]).get(name)
+                order = queuelooks.latest(session, [name]).get(name)
                 if order is not None and order.state is RequestState.ACTIVE:
                     queue.cancel_active(session, order.pk, self._catalog.clock.now(), "move")
             with self._lock:

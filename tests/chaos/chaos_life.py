@@ -100,7 +100,7 @@ class Life:
         self.people.acts |= Temptations(self.people, self.faults, self.ledger, self._chance()).acts
         self.world: ChaosWorld
         self._due: dict[str, float] = {}
-        self._inside = False
+        self._inside = self.at_peace = False
         self._unexpected: list[str] = []
 
     def _chance(self) -> random.Random:
@@ -115,6 +115,7 @@ class Life:
             end = self.around.clock.monotonic() + self.plan.hours * 3600
             while self.around.clock.monotonic() < end and not (self.plan.every and self._all_felt()):
                 self._step()
+            self.at_peace = True
             if not self.plan.every:
                 Peace(self).come()
         self.world.close()
@@ -260,6 +261,8 @@ class Life:
         self._inside = True
         try:
             name = self._rng.choice(("store", "retrieve", "recall", "fault", "scrub", "send again", "hold"))
+            if name == "fault" and self.at_peace:
+                return
             if name == "fault":
                 self.note(f"meanwhile FAULT {self.faults.one()}")
             else:

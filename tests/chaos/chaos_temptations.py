@@ -39,33 +39,17 @@ class Temptations:
             "read what is damaged in staging": (2, self.read_damaged_in_staging),
             "die at work": (2, self.die_at_work),
             "delete what is held": (1, self.delete_held),
+            "want more of what is asked for": (2, self.want_more),
         }
 
     def release(self) -> str:
         """A copy on a disk is to go now, whatever policies say. A run of policies asks for nothing that their
         goals refuse (:mod:`policies.decide`), so that this is asked for as a run would that knew less."""
-        world = self._people.world
         copies = [each for each in self._copies() if each.pool in READ_FIRST and each.state == "verified"]
         if not copies:
             return ""
         copy = self._rng.choice(copies)
-        with self._ledger.engine.connect() as connection:
-            row = connection.execute(
-                text("SELECT pk, study_pk FROM package WHERE key = :key"), {"key": copy.key}
-            ).one()
-        with world.catalog.write() as session:
-            requesting.enqueue(
-                session,
-                world.clock.now(),
-                "anna",
-                RequestKind.RELEASE,
-                f"release:{copy.key}:{copy.pool}",
-                priority=Priority.ROUTINE,
-                reason="room is needed at once",
-                study_pk=row.study_pk,
-                package_pk=row.pk,
-                pool=copy.pool,
-            )
+        self._enqueue(RequestKind.RELEASE, f"release:{copy.key}:{copy.pool}", copy)
         return f"{copy.key} from {copy.pool}"
 
     def read_damaged(self) -> str:
@@ -126,6 +110,52 @@ class Temptations:
         with self._ledger.engine.connect() as connection:
             found = connection.scalar(text("SELECT count(*) FROM request WHERE state = 'queued'"))
         return int(found or 0)
+
+    def want_more(self) -> str:
+        """A cartridge is on a shelf, somebody is asked for it, and another one wants something of it."""
+        library = self._people.world.library
+        on: dict[str, list[CopyRow]] = {}
+        for copy in self._copies():
+            if copy.pool == "tape" and copy.state == "verified":
+                on.setdefault(copy.place.volume, []).append(copy)
+        reachable = {*self._faults.outside_drives(), *library.shelf()}
+        some = sorted(name for name, copies in on.items() if len(copies) > 1 and name in reachable)
+        if not some:
+            return ""
+        barcode = self._rng.choice(some)
+        if barcode not in library.shelf():
+            self._people.world.custody.export(barcode, "B5", "alice")
+            library.hand_remove(barcode)
+        for copy in self._rng.sample(on[barcode], 2):
+            self._enqueue(RequestKind.VERIFY, f"verify:{copy.key}:{barcode}", copy)
+            self._people.world.workers.drive_step()
+        return barcode
+
+    def _enqueue(self, kind: RequestKind, key: str, copy: CopyRow) -> None:
+        """Something is asked for that concerns one copy."""
+        world = self._people.world
+        with self._ledger.engine.connect() as connection:
+            found = connection.execute(
+                text(
+                    "SELECT p.pk, p.study_pk, v.pk AS volume_pk FROM package p, volume v"
+                    " WHERE p.key = :key AND v.name = :name"
+                ),
+                {"key": copy.key, "name": copy.place.volume},
+            ).one()
+        with world.catalog.write() as session:
+            requesting.enqueue(
+                session,
+                world.clock.now(),
+                "anna",
+                kind,
+                key,
+                priority=Priority.ROUTINE,
+                reason="somebody wants it at once",
+                study_pk=found.study_pk,
+                package_pk=found.pk,
+                volume_pk=found.volume_pk if kind is RequestKind.VERIFY else None,
+                pool=copy.pool,
+            )
 
     def delete_held(self) -> str:
         """:raises AssertionError: a study under legal hold is in the trash."""
