@@ -79,7 +79,7 @@ class Looks:
         if not any(volume.get("shelf") for volume in self._mail):
             return frozenset()
         live: set[str] = set()
-        for state in ("queued", "waiting", "running"):
+        for state in ("queued", "waiting", "active"):
             rows = self._client.queue(state=state, limit=QUEUE_MAX)
             if len(rows) >= QUEUE_MAX:
                 return None

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from api_world import Script
 
+from cli.watch.ask import Looks
 from cli.watch.plain import Line, answer
 from hsm.client import Client
 from hsm.errors import Refused
@@ -71,6 +72,21 @@ def test_without_a_terminal_lines_are_answers_and_the_end_of_input_ends_it(
     assert "T00001" in result.stdout
     assert "T00001 is in sim" in result.stdout
     assert script.asked[0][:2] == ("operator_scan", "T00001")
+
+
+def test_the_screen_asks_what_the_daemon_understands_when_a_cartridge_of_a_shelf_is_in_a_mail_slot(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mail = [
+        {"name": name, "library": "sim", "element": 101, "shelf": "A3", "pool": "tape"}
+        for name in ("T00001", "T00002")
+    ]
+    monkeypatch.setattr(client, "volumes", lambda **_: mail)
+    monkeypatch.setattr(client, "picklist", lambda: {"walks": []})
+    monkeypatch.setattr(client, "prompts", lambda **_: [])
+    monkeypatch.setattr(client, "movements", list)
+    seen = Looks(client).look(fresh=True)
+    assert [each.barcode for each in seen.trips] == ["T00002"], "something waits for the other one"
 
 
 def test_once_prints_the_list_and_ends(home: Path, script: Script) -> None:
