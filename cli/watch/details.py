@@ -8,7 +8,7 @@ from itertools import groupby
 from cli import text
 from cli.watch import letters
 from cli.watch.draw import due, into_words, span, urgency, waited
-from cli.watch.lines import Line, Span, clip, cut, line, wrap
+from cli.watch.lines import Line, Span, clip, cut, fit_name, line, wrap
 from cli.watch.values import Alternative, Prompt
 
 LABEL_COLUMNS = 11
@@ -25,7 +25,7 @@ def barcode_lines(barcode: str, columns: int, rows: int, *, halves: bool) -> lis
     if drawn and letters.columns(barcode) + 2 <= columns and len(drawn) <= rows:
         return [line("  ", *_dots(row)) for row in drawn]
     clear = letters.spaced(barcode)
-    return [line("  ", (clear if len(clear) + 2 <= columns else cut(barcode, columns - 2), "strong"))]
+    return [line("  ", (clear if len(clear) + 2 <= columns else fit_name(barcode, columns - 2), "strong"))]
 
 
 def _dots(row: str) -> list[Span]:

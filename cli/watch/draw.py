@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from cli import text
-from cli.watch.lines import Line, add_style, clip, cut, fit, line, right, width
+from cli.watch.lines import Line, add_style, clip, cut, fit, fit_name, line, right, width
 from cli.watch.values import Cartridge, Drive, Picture, Prompt, Trip, Walk
 
 PROMPT_LINES = 2
@@ -15,6 +15,8 @@ BARCODE_COLUMNS_MAX = 24
 URGENCY_COLUMNS = 11
 WAIT_COLUMNS = 7
 WAITERS_MAX = 20
+WALKER_COLUMNS_MAX = 24
+"""Who waits is to be seen beside it."""
 BACK_CODE_COLUMNS = 16
 WALKER_COLUMNS = 16
 
@@ -83,7 +85,7 @@ def prompt_lines(
         ("▶ " if chosen else "  ", "strong"),
         (word, style),
         " " * (URGENCY_COLUMNS - width(word)),
-        (fit(prompt.barcode, codes), "strong"),
+        (fit_name(prompt.barcode, codes), "strong"),
         "  ",
         (fit(prompt.where or "place unknown", room), ""),
         (right(span(waited(prompt, age)), WAIT_COLUMNS), "strong"),
@@ -106,7 +108,7 @@ def prompt_lines(
 def progress(prompt: Prompt, now: datetime) -> tuple[str, str]:
     """Who walks for it or until when it is wanted, and the style of that."""
     if prompt.taken_by:
-        return f"{prompt.walker} is walking", "walking"
+        return f"{cut(prompt.walker, WALKER_COLUMNS_MAX)} is walking", "walking"
     if prompt.is_late(now):
         return due(prompt, now), "late"
     return due(prompt, now), ""
@@ -184,7 +186,7 @@ def _pick(pick: Prompt, codes: int, columns: int) -> Line:
     tail_columns = min(WALKER_COLUMNS, columns // 5)
     room = columns - 8 - codes - 2 - URGENCY_COLUMNS - tail_columns - 2
     return line(
-        "    [ ] ", (fit(pick.barcode, codes), "strong"), "  ", fit(f"→ {into_words(pick)}", room), " ",
+        "    [ ] ", (fit_name(pick.barcode, codes), "strong"), "  ", fit(f"→ {into_words(pick)}", room), " ",
         (word, style), " " * (URGENCY_COLUMNS - width(word)), (fit(tail, tail_columns), "walking"),
     )  # fmt: skip
 
@@ -237,7 +239,9 @@ def trip_lines(trips: Sequence[Trip], columns: int) -> list[tuple[str, Line]]:
         found.append(
             (
                 each.barcode,
-                line("  ", box, (fit(each.barcode, codes), "strong"), "  ", fit(f"→ {each.target}", room)),
+                line(
+                    "  ", box, (fit_name(each.barcode, codes), "strong"), "  ", fit(f"→ {each.target}", room)
+                ),
             )
         )
         found.append(

@@ -40,6 +40,19 @@ def cut(text: str, columns: int) -> str:
     return text if width(text) <= columns else fit(text, columns)
 
 
+def fit_name(text: str, columns: int) -> str:
+    """As :func:`fit`, but cut in the middle: cartridges are told apart by the end of their names."""
+    if width(text) <= columns or columns < 5:
+        return fit(text, columns)
+    # From the end, in columns: as many characters as take the smaller half.
+    tail = ""
+    for character in reversed(text):
+        if width(character + tail) > (columns - 1) // 2:
+            break
+        tail = character + tail
+    return fit(text, columns - width(tail)) + tail
+
+
 def right(text: str, columns: int) -> str:
     """``text`` at the right end of so many columns."""
     cut_ = cut(text, columns)

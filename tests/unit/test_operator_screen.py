@@ -13,7 +13,7 @@ from test_operator_values import NOW, mount
 from cli.watch import letters, terminal
 from cli.watch import state as states
 from cli.watch.actions import ANSWERS
-from cli.watch.lines import fit, plain, width, wrap
+from cli.watch.lines import fit, fit_name, plain, width, wrap
 from cli.watch.press import press
 from cli.watch.screen import screen
 from cli.watch.state import State
@@ -204,6 +204,13 @@ def test_large_letters_are_as_wide_as_promised_and_unlike_each_other() -> None:
         assert {len(row) for row in found} == {letters.columns("T00001L8")}
     assert letters.large("bücher", halves=True) == []
     assert letters.large("", halves=True) == []
+
+
+def test_long_barcodes_are_told_apart_by_their_ends() -> None:
+    assert fit_name("ARCHIVE-2026-000412-LTO8", 16) == "ARCHIVE-…12-LTO8"
+    assert fit_name("MV0412L8", 10) == "MV0412L8  "
+    for columns in range(1, 30):
+        assert width(fit_name("東京テープ零一二三 ARCHIVE", columns)) == columns
 
 
 def test_text_is_cut_and_broken_by_columns_not_characters() -> None:
