@@ -135,7 +135,7 @@ def _state(each: dict[str, Any]) -> str:
             f"; {text.size(each['bytes_since'])} came since and are kept: delete it again, undelete it, or"
         )
         said += " leave them as a study of their own"
-    return f"{said}; {text.clean(each['kept'])}" if each["kept"] else said
+    return "; ".join([said, *(text.clean(each[why]) for why in ("kept", "waits") if each[why])])
 
 
 def add_to(app: typer.Typer) -> None:

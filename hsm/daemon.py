@@ -568,6 +568,7 @@ class Daemon:
             )
         problems += self.repairs.problems()
         problems += self.damage.problems()
+        problems += self.trash.problems()
         problems += self.scrubs.problems()
         problems += self.media_watch.problems()
         problems += self.reminders.problems()

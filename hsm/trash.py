@@ -27,12 +27,12 @@ from hsm.catalog import (
 )
 from hsm.catalog.deletions import DeletionRef
 from hsm.catalog.engine import Catalog
-from hsm.catalog.trashwork import Left
+from hsm.catalog.trashwork import Failed, Left
 from hsm.config.deletion import DeletionConfig
 from hsm.log import get_logger
 from hsm.model import Priority
 from hsm.staging import Staging
-from hsm.states import CopyState, RequestKind, RequestState
+from hsm.states import CopyState, DeletionState, RequestKind, RequestState
 from hsm.wake import Bell
 
 log = get_logger(__name__)
@@ -40,6 +40,11 @@ log = get_logger(__name__)
 ACTOR = "trash"
 ROUND_MAX = 100
 """Deletions that one round looks at."""
+AGAIN_AFTER = timedelta(days=1)
+"""From when a release was asked for that failed for good until it is asked for again."""
+NAMED_MAX = 3
+"""Releases that failed of which a problem tells in words."""
+ENDING = (DeletionState.DUE, DeletionState.PURGED)
 Record = dict[str, Any]
 
 
@@ -120,6 +125,16 @@ class Trash:
             found = deletions.trash(session, limit, offset, every=every)
         return self._shown(found)
 
+    def problems(self) -> list[str]:
+        """Releases that failed, without which a deletion does not come to its end."""
+        with self._catalog.read() as session:
+            found = trashwork.failed(session)
+        if not found:
+            return []
+        named = "; ".join(f"study {each.study_uid}: {waits(each)}" for each in found[:NAMED_MAX])
+        more = f"; and {len(found) - NAMED_MAX} more: hsm study trash" if len(found) > NAMED_MAX else ""
+        return [f"the end of a deletion waits: {named}{more}"]
+
     def round(self) -> int:
         """Move on what is due; how many copies were let go or asked to be."""
         now = self._catalog.clock.now()
@@ -197,13 +212,15 @@ class Trash:
         return 1
 
     def _ask_release(self, session: Session, copy: Left) -> bool:
-        key = f"purge:{copy.package}:{copy.volume}"
+        key = f"{trashwork.PURGE}{copy.package}:{copy.volume}"
         latest = queuelooks.latest(session, [key]).get(key)
-        if latest is not None and latest.state is RequestState.FAILED:
-            return False  # told by `hsm status`, like every request that failed
+        now = self._catalog.clock.now()
+        failed = latest is not None and latest.state is RequestState.FAILED
+        if latest is not None and failed and latest.created_at > now - AGAIN_AFTER:
+            return False  # until then it is a problem of `hsm status`
         _, made = requesting.enqueue(
             session,
-            self._catalog.clock.now(),
+            now,
             ACTOR,
             RequestKind.RELEASE,
             key,
@@ -222,7 +239,9 @@ class Trash:
             sizes = trashwork.sizes(session, [each.pk for each in found])
             kept = trashwork.kept(session, found, self._catalog.clock.now())
             remains = {each.pk: trashwork.remains(session, each.pk) for each in found}
-        return [record(each, sizes, kept, remains) for each in found]
+            failed = trashwork.failed(session, [each.study_pk for each in found])
+        waiting = {each.study_uid: waits(each) for each in reversed(failed)}
+        return [record(each, sizes, kept, remains, waiting) for each in found]
 
 
 def record(
@@ -230,8 +249,12 @@ def record(
     sizes: Mapping[int, tuple[int, int]],
     kept: Mapping[int, str],
     remains: Mapping[int, Sequence[str]],
+    waiting: Mapping[str, str],
 ) -> Record:
-    """One deletion as it is shown."""
+    """One deletion as it is shown.
+
+    :param waiting: by the study's UID, why it does not come to its end.
+    """
     packages, size = sizes.get(each.pk, (0, 0))
     return {
         "study": each.study_uid,
@@ -243,6 +266,7 @@ def record(
         "approved_by": each.approved_by,
         "due_at": each.due_at,
         "kept": kept.get(each.pk, ""),
+        "waits": waiting.get(each.study_uid, "") if each.state in ENDING else "",
         "refuses_late": each.refuses,
         "packages": packages,
         "bytes": size,
@@ -252,6 +276,15 @@ def record(
         "ended_by": each.ended_by,
         "ended_reason": each.ended_reason,
     }
+
+
+def waits(failed: Failed) -> str:
+    """Why a deletion does not come to its end, and when it goes on, in words."""
+    again = failed.asked_at + AGAIN_AFTER
+    return (
+        f"the release from {failed.volume} failed: {failed.error}; it is asked for again at"
+        f" {again:%Y-%m-%d %H:%M} UTC, or with `hsm queue retry {failed.request_pk}`"
+    )
 
 
 def said_of(volumes: Sequence[str]) -> str:

@@ -7,17 +7,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import exists, func, select, update
+from sqlalchemy.orm import Session, aliased
 
 from hsm import states
 from hsm.catalog import deletions, journal, marks, queue, volumelife
 from hsm.catalog.deletions import DeletionRef
-from hsm.catalog.tables import Copy, DeletedPackage, Deletion, Package, Request, Volume
+from hsm.catalog.tables import Copy, DeletedPackage, Deletion, Package, Request, Study, Volume
 from hsm.states import LIVE_REQUESTS, CopyState, DeletionState, RequestKind, RequestState
 
 ENDS_AT_ONCE = (RequestKind.RECALL, RequestKind.RELEASE)
 """Requests that a study's deletion ends: nobody may read it, and every copy stays."""
+PURGE = "purge:"
+"""How the key of a release begins that a deletion has asked for."""
 
 
 def withdraw(session: Session, study_pk: int, now: datetime, by: str) -> None:
@@ -44,7 +46,7 @@ def end_requests(session: Session, deletion_pk: int, now: datetime, by: str) -> 
         .where(
             DeletedPackage.deletion_pk == deletion_pk,
             Request.state.in_(LIVE_REQUESTS),
-            ~Request.key.startswith("purge:"),
+            ~Request.key.startswith(PURGE),
         )
         .order_by(Request.pk)
     ).all()
@@ -131,6 +133,43 @@ def left(session: Session, deletion_pk: int | None = None, limit: int = 1000) ->
         .limit(limit)
     )
     return [Left(*tuple[Any, ...](row)) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A release that a deletion has asked for and that failed for good, with its copy still there."""
+
+    request_pk: int
+    study_uid: str
+    volume: str
+    error: str
+    asked_at: datetime
+
+
+def failed(session: Session, study_pks: Sequence[int] | None = None, limit: int = 1000) -> list[Failed]:
+    """Releases that failed, and have not been asked for again, the first first.
+
+    :param study_pks: of these studies (some hundreds) only.
+    """
+    later = aliased(Request)
+    newer = exists().where(later.key == Request.key, later.pk > Request.pk)
+    which = [] if study_pks is None else [Request.study_pk.in_(study_pks)]
+    rows = session.execute(
+        select(Request.pk, Study.uid, Volume.name, Request.error, Request.created_at)
+        .join(Study, Study.pk == Request.study_pk)
+        .join(Volume, Volume.pk == Request.volume_pk)
+        .join(Copy, (Copy.package_pk == Request.package_pk) & (Copy.volume_pk == Request.volume_pk))
+        .where(
+            Request.state == RequestState.FAILED,
+            Request.key.startswith(PURGE),
+            Copy.state.in_(volumelife.LIVE),
+            ~newer,
+            *which,
+        )
+        .order_by(Request.pk)
+        .limit(limit)
+    )
+    return [Failed(*tuple[Any, ...](row)) for row in rows]
 
 
 def remains(session: Session, deletion_pk: int) -> list[str]:

@@ -11,10 +11,11 @@ from sqlalchemy import select
 from hsm.audit.copies import Asked, CopiesAudit
 from hsm.catalog import backup, check, deletions, find, marks, rejections
 from hsm.catalog.engine import Catalog
-from hsm.catalog.tables import Study
+from hsm.catalog.tables import Request, Study
+from hsm.catalog.trashwork import PURGE
 from hsm.commitment import Failure, Item
 from hsm.config.deletion import DeletionConfig
-from hsm.errors import NotFound, Refused
+from hsm.errors import NotFound, Permanent, Refused
 from hsm.ingest import StoreOutcome
 from hsm.model import Availability
 from hsm.policyrun.frozen import frozen
@@ -323,3 +324,38 @@ def test_a_backup_knows_what_was_deleted_rejected_and_taken_back(
         counts = deletions.counts(session)
         assert (counts["in_trash"], counts["due"], counts["rejected_instances"]) == (1, 0, 1)
         assert check.check(session) == []
+
+
+def test_a_release_that_failed_for_good_is_told_and_asked_for_again_a_day_later(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world()
+    world.store(1, 1)
+    world.seal_all()
+    delete(world)
+    world.clock.advance(31 * DAY)
+
+    def stuck(*_: object) -> None:
+        raise Permanent("the share is read-only")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("hsm.release.delete_package", stuck)
+        rounds(world)
+        [shown] = trash_of(world).listing(10)
+        assert shown["state"] == "due"
+        assert "read-only" in shown["waits"] and "hsm queue retry" in shown["waits"]
+        [problem] = trash_of(world).problems()
+        assert study_uid(1) in problem and "read-only" in problem
+        world.clock.advance(3 * DAY)
+        rounds(world)
+        with world.catalog.read() as session:
+            asked = session.scalars(select(Request.key).where(Request.key.startswith(PURGE))).all()
+        assert asked == [asked[0]] * 2, "once a day, however many rounds there are"
+    rounds(world)
+    assert trash_of(world).listing(10)[0]["state"] == "due", "its day is not over"
+    world.clock.advance(DAY)
+    rounds(world)
+    assert set(world.copies(1).values()) == {"released"}
+    assert trash_of(world).problems() == [] and trash_of(world).listing(10) == []
+    assert trash_of(world).listing(10, every=True)[0]["waits"] == ""
+    world.check()
