@@ -22,7 +22,7 @@ from drivers.folder import INCOMING
 from hsm.catalog import instances
 from hsm.catalog.engine import Catalog
 from hsm.content import instance_file
-from hsm.errors import BadInput, Conflict, Corrupt, Refused, Retryable
+from hsm.errors import BadInput, Conflict, Corrupt, DriverError, HsmError, Refused, Retryable
 from hsm.ingest import Ingest, StoreOutcome
 from hsm.interrupted import INTERRUPTED
 from hsm.log import get_logger
@@ -129,3 +129,45 @@ def missing_files(catalog: Catalog, pool: DiskPool) -> list[str]:
     for uid in missing[:MISSING_TOLD_MAX]:
         log.error("instance %s is catalogued and its file is not in pool %s", uid, pool.name)
     return missing
+
+
+class Recovery:
+    """What a daemon does about it when it starts: at once, or when the ingest pool is there."""
+
+    def __init__(self, catalog: Catalog, pool: DiskPool, ingest: Ingest, read_header: ReadHeader) -> None:
+        self._catalog = catalog
+        self._pool = pool
+        self._ingest = ingest
+        self._read_header = read_header
+        self._missing: list[str] = []
+
+    def begin(self) -> None:
+        """Before anybody stores or seals; for a pool that is out of service, when it comes back."""
+        service = self._pool.service
+        if service is not None and not service.opened:
+            log.error("pool %s is out of service: %s", self._pool.name, service.condition.reason)
+            service.on_open = self._begin_later
+            return
+        try:
+            recover(self._pool, self._ingest, self._read_header)
+        except (DriverError, HsmError) as error:
+            log.error(
+                "what was being received when the last daemon ended stays for the next start: %s", error
+            )
+        self._missing = missing_files(self._catalog, self._pool)
+
+    def problems(self) -> list[str]:
+        """Instances whose only file is not there, as a sentence."""
+        if not self._missing:
+            return []
+        return [
+            f"{len(self._missing)} unsealed instances had no file at start, first {self._missing[0]}: "
+            "send them again, or restore the file system"
+        ]
+
+    def _begin_later(self) -> None:
+        """The ingest pool was away when the daemon started, and is there now."""
+        try:
+            self.begin()
+        except Exception:  # the probe's thread has nobody to tell
+            log.exception("recovery of %s: unexpected", self._pool.name)

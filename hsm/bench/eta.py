@@ -220,7 +220,7 @@ def fill(daemon: Daemon, studies: int) -> list[str]:
     uids = [f"{ROOT}.{number}" for number in range(1, studies + 1)]
     for number, uid in enumerate(uids):
         data = random.Random(number).randbytes(STUDY_BYTES)
-        daemon.ingest.store(_header(uid), EXPLICIT_LITTLE, data, "BENCH")
+        daemon.parts.packages.ingest.store(_header(uid), EXPLICIT_LITTLE, data, "BENCH")
 
     def online() -> bool:
         with daemon.catalog.read() as session:
@@ -247,7 +247,7 @@ def recall_all(daemon: Daemon, uids: Sequence[str], rng: random.Random) -> list[
             raise Permanent("the recalls of the benchmark do not end")
         if wanted and now >= next_at:
             uid = wanted.pop()
-            asked = daemon.recall.request_study(uid, Priority.ROUTINE, "bench")
+            asked = daemon.parts.packages.recall.request_study(uid, Priority.ROUTINE, "bench")
             for pk in asked["requests"]:  # type: ignore[attr-defined]
                 found[pk] = Recalled(_on(daemon, uid) in shelved, clock.monotonic())
             next_at = now + rng.expovariate(1 / BETWEEN_SECONDS)
@@ -268,7 +268,7 @@ def _listen(daemon: Daemon, found: dict[int, Recalled]) -> None:
     for pk, finished in ends.items():
         found[pk].ended = at - (now - finished).total_seconds()
     numbers = {pk: number for number, pk in enumerate(found)}
-    for pk, eta in daemon.etas.of([pk for pk in live if pk not in ends]).items():
+    for pk, eta in daemon.parts.work.etas.of([pk for pk in live if pk not in ends]).items():
         if eta.seconds != 0.0:
             each = found[pk]
             each.said.append(Said(at, eta.seconds, eta.reason, numbers[pk], not each.said))
@@ -286,7 +286,7 @@ def _shelve(daemon: Daemon, rng: random.Random) -> set[str]:
 
 def _export(daemon: Daemon, barcode: str) -> bool:
     with suppress(HsmError, DriverError):
-        daemon.custody.export(barcode, "B3", "bench")
+        daemon.parts.media.custody.export(barcode, "B3", "bench")
         return True
     return False
 
@@ -300,7 +300,7 @@ def _walk(daemon: Daemon, walks: dict[str, float], rng: random.Random) -> None:
         due = walks.setdefault(barcode, now + rng.uniform(*WALK_SECONDS))
         if now >= due:
             with suppress(HsmError, DriverError):
-                daemon.custody.operator_done(barcode, "bench")
+                daemon.parts.media.custody.operator_done(barcode, "bench")
                 del walks[barcode]
 
 

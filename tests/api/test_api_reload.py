@@ -112,7 +112,7 @@ def test_a_reload_takes_over_certificates_and_rules_or_nothing(home: Home) -> No
             assert any(
                 "nobody comes in with a token" in text for text in local.status()["daemon"]["problems"]
             )
-            home.daemon.refusals.round()
+            home.daemon.parts.base.refusals.round()
             found = local.audit_log(kind="access", verb="refused")
             roles = local.audit_log(kind="access", verb="roles changed")
         assert [each["detail"]["reason"] for each in found] == ["its token is not known"]

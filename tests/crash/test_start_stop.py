@@ -81,13 +81,13 @@ def test_a_part_that_fails_to_stop_does_not_keep_the_others_running(
     config = load(archive.config, environ)
     daemon = Daemon(config, environ, SystemClock())
     daemon.start()
-    scheduler_stop = daemon.scheduler.stop
+    routines_stop = daemon.routines.stop
 
     def fail() -> None:
-        scheduler_stop()
+        routines_stop()
         raise RuntimeError("a fault of ours")
 
-    monkeypatch.setattr(daemon.scheduler, "stop", fail)
+    monkeypatch.setattr(daemon.routines, "stop", fail)
     with pytest.raises(RuntimeError, match="a fault of ours"):
         daemon.stop()
     again = Daemon(config, environ, SystemClock())  # the lock is free again
