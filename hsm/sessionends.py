@@ -1,11 +1,8 @@
-"""What a session of a drive is given, and how its requests end: counted, queued again, handed back."""
+"""How the requests of a drive's session end: counted, queued again, handed back."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
-
-from hsm import planner
+from hsm.assignment import Assignment
 from hsm.blame import Consequence
 from hsm.catalog import media, placement, queue
 from hsm.catalog.engine import Catalog
@@ -14,39 +11,6 @@ from hsm.catalog.usage import Tally
 from hsm.driveuse import DriveUse
 from hsm.errors import Corrupt, DriverError, Permanent, WrongVolume
 from hsm.states import VolumeState
-
-MakesRoom = Callable[[Sequence[int]], str]
-"""Called before each package of a session, with the requests that are left, that package's first: why the
-session ends here, because something more urgent needs its drive; empty when it goes on."""
-
-
-def stays(_left: Sequence[int]) -> str:
-    """A session that makes room for nothing."""
-    return ""
-
-
-def left(pk: int, pending: Iterable[int], put: Collection[int] = ()) -> tuple[int, ...]:
-    """What a session has left, its next package ``pk`` first; what was put has only its reading back left."""
-    return (pk, *(each for each in pending if each != pk and each not in put), *put)
-
-
-class MakingRoom(Exception):
-    """The session ends between two packages for something more urgent; what is left is handed back."""
-
-
-@dataclass(frozen=True, slots=True)
-class Assignment:
-    """What the planner gave to one drive."""
-
-    library: str
-    drive: int
-    barcode: str
-    pool: str
-    """The pool that the volume belongs to, or that a scratch volume is to be labelled for."""
-    orders: tuple[Order, ...]
-    makes_room: MakesRoom = stays
-    reads: tuple[planner.Work, ...] = ()
-    """What is read, in our own order; a drive that knows a better one may be asked."""
 
 
 class SessionEnds:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from drivers.base import Store
 from hsm import layout
 from hsm.anchoring import Anchoring
+from hsm.assignment import Assignment, Mounted, left
 from hsm.catalog import details, media, placement, queue
 from hsm.catalog.engine import Catalog
 from hsm.catalog.media import VolumeRef
@@ -22,7 +21,7 @@ from hsm.log import get_logger
 from hsm.migrate import Migrate
 from hsm.model import Priority
 from hsm.pools import Pools
-from hsm.sessionends import Assignment, SessionEnds, left
+from hsm.sessionends import SessionEnds
 from hsm.states import CopyState, RequestKind, VolumeState
 
 log = get_logger(__name__)
@@ -66,43 +65,35 @@ class Writing:
         self._ends = ends
         self._anchors = anchors
 
-    def write(
-        self,
-        work: Assignment,
-        volume: VolumeRef,
-        store: Store,
-        pending: dict[int, Order],
-        tally: Tally,
-        stop: threading.Event,
-        actor: str,
-    ) -> None:
+    def write(self, at: Mounted) -> None:
         """Put all packages, flush once (on tape that writes the index), then read each one back.
 
         When something more urgent needs the drive, what was put until then is flushed, so that it is on the
         medium for good, and read back later; the rest is handed back.
         """
+        work, volume, store, pending = at.work, at.volume, at.store, at.pending
         unproved: list[_Unproved] = []
         full, room_for = False, ""
         for order in work.orders:
             if order.kind is not RequestKind.COPY or order.pk not in pending:
                 continue
-            if stop.is_set() or full:
+            if at.stop.is_set() or full:
                 break
             if room_for := work.makes_room(left(order.pk, pending, [each.order.pk for each in unproved])):
                 break
             try:
-                done = self._put(order, volume, store, stop)
+                done = self._put(order, at)
             except NoSpace as error:
                 log.info("%s is full: %s", volume.name, error)
                 full = True
             except SourceUnavailable as error:
                 del pending[order.pk]
-                self._ends.retry({order.pk: order}, actor, str(error))
+                self._ends.retry({order.pk: order}, work.actor, str(error))
             except (Retryable, Permanent) as error:
-                self._write_failed(work, volume, [order.pk], pending, error, tally, actor)
+                self._write_failed(at, [order.pk], error)
                 return
             else:
-                tally.wrote(done.package.size if done.fresh else 0)
+                at.tally.wrote(done.package.size if done.fresh else 0)
                 unproved.append(done)
         if unproved:
             try:
@@ -110,35 +101,27 @@ class Writing:
                 store.flush()
             except (Retryable, Permanent) as error:
                 lost = [each.order.pk for each in unproved]
-                self._write_failed(work, volume, lost, pending, error, tally, actor)
+                self._write_failed(at, lost, error)
                 return
-            self._note_written(volume, store, unproved, actor)
+            self._note_written(at, unproved)
             if self._anchors and noted:
-                self._anchors.noted(noted, store, volume.name, actor)
+                self._anchors.noted(noted, store, volume.name, work.actor)
             now, later = ([], unproved) if room_for else self._to_prove(work, unproved)
-            room_for = room_for or self._prove(work, volume, store, now, pending, tally, stop, actor)
+            room_for = room_for or self._prove(at, now)
             later += [each for each in now if each.order.pk in pending] if room_for else []
-            self._prove_later(work, later, pending, actor, room_for)
+            self._prove_later(at, later, room_for)
         if full:
-            self._close_full(volume, actor)
+            self._close_full(volume, work.actor)
         if pending:
             why = f"{volume.name} is full" if full else room_for or "the daemon stops"
-            self._ends.give_back(pending, actor, why)
+            self._ends.give_back(pending, work.actor, why)
 
-    def _write_failed(
-        self,
-        work: Assignment,
-        volume: VolumeRef,
-        failed: Sequence[int],
-        pending: dict[int, Order],
-        error: DriverError,
-        tally: Tally,
-        actor: str,
-    ) -> None:
+    def _write_failed(self, at: Mounted, failed: Sequence[int], error: DriverError) -> None:
         """Everything of the session that is not proved is queued again, and counts for nothing. Drive and
         cartridge are both under suspicion: another drive is tried first, and a cartridge that fails there
         too (or in the only one) takes no more writes."""
-        if self._ends.failed(work, error, tally).volume_suspect:
+        volume, actor, pending = at.volume, at.work.actor, at.pending
+        if self._ends.failed(at.work, error, at.tally).volume_suspect:
             log.error("%s: %s takes no more writes: %s", actor, volume.name, error)
             self._ends.suspect_volume(volume.name, actor, str(error))
         why = f"{volume.name}: {error}"
@@ -160,27 +143,21 @@ class Writing:
         later = [each for number, each in enumerate(fresh) if number not in chosen]
         return [each for each in unproved if each not in later], later
 
-    def _prove_later(
-        self,
-        work: Assignment,
-        later: Sequence[_Unproved],
-        pending: dict[int, Order],
-        actor: str,
-        room_for: str = "",
-    ) -> None:
+    def _prove_later(self, at: Mounted, later: Sequence[_Unproved], room_for: str) -> None:
         """The copy is written and counts for nothing yet: its request goes on with the reading back, as
         urgent as it was where only something more urgent keeps the session from it."""
+        work = at.work
         read_back = self._pools.tapes[work.pool].read_back
         other = {details.WRITTEN_IN: [work.library, work.drive]} if read_back.other_drive else {}
         why = "is read back in another drive" if other else "is read back when the drives have time"
         with self._catalog.write() as session:
             for each in later:
-                del pending[each.order.pk]
+                del at.pending[each.order.pk]
                 queue.prove_later(
                     session,
                     each.order.pk,
                     self._catalog.clock.now(),
-                    actor,
+                    work.actor,
                     room_for or why,
                     priority=each.order.priority if other or room_for else Priority.SCRUB,
                     detail=other,
@@ -193,23 +170,22 @@ class Writing:
             if media.volume(session, volume.name).state is VolumeState.ACTIVE:
                 media.move_volume(session, volume.pk, VolumeState.FULL, self._catalog.clock.now(), actor)
 
-    def _put(self, order: Order, volume: VolumeRef, store: Store, stop: threading.Event) -> _Unproved:
+    def _put(self, order: Order, at: Mounted) -> _Unproved:
         with self._catalog.read() as session:
             package = placement.package(session, order.package_pk or 0)
-        locator = layout.package_locator(package.key)
+        volume, locator = at.volume, layout.package_locator(package.key)
         copy_pk, state = self._migrate.begin(package, volume.pk, locator)
         if state in (CopyState.SUSPECT, CopyState.LOST):
             why = f"{package.key} on {volume.name} is {state.value}; another volume is needed"
             raise SourceUnavailable(why)
-        there = self._migrate.write(copy_pk, package, store, locator, stop, order.detail)
+        there = self._migrate.write(copy_pk, package, at.store, locator, at.stop, order.detail)
         return _Unproved(order, copy_pk, package, locator, there.position, state is CopyState.WRITING)
 
-    def _note_written(
-        self, volume: VolumeRef, store: Store, unproved: Sequence[_Unproved], actor: str
-    ) -> None:
+    def _note_written(self, at: Mounted, unproved: Sequence[_Unproved]) -> None:
+        volume = at.volume
         for done in unproved:
             self._migrate.mark_written(done.copy_pk, done.position)
-        room = store.capacity()
+        room = at.store.capacity()
         with self._catalog.write() as session:
             # What a life before this one put and did not live to note is on the medium once, and was counted
             # when the volume was mounted: the sum of the copies would count it twice.
@@ -217,28 +193,19 @@ class Writing:
             fresh = media.volume(session, volume.name)
             if fresh.state is VolumeState.LABELLED:
                 now = self._catalog.clock.now()
-                media.move_volume(session, volume.pk, VolumeState.ACTIVE, now, actor)
+                media.move_volume(session, volume.pk, VolumeState.ACTIVE, now, at.work.actor)
 
-    def _prove(
-        self,
-        work: Assignment,
-        volume: VolumeRef,
-        store: Store,
-        unproved: Sequence[_Unproved],
-        pending: dict[int, Order],
-        tally: Tally,
-        stop: threading.Event,
-        actor: str,
-    ) -> str:
+    def _prove(self, at: Mounted, unproved: Sequence[_Unproved]) -> str:
         """Read back; why it stopped on the way for something more urgent, or empty."""
+        work, volume, pending, actor = at.work, at.volume, at.pending, at.work.actor
         for done in unproved:
             if why := work.makes_room(left(done.order.pk, pending)):
                 return why
             try:
-                self._migrate.proofs.prove(done.copy_pk, done.package, store, done.locator, stop)
+                self._migrate.proofs.prove(done.copy_pk, done.package, at.store, done.locator, at.stop)
             except Corrupt as error:
                 log.error("%s: read-back failed: %s", volume.name, error)
-                tally.failed = True
+                at.tally.failed = True
                 self._use.count(
                     work.library, work.drive, work.barcode, Tally(errors=[f"read-back failed: {error}"])
                 )
@@ -246,14 +213,14 @@ class Writing:
                 self._ends.retry({done.order.pk: done.order}, actor, f"{volume.name}: {error}")
                 continue
             except (Retryable, Permanent) as error:
-                certain = self._ends.failed(work, error, tally).certain
+                certain = self._ends.failed(work, error, at.tally).certain
                 if certain or done.order.attempts >= PROOF_ATTEMPTS_MAX:
                     why = f"cannot be read back: {error}"
                     self._migrate.proofs.judge(done.copy_pk, CopyState.SUSPECT, why)
                 del pending[done.order.pk]
                 self._ends.retry({done.order.pk: done.order}, actor, f"{volume.name}: {error}")
                 continue
-            tally.read(done.package.size)
+            at.tally.read(done.package.size)
             del pending[done.order.pk]
             now = self._catalog.clock.now()
             with self._catalog.write() as session:

@@ -9,8 +9,8 @@ from hsm.daemon.foundation import Foundation
 from hsm.daemon.media import Media
 from hsm.daemon.packages import Packages
 from hsm.daemon.peers import Peers
+from hsm.drivesession import DriveSession
 from hsm.eta import Etas
-from hsm.sessions import DriveSession
 from hsm.workers import Joints, Workers
 
 

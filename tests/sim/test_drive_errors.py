@@ -67,7 +67,7 @@ def test_a_catalog_that_is_lost_during_a_session_blames_neither_drive_nor_cartri
 
     world = sealed(make_world)
     with monkeypatch.context() as patch:
-        patch.setattr("hsm.sessions.media.set_room", lost)
+        patch.setattr("hsm.drivesession.media.set_room", lost)
         world.run_policies()
     said = [record.getMessage() for record in caplog.records]
     assert any("the catalog: " in text and "connection refused" in text for text in said)

@@ -36,7 +36,7 @@ def test_a_request_that_was_taken_again_is_not_given_back_while_somebody_works_o
         world.workers._owed.pay("test")
         seen.extend(request.state for request in world.requests(kind="seal"))
 
-    assert world.workers._take(SEALS, None, act)
+    assert world.workers._execution.take(SEALS, None, act)
     assert seen == ["active"]
 
 

@@ -36,6 +36,7 @@ from hsm.config import Config
 from hsm.custody import Custody, Drives
 from hsm.delivery import Deliveries
 from hsm.dicom.contexts import is_storage_class
+from hsm.drivesession import DriveSession
 from hsm.driveuse import DriveUse
 from hsm.errors import Retryable
 from hsm.fullness import is_full
@@ -55,7 +56,6 @@ from hsm.retrieval import Readable, Retrieval, Retrievals, Unobtainable
 from hsm.scan import Scan
 from hsm.scrub import Scrubs
 from hsm.seal import Seal
-from hsm.sessions import DriveSession
 from hsm.staging import Staging
 from hsm.volumes import Volumes
 from hsm.wake import Bell
