@@ -105,17 +105,9 @@ class Planning:
         except (SQLAlchemyError, DriverError) as error:
             log.warning("whether drive %d of %s is needed cannot be seen now: %s", place[1], place[0], error)
             return ""
-        drives = self.floor.drives
-        found = planner.yields_to(
-            running.left,
-            running.drive,
-            running.barcode,
-            dispatch.within_drives(picture, using()),
-            picture.volumes,
-            drives,
-            now,
-            partial(self._decide(picture, drives), ordered=False),
-        )
+        drives, work = self.floor.drives, dispatch.within_drives(picture, using())
+        decide = partial(self._decide(picture, drives), ordered=False)
+        found = planner.yields_to(running, planner.Situation(work, picture.volumes, drives, now), decide)
         return f"makes room: {found.why}" if found is not None else ""
 
     def outlook(self) -> planner.Outlook:
@@ -155,16 +147,10 @@ class Planning:
         places = {volume.barcode: volume.library or "" for volume in picture.volumes}
         ends = {each.request_pk: each for each in with_ends}
         pace = factors.paces(self._pace(picture))
-        return planner.forecast(
-            [ends[each.request_pk] for each in picture.work if each.request_pk not in begun],
-            picture.volumes,
-            drives,
-            self._catalog.clock.now(),
-            decide=self._decide(picture, drives),
-            pace=pace,
-            costs=factors.costs(costs, places),
-            running=[self._so_far(each, factors, pace) for each in running],
-        )
+        waiting = [ends[each.request_pk] for each in picture.work if each.request_pk not in begun]
+        at = planner.Situation(waiting, picture.volumes, drives, self._catalog.clock.now())
+        rules = planner.Rules(self._decide(picture, drives), pace, factors.costs(costs, places))
+        return planner.forecast(at, rules, running=[self._so_far(each, factors, pace) for each in running])
 
     def _heads(self, drives: Sequence[planner.DriveAt]) -> tuple[planner.DriveAt, ...]:
         """The drives, with where their heads are."""
@@ -199,14 +185,10 @@ class Planning:
         self, picture: dispatch.Picture, drives: Sequence[planner.DriveAt]
     ) -> Callable[..., planner.Plan]:
         used = [(drive.library, drive.address) for drive in drives if drive.in_service]
-        return partial(
-            planner.plan,
-            homes=self._homes,
-            costs=picture.costs,
-            scratch=self._scratch,
-            avoid=to_avoid(picture.pairs, used),
-            reserved=self._reserved,
+        site = planner.Site(
+            self._homes, picture.costs, self._scratch, to_avoid(picture.pairs, used), self._reserved
         )
+        return partial(planner.plan, site=site)
 
 
 def turn_record(turn: planner.Forecast, now: datetime) -> dict[str, object]:

@@ -20,7 +20,7 @@ from hsm import planner
 from hsm.bench.frame import Table
 from hsm.bench.rivals import Rival, by_block, cta, fifo
 from hsm.model import Place, Priority
-from hsm.planner import Course, DriveAt, LocateCost, Pace, VolumeAt, Work
+from hsm.planner import Course, DriveAt, LocateCost, Pace, Rules, Situation, VolumeAt, Work
 from policies.whatif.tape import DriveModel
 
 SLOTS, DRIVES, WRITABLE = 24, 2, 2
@@ -132,14 +132,17 @@ def _write(rng: random.Random) -> Work:
 
 def planners(day: Day) -> dict[str, tuple[planner.Decide, bool]]:
     """By name: how it decides, and whether its sessions make room."""
-    ours = partial(planner.plan, costs=day.costs)
+    ours = partial(planner.plan, site=planner.Site(costs=day.costs))
     return {
         "FIFO": (Rival(fifo()), False),
         "by block": (Rival(by_block()), False),
         "CTA's rule": (Rival(cta(day.costs)), False),
         "hsm, staying": (ours, False),
         "hsm": (ours, True),
-        "hsm, 1 reserved": (partial(ours, reserved={LIBRARY: 1}), True),
+        "hsm, 1 reserved": (
+            partial(planner.plan, site=planner.Site(costs=day.costs, reserved={LIBRARY: 1})),
+            True,
+        ),
     }
 
 
@@ -147,18 +150,13 @@ def play(day: Day, decide: planner.Decide, *, yields: bool, real: bool) -> Playe
     """:raises RuntimeError: something was never served."""
     pace = Pace.of(day.model)
     cost = day.real if real else day.believed
+    drives = [DriveAt(LIBRARY, address, None, False) for address in range(DRIVES)]
+    costs = dict.fromkeys(day.ends, cost)
     course = Course(
-        (),
-        day.volumes,
-        [DriveAt(LIBRARY, address, None, False) for address in range(DRIVES)],
-        BEGIN,
-        decide=decide,
-        pace=lambda _: pace,
-        costs=dict.fromkeys(day.ends, cost),
+        Situation((), day.volumes, drives, BEGIN),
+        Rules(decide, lambda _: pace, costs, yields=yields, tick=TICK_SECONDS),
         arrivals=day.arrivals,
         ends=day.ends,
-        yields=yields,
-        tick=TICK_SECONDS,
     )
     served = course.play()
     if len(served) != len(day.arrivals):

@@ -6,23 +6,20 @@ newer work on a volume that lies in an idle drive has a small head start.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from hsm.barcodes import belongs
 from hsm.model import Place
-from hsm.planner.locate import LocateCost
+from hsm.planner.hardware import Draft, Hardware
 from hsm.planner.order import distance, session_order, urgency
-from hsm.planner.turns import background_drives, is_background, its_turn
-from hsm.planner.values import DriveAt, Plan, Prompt, Session, VolumeAt, Work
+from hsm.planner.turns import its_turn
+from hsm.planner.values import DriveAt, Plan, Prompt, Session, Site, VolumeAt, Work
 
 MOUNTED_HEAD_START_SECONDS = 300.0
 """A change of volumes costs minutes (unload, move, load, locate): newer work on the volume that is in
 the drive may go first, but never much newer."""
-SESSION_WORK_MAX = 500
-"""The most work in one session, so that urgent work elsewhere is looked at again in between."""
 
 
 def plan(
@@ -30,25 +27,15 @@ def plan(
     volumes: Sequence[VolumeAt],
     drives: Sequence[DriveAt],
     now: datetime,
+    site: Site = Site(),
     *,
-    homes: Mapping[str, str] | None = None,
-    costs: Mapping[str, LocateCost] | None = None,
-    scratch: Mapping[str, Sequence[str]] | None = None,
-    avoid: Collection[tuple[str, int, str]] = (),
-    reserved: Mapping[str, int] | None = None,
     ordered: bool = True,
 ) -> Plan:
     """The next session of every idle drive. Equal arguments in any order give the same plan.
 
-    :param homes: the library of each pool; a pool that is not listed may use any.
-    :param costs: by barcode, what moving the head costs; by the distance where nothing is said.
-    :param scratch: patterns of the barcodes that each pool may begin; one that is not listed may begin any.
-    :param avoid: library, drive and volume that are not to be tried together.
-    :param reserved: by library, how many drives work that nobody waits for leaves free.
     :param ordered: False: sessions list their work by urgency alone, which takes less time to work out.
     """
-    given = (homes or {}, costs or {}, scratch or {}, frozenset(avoid), reserved or {})
-    desk = _Desk(work, volumes, drives, now, *given, ordered)
+    desk = _Desk(work, Hardware(work, volumes, drives, site), now, site, ordered)
     queue = desk.batches(work)
     while queue:
         queue.sort(key=lambda batch: batch.rank)
@@ -73,76 +60,19 @@ class _Batch:
     """It goes before stat recalls, for this one package: nothing joins its session."""
 
 
-@dataclass(slots=True)
-class _Draft:
-    """A session that more work may join."""
-
-    drive: DriveAt
-    volume: VolumeAt
-    room: int
-    scratch_for: str | None
-    work: list[Work] = field(default_factory=list)
-    alone: bool = False
-    background: bool = False
-
-    @property
-    def pool(self) -> str | None:
-        return self.scratch_for or self.volume.pool
-
-    def suits(self, work: Work) -> bool:
-        """Whether a write may join those that are here, by their groups."""
-        return self.volume.barcode not in work.apart and all(
-            each.group == work.group for each in self.work if each.kind == "write"
-        )
-
-    def take(self, work: Sequence[Work]) -> list[Work]:
-        """Add what there is room for and return what needs another volume.
-
-        What is too much for one session is neither: it waits for the next plan.
-        """
-        for each in work:
-            # A volume may hold more than it was thought to have room for: it is read all the same.
-            writes = each.kind == "write"
-            if (not writes or each.size <= self.room) and len(self.work) < SESSION_WORK_MAX:
-                self.work.append(each)
-                self.room -= each.size if writes else 0
-        taken = {each.request_pk for each in self.work}
-        return [each for each in work if each.request_pk not in taken and each.size > self.room]
-
-
 class _Desk:
     """The state of one planning: what is given away, and what became of the rest."""
 
     def __init__(
-        self,
-        work: Sequence[Work],
-        volumes: Iterable[VolumeAt],
-        drives: Iterable[DriveAt],
-        now: datetime,
-        homes: Mapping[str, str],
-        costs: Mapping[str, LocateCost],
-        scratch: Mapping[str, Sequence[str]],
-        avoid: frozenset[tuple[str, int, str]],
-        reserved: Mapping[str, int],
-        ordered: bool,
+        self, work: Sequence[Work], hardware: Hardware, now: datetime, site: Site, ordered: bool
     ) -> None:
-        self._volumes = {volume.barcode: volume for volume in sorted(volumes, key=lambda v: v.barcode)}
-        self._drives = sorted(drives, key=lambda drive: (drive.library, drive.address))
+        self._hardware = hardware
         self._now = now
-        self._homes = homes
-        self._costs = costs
-        self._scratch = scratch
-        self._avoid = avoid
-        self._reserved = reserved
+        self._site = site
         self._ordered = ordered
         self.alone = False
         """What is placed now has its turn for one package: nothing else joins its session."""
-        self._turns = its_turn(work, self._volumes, self._drives, homes, now)
-        pools = {each.pool for each in work if each.volume is None}
-        self._asked_for = {each.volume for each in work} | {
-            volume.barcode for pool in pools for volume in self._volumes_of(pool)
-        }
-        self._drafts: dict[str, _Draft] = {}
+        self._turns = its_turn(work, hardware.volumes, hardware.drives, site.homes, now)
         self._prompts: list[Prompt] = []
         self._scratch_needed: list[str] = []
         self._unplaceable: list[tuple[int, str]] = []
@@ -163,24 +93,26 @@ class _Desk:
         lane, date, pk = urgency(ordered[0])
         alone = pk in self._turns
         pool = ordered[0].pool
-        free = self._writable(pool, ordered[0].not_on)
+        free = self._hardware.writable(pool, ordered[0].not_on)
         candidates = [volume] if volume else [each.barcode for each in free]
-        if any(drive.holds in candidates for drive in self._drives if not drive.busy):
+        if any(drive.holds in candidates for drive in self._hardware.drives if not drive.busy):
             date -= timedelta(seconds=MOUNTED_HEAD_START_SECONDS)
         return _Batch(volume, pool, ordered, (-1 if alone else lane, date, pk), alone)
 
     def place_bound(self, barcode: str, work: Sequence[Work]) -> None:
         """Place work for one volume: a session, a prompt, or a reason why neither."""
-        volume = self._volumes.get(barcode)
+        volume = self._hardware.volumes.get(barcode)
         if volume is None:
             return self._give_up(work, f"volume {barcode} is not in the catalog")
         if volume.place is Place.MOUNTED:
             return self._give_up(work, f"volume {barcode} is a file system and needs no drive")
-        if volume.in_library and not self._has_drive(volume.library):
+        if volume.in_library and not self._hardware.has_drive(volume.library):
             return self._give_up(
                 work, f"volume {barcode} is in {volume.library}, which has no drive in service"
             )
-        stuck = next((each for each in self._drives if each.holds == barcode and not each.in_service), None)
+        stuck = next(
+            (each for each in self._hardware.drives if each.holds == barcode and not each.in_service), None
+        )
         if stuck is not None:
             return self._give_up(
                 work,
@@ -193,13 +125,15 @@ class _Desk:
         if not volume.in_library:
             self._prompts.append(self._prompt(volume, possible))
             return None
-        draft = self._drafts.get(barcode)
+        draft = self._hardware.drafts.get(barcode)
         if draft is None:
-            draft = self._open(volume, possible, not_in=self._not_in(possible[0], volume))
+            draft = self._hardware.begin(
+                volume, possible, not_in=self._hardware.not_in(possible[0], volume), alone=self.alone
+            )
         if draft is not None and (self.alone or not draft.alone):
             place = (draft.drive.library, draft.drive.address)
             # What does not fit now, or belongs into another drive, waits for the next plan.
-            draft.take([each for each in possible if place not in self._not_in(each, volume)])
+            draft.take([each for each in possible if place not in self._hardware.not_in(each, volume)])
         return None
 
     def place_writes(self, pool: str, work: Sequence[Work]) -> list[Work]:
@@ -211,30 +145,34 @@ class _Desk:
         has room, idle or not: a busy drive must not spread a pool over more volumes than it needs. Work
         with a group keeps to the volumes of its group, and begins a blank one before it goes elsewhere.
         """
-        home = self._homes.get(pool)
-        if not any(home in (None, drive.library) for drive in self._drives if drive.in_service):
+        home = self._site.homes.get(pool)
+        if not any(home in (None, drive.library) for drive in self._hardware.drives if drive.in_service):
             self._give_up(work, f"there is no drive in service for {pool}" + (f" in {home}" if home else ""))
             return []
         smallest = min(each.size for each in work)
         not_on = work[0].not_on
-        usable = [volume for volume in self._writable(pool, not_on) if smallest <= volume.room]
+        usable = [volume for volume in self._hardware.writable(pool, not_on) if smallest <= volume.room]
         beside = [volume for volume in usable if volume.barcode in work[0].near]
         if beside:
             return self._write_to(beside, work)
         others = [volume for volume in usable if volume.barcode in work[0].apart]
         usable = [volume for volume in usable if volume not in others]
-        at_hand = {drive.holds for drive in self._drives if self._is_idle(drive)}
+        at_hand = {drive.holds for drive in self._hardware.drives if self._hardware.is_idle(drive)}
         mounted = [volume for volume in usable if volume.barcode in at_hand]
         if mounted:
             return self._write_to(mounted, work)
-        for draft in self._drafts.values():
+        for draft in self._hardware.drafts.values():
             fits = draft.volume.writable and smallest <= draft.room
             open_to = draft.volume.barcode not in not_on and not draft.alone
             if draft.pool == pool and fits and open_to and draft.suits(work[0]):
                 return draft.take(work)
         if usable:
             return self._write_to(usable, work)
-        blank = [volume for volume in self._writable(None, not_on) if self._may_begin(pool, volume)]
+        blank = [
+            volume
+            for volume in self._hardware.writable(None, not_on)
+            if self._hardware.may_begin(pool, volume)
+        ]
         if not blank and others:
             return self._write_to(others, work)
         if not blank:
@@ -252,7 +190,7 @@ class _Desk:
 
     def plan(self) -> Plan:
         return Plan(
-            sessions=tuple(self._session(draft) for draft in self._drafts.values() if draft.work),
+            sessions=tuple(self._session(draft) for draft in self._hardware.drafts.values() if draft.work),
             prompts=tuple(self._prompts),
             scratch_needed=tuple(self._scratch_needed),
             unplaceable=tuple(self._unplaceable),
@@ -272,100 +210,10 @@ class _Desk:
     ) -> list[Work]:
         """Write to one that takes the most urgent work, rather the fullest."""
         for volume in sorted(usable, key=lambda v: (work[0].size > v.room, v.room, v.barcode)):
-            draft = self._open(volume, work, scratch_for)
+            draft = self._hardware.begin(volume, work, scratch_for=scratch_for, alone=self.alone)
             if draft is not None:
                 return draft.take(work)
         return []
-
-    def _open(
-        self,
-        volume: VolumeAt,
-        work: Sequence[Work],
-        scratch_for: str | None = None,
-        not_in: frozenset[tuple[str, int]] = frozenset(),
-    ) -> _Draft | None:
-        """Begin a session for the volume; None while no drive can have it."""
-        background = is_background(work)
-        if background and volume.library is not None and self._is_full(volume.library):
-            return None
-        drive = self._drive_for(volume, not_in)
-        if drive is None:
-            return None
-        draft = _Draft(drive, volume, volume.room, scratch_for, alone=self.alone, background=background)
-        self._drafts[volume.barcode] = draft
-        return draft
-
-    def _is_full(self, library: str) -> bool:
-        """Whether no more drives may do work that nobody waits for."""
-        begun = sum(draft.background and draft.drive.library == library for draft in self._drafts.values())
-        return begun >= background_drives(self._drives, library, self._reserved.get(library, 0))
-
-    def _drive_for(self, volume: VolumeAt, not_in: frozenset[tuple[str, int]]) -> DriveAt | None:
-        """The drive that holds the volume, or else an idle one.
-
-        Empty before loaded, and loaded with what nobody asks for before what has (less urgent) work.
-        """
-
-        def may_have(drive: DriveAt) -> bool:
-            place = (drive.library, drive.address)
-            return place not in not_in and (*place, volume.barcode) not in self._avoid
-
-        holder = next((drive for drive in self._drives if drive.holds == volume.barcode), None)
-        if holder is not None and (not self._is_idle(holder) or may_have(holder)):
-            return holder if self._is_idle(holder) else None
-        if any(drive.busy and drive.leaving == volume.barcode for drive in self._drives):
-            return None
-        idle = [
-            drive
-            for drive in self._drives
-            if drive.library == volume.library and self._is_idle(drive) and may_have(drive)
-        ]
-        return min(
-            idle, key=lambda d: (d.holds is not None, d.holds in self._asked_for, d.address), default=None
-        )
-
-    def _not_in(self, work: Work, volume: VolumeAt) -> frozenset[tuple[str, int]]:
-        """The drives that must not do it; none where the library has no other."""
-        others = any(
-            drive.library == volume.library
-            and drive.in_service
-            and (drive.library, drive.address) not in work.not_in
-            for drive in self._drives
-        )
-        return work.not_in if others else frozenset()
-
-    def _is_idle(self, drive: DriveAt) -> bool:
-        taken = {(draft.drive.library, draft.drive.address) for draft in self._drafts.values()}
-        return drive.in_service and not drive.busy and (drive.library, drive.address) not in taken
-
-    def _has_drive(self, library: str | None) -> bool:
-        return any(drive.library == library and drive.in_service for drive in self._drives)
-
-    def _may_begin(self, pool: str, volume: VolumeAt) -> bool:
-        """Whether a blank volume may become one of the pool's."""
-        home, patterns = self._homes.get(pool), self._scratch.get(pool)
-        return home in (None, volume.library) and (patterns is None or belongs(volume.barcode, patterns))
-
-    def _volumes_of(self, pool: str | None) -> list[VolumeAt]:
-        """Writable volumes of a pool (None: blank ones) that a drive of its library can load."""
-        home = self._homes.get(pool) if pool is not None else None
-        return [
-            volume
-            for volume in self._volumes.values()
-            if volume.pool == pool
-            and volume.writable
-            and volume.in_library
-            and home in (None, volume.library)
-            and self._has_drive(volume.library)
-        ]
-
-    def _writable(self, pool: str | None, not_on: frozenset[str]) -> list[VolumeAt]:
-        """Those of :meth:`_volumes_of` that no session has yet and that the work may go to."""
-        return [
-            volume
-            for volume in self._volumes_of(pool)
-            if volume.barcode not in self._drafts and volume.barcode not in not_on
-        ]
 
     def _give_up(self, work: Iterable[Work], reason: str) -> None:
         self._unplaceable.extend((each.request_pk, reason) for each in work)
@@ -379,11 +227,11 @@ class _Desk:
             f"{volume.barcode} is {where}; {self._summary(work)}",
         )
 
-    def _session(self, draft: _Draft) -> Session:
+    def _session(self, draft: Draft) -> Session:
         drive, barcode = draft.drive, draft.volume.barcode
         how = "in" if drive.holds == barcode else "to be loaded into"
         blank = f", blank, for {draft.scratch_for}" if draft.scratch_for else ""
-        cost = self._costs.get(barcode, distance)
+        cost = self._site.costs.get(barcode, distance)
         at = (drive.head or 0) if drive.holds == barcode else 0
         work = session_order(draft.work, cost, at) if self._ordered else sorted(draft.work, key=urgency)
         return Session(

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Literal
 
 from hsm.model import Place
 from hsm.planner.locate import LocateCost
 from hsm.planner.pace import Pace, PaceOf
-from hsm.planner.values import DriveAt, Plan, Session, VolumeAt, Work
+from hsm.planner.values import DriveAt, Plan, Running, Session, Situation, Work
 from hsm.planner.yields import Decide, yields_to
 
 STEPS_MAX = 1_000_000
@@ -24,15 +24,22 @@ STEPS_MAX = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
-    """A session that is under way."""
+class Rules:
+    """By which rules a course is played, and how long things take."""
 
-    drive: DriveAt
-    barcode: str
-    left: tuple[Work, ...]
-    """In the order it does them; the first is under way."""
-    first_takes: float | None = None
-    """Seconds until the first is done; None: as if it began now."""
+    decide: Decide
+    """:func:`hsm.planner.plan` with its site filled in, or another planner."""
+    pace: PaceOf
+    """Of the drives of a library, by its name."""
+    costs: Mapping[str, LocateCost] = field(default_factory=dict)
+    """By barcode, seconds that moving the head takes; else the pace's average."""
+    read_back: bool = True
+    """Whether what is written is read back in the same session."""
+    yields: bool = True
+    """Whether a session makes room for what is more urgent."""
+    tick: float | None = None
+    """Seconds after which idle drives are planned for again though nothing has happened, for a planner that
+    waits; None: never."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,47 +107,29 @@ class Course:
 
     def __init__(
         self,
-        work: Sequence[Work],
-        volumes: Sequence[VolumeAt],
-        drives: Sequence[DriveAt],
-        now: datetime,
+        begin: Situation,
+        rules: Rules,
         *,
-        decide: Decide,
-        pace: PaceOf,
-        costs: Mapping[str, LocateCost] | None = None,
         running: Sequence[Running] = (),
         arrivals: Sequence[tuple[float, Work]] = (),
         brought: Mapping[str, tuple[float, str]] | None = None,
         ends: Mapping[str, int] | None = None,
-        read_back: bool = True,
-        yields: bool = True,
-        tick: float | None = None,
     ) -> None:
         """
-        :param pace: of the drives of a library, by its name.
-        :param costs: by barcode, seconds that moving the head takes; else the pace's average.
-        :param arrivals: seconds from now and what is asked for then.
+        :param running: sessions that are under way, of the drives that are busy.
+        :param arrivals: seconds from the beginning and what is asked for then.
         :param brought: by barcode, in how many seconds a person puts a volume into which library.
         :param ends: by barcode, where the next package is written.
-        :param read_back: whether what is written is read back in the same session.
-        :param yields: whether a session makes room for what is more urgent.
-        :param tick: seconds after which idle drives are planned for again though nothing has happened, for a
-            planner that waits; None: never.
         """
-        self._waiting = {each.request_pk: each for each in work}
-        self._volumes = {each.barcode: each for each in volumes}
-        self._now = now
-        self._decide = decide
-        self._pace = pace
-        self._costs = costs or {}
+        self._waiting = {each.request_pk: each for each in begin.work}
+        self._volumes = {each.barcode: each for each in begin.volumes}
+        self._begin_at = begin.now
+        self._rules = rules
         self._arrivals = deque(sorted(arrivals, key=lambda pair: (pair[0], pair[1].request_pk)))
         self._brought = deque(
             sorted((seconds, name, where) for name, (seconds, where) in (brought or {}).items())
         )
         self._ends = dict(ends or {})
-        self._read_back = read_back
-        self._yields = yields
-        self._tick = tick
         self.seconds = 0.0
         self.served: list[Served] = []
         self.spent = Spent()
@@ -150,7 +139,7 @@ class Course:
         self._news = 1
         self._planned = 0
         self._bays = [
-            _Bay(each, head=each.head) for each in sorted(drives, key=lambda d: (d.library, d.address))
+            _Bay(each, head=each.head) for each in sorted(begin.drives, key=lambda d: (d.library, d.address))
         ]
         for number, session in enumerate(running):
             self._resume(session, -number)
@@ -164,12 +153,12 @@ class Course:
             times = [bay.free_at for bay in self._bays if bay.doing is not None]
             times += [self._arrivals[0][0]] if self._arrivals else []
             times += [self._brought[0][0]] if self._brought else []
-            if self._tick is not None and self._waiting:
-                times.append(self.seconds + self._tick)
+            if self._rules.tick is not None and self._waiting:
+                times.append(self.seconds + self._rules.tick)
             if not times or min(times) > until:
                 return self.served
             self.seconds = max(self.seconds, min(times))
-            self._news += self._tick is not None
+            self._news += self._rules.tick is not None
             for bay in self._bays:
                 if bay.doing is not None and bay.free_at <= self.seconds:
                     self._admit()
@@ -178,21 +167,23 @@ class Course:
 
     def rest(self) -> Plan:
         """What the planner says of those that nothing was done for."""
-        return self._decide(*self._situation(), self._time())
+        return self._plan()
 
     @property
     def waiting(self) -> list[Work]:
         return list(self._waiting.values())
 
-    def _time(self) -> datetime:
-        return self._now + timedelta(seconds=self.seconds)
-
-    def _situation(self) -> tuple[list[Work], list[VolumeAt], list[DriveAt]]:
-        return (
+    def _situation(self) -> Situation:
+        return Situation(
             list(self._waiting.values()),
             list(self._volumes.values()),
             [replace(bay.at, head=bay.head) for bay in self._bays],
+            self._begin_at + timedelta(seconds=self.seconds),
         )
+
+    def _plan(self) -> Plan:
+        at = self._situation()
+        return self._rules.decide(at.work, at.volumes, at.drives, at.now)
 
     def _admit(self) -> None:
         while self._arrivals and self._arrivals[0][0] <= self.seconds:
@@ -211,8 +202,7 @@ class Course:
         if not idle or not self._waiting or self._planned == self._news:
             return
         self._planned = self._news
-        plan = self._decide(*self._situation(), self._time())
-        for session in plan.sessions:
+        for session in self._plan().sessions:
             self._begin(session)
 
     def _begin(self, session: Session) -> None:
@@ -227,11 +217,11 @@ class Course:
             self._volumes[session.barcode] = replace(volume, pool=session.scratch_for)
         seconds = 0.0
         if bay.at.holds != session.barcode:
-            seconds = self._pace(bay.at.library).change(holds_one=bay.at.holds is not None)
+            seconds = self._rules.pace(bay.at.library).change(holds_one=bay.at.holds is not None)
             self.spent.mounts += 1
             self.spent.mounting += seconds
             bay.head = 0
-        bay.steps = deque(_steps(work, prove=self._read_back))
+        bay.steps = deque(_steps(work, prove=self._rules.read_back))
         first = min(each.priority for each in work)
         bay.at = replace(bay.at, holds=session.barcode, busy=True, priority=first, leaving=None)
         self._start(bay, self.seconds + seconds)
@@ -242,7 +232,7 @@ class Course:
         if bay is None or not session.left:
             return
         bay.barcode, bay.session, bay.head = session.barcode, number, None
-        bay.steps = deque(_steps(session.left, prove=self._read_back))
+        bay.steps = deque(_steps(session.left, prove=self._rules.read_back))
         first = min(each.priority for each in session.left)
         bay.at = replace(bay.at, holds=session.barcode, busy=True, priority=first, leaving=None)
         self._start(bay, 0.0)
@@ -252,7 +242,7 @@ class Course:
     def _start(self, bay: _Bay, at: float) -> None:
         """Begin the next thing that the session has to do."""
         step = bay.doing = bay.steps.popleft()
-        pace = self._pace(bay.at.library)
+        pace = self._rules.pace(bay.at.library)
         if step.work is not None:
             bay.began.setdefault(step.work.request_pk, at)
         if step.kind == "flush":
@@ -275,7 +265,7 @@ class Course:
             bay.head = step.end if step.end is not None else step.position
 
     def _locate(self, bay: _Bay, position: int | None, pace: Pace) -> float:
-        cost = self._costs.get(bay.barcode)
+        cost = self._rules.costs.get(bay.barcode)
         if cost is None or position is None or bay.head is None:
             return pace.locate
         return cost(bay.head, position)
@@ -289,7 +279,7 @@ class Course:
             self._wrote(bay, work)
         if step.kind == "flush":
             bay.unflushed = False
-        if work is not None and (step.kind in ("read", "prove") or not self._read_back):
+        if work is not None and (step.kind in ("read", "prove") or not self._rules.read_back):
             began = bay.began.pop(work.request_pk)
             self.served.append(Served(work, bay.place, bay.barcode, bay.session, began, bay.free_at))
         if bay.steps:
@@ -318,12 +308,11 @@ class Course:
         """End the session if something more urgent needs its drive: what was written is flushed and read back
         later, what was not begun waits again."""
         left = bay.left()
-        if not self._yields or bay.news == self._news or not left:
+        if not self._rules.yields or bay.news == self._news or not left:
             return
         bay.news = self._news
-        waiting, volumes, drives = self._situation()
-        at = next(each for each in drives if (each.library, each.address) == bay.place)
-        if yields_to(left, at, bay.barcode, waiting, volumes, drives, self._time(), self._decide) is None:
+        mine = Running(replace(bay.at, head=bay.head), bay.barcode, tuple(left))
+        if yields_to(mine, self._situation(), self._rules.decide) is None:
             return
         self.made_room += 1
         for step in bay.steps:

@@ -12,12 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from hsm.model import Priority
-from hsm.planner.course import Course, Running, Served
-from hsm.planner.locate import LocateCost
+from hsm.planner.course import Course, Rules, Served
 from hsm.planner.order import due, urgency
-from hsm.planner.pace import PaceOf
-from hsm.planner.values import DriveAt, Plan, VolumeAt, Work
-from hsm.planner.yields import Decide
+from hsm.planner.values import Plan, Running, Situation, Work
 
 AHEAD_MAX = 50
 """The most requests ahead that are listed one by one."""
@@ -168,41 +165,21 @@ class Outlook:
 
 
 def forecast(
-    work: Sequence[Work],
-    volumes: Sequence[VolumeAt],
-    drives: Sequence[DriveAt],
-    now: datetime,
+    at: Situation,
+    rules: Rules,
     *,
-    decide: Decide,
-    pace: PaceOf,
-    costs: Mapping[str, LocateCost] | None = None,
     running: Sequence[Running] = (),
     brought: Mapping[str, tuple[float, str]] | None = None,
-    read_back: bool = True,
 ) -> Outlook:
     """When each request's turn comes, if nothing else arrives.
 
-    :param decide: :func:`hsm.planner.plan` with its homes, costs and so on filled in.
-    :param pace: how long the drives of a library take, by its name.
-    :param costs: by barcode, seconds that moving the head takes.
     :param running: sessions that are under way, of the drives that are busy.
     :param brought: by barcode, in how many seconds a person is expected to put a volume into which library;
         what waits for a volume that is not named here has no time.
     """
-    course = Course(
-        work,
-        volumes,
-        drives,
-        now,
-        decide=decide,
-        pace=pace,
-        costs=costs,
-        running=running,
-        brought=brought,
-        read_back=read_back,
-    )
+    course = Course(at, rules, running=running, brought=brought)
     served = course.play()
-    return Outlook(work, running, served, course.rest(), now)
+    return Outlook(at.work, running, served, course.rest(), at.now)
 
 
 def _leaders(served: Sequence[Served]) -> dict[int, int]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
 from hsm.model import Place
+from hsm.planner.locate import LocateCost
 
 LOADABLE = frozenset({Place.SLOT, Place.MAIL, Place.DRIVE})
 """Where a library's robot can take a volume from."""
@@ -93,6 +95,44 @@ class DriveAt:
     leaving: str | None = None
     """Barcode of another volume that is in it still, while the session for what it ``holds`` begins: no other
     drive can have that one yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A session that is under way."""
+
+    drive: DriveAt
+    barcode: str
+    left: tuple[Work, ...]
+    """In the order it will be done; the first is under way."""
+    first_takes: float | None = None
+    """Seconds until the first is done; None: as if it began now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What a plan keeps to, beyond the volumes and drives that there are."""
+
+    homes: Mapping[str, str] = field(default_factory=dict)
+    """The library of each pool; a pool that is not listed may use any."""
+    costs: Mapping[str, LocateCost] = field(default_factory=dict)
+    """By barcode, what moving the head costs; by the distance where nothing is said."""
+    scratch: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Patterns of the barcodes that each pool may begin; one that is not listed may begin any."""
+    avoid: frozenset[tuple[str, int, str]] = frozenset()
+    """Library, drive and volume that are not to be tried together."""
+    reserved: Mapping[str, int] = field(default_factory=dict)
+    """By library, how many drives work that nobody waits for leaves free."""
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What is to be done at a moment, and with what."""
+
+    work: Sequence[Work]
+    volumes: Sequence[VolumeAt]
+    drives: Sequence[DriveAt]
+    now: datetime
 
 
 @dataclass(frozen=True, slots=True)

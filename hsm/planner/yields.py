@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from hsm.model import Priority
-from hsm.planner.values import DriveAt, Plan, VolumeAt, Work
+from hsm.planner.values import DriveAt, Plan, Running, Situation, VolumeAt, Work
 
 Decide = Callable[[Sequence[Work], Sequence[VolumeAt], Sequence[DriveAt], datetime], Plan]
 """The planner with everything that does not change from one look to the next filled in."""
@@ -31,32 +31,24 @@ def may_matter(left: Sequence[Work], waiting: Sequence[Work]) -> list[Work]:
     return [each for each in waiting if each.priority < most_urgent]
 
 
-def yields_to(
-    left: Sequence[Work],
-    drive: DriveAt,
-    barcode: str,
-    waiting: Sequence[Work],
-    volumes: Sequence[VolumeAt],
-    drives: Sequence[DriveAt],
-    now: datetime,
-    decide: Decide,
-) -> Yield | None:
-    """Plan as if the drive were idle and what its session has left were queued again: when the drive would
+def yields_to(running: Running, at: Situation, decide: Decide) -> Yield | None:
+    """Plan as if the session's drive were idle and what it has left were queued again: when the drive would
     then do something of a more urgent class first, the session makes room for it. None: it goes on.
 
-    :param left: what the session has not begun yet.
-    :param drives: all of them, ``drive`` too, as they are.
+    :param running: the session; what it has not begun yet is left of it.
+    :param at: what waits, and all drives as they are.
     """
-    urgent = {each.request_pk for each in may_matter(left, waiting)}
+    left, drive, barcode = running.left, running.drive, running.barcode
+    urgent = {each.request_pk for each in may_matter(left, at.work)}
     if not urgent or not left:
         return None
     bound = [each if each.volume is not None else replace(each, volume=barcode) for each in left]
     here = (drive.library, drive.address)
     free = [
         replace(each, holds=barcode, busy=False) if (each.library, each.address) == here else each
-        for each in drives
+        for each in at.drives
     ]
-    plan = decide([*waiting, *bound], volumes, free, now)
+    plan = decide([*at.work, *bound], at.volumes, free, at.now)
     session = next((each for each in plan.sessions if (each.drive.library, each.drive.address) == here), None)
     first = tuple(pk for pk in session.work if pk in urgent) if session is not None else ()
     if session is None or not first:

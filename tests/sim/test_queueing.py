@@ -288,7 +288,9 @@ def test_what_is_read_from_one_cartridge_is_read_in_the_order_that_moves_its_hea
     for one, following in itertools.pairwise(by_position):
         assert cost(one.end or 0, following.position or 0) < 0.01, "what follows costs nothing to reach"
     drives = dispatch.drives(world.pools, world.drives)
-    (session_,) = planner.plan(picture.work, picture.volumes, drives, now, costs=picture.costs).sessions
+    (session_,) = planner.plan(
+        picture.work, picture.volumes, drives, now, planner.Site(costs=picture.costs)
+    ).sessions
     assert session_.work == tuple(each.request_pk for each in by_position)
     world.settle()
     assert all(len(wait.look().files) == 2 for wait in waits)

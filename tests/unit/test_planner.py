@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hsm.model import Place, Priority
-from hsm.planner import DriveAt, Plan, VolumeAt, Work, due, locate_order, plan
-from hsm.planner.assign import SESSION_WORK_MAX
+from hsm.planner import DriveAt, Plan, Site, VolumeAt, Work, due, locate_order, plan
+from hsm.planner.hardware import SESSION_WORK_MAX
 
 NOW = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 ROOMY = 1000
@@ -411,9 +411,9 @@ def test_a_blank_volume_too_small_for_anything_is_not_loaded_in_place_of_one_tha
 def test_a_pool_writes_in_its_own_library() -> None:
     volumes = [volume("S1", None), volume("S2", None, library="other")]
     drives = [drive(0), drive(1, library="other")]
-    answer = plan([write(1)], volumes, drives, NOW, homes={"tape-a": "other"})
+    answer = plan([write(1)], volumes, drives, NOW, Site(homes={"tape-a": "other"}))
     assert did(answer) == [(1, "S2", (1,))]
-    assert plan([write(1)], volumes, drives, NOW, homes={"tape-a": "third"}).unplaceable == (
+    assert plan([write(1)], volumes, drives, NOW, Site(homes={"tape-a": "third"})).unplaceable == (
         (1, "there is no drive in service for tape-a in third"),
     )
 

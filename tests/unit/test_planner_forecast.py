@@ -14,7 +14,21 @@ from hypothesis import given, settings
 
 from hsm.bench import day, recall
 from hsm.model import Place, Priority
-from hsm.planner import Course, DriveAt, Outlook, Pace, Plan, Running, VolumeAt, Work, forecast, plan
+from hsm.planner import (
+    Course,
+    DriveAt,
+    Outlook,
+    Pace,
+    Plan,
+    Rules,
+    Running,
+    Site,
+    Situation,
+    VolumeAt,
+    Work,
+    forecast,
+    plan,
+)
 from policies.whatif.tape import LTO8
 from tests.unit.test_planner import NOW, drive, read, shelved, situations, volume, write
 
@@ -35,7 +49,7 @@ def look(
     drives: Sequence[DriveAt] = (),
     **more: Any,
 ) -> Outlook:
-    return forecast(work, volumes, drives or [drive()], NOW, decide=plan, pace=pace, **more)
+    return forecast(Situation(work, volumes, drives or [drive()], NOW), Rules(plan, pace), **more)
 
 
 def times(found: Outlook) -> dict[int, tuple[float | None, float | None]]:
@@ -123,7 +137,8 @@ def test_a_stat_recall_waits_for_one_package_of_a_session_that_is_under_way() ->
 def test_writes_make_room_between_two_packages_and_are_read_back_later() -> None:
     writes = [write(pk, 50, volume="A", minutes=60) for pk in range(1, 11)]
     stat = read(99, "B", priority=Priority.STAT)
-    course = Course(writes, [A, B], [drive(holds="A")], NOW, decide=plan, pace=pace, arrivals=[(100, stat)])
+    begin = Situation(writes, [A, B], [drive(holds="A")], NOW)
+    course = Course(begin, Rules(plan, pace), arrivals=[(100, stat)])
     served = course.play()
     assert course.made_room == 1
     assert served[0].work == stat
@@ -131,9 +146,7 @@ def test_writes_make_room_between_two_packages_and_are_read_back_later() -> None
     assert served[0].starts == 180 + 5 + CHANGE
     assert {each.work.request_pk for each in served} == {*range(1, 11), 99}
     assert [each.work.kind for each in served].count("verify") == 2
-    stubborn = Course(
-        writes, [A, B], [drive(holds="A")], NOW, decide=plan, pace=pace, arrivals=[(100, stat)], yields=False
-    )
+    stubborn = Course(begin, Rules(plan, pace, yields=False), arrivals=[(100, stat)])
     assert stubborn.play()[-1].work == stat
 
 
@@ -191,9 +204,9 @@ def test_a_forecast_agrees_with_the_plan_and_accounts_for_everything(
 
 
 def test_the_decision_may_be_given_homes_and_reserved_drives() -> None:
-    decide = partial(plan, reserved={"lib": 1})
+    decide = partial(plan, site=Site(reserved={"lib": 1}))
     work = [read(1, "A", priority=Priority.MIGRATION), read(2, "B", priority=Priority.MIGRATION)]
-    found = forecast(work, [A, B], [drive(0), drive(1)], NOW, decide=decide, pace=pace)
+    found = forecast(Situation(work, [A, B], [drive(0), drive(1)], NOW), Rules(decide, pace))
     first, second = found.all()
     assert first.finishes is not None and second.starts is not None
     assert first.finishes < second.starts, "never both drives at once"

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hsm.model import Priority
-from hsm.planner import PATIENCE, DriveAt, Work, due, plan, yields_to
+from hsm.planner import PATIENCE, DriveAt, Running, Site, Situation, Work, due, plan, yields_to
 from tests.unit.test_planner import NOW, did, drive, read, volume, write
 
 STAT, ROUTINE, MIGRATION, SCRUB = Priority.STAT, Priority.ROUTINE, Priority.MIGRATION, Priority.SCRUB
@@ -66,17 +66,17 @@ def test_work_that_nobody_waits_for_leaves_the_reserved_drives_free() -> None:
     work = [read(1, "A", priority=MIGRATION), read(2, "B", priority=MIGRATION)]
     drives = [drive(0), drive(1)]
     assert len(plan(work, [A, B], drives, NOW).sessions) == 2
-    assert did(plan(work, [A, B], drives, NOW, reserved={"lib": 1})) == [(0, "A", (1,))]
+    assert did(plan(work, [A, B], drives, NOW, Site(reserved={"lib": 1}))) == [(0, "A", (1,))]
     busy = [drive(0, holds="A", busy=True, last=MIGRATION), drive(1)]
-    assert did(plan(work[1:], [A, B], busy, NOW, reserved={"lib": 1})) == []
+    assert did(plan(work[1:], [A, B], busy, NOW, Site(reserved={"lib": 1}))) == []
     recalls = [drive(0, holds="A", busy=True, last=ROUTINE), drive(1)]
-    assert did(plan(work[1:], [A, B], recalls, NOW, reserved={"lib": 1})) == [(1, "B", (2,))]
+    assert did(plan(work[1:], [A, B], recalls, NOW, Site(reserved={"lib": 1}))) == [(1, "B", (2,))]
 
 
 def test_a_recall_takes_a_reserved_drive_and_a_library_of_one_drive_still_migrates() -> None:
     busy = [drive(0, holds="A", busy=True, last=MIGRATION), drive(1)]
-    assert did(plan([read(2, "B")], [A, B], busy, NOW, reserved={"lib": 1})) == [(1, "B", (2,))]
-    alone = plan([write(1)], [A], [drive(0)], NOW, reserved={"lib": 3})
+    assert did(plan([read(2, "B")], [A, B], busy, NOW, Site(reserved={"lib": 1}))) == [(1, "B", (2,))]
+    alone = plan([write(1)], [A], [drive(0)], NOW, Site(reserved={"lib": 3}))
     assert did(alone) == [(0, "A", (1,))]
 
 
@@ -88,7 +88,7 @@ def asked(
 ) -> str | None:
     mine = next(each for each in drives if each.address == at)
     volumes = [A, B, volume("C")]
-    answer = yields_to(left, mine, barcode, waiting, volumes, drives, NOW, plan)
+    answer = yields_to(Running(mine, barcode, tuple(left)), Situation(waiting, volumes, drives, NOW), plan)
     return None if answer is None else answer.barcode
 
 
