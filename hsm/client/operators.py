@@ -1,32 +1,14 @@
-"""The half of :class:`hsm.client.Client` that consoles, scripts and scanners use."""
+"""What consoles, scripts and scanners use."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
 
-Record = dict[str, Any]
+from hsm.client.asking import Asking, Record
 
 
-class OperatorCalls(ABC):
-    """What a person is asked for, and the answers. Every method may raise :class:`hsm.client.ApiError`."""
-
-    @abstractmethod
-    def _get(self, path: str, **parameters: str | int) -> Record: ...
-
-    @abstractmethod
-    def _list(self, path: str, **parameters: str | int) -> list[Record]: ...
-
-    @abstractmethod
-    def _post(self, path: str, **members: Any) -> Record: ...
-
-    @abstractmethod
-    def _posted(self, path: str, **members: Any) -> list[Record]: ...
-
-    @abstractmethod
-    def _name(self, text: str) -> str:
-        """As one part of a path."""
+class OperatorCalls(Asking):
+    """What a person is asked for, and the answers."""
 
     def _prompt(self, barcode: str) -> str:
         return f"/v1/operator/prompts/{self._name(barcode)}"

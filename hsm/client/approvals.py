@@ -1,26 +1,14 @@
-"""The part of :class:`hsm.client.Client` that second persons use."""
+"""What second persons use."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from typing import Any
-
-Record = dict[str, Any]
+from hsm.client.asking import Asking, Record
 
 
-class ApprovalCalls(ABC):
+class ApprovalCalls(Asking):
     """Commands that wait for a second person: id, state (waiting, expired, refused, approved, done, failed),
     command, act, path, body, digest, asked_at, asked_by, expires_at, decided_at, decided_by, reason, outcome.
     """
-
-    @abstractmethod
-    def _get(self, path: str, **parameters: str | int) -> Record: ...
-
-    @abstractmethod
-    def _list(self, path: str, **parameters: str | int) -> list[Record]: ...
-
-    @abstractmethod
-    def _post(self, path: str, **members: Any) -> Record: ...
 
     def approvals(self, *, every: bool = False) -> list[Record]:
         """Those that wait; with ``every`` all there were, the last first."""
