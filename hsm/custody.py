@@ -8,31 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import uuid
 from collections.abc import Iterator
-from datetime import datetime
-
-from sqlalchemy.orm import Session
 
 from drivers.base import Cleaning, Element, ElementKind, Inventory, Library, SimulatedHands, VolumeLabel
-from hsm.barcodes import is_write_once
-from hsm.catalog import journal, media, movements, prompts, queue, usage, volumelife
+from hsm.catalog import journal, media, movements, prompts, queue, usage
 from hsm.catalog.engine import Catalog
 from hsm.catalog.media import VolumeRef
-from hsm.catalog.movements import MovementRef
-from hsm.claims import Drives as Drives
+from hsm.claims import Drives
 from hsm.errors import DriverError, NotFound, OperatorNeeded, Refused, Retryable, StaleMap
 from hsm.log import get_logger
 from hsm.model import Place
 from hsm.pools import Pools
-from hsm.states import MovementKind, MovementState, Outcome, VolumeState
+from hsm.states import MovementKind, MovementState, Outcome
+from hsm.stocktaking import IN_LIBRARY, reconcile
 from hsm.wake import Bell
 
 log = get_logger(__name__)
 
-ACTOR = "custody"
 SHOWN_MAX = 5
-PLACES = {ElementKind.DRIVE: Place.DRIVE, ElementKind.SLOT: Place.SLOT, ElementKind.MAIL: Place.MAIL}
 
 
 class StuckInDrive(OperatorNeeded):
@@ -68,7 +61,7 @@ class Custody:
             with self._looking[name]:
                 seen = changer.inventory()
                 with self._catalog.write() as session:
-                    self._reconcile(session, name, seen)
+                    reconcile(session, name, seen, self._catalog.clock.now())
                     known = {volume.name: volume for volume in media.volumes(session)}
             elements += [_shown(name, each, known.get(each.barcode or "")) for each in seen.elements]
         self._bell.ring()
@@ -96,7 +89,7 @@ class Custody:
             now = self._catalog.clock.now()
             with self._catalog.write() as session:
                 answered = prompts.answer(session, volume.pk, Outcome.DONE, now, by, comment)
-                self._reconcile(session, library, seen)
+                reconcile(session, library, seen, now)
         self._bell.ring()
         return {"barcode": barcode, "library": library, "answered": answered}
 
@@ -140,7 +133,7 @@ class Custody:
         with self._catalog.read() as session:
             volume = media.volume(session, barcode)
         library = volume.library
-        if library is None or volume.place not in (Place.SLOT, Place.MAIL, Place.DRIVE):
+        if library is None or volume.place not in IN_LIBRARY:
             raise Refused(f"{barcode} is in no library (it is: {volume.place.value} {volume.shelf})".rstrip())
         with self._looking[library], self._drives.leaving(barcode):
             taken = self._take_out(self.library(library), library, barcode)
@@ -164,7 +157,7 @@ class Custody:
                 media.place_volume(
                     session, volume.pk, place, now, by, library=library, shelf=shelf, site=site
                 )
-                self._reconcile(session, library, seen)
+                reconcile(session, library, seen, now)
         self._bell.ring()
         return {"barcode": barcode, "place": place.value, "shelf": shelf}
 
@@ -272,77 +265,6 @@ class Custody:
             except DriverError as error:
                 log.error("%s: volumes stay in the drives: %s", name, error)
 
-    def _reconcile(self, session: Session, library: str, seen: Inventory) -> None:
-        """Make the catalog's places those of the inventory; wake what waited for a volume that is back."""
-        now = self._catalog.clock.now()
-        known = {volume.name: volume for volume in media.volumes(session)}
-        ways = movements.open_ones(session)
-        for element in seen.elements:
-            if element.barcode is None:
-                continue
-            volume = known.pop(element.barcode, None)
-            if volume is None:
-                pk = self._newcomer(session, element.barcode, library, now)
-            else:
-                pk = volume.pk
-                # One that was given up while it lay here is no news: it has to come back first.
-                back = volume.place not in (Place.SLOT, Place.MAIL, Place.DRIVE)
-                if volume.state is VolumeState.SUSPECT or (volume.state is VolumeState.LOST and back):
-                    media.found_again(session, pk, now, ACTOR)
-                if volume.state is VolumeState.LOST and back:
-                    volumelife.lost_again_found(session, pk, now, ACTOR)
-            shelf = volume.shelf if volume is not None and element.kind is ElementKind.MAIL else ""
-            media.place_volume(
-                session,
-                pk,
-                PLACES[element.kind],
-                now,
-                ACTOR,
-                library=library,
-                element=element.address,
-                shelf=shelf,
-            )
-            _end_of_way(session, ways.get(pk), now)
-            prompts.answer(session, pk, Outcome.DONE, now, ACTOR, "seen by the inventory")
-            queue.wake_waiting(session, pk, now, ACTOR)
-        for volume in known.values():
-            if volume.library == library and volume.place in (Place.SLOT, Place.MAIL, Place.DRIVE):
-                log.info("%s has left %s", volume.name, library)
-                way = ways.get(volume.pk)
-                gone = way is not None and way.kind is MovementKind.EXPORT
-                if way is not None and gone:
-                    movements.step(session, way.pk, MovementState.LEFT, now, ACTOR, "seen by the inventory")
-                media.place_volume(
-                    session,
-                    volume.pk,
-                    Place.SHELF,
-                    now,
-                    ACTOR,
-                    library=library,
-                    shelf=way.shelf if way is not None and gone else volume.shelf,
-                    site=way.site if way is not None and gone else None,
-                )
-
-    def _newcomer(self, session: Session, barcode: str, library: str, now: datetime) -> int:
-        """A barcode that the catalog has never seen: scratch until its label says otherwise."""
-        log.info("%s is new in %s", barcode, library)
-        new = VolumeRef(
-            pk=0,
-            name=barcode,
-            uuid=str(uuid.uuid4()),
-            pool=None,
-            state=VolumeState.SCRATCH,
-            removable=True,
-            capacity=0,
-            used=0,
-            library=library,
-            place=Place.SLOT,
-            element=None,
-            shelf="",
-            worm=is_write_once(barcode),
-        )
-        return media.add_volume(session, new, now, ACTOR)
-
     @contextlib.contextmanager
     def free_drive(self, library: str, barcode: str) -> Iterator[int]:
         """A drive that nobody uses, claimed meanwhile for a volume: the one that it lies in, else an empty
@@ -379,14 +301,6 @@ class Custody:
         if len(self._pools.libraries) != 1:
             raise Refused("the volume was in no library yet; import it through the library that has it")
         return next(iter(self._pools.libraries))
-
-
-def _end_of_way(session: Session, way: MovementRef | None, now: datetime) -> None:
-    """A volume on its way is in the library: it has come back, or has never gone far."""
-    if way is not None and way.kind is MovementKind.RETURN:
-        movements.step(session, way.pk, MovementState.ARRIVED, now, ACTOR, "seen by the inventory")
-    elif way is not None and way.state is MovementState.LEFT:
-        movements.step(session, way.pk, MovementState.UNDONE, now, ACTOR, "it is in the library again")
 
 
 def _shown(library: str, element: Element, volume: VolumeRef | None) -> dict[str, object]:

@@ -12,7 +12,7 @@ from hsm import planner
 from hsm.blame import Pair
 from hsm.catalog import details, media, placement, prompts, queuelooks, usage
 from hsm.catalog.orders import Order
-from hsm.custody import Drives
+from hsm.claims import Drives
 from hsm.drivework import Beside, enough, nowhere, readable_now, reads, write
 from hsm.errors import DriverError
 from hsm.locate import located

@@ -24,8 +24,9 @@ from hsm.backupsource import fetch_from_pool
 from hsm.catalog import backup, rebuilding, restored, upgrade
 from hsm.catalog.engine import Catalog, OneWriter, open_engine
 from hsm.catalog.media import VolumeRef
+from hsm.claims import Drives
 from hsm.clock import SystemClock
-from hsm.custody import Custody, Drives
+from hsm.custody import Custody
 from hsm.dicom.header import read_header
 from hsm.errors import DriverError, HsmError, NotFound, Refused
 from hsm.offline import Report, at_rest, backup_facts

@@ -17,7 +17,7 @@ from hsm import dispatch, planner
 from hsm.blame import to_avoid
 from hsm.catalog import media, queuelooks, timings
 from hsm.catalog.engine import Catalog
-from hsm.custody import Drives
+from hsm.claims import Drives
 from hsm.errors import DriverError
 from hsm.floor import Floor, Place
 from hsm.locate import Head, located

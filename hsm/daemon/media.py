@@ -6,8 +6,9 @@ from datetime import timedelta
 from functools import partial
 
 from hsm.anchoring import Anchoring
+from hsm.claims import Drives
 from hsm.clockwatch import ClockWatch
-from hsm.custody import Custody, Drives
+from hsm.custody import Custody
 from hsm.daemon.foundation import Foundation
 from hsm.daemon.packages import Packages
 from hsm.dicom.header import read_header

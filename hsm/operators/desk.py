@@ -19,7 +19,8 @@ from hsm.catalog.media import VolumeRef
 from hsm.catalog.prompts import PromptRef
 from hsm.catalog.views import Page
 from hsm.catalog.views.prompts import Other, others
-from hsm.custody import Custody, Drives
+from hsm.claims import Drives
+from hsm.custody import Custody
 from hsm.errors import BadInput, DriverError, Refused
 from hsm.model import Place
 from hsm.operators.doors import LibraryDoors

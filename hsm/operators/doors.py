@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable
 
 from drivers.base import Element, ElementKind, Inventory, Library
+from hsm.claims import Drives
 from hsm.clock import Clock
-from hsm.custody import Drives
 from hsm.errors import DriverError
 from hsm.log import get_logger
 from hsm.operators.picklist import Doors

@@ -23,7 +23,8 @@ from drivers.tape.library import TapeLibrary
 from hsm import layout
 from hsm.catalog.engine import Catalog
 from hsm.catalog.tables import Copy, Package, Patient, Study, Volume
-from hsm.custody import Custody, Drives
+from hsm.claims import Drives
+from hsm.custody import Custody
 from hsm.model import Tier
 from hsm.package import PackagePlan, plan_package
 from hsm.pools import LibraryPool, Pools

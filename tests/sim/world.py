@@ -29,11 +29,12 @@ from hsm.catalog import chaincheck, check, find, journal, queue
 from hsm.catalog.engine import open_engine
 from hsm.catalog.orders import Order
 from hsm.catalog.tables import Copy, Instance, MountRequest, Package, Request, Study, Volume
+from hsm.claims import Drives
 from hsm.clock import ManualClock
 from hsm.coldrecall import ColdRecalls
 from hsm.commitment import Commitments, Result, WaitFor
 from hsm.config import Config
-from hsm.custody import Custody, Drives
+from hsm.custody import Custody
 from hsm.delivery import Deliveries
 from hsm.dicom.contexts import is_storage_class
 from hsm.drivesession import DriveSession
