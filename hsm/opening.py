@@ -31,7 +31,8 @@ from hsm.interrupted import keep_interrupted
 from hsm.log import get_logger
 from hsm.model import Layout, Tier
 from hsm.pools import ACTOR, DiskPool, LibraryPool, Pools
-from hsm.service import LIMIT_SECONDS, Service, ServicedStore, close_store
+from hsm.service import LIMIT_SECONDS, Service, close_store
+from hsm.servicedstore import ServicedStore
 from hsm.states import VolumeState
 from policies import PoolInfo
 

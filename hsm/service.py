@@ -10,26 +10,21 @@ from __future__ import annotations
 import enum
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
 from drivers.base import (
     Capacity,
     Figure,
-    Health,
     Notice,
-    ObjectStat,
-    Readable,
     Severity,
     Store,
     Traits,
     Watched,
 )
-from drivers.errors import NotReadableNow
-from drivers.wrappers import PassingStore
 from hsm.clock import Clock
-from hsm.errors import DriverError, HsmError, NoSpace, OperatorNeeded, Retryable
+from hsm.errors import DriverError, HsmError, Retryable
 from hsm.log import get_logger
 
 log = get_logger(__name__)
@@ -313,81 +308,3 @@ def close_store(store: object) -> None:
 def _watched(store: object) -> Watched | None:
     """The Store whose device tells what happens to it, or None."""
     return store if isinstance(store, Watched) else None
-
-
-class ServicedStore(PassingStore):
-    """The Store of a volume that may be away: it says so at once, and notices that it is."""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-
-    @property
-    def inner(self) -> Store:
-        return self._service.store()
-
-    @property
-    def traits(self) -> Traits:
-        return self.inner.traits
-
-    def put(self, key: str, source: Readable, size: int, digest: bytes | None) -> ObjectStat:
-        store = self.inner
-        try:
-            return store.put(key, source, size, digest)
-        except (Retryable, OperatorNeeded) as error:
-            self._note(error)
-            raise
-
-    def get(self, key: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
-        store = self.inner
-        try:
-            yield from store.get(key, offset, length)
-        except (Retryable, OperatorNeeded) as error:
-            self._note(error)
-            raise
-
-    def delete(self, key: str) -> None:
-        self._do(lambda store: store.delete(key))
-
-    def list(self) -> Iterator[ObjectStat]:
-        store = self.inner
-        try:
-            yield from store.list()
-        except (Retryable, OperatorNeeded) as error:
-            self._note(error)
-            raise
-
-    def stat(self, key: str) -> ObjectStat:
-        found: list[ObjectStat] = []
-        self._do(lambda store: found.append(store.stat(key)))
-        return found[0]
-
-    def capacity(self) -> Capacity:
-        found: list[Capacity] = []
-        self._do(lambda store: found.append(store.capacity()))
-        return found[0]
-
-    def flush(self) -> None:
-        self._do(lambda store: store.flush())
-
-    def drop_caches(self) -> None:
-        self._do(lambda store: store.drop_caches())
-
-    def health(self) -> Health:
-        try:
-            return self.inner.health()
-        except OutOfService as error:
-            return Health(False, str(error))
-
-    def _do(self, act: Callable[[Store], None]) -> None:
-        store = self.inner
-        try:
-            act(store)
-        except (Retryable, OperatorNeeded) as error:
-            self._note(error)
-            raise
-
-    def _note(self, error: DriverError) -> None:
-        # A volume without room answers: room comes, and another volume may have some. The source of a put
-        # may be another volume that is away, which knows it already.
-        if not isinstance(error, (NoSpace, NotReadableNow, OutOfService)):
-            self._service.trouble(error)

@@ -13,7 +13,8 @@ from drivers.base import Figure, Health, Notice, Severity, Store
 from drivers.errors import NoSpace, Retryable
 from drivers.folder import FolderStore
 from hsm.clock import ManualClock
-from hsm.service import BACK_LAST_SECONDS, PROBE_SECONDS, OutOfService, Service, ServicedStore, State
+from hsm.service import BACK_LAST_SECONDS, PROBE_SECONDS, OutOfService, Service, State
+from hsm.servicedstore import ServicedStore
 
 
 class Moody(FolderStore):
