@@ -20,7 +20,8 @@ from hsm.bench.databases import Database, catalogs
 from hsm.bench.frame import Report, Table, machine
 from hsm.bench.rebuild import ROOT, identity
 from hsm.catalog.engine import Catalog, OneWriter
-from hsm.custody import Custody, Drives
+from hsm.claims import Drives
+from hsm.custody import Custody
 from hsm.model import Header, Tier
 from hsm.package import Member, PackageReader, member_name, plan_package
 from hsm.pools import LibraryPool, Pools
