@@ -20,7 +20,7 @@ from hsm import planner
 from hsm.bench.frame import Table
 from hsm.bench.rivals import Rival, by_block, cta, fifo
 from hsm.model import Place, Priority
-from hsm.planner import Course, DriveAt, LocateCost, Pace, Rules, Situation, VolumeAt, Work
+from hsm.planner import Course, DriveAt, LocateCost, Pace, Rules, Served, Situation, VolumeAt, Work
 from policies.whatif.tape import DriveModel
 
 SLOTS, DRIVES, WRITABLE = 24, 2, 2
@@ -78,6 +78,9 @@ class Played:
     waits: Mapping[int, Sequence[float]]
     """By class, from being asked for to being done."""
     missed: int
+    kept: Sequence[float]
+    """Whenever stat recalls came while no other waited: from being asked for to the first change of
+    cartridges for them, kept by what the drives had begun."""
 
 
 def random_day(model: DriveModel, real: DriveModel, hours: float, rng: random.Random) -> Day:
@@ -168,8 +171,34 @@ def play(day: Day, decide: planner.Decide, *, yields: bool, real: bool) -> Playe
     missed = sum(wait > DEADLINES[Priority(priority)] for priority, found in waits.items() for wait in found)
     spent = course.spent
     return Played(
-        spent.locating / spent.locates, spent.drive_seconds, spent.mounts, course.made_room, waits, missed
+        spent.locating / spent.locates,
+        spent.drive_seconds,
+        spent.mounts,
+        course.made_room,
+        waits,
+        missed,
+        kept_waiting(served, asked, pace.change(holds_one=True)),
     )
+
+
+def kept_waiting(served: Sequence[Served], asked: Mapping[int, float], change: float) -> list[float]:
+    """Seconds that stat recalls which found no other waiting were kept by what the drives had begun. Pure.
+
+    :param asked: when each request was asked for, in seconds.
+    :param change: seconds that a change of cartridges takes.
+    """
+    stat = [each for each in served if each.work.priority <= Priority.STAT]
+    begins: dict[int, float] = {}
+    for each in served:
+        begins[each.session] = min(each.starts, begins.get(each.session, each.starts))
+    found = []
+    for at in sorted({asked[each.work.request_pk] for each in stat}):
+        if any(asked[each.work.request_pk] < at < each.finishes for each in stat):
+            continue
+        # The studies of one patient come at once, and the first of them is served first.
+        first = min(begins[each.session] for each in stat if asked[each.work.request_pk] == at)
+        found.append(max(0.0, first - change - at))
+    return found
 
 
 def run(
@@ -217,14 +246,23 @@ def _played(
     return found
 
 
-_SPENT = ("planner", ">locate, s", ">drives, h", ">mounts", ">missed deadlines", ">made room")
+_SPENT = (
+    "planner",
+    ">locate, s",
+    ">drives, h",
+    ">mounts",
+    ">missed deadlines",
+    ">made room",
+    ">stat kept, min",
+)
 _WAITS = ("planner, p50/p95 min", *(f">{each.name.lower()}" for each in SHOWN))
 
 
 def _spent(name: str, played: Sequence[Played]) -> tuple[str | float | int, ...]:
     keys = ("locate_seconds", "drive_hours", "mounts", "missed", "made_room")
     record = _record(played)
-    return name, *(record[key] for key in keys)
+    kept = record["stat_kept"]
+    return name, *(record[key] for key in keys), f"{kept['p95']:.1f}/{kept['most']:.1f}"
 
 
 def _waits(name: str, played: Sequence[Played]) -> tuple[str, ...]:
@@ -240,6 +278,7 @@ def _record(played: Sequence[Played]) -> dict[str, Any]:
         "mounts": round(mean(each.mounts for each in played), 1),
         "missed": round(mean(each.missed for each in played), 1),
         "made_room": round(mean(each.made_room for each in played), 1),
+        "stat_kept": _kept([seconds for each in played for seconds in each.kept]),
         "waits": {
             priority.name.lower(): dict(
                 _percentiles(wait for each in played for wait in each.waits[priority])
@@ -247,6 +286,13 @@ def _record(played: Sequence[Played]) -> dict[str, Any]:
             for priority in SHOWN
         },
     }
+
+
+def _kept(seconds: Sequence[float]) -> dict[str, float]:
+    """Minutes: what all but one in twenty were kept for at most, and the longest."""
+    if len(seconds) < 2:
+        return {"p95": 0.0, "most": 0.0}
+    return dict(_percentiles(iter(seconds))) | {"most": round(max(seconds) / 60, 2)}
 
 
 def _percentiles(seconds: Iterator[float]) -> Iterator[tuple[str, float]]:

@@ -22,6 +22,7 @@ from hsm.planner import (
     Plan,
     Rules,
     Running,
+    Served,
     Site,
     Situation,
     VolumeAt,
@@ -227,5 +228,16 @@ def test_a_mixed_day_is_played_to_its_end_and_nobody_at_a_workstation_waits_long
     stat = {name: max(each.waits[Priority.STAT]) for name, each in played.items()}
     # The change of cartridges, the one package that is being written, and a stat recall or two before it.
     assert stat["hsm"] < 600 < min(stat["FIFO"], stat["by block"], stat["hsm, staying"])
+    assert max(played["hsm"].kept) < 240 < max(played["FIFO"].kept), "a begun change and its first package"
     assert played["hsm"].made_room > 0
     assert played["hsm"].locate < played["FIFO"].locate
+
+
+def test_a_stat_recall_is_kept_by_what_was_begun_and_not_by_its_own_change_nor_by_others_like_it() -> None:
+    def served(pk: int, session: int, starts: float, priority: Priority = Priority.STAT) -> Served:
+        work = Work(pk, "read", "A", "tape", priority, NOW, 1, None)
+        return Served(work, ("lib", 0), "A", session, starts, starts + 10)
+
+    asked = {1: 100.0, 2: 100.0, 3: 150.0, 4: 900.0, 5: 0.0}
+    done = [served(5, 1, 10, Priority.MIGRATION), served(2, 2, 230), served(1, 3, 400), served(3, 4, 500)]
+    assert day.kept_waiting([*done, served(4, 5, 950)], asked, 60.0) == [70.0, 0.0]
