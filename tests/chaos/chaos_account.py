@@ -116,6 +116,3 @@ def _is_change(kind: str, verb: str) -> bool:
     if kind == "volume":
         return verb in _VOLUMES or (verb.startswith("mount request") and verb not in _NO_CHANGE)
     return True
-
-
-__all__ = ["TRIGGERS", "Account"]

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import random
+from dataclasses import astuple
 
 from hsm.catalog import marks
 from hsm.repack import Wanted
 from tests.chaos.chaos_ledger import Goals, Ledger
+from tests.chaos.chaos_rejections import CODES
+from tests.chaos.chaos_studies import Sent
 from tests.chaos.chaos_world import ChaosWorld, Surroundings
 from tests.sim.world import study_uid
 
+LATE = 100_000
+"""Numbers of instances that are named and never come begin here."""
 _FREE = (
     "  - {name: free online, release from: online, when: always}\n"
     "  - {name: free near, release from: nearline, when: always}\n"
@@ -95,6 +100,43 @@ class Administrators:
                 self.ledger.acknowledged[each.uid].add(each)
         return f"study {study}: {len(back)} instances"
 
+    def reject(self) -> str:
+        """A modality or a quality officer sends a rejection note, also of what has not come; or one again."""
+        book = self.ledger.rejections
+        if book.notes and self._rng.random() < 0.2:
+            note = book.notes[self._rng.choice(sorted(book.notes))]
+        else:
+            study = self._any_study()
+            if study is None:
+                return ""
+            there = sorted({*self.ledger.sent(study), *self.ledger.unsent}, key=astuple)
+            there = [each for each in there if each.study == study]
+            some = self._rng.sample(there, self._rng.randint(1, min(3, len(there))))
+            late = [Sent(study, 1, LATE + len(book.notes), 0, 0)] if self._rng.random() < 0.2 else []
+            places = {(each.header().series_uid, each.uid) for each in (*some, *late)}
+            note = book.note(self._rng.choice(CODES), study, sorted(places))
+        try:
+            self.world.ingest.require_rejectable(note)
+            hidden = self.world.ingest.reject(note, "ae:CT1")
+        finally:
+            with self.ledger.engine.connect() as connection:
+                book.learn(connection)
+        return f"{note.code} {note.uid}: {hidden}"
+
+    def unreject(self) -> str:
+        """One note, or all of a study, is taken back."""
+        book = self.ledger.rejections
+        if not book.standing:
+            return ""
+        note = book.notes[self._rng.choice(sorted(book.standing))]
+        only = note.uid if self._rng.random() < 0.5 else ""
+        try:
+            self.world.trash.revoke(note.references[0].study_uid, "a mistake", "anna", only)
+        finally:
+            with self.ledger.engine.connect() as connection:
+                book.learn(connection)
+        return f"{note.uid} {only}"
+
     def hold(self) -> str:
         some = sorted({*self.ledger.studies(), *self.ledger.trash.studies()})
         study = self._rng.choice(some) if some else None
@@ -116,8 +158,7 @@ class Administrators:
 
     def scrub(self) -> str:
         """Everything on a volume is read back."""
-        with self.ledger.engine.connect() as connection:
-            names = sorted({each.place.volume for each in self.ledger.copies(connection)})
+        names = sorted({each.place.volume for each in self.ledger.copies_now()})
         if not names:
             return ""
         away = [each for each in names if each in self.world.library.shelf()]
@@ -143,6 +184,3 @@ class Administrators:
         self.world.use_policies(written)
         self.ledger.goals = goals
         return f"{goals}"
-
-
-__all__ = ["POLICIES", "Administrators"]

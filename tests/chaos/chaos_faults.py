@@ -13,7 +13,7 @@ from drivers.simulated.medium import flip_byte, swap, tear
 from tests.chaos.chaos_ledger import GOOD, CopyRow, Ledger
 from tests.chaos.chaos_moves import PEERS
 from tests.chaos.chaos_network import LAPSED, lapse
-from tests.chaos.chaos_world import ChaosWorld, Surroundings
+from tests.chaos.chaos_world import SHELF_MAX, ChaosWorld, Surroundings
 
 DISKS = {
     "nearline": "byte flipped on disk",
@@ -21,10 +21,6 @@ DISKS = {
     "cloud": "byte flipped on S3",
     "vault": "byte flipped in a cold class",
 }
-
-
-SHELF_MAX = 6
-"""More are not taken out of the library."""
 
 
 class Faults:
@@ -47,10 +43,10 @@ class Faults:
             "daemon killed": (4, self._kill),
             "power cut": (3, self._cut),
             "drive dead": (1, self._dead_drive),
-            "write error": (2, lambda: self._library("write", "retryable", 30)),
-            "read error": (2, lambda: self._library("read", "retryable", 30)),
-            "index not written": (2, lambda: self._library("flush", "retryable", 3)),
-            "robot jammed": (2, lambda: self._library("move", "operator needed", 3)),
+            "write error": (2, lambda: self._library("write error", "write", "retryable", 30)),
+            "read error": (2, lambda: self._library("read error", "read", "retryable", 30)),
+            "index not written": (2, lambda: self._library("index not written", "flush", "retryable", 3)),
+            "robot jammed": (2, lambda: self._library("robot jammed", "move", "operator needed", 3)),
             "door open": (1, self._door),
             "cartridge torn out": (2, self._tear_out),
             "cartridge torn": (1.5, self._tear),
@@ -189,14 +185,7 @@ class Faults:
 
     # The library and its cartridges.
 
-    def _library(self, operation: str, error: str, nth: int) -> bool:
-        kinds = {
-            "write": "write error",
-            "read": "read error",
-            "flush": "index not written",
-            "move": "robot jammed",
-        }
-        kind = kinds[operation]
+    def _library(self, kind: str, operation: str, error: str, nth: int) -> bool:
         fault = Fault(operation, error, nth=self._rng.randint(1, nth), message=f"chaos: {kind}")
         self.world.library.faults.add(fault)
         return True
@@ -218,16 +207,8 @@ class Faults:
         script = self.world.library.faults
         script._save(tuple(each for each in script.faults() if each.message != said))
 
-    def outside_drives(self) -> list[str]:
-        """Barcodes of the cartridges that hands can reach in the library."""
-        places = self.world.library._places.read()
-        drives = set(self.world.library._drives)
-        return sorted(
-            barcode for barcode, place in places.where.items() if place is not None and place not in drives
-        )
-
     def _tear_out(self) -> bool:
-        reachable = [each for each in self.outside_drives() if self._label(each)]
+        reachable = [each for each in self.world.outside_drives() if self._label(each)]
         if not reachable or len(self.world.library.shelf()) > SHELF_MAX:
             return False
         self.world.library.hand_remove(self._rng.choice(reachable))
@@ -239,7 +220,7 @@ class Faults:
 
     def _tear(self) -> bool:
         """A drive that lost power while it wrote the index: nothing on the cartridge is found any more."""
-        some = [each for each in self.outside_drives() if self._label(each)]
+        some = [each for each in self.world.outside_drives() if self._label(each)]
         if not some or self.swapped is not None:
             return False
         barcode = self._rng.choice(some)
@@ -250,7 +231,7 @@ class Faults:
         return True
 
     def _swap(self) -> bool:
-        some = [each for each in self.outside_drives() if self._label(each)]
+        some = [each for each in self.world.outside_drives() if self._label(each)]
         if len(some) < 2 or self.swapped is not None:
             return False
         one, other = self._rng.sample(some, 2)
@@ -261,7 +242,7 @@ class Faults:
 
     def _swap_back(self) -> bool:
         assert self.swapped is not None
-        reachable = {*self.outside_drives(), *self.world.library.shelf()}
+        reachable = {*self.world.outside_drives(), *self.world.library.shelf()}
         if not set(self.swapped) <= reachable:
             return False
         self._exchange(*self.swapped)
@@ -273,11 +254,9 @@ class Faults:
         swap(library.medium_folder(one), library.medium_folder(other))
 
     def _victims(self, pool: str) -> list[CopyRow]:
-        with self.ledger.engine.connect() as connection:
-            copies = self.ledger.copies(connection)
         return [
             each
-            for each in copies
+            for each in self.ledger.copies_now()
             if each.pool == pool and each.state == "verified" and each.volume_state in GOOD
         ]
 
@@ -330,6 +309,3 @@ class Faults:
         path.write_bytes(bytes(data))
         self.ledger.damage([copy.key], copy.place.volume, DISKS[copy.pool])
         return True
-
-
-__all__ = ["DISKS", "Faults"]

@@ -23,6 +23,7 @@ from tests.chaos.chaos_effects import Effects
 from tests.chaos.chaos_media import Media, Member, Place, digests_in
 from tests.chaos.chaos_prompts import Prompts
 from tests.chaos.chaos_refusals import Refusals
+from tests.chaos.chaos_rejections import Rejections
 from tests.chaos.chaos_studies import Sent
 from tests.chaos.chaos_trash import OVER, Deleted, Row, Trashcan
 
@@ -97,6 +98,7 @@ class Ledger:
 
     def __post_init__(self) -> None:
         self.refusals = Refusals(self.effects)
+        self.rejections = Rejections()
         self.engine = open_engine(self.url)
         with self.engine.begin() as connection:
             for statement in (*_TRIGGERS, *(each for of in _NOTED_BY for each in of.TRIGGERS)):
@@ -106,6 +108,15 @@ class Ledger:
         self.engine.dispose()
 
     # What is known.
+
+    def scalar(self, query: str) -> Any:
+        """One value of the catalog, as it is now."""
+        with self.engine.connect() as connection:
+            return connection.scalar(text(query))
+
+    def copies_now(self) -> list[CopyRow]:
+        with self.engine.connect() as connection:
+            return self.copies(connection)
 
     def copies(self, connection: Connection) -> list[CopyRow]:
         rows = connection.execute(
@@ -150,8 +161,13 @@ class Ledger:
         self.effects.checks["4 what was served is what was sent"] += 1
 
     def hidden_once(self) -> set[str]:
-        """SOP Instance UIDs of what was deleted at some time, taken back or not."""
-        return {each.uid for each in self.trash.sent()}
+        """SOP Instance UIDs of what was deleted or rejected at some time, taken back or not."""
+        return {each.uid for each in self.trash.sent()} | self.rejections.once
+
+    def shown(self, study: int, *, sees_rejected: bool = False) -> set[str]:
+        """SOP Instance UIDs that a peer is to see of a study."""
+        hidden = self.rejections.hidden(study, sees_rejected=sees_rejected)
+        return {each.uid for each in self.sent(study)} - hidden
 
     def intact(self, copy: CopyRow, members: Iterable[Member]) -> bool:
         """Whether the copy's bytes are on its medium."""
@@ -184,6 +200,9 @@ class Ledger:
             )
             self._prompts_are_consistent(connection)
             self.refusals.check(connection)
+            self.effects.checks["3 what is rejected is hidden until somebody takes that back"] += (
+                self.rejections.check(connection)
+            )
             with Session(bind=connection) as session:
                 problems = [f"journal {each.seq}: {each.message}" for each in chaincheck.verify(session)]
                 problems += [str(each) for each in check.check(session)]

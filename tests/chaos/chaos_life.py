@@ -16,17 +16,19 @@ from typing import Any
 
 from drivers.simulated.drive import CartridgeStore
 from hsm.errors import ConfigError
+from tests.chaos.chaos_admins import POLICIES
 from tests.chaos.chaos_clock import SteppedClock
 from tests.chaos.chaos_database import Database
 from tests.chaos.chaos_effects import KINDS, Effects
 from tests.chaos.chaos_faults import Faults
+from tests.chaos.chaos_fire import burn
 from tests.chaos.chaos_host import Host
 from tests.chaos.chaos_ledger import Ledger
 from tests.chaos.chaos_media import Media
 from tests.chaos.chaos_moves import Moves
 from tests.chaos.chaos_network import Trouble, installed
 from tests.chaos.chaos_peace import Peace
-from tests.chaos.chaos_people import POLICIES, People
+from tests.chaos.chaos_people import People
 from tests.chaos.chaos_provoke import FIRST, provoke
 from tests.chaos.chaos_temptations import Temptations
 from tests.chaos.chaos_trash import Trashcan
@@ -66,7 +68,7 @@ class Life:
     """One seed's."""
 
     def __init__(self, plan: Plan, folder: Path, template: Path) -> None:
-        self.plan = plan
+        self.plan, self._template = plan, template
         self._rng = random.Random(plan.seed)
         self._home = folder / "home"
         self._home.mkdir()
@@ -118,7 +120,9 @@ class Life:
             self.at_peace = True
             if not self.plan.every:
                 Peace(self).come()
-        self.world.close()
+                burn(self.world, self.ledger, self.effects, self._template)
+            else:
+                self.world.close()
         self.ledger.close()
 
     def _all_felt(self) -> bool:
@@ -348,6 +352,3 @@ def _watched(unexpected: list[str]) -> Iterator[None]:
     finally:
         logger.removeHandler(ear)
         logger.level, logger.propagate = before
-
-
-__all__ = ["Life", "Plan"]

@@ -111,16 +111,6 @@ class Media:
                 elif key not in expected.get(pool, set()):
                     yield f"{pool}: {key}"
 
-    def objects_on(self, uuid: str) -> set[str]:
-        """The keys that a cartridge's index names."""
-        folder = self.cartridge(uuid)
-        if folder is None:
-            return set()
-        try:
-            return {each[0] for each in json.loads((folder / "index.json").read_bytes())["objects"]}
-        except (OSError, ValueError):
-            return set()
-
 
 def online_keys(package_key: str, study: str, members: list[Member]) -> set[str]:
     """Where a package of the layout `files` lies."""

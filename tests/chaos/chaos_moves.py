@@ -183,7 +183,7 @@ class Moves:
 
     def _cannot_be_had(self, asked: Asked, item: Unobtainable) -> None:
         uid = item.instance.sop_instance_uid
-        seen = bool(self._ledger.acknowledged[uid])
+        seen = uid in self._ledger.shown(asked.study)
         with self._ledger.engine.connect() as connection:
             self._ledger.refusals.judge(connection, item.instance.package_pk, item.reason, seen=seen)
         asked.refused[uid] = item.reason

@@ -54,7 +54,6 @@ class Trouble:
     """The share of operations that are told to come again."""
     slow: bool = False
     """What is asked for from a cold class takes hours."""
-    asked: int = field(default=0)
     cold: set[str] = field(default_factory=set)
     """Keys of the objects in a cold class."""
     ready_at: dict[str, float] = field(default_factory=dict)
@@ -69,7 +68,6 @@ class Trouble:
     def answer(self, what: str) -> None:
         """:raises Retryable: it does not answer, or not now."""
         self.fuse().alive()
-        self.asked += 1
         if self.hangs:
             self.effects.feel(f"{self.name} hangs")
             self.clock.advance(LIMIT_SECONDS)

@@ -6,24 +6,22 @@ import random
 from collections.abc import Callable
 from dataclasses import astuple, replace
 
-from sqlalchemy import text
-
+from hsm.catalog import find
 from hsm.config.fields import RIGHTS
-from hsm.errors import DriverError, HsmError, Refused
-from hsm.model import Priority
+from hsm.errors import Refused
+from hsm.model import Priority, Selection
 from hsm.states import Outcome
-from tests.chaos.chaos_admins import POLICIES, Administrators
+from tests.chaos.chaos_admins import Administrators
 from tests.chaos.chaos_ledger import Ledger
 from tests.chaos.chaos_moves import PEERS, Caller
 from tests.chaos.chaos_studies import Sent
-from tests.chaos.chaos_world import Surroundings
+from tests.chaos.chaos_world import SHELF_MAX, Surroundings
 from tests.sim.world import EXPLICIT_LITTLE, Wait, study_uid
 
 STUDIES_OPEN = 4
 """So many of the last studies still get instances."""
 EAGER = {"retrieve": 20, "answer": 14, "export": 8, "scrub": 8, "policy": 3, "recall": 4}
 WAITS_MAX = 6
-SHELF_MAX = 6
 ANSWERS = (*("done", "done", "done", "wrong") * 2, "nothing", "refuse", "lost", "damaged")
 """What somebody does who is asked for a cartridge."""
 PATIENCE_SECONDS = (0, 0, 0, 30, 30, 300, 1200)
@@ -57,6 +55,8 @@ class People(Administrators):
             "stock up": (1, self.stock_up),
             "delete": (0.7, self.delete),
             "take back": (0.5, self.take_back),
+            "reject": (0.8, self.reject),
+            "unreject": (0.4, self.unreject),
             "hold": (0.7, self.hold),
             "lift": (0.5, self.lift),
             "scrub": (2, self.scrub),
@@ -108,7 +108,14 @@ class People(Administrators):
 
     def _send(self, each: Sent) -> str:
         self.ledger.unsent.append(each)  # until there is an answer
-        outcome = self.world.ingest.store(each.header(), EXPLICIT_LITTLE, each.dataset(), "CT1")
+        try:
+            outcome = self.world.ingest.store(each.header(), EXPLICIT_LITTLE, each.dataset(), "CT1")
+        except Refused as error:
+            rejected = each.uid in self.ledger.rejections.hidden(each.study)
+            known = each in self.ledger.acknowledged[each.uid]
+            assert rejected and not known, f"1: {each} is refused: {error}"
+            self.ledger.unsent.remove(each)
+            return f"{each.number} refused"
         self.ledger.unsent.remove(each)
         self.ledger.acknowledged[each.uid].add(each)
         return f"{each.number} {outcome.value}"
@@ -129,13 +136,27 @@ class People(Administrators):
         return f"study {study}"
 
     def seen(self, study: int) -> set[str]:
-        """The SOP Instance UIDs that peers see; none of them was deleted, and each was sent."""
+        """The SOP Instance UIDs that peers see; none of them was deleted or rejected, and each was sent."""
         there = {each.digest() for some in self.ledger.acknowledged.values() for each in some}
         maybe = {each.digest() for each in self.ledger.unsent}
         found = self.world.instances(study)
         for each in found:
             assert each.digest in there | maybe, f"3: {each.sop_instance_uid} is seen, and was deleted"
             self.around.effects.checks["3 what is in the trash is not seen"] += 1
+        uids, all_uids = {each.sop_instance_uid for each in found}, self._seen_by_quality_officers(study)
+        hidden = self.ledger.rejections.hidden(study)
+        assert not uids & hidden, f"3: rejected, and seen: {sorted(uids & hidden)[:3]}"
+        never = self.ledger.rejections.hidden(study, sees_rejected=True)
+        assert not all_uids & never, f"3: rejected by all means, and seen: {sorted(all_uids & never)[:3]}"
+        assert self.ledger.shown(study, sees_rejected=True) <= all_uids, (
+            f"3: of study {study} too much is hidden"
+        )
+        return uids
+
+    def _seen_by_quality_officers(self, study: int) -> set[str]:
+        with self.world.catalog.read() as session:
+            selection = Selection(study_uids=(study_uid(study),))
+            found = find.select_instances(session, selection, sees_rejected=True)
         return {each.sop_instance_uid for each in found}
 
     def look(self) -> str:
@@ -240,11 +261,7 @@ class People(Administrators):
     def export(self) -> str:
         """A cartridge goes to a shelf, or a box with every one that holds something of a study."""
         library = self.world.library
-        drives = set(library._drives)
-        where = library._places.read().where
-        some = sorted(
-            barcode for barcode, place in where.items() if place is not None and place not in drives
-        )
+        some = self.world.outside_drives()
         if not some or len(library.shelf()) > SHELF_MAX:
             return ""
         box = [self._rng.choice(some)]
@@ -258,9 +275,7 @@ class People(Administrators):
         return " ".join(box)
 
     def _cartridges_of(self, study: int) -> list[str]:
-        with self.ledger.engine.connect() as connection:
-            copies = self.ledger.copies(connection)
-        uid = study_uid(study)
+        copies, uid = self.ledger.copies_now(), study_uid(study)
         return sorted({each.place.volume for each in copies if each.pool == "tape" and each.study == uid})
 
     def bring_back(self) -> str:
@@ -281,13 +296,10 @@ class People(Administrators):
 
     def stock_up(self) -> str:
         """Whoever reads at a request that a blank cartridge is to be put in puts some in."""
-        with self.ledger.engine.connect() as connection:
-            asked = connection.scalar(
-                text(
-                    "SELECT count(*) FROM request WHERE state IN ('queued', 'waiting')"
-                    " AND error LIKE '%put a blank one in%'"
-                )
-            )
+        asked = self.ledger.scalar(
+            "SELECT count(*) FROM request WHERE state IN ('queued', 'waiting')"
+            " AND error LIKE '%put a blank one in%'"
+        )
         if not asked:
             return ""
         brought = [self._new_cartridge() for _ in range(BLANKS)]
@@ -295,6 +307,3 @@ class People(Administrators):
             self.world.library.hand_insert(barcode)
         self.world.take_inventory()
         return f"{asked} wait for a blank cartridge: {brought}"
-
-
-__all__ = ["POLICIES", "DriverError", "HsmError", "People"]

@@ -47,10 +47,9 @@ def _inject(life: Life, kind: str) -> None:
 
 def _away(life: Life) -> str:
     """A cartridge with good copies goes to a shelf."""
-    with life.ledger.engine.connect() as connection:
-        copies = life.ledger.copies(connection)
+    copies = life.ledger.copies_now()
     good = {each.place.volume for each in copies if each.pool == "tape" and each.volume_state in GOOD}
-    barcode = min(good & set(life.faults.outside_drives()))
+    barcode = min(good & set(life.world.outside_drives()))
     life.world.custody.export(barcode, "B1", "alice")
     life.world.library.hand_remove(barcode)
     return barcode
@@ -83,7 +82,7 @@ def _cold(life: Life) -> None:
     life.around.clock.advance(4000)
     life.settle()
     life.world.custody.unmount_all()
-    for barcode in life.faults.outside_drives():
+    for barcode in life.world.outside_drives():
         if life.faults._label(barcode):
             life.world.custody.export(barcode, "B1", "alice")
             life.world.library.hand_remove(barcode)

@@ -26,6 +26,7 @@ from tests.sim.world import study_uid
 READ_FIRST = ("online", "nearline", "nas", "cloud")
 """Disk pools, in the order in which a retrieve reads from them."""
 STEPS_AT_DEATH = 8
+QUEUED = "SELECT count(*) FROM request WHERE state = 'queued'"
 
 
 class Temptations:
@@ -97,7 +98,7 @@ class Temptations:
     def die_at_work(self) -> str:
         """The daemon dies while a worker has a request in its hands: soon after it was taken."""
         workers, fuse = self._people.world.workers, self._people.world.fuse
-        if fuse.blows_at is not None or not self._queued():
+        if fuse.blows_at is not None or not self._ledger.scalar(QUEUED):
             return ""
         self._faults.cuts_power = False
         fuse.blows_at = fuse.count + self._rng.randint(4, 12)
@@ -106,11 +107,6 @@ class Temptations:
         busy = takewhile(bool, (any(step() for step in steps) for _ in range(STEPS_AT_DEATH)))
         return f"survived {len(list(busy))} rounds"
 
-    def _queued(self) -> int:
-        with self._ledger.engine.connect() as connection:
-            found = connection.scalar(text("SELECT count(*) FROM request WHERE state = 'queued'"))
-        return int(found or 0)
-
     def want_more(self) -> str:
         """A cartridge is on a shelf, somebody is asked for it, and another one wants something of it."""
         library = self._people.world.library
@@ -118,7 +114,7 @@ class Temptations:
         for copy in self._copies():
             if copy.pool == "tape" and copy.state == "verified":
                 on.setdefault(copy.place.volume, []).append(copy)
-        reachable = {*self._faults.outside_drives(), *library.shelf()}
+        reachable = {*self._people.world.outside_drives(), *library.shelf()}
         some = sorted(name for name, copies in on.items() if len(copies) > 1 and name in reachable)
         if not some:
             return ""
@@ -175,8 +171,4 @@ class Temptations:
         raise AssertionError(f"3: study {study} is under legal hold and was deleted")
 
     def _copies(self) -> list[CopyRow]:
-        with self._ledger.engine.connect() as connection:
-            return [each for each in self._ledger.copies(connection) if each.volume_state in GOOD]
-
-
-__all__ = ["Temptations"]
+        return [each for each in self._ledger.copies_now() if each.volume_state in GOOD]

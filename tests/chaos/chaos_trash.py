@@ -15,7 +15,6 @@ from sqlalchemy import Connection, text
 from tests.chaos.chaos_studies import Sent
 from tests.sim.world import study_uid
 
-STANDING = ("standing",)
 OVER = ("due", "purged")
 """States in which the last copies may go."""
 
@@ -76,9 +75,9 @@ class Trashcan:
                 back |= self.deleted[row.pk].instances
         return back
 
-    def studies(self, *, once: bool = False) -> list[int]:
-        """Studies that are in the trash or were; with ``once`` those that were taken back too."""
-        return sorted({each.study for pk, each in self.deleted.items() if once or pk not in self.undone})
+    def studies(self) -> list[int]:
+        """Studies that are in the trash or were, and were not taken back."""
+        return sorted({each.study for pk, each in self.deleted.items() if pk not in self.undone})
 
     def sent(self) -> set[Sent]:
         """Everything that was part of a deletion."""

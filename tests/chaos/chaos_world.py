@@ -60,6 +60,8 @@ SCRUBBED = ("tape", "nas", "cloud")
 HOLD_SECONDS_MAX = 900.0
 """Of a C-MOVE."""
 CARTRIDGES = 24
+SHELF_MAX = 6
+"""More are not taken out of the library."""
 SHAPE_SLOTS = 80
 """Room for what people bring besides."""
 
@@ -253,6 +255,14 @@ class ChaosWorld(World):
         """One round of the pool watch, whose threads run here in turn."""
         self.poolwatch.round()
 
+    def outside_drives(self) -> list[str]:
+        """Barcodes of the cartridges that hands can reach in the library."""
+        drives = set(self.library._drives)
+        where = self.library._places.read().where
+        return sorted(
+            barcode for barcode, place in where.items() if place is not None and place not in drives
+        )
+
     def again(self, dies_at: int | None) -> ChaosWorld:
         """The next daemon, on what this one left; it may die in its start."""
         type(self).dies_at = dies_at
@@ -333,5 +343,3 @@ def one_thread(around: Surroundings) -> Iterator[None]:
 
 TROUBLES = (SQLAlchemyError, DriverError, HsmError)
 """What the daemon's threads survive: they try again."""
-
-__all__ = ["TROUBLES", "ChaosWorld", "Surroundings", "one_thread", "shape"]
