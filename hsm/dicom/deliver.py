@@ -116,7 +116,7 @@ class Deliverer:
         if result.unreachable:
             raise Retryable(f"{left.destination}: {result.unreachable}")
         if result.refused:
-            raise Retryable(f"{left.destination} takes not everything now, first {result.refused}")
+            raise Retryable(f"{left.destination}: not everything went, first {result.refused}")
         if result.held_up:
             raise Postponed(result.held_up)
         if result.waiting:

@@ -19,7 +19,7 @@ from hsm.dicom.sendhold import Hold, Lost
 from hsm.dicom.sendwire import command_pdus, dataset_pdus, pdu_data_bytes, store_command, store_response
 from hsm.dicom.transcode import CannotTranscode, targets, transcode
 from hsm.dicom.upperlayer import gone
-from hsm.errors import Corrupt, DriverError
+from hsm.errors import Corrupt, DriverError, Permanent
 from hsm.model import InstanceRef
 from hsm.part10 import dataset_offset
 from hsm.ranges import Held, Piece, Range
@@ -131,7 +131,7 @@ class Line:
             content = _content(instance, item.content, context.transfer_syntax)
             size, pieces = _datasets(content, part10=content is item.content)
         except (CannotTranscode, DriverError) as error:
-            return SubOperation(Verdict.FAILED, str(error))
+            return _unread(error)
         self._message_id = self._message_id % 0xFFFF + 1
         move = None if originator is None else (originator.ae_title, originator.message_id)
         command = store_command(instance.sop_class_uid, instance.sop_instance_uid, self._message_id, move)
@@ -144,7 +144,7 @@ class Line:
         except DriverError as error:
             # In the middle of a message nothing else can be said.
             self.hold.cut()
-            return SubOperation(Verdict.FAILED, str(error))
+            return _unread(error)
         return _outcome(*self._answer(number, alone=alone))
 
     def _context(self, sop_class: str, stored: str) -> Accepted | None:
@@ -169,6 +169,13 @@ class Line:
         if self.hold.leftover:
             self.hold.hand_over()
         return response.status, response.comment
+
+
+def _unread(error: Exception) -> SubOperation:
+    """Our own storage did not give an instance while it was sent: it may later, or another copy does."""
+    return SubOperation(
+        Verdict.FAILED, str(error), passing=not isinstance(error, CannotTranscode | Permanent)
+    )
 
 
 def _outcome(status: int, comment: str) -> SubOperation:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import wire_fakes
 from wire_fakes import (
     CT,
     EXPLICIT,
@@ -21,7 +23,8 @@ from wire_world import Receiver
 from hsm.clock import ManualClock
 from hsm.delivery import DeliveryOrder
 from hsm.dicom.deliver import Deliverer
-from hsm.errors import Permanent, Retryable
+from hsm.errors import Corrupt, Permanent, Retryable
+from hsm.ranges import Held
 from hsm.recall import Postponed
 
 
@@ -132,3 +135,32 @@ def test_what_was_deleted_since_it_was_asked_for_fails_and_says_so_once_the_rest
     assert delivery.kept.answers == sent
     assert len(sent) == 4
     assert delivery.kept.rejected_too, "the right to see what was rejected is the caller's"
+
+
+@pytest.mark.parametrize(
+    ("trouble", "ends"),
+    [
+        (Retryable("NAS: no answer"), Retryable),
+        (Corrupt("other bytes than a moment ago"), Retryable),
+        (Permanent("no such object"), Permanent),
+    ],
+)
+def test_what_our_own_storage_does_not_give_while_it_is_sent_is_tried_again_unless_it_never_will_be(
+    delivery: Delivery, monkeypatch: pytest.MonkeyPatch, trouble: Exception, ends: type[Exception]
+) -> None:
+    begun = iter([False, True, False, False])
+
+    class Troubled(Held):
+        def pieces(self) -> Iterator[bytes]:
+            whole = self.whole()
+            yield whole[:400]
+            if next(begun, False):
+                raise trouble
+            yield whole[400:]
+
+    monkeypatch.setattr(wire_fakes, "Held", Troubled)
+    with pytest.raises(ends, match=f"DEST.*1.2.3.9.1: {trouble}"):
+        delivery.run()
+    assert delivery.kept.left == ["1.2.3.9.1"]
+    delivery.run()
+    assert delivery.kept.left == []
