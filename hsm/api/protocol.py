@@ -1,10 +1,15 @@
 """HTTP/1.1 with limits on what a connection may take: time for its headers and for taking its answer, and
-connections of one peer."""
+connections of one peer.
+
+Where there is no room for another connection, one gives way from which nothing is being worked on: so who
+holds connections open, in a hanging script or with intent, keeps neither others nor himself out.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable
+from collections import Counter
+from collections.abc import Hashable, Iterable
 from typing import Final
 
 import h11
@@ -15,7 +20,8 @@ HEADER_SECONDS: Final = 15.0
 ANSWER_SECONDS: Final = 30.0
 """In which somebody takes a part of an answer (some ten kilobytes), or the last of it."""
 CONNECTIONS_OF_ONE_MAX: Final = 32
-"""At the same time: nobody takes all the connections there are."""
+"""At the same time: nobody takes all the connections there are. One more takes the place of one that has sent
+no whole request, or is idle, or does not take its answer; where all are worked on it is hung up on itself."""
 
 
 class LimitedProtocol(H11Protocol):
@@ -32,6 +38,10 @@ class LimitedProtocol(H11Protocol):
     connections_max = CONNECTIONS_OF_ONE_MAX
     _deadline: asyncio.TimerHandle | None = None
     _taking: asyncio.TimerHandle | None = None
+    _since = 0.0
+    """When it came, of the loop's time."""
+    _gave_way = False
+    """Whether it is hung up on, to make room: the loop forgets it a moment later."""
 
     def peer_key(self) -> Hashable:
         """What the connections of one peer are counted by; None where they are not counted."""
@@ -40,19 +50,41 @@ class LimitedProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
         self.learn_peer(transport)
-        key = self.peer_key()
-        if key is not None and self._of_one(key) > self.connections_max:
-            self.transport.abort()
+        self._since = self.loop.time()
+        if not self._finds_room():
+            self._give_way()
             return
         self._await_headers()
 
     def learn_peer(self, transport: asyncio.BaseTransport) -> None:
         """Find out who is at the other end."""
 
-    def _of_one(self, key: Hashable) -> int:
-        return sum(
-            1 for each in self.connections if isinstance(each, LimitedProtocol) and each.peer_key() == key
-        )
+    def _finds_room(self) -> bool:
+        """Whether this connection can stay; one that it takes the place of is hung up on."""
+        others = [each for each in self.connections if isinstance(each, LimitedProtocol) and each is not self]
+        others = [each for each in others if not each._gave_way]
+        key = self.peer_key()
+        own = [each for each in others if each.peer_key() == key] if key is not None else []
+        if len(own) >= self.connections_max:
+            return _one_gives_way(own)
+        if self.limit_concurrency is not None and len(others) + 1 >= self.limit_concurrency:
+            (most, _), *_ = Counter(each.peer_key() for each in others).most_common(1)
+            _one_gives_way(each for each in others if each.peer_key() == most)
+        return True
+
+    def _may_give_way(self) -> tuple[int, float] | None:
+        """How far this connection is from having something done for it, the farthest first, and since when it
+        is there; None while its request is worked on."""
+        cycle = self.cycle
+        if cycle is None or (cycle.more_body and not cycle.response_complete):
+            return 0, self._since  # it has never sent a whole request, or not yet this one
+        if self._taking is not None:
+            return 2, self._since
+        return (1, self._since) if cycle.response_complete else None
+
+    def _give_way(self) -> None:
+        self._gave_way = True
+        self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         if self._between_requests():
@@ -124,3 +156,12 @@ class LimitedProtocol(H11Protocol):
         self._deadline = None
         if self._between_requests() and not self.transport.is_closing():
             self.transport.abort()
+
+
+def _one_gives_way(connections: Iterable[LimitedProtocol]) -> bool:
+    """Hang up on the one that is farthest from having something done for it; False if all are worked on."""
+    ranked = [(rank, each) for each in connections if (rank := each._may_give_way()) is not None]
+    if not ranked:
+        return False
+    min(ranked, key=lambda pair: pair[0])[1]._give_way()
+    return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import random
@@ -32,7 +33,7 @@ from hsm.api.protocol import LimitedProtocol
 from hsm.api.server import ApiServer, settings
 from hsm.api.services import Services
 from hsm.api.tcp import TcpServer
-from hsm.client import Client, Remote
+from hsm.client import Client, Refused, Remote
 from hsm.clock import SystemClock
 from hsm.config import TcpConfig, accepting_api
 from hsm.tokens import Token, Tokens
@@ -239,26 +240,97 @@ def test_who_sends_headers_drop_by_drop_is_hung_up_on(local: Path, monkeypatch: 
             connection.close()
 
 
-def test_who_comes_too_often_at_once_keeps_nobody_else_out(
+def _hanging(path: Path, count: int, *starts: bytes) -> list[socket.socket]:
+    """Connections that have sent these beginnings of requests in turn, and send nothing more."""
+    held = [socket.socket(socket.AF_UNIX) for _ in range(count)]
+    for number, connection in enumerate(held):
+        connection.connect(str(path))
+        connection.settimeout(5)
+        connection.sendall(starts[number % len(starts)])
+    return held
+
+
+def _hung_up_on(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+def _hung_up_on_at_once(connection: socket.socket) -> bool:
+    connection.setblocking(False)
+    try:
+        return connection.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        return True
+
+
+def test_who_holds_connections_open_keeps_neither_others_nor_himself_out(
     local: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hsm.api.identity.PeerProtocol.connections_max", 5)
-    held = [socket.socket(socket.AF_UNIX) for _ in range(12)]
-    for connection in held:
-        connection.connect(str(local))
-        connection.settimeout(5)
-    closed = 0
-    for connection in held[5:]:
-        try:
-            closed += connection.recv(1) == b""
-        except ConnectionResetError:
-            closed += 1
-    assert closed == 7
-    for connection in held:
-        connection.close()
-    time.sleep(0.02)
+    body = b"POST /v1/recalls HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n12"
+    held = _hanging(local, 12, b"", b"GET /v1/health HTTP/1.1\r\nX: ", body)
+    assert all(map(_hung_up_on, held[:7])), "the oldest first"
     with Client(local) as client:
         assert client.health() == {"ok": True}
+        assert all(map(_hung_up_on, held[7:8]))
+        more = _hanging(local, 5, b"")
+        assert client.health() == {"ok": True}, "who has had an answer goes after those who never asked"
+        assert not _hung_up_on_at_once(more[-1])
+    for connection in (*held, *more):
+        connection.close()
+
+
+def test_those_who_hold_most_connections_open_make_room_for_others(
+    scripted: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hsm.api.server.CONNECTIONS_MAX", 8)
+    came = iter([1001] * 5 + [1002] * 2 + [0] * 9)
+    monkeypatch.setattr(
+        "hsm.api.identity.PeerProtocol.learn_peer", lambda self, _: setattr(self, "_uid", next(came))
+    )
+    server = ApiServer(build_app(scripted), tmp_path / "s")
+    server.start()
+    try:
+        held = _hanging(tmp_path / "s", 7, b"")
+        with Client(tmp_path / "s") as client, contextlib.suppress(Refused):
+            client.health()
+        assert _hung_up_on(held[0])
+        assert not any(map(_hung_up_on_at_once, held[1:]))
+    finally:
+        for connection in held:
+            connection.close()
+        server.stop()
+
+
+def test_a_connection_whose_request_is_worked_on_gives_way_to_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hsm.api.identity.PeerProtocol.connections_max", 2)
+    begun, go_on = threading.Semaphore(0), threading.Event()
+
+    def work(_request: Request) -> JSONResponse:
+        begun.release()
+        go_on.wait(10)
+        return JSONResponse({})
+
+    server = ApiServer(Starlette(routes=[Route("/", work)]), tmp_path / "s")
+    server.start()
+    try:
+        working = _hanging(tmp_path / "s", 2, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert all(begun.acquire(timeout=5) for _ in working)
+        [late] = _hanging(tmp_path / "s", 1, b"")
+        assert _hung_up_on(late)
+        go_on.set()
+        assert [connection.recv(12) for connection in working] == [b"HTTP/1.1 200"] * 2
+    finally:
+        go_on.set()
+        for connection in (*working, late):
+            connection.close()
+        server.stop()
 
 
 def test_a_body_that_comes_drop_by_drop_ends_with_408(tmp_path: Path) -> None:
