@@ -185,8 +185,9 @@ def _pick(pick: Prompt, codes: int, columns: int) -> Line:
     tail = f"{pick.walker} walks" if pick.taken_by else ""
     tail_columns = min(WALKER_COLUMNS, columns // 5)
     room = columns - 8 - codes - 2 - URGENCY_COLUMNS - tail_columns - 2
+    into = fit_name(f"→ {into_words(pick)}", room)
     return line(
-        "    [ ] ", (fit_name(pick.barcode, codes), "strong"), "  ", fit(f"→ {into_words(pick)}", room), " ",
+        "    [ ] ", (fit_name(pick.barcode, codes), "strong"), "  ", into, " ",
         (word, style), " " * (URGENCY_COLUMNS - width(word)), (fit(tail, tail_columns), "walking"),
     )  # fmt: skip
 
@@ -236,14 +237,9 @@ def trip_lines(trips: Sequence[Trip], columns: int) -> list[tuple[str, Line]]:
         by = f", {each.by}" if each.by else ""
         box = "[x] " if each.state == "left" else "[ ] "
         room = columns - 6 - codes - 4
-        found.append(
-            (
-                each.barcode,
-                line(
-                    "  ", box, (fit_name(each.barcode, codes), "strong"), "  ", fit(f"→ {each.target}", room)
-                ),
-            )
-        )
+        target = fit_name(f"→ {each.target}", room)
+        first = line("  ", box, (fit_name(each.barcode, codes), "strong"), "  ", target)
+        found.append((each.barcode, first))
         found.append(
             (each.barcode, line(" " * (8 + codes), (cut(f"from {each.origin}: {state}{by}", room), style)))
         )

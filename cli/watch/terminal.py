@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,9 @@ _PLAIN: Mapping[str, Style] = {
 }
 _BOLD = frozenset({"strong", "place", "late"})
 _ASCII = str.maketrans(
-    {"…": "~", "→": ">", "─": "-", "│": "|", "·": "-", "▶": ">", "█": "#"} | dict.fromkeys("┌┐└┘├┤", "+")
+    {"…": "~", "→": ">", "─": "-", "│": "|", "·": "-", "▶": ">", "█": "#"}
+    | dict.fromkeys("┌┐└┘├┤", "+")
+    | dict(zip("ßøØłŁıæÆœŒ", "soOlLiaAoO", strict=True))
 )
 
 
@@ -78,9 +81,14 @@ class Look:
         """``text`` in characters that the terminal has; as many columns as before."""
         if self.utf8 or text.isascii():
             return text
-        return "".join(
-            each if each.isascii() else "?" * max(0, cell_len(each)) for each in text.translate(_ASCII)
-        )
+        return "".join(map(_as_ascii, text.translate(_ASCII)))
+
+
+def _as_ascii(character: str) -> str:
+    """A letter without its accents, so that a shelf in the Südbau is found; else a question mark a column."""
+    letter = unicodedata.normalize("NFD", character)[:1]
+    columns = max(0, cell_len(character))
+    return letter if letter.isascii() and len(letter) == columns else "?" * columns
 
 
 def look(environment: Mapping[str, str], *, ascii_only: bool = False) -> Look:

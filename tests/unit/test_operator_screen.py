@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import replace
 from datetime import timedelta
@@ -138,6 +139,19 @@ def test_a_list_of_ten_thousand_draws_only_what_is_seen_and_says_which_part() ->
     assert any("10000" in each for each in lines)
     state, _ = press(replace(state, columns=80, rows=24), "home", "", 0.0)
     assert "1 to 5 of 10000" in "\n".join(drawn(state))
+
+
+def test_without_utf8_letters_lose_their_accents_and_stay_letters() -> None:
+    shown = Look(utf8=False).plain("Außenlager Süd, Łódź, e\u0301tage, 山 → 2…")
+    assert shown == "Ausenlager Sud, Lodz, etage, ?? > 2~"
+
+
+def test_where_to_put_a_cartridge_keeps_the_number_of_the_slot_however_long_the_names_are() -> None:
+    long = mount("ARCHIVE-2026-000412-LTO8-WORM", into="mail slot 102")
+    walk = {"number": 1, "stops": [{"site": "", "shelf": "A3", "items": [long]}]}
+    state, _ = press(state_of(long, walks=[walk]), "tab", "", 0.0)
+    (row,) = (each for each in drawn(state) if "[ ]" in each)
+    assert re.search(r"ARCHIVE-.*-WORM +→.*102 ", row)
 
 
 def test_without_utf8_only_ascii_reaches_the_terminal_and_the_columns_stay() -> None:
