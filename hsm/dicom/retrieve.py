@@ -32,10 +32,11 @@ from hsm.dicom.progress import (
     final_comment,
     final_status,
 )
+from hsm.dicom.requestor import Unreachable
 from hsm.dicom.rights import SEES_REJECTED, AeBook
 from hsm.dicom.sendahead import Ahead, Source
 from hsm.dicom.sendline import LOOK_SECONDS, Originator, SubOperation, Verdict
-from hsm.dicom.subops import Destination, SameAssociation, Unreachable
+from hsm.dicom.subops import Destination, SameAssociation
 from hsm.dicom.waitingroom import WaitingRoom
 from hsm.errors import BadInput, DriverError, HsmError, NoSpace, Permanent
 from hsm.log import get_logger

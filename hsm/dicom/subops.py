@@ -9,51 +9,32 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
-from pydicom.uid import UID
-from pynetdicom import AE, build_context, build_role
-from pynetdicom.association import Association
-from pynetdicom.presentation import PresentationContext
-from pynetdicom.transport import AddressInformation
+from pynetdicom import build_context
 
 from hsm.clock import Clock
-from hsm.config import AeConfig, DicomConfig, sending
+from hsm.config import AeConfig, DicomConfig
 from hsm.dicom.call import Call
-from hsm.dicom.contexts import UNCOMPRESSED, Proposal, plan_associations
+from hsm.dicom.contexts import Proposal, plan_associations
 from hsm.dicom.outbound import Gate, Outbound
+from hsm.dicom.requestor import Unreachable, associate, named, sending_ae
 from hsm.dicom.sendahead import Ahead, Source
 from hsm.dicom.sendhold import Lost
 from hsm.dicom.sendline import LOOK_SECONDS, Line, Originator, SubOperation, Verdict
-from hsm.dicom.upperlayer import BoundedSocket, Limits, gone, harden, outgoing_socket
-from hsm.errors import ConfigError, Retryable
+from hsm.dicom.upperlayer import gone
 from hsm.log import get_logger
 from hsm.model import InstanceRef
 from hsm.retrieval import Readable, Unobtainable
 
 log = get_logger(__name__)
 
-CONNECT_SECONDS: Final = 20.0
 IDLE_SECONDS: Final = 10.0
 """A destination's association is released when nothing was sent for so long: it may wait for tape."""
 SILENT_MAX: Final = 3
 """After so many instances in a row without an answer, each tried twice, a peer is as good as down."""
-_ANSWER_BYTES_MAX: Final = 2**20
-_PDU_BYTES: Final = 131072
-
-
-class Unreachable(Retryable):
-    """No association with the destination; the message says why. Later it may work.
-
-    :param down: it does not answer at all; else it answered, and does not want this.
-    """
-
-    def __init__(self, message: str, *, down: bool = True) -> None:
-        super().__init__(message)
-        self.down = down
 
 
 class SameAssociation:
@@ -87,16 +68,6 @@ class SameAssociation:
     def close(self) -> None:
         """The association remains the caller's."""
         self._line.hold.close()
-
-
-class _SendingAe(AE):
-    """Makes associations whose sockets and messages are bounded."""
-
-    def _create_socket(self, assoc: Association, address: AddressInformation, tls_args: Any) -> BoundedSocket:
-        harden(assoc, Limits(_ANSWER_BYTES_MAX, _ANSWER_BYTES_MAX))
-        sock = outgoing_socket(assoc, address)
-        sock.tls_args = tls_args
-        return sock
 
 
 @dataclass(slots=True)
@@ -137,7 +108,7 @@ class Destination:
         )
         self._lines: dict[int, Line] = {}
         self._last_used = clock.monotonic()
-        self._ae = _sending_ae(our_ae_title, config)
+        self._ae = sending_ae(our_ae_title, config)
 
     def held_up(self) -> str:
         """Why nothing can be sent just now: the peer has as many associations as it may. Or empty."""
@@ -207,7 +178,7 @@ class Destination:
             if why := self._gate.enter():
                 raise Unreachable(f"{self._name()}: {why}")
         try:
-            assoc = _associate(self._ae, self._peer, self._config, contexts)
+            assoc = associate(self._ae, self._peer, self._config, contexts)
         except BaseException as error:
             self._gate.leave()
             if isinstance(error, Unreachable) and error.down:
@@ -217,108 +188,7 @@ class Destination:
         return Line(assoc, as_acceptor=False)
 
     def _name(self) -> str:
-        return _named(self._peer)
-
-
-@contextmanager
-def open_association(
-    peer: AeConfig,
-    our_ae_title: str,
-    config: DicomConfig,
-    sop_class: str,
-    *,
-    as_scp: bool,
-    gate: Gate | None = None,
-) -> Iterator[Association]:
-    """An association with a configured AE for one SOP class; released at the end.
-
-    :param as_scp: we are its SCP on it.
-
-    :raises Unreachable: it cannot be had.
-    """
-    ae = _sending_ae(our_ae_title, config)
-    # Many peers do not answer the role selection, and take what an SCP sends all the same.
-    roles = [build_role(UID(sop_class), scp_role=True)] if as_scp else None
-    try:
-        assoc = _associate(ae, peer, config, [build_context(sop_class, list(UNCOMPRESSED[:2]))], roles)
-    except Unreachable as error:
-        if gate is not None and error.down:
-            gate.unreachable()
-        raise
-    if gate is not None:
-        gate.reached()
-    try:
-        yield assoc
-    finally:
-        assoc.release()
-
-
-def _sending_ae(our_ae_title: str, config: DicomConfig) -> AE:
-    ae = _SendingAe(our_ae_title)
-    ae.acse_timeout = config.acse_timeout_seconds
-    ae.dimse_timeout = config.dimse_timeout_seconds
-    ae.network_timeout = config.network_timeout_seconds
-    ae.connection_timeout = min(CONNECT_SECONDS, config.acse_timeout_seconds)
-    return ae
-
-
-def _associate(
-    ae: AE,
-    peer: AeConfig,
-    config: DicomConfig,
-    contexts: list[PresentationContext],
-    roles: list[Any] | None = None,
-) -> Association:
-    """:raises Unreachable: no association can be had; the message says why."""
-    source = config.source_address
-    try:
-        # Read now: a certificate that was renewed is the one that is shown.
-        context = sending(peer, config.tls)
-        assoc = ae.associate(
-            peer.host,
-            peer.port,
-            contexts,
-            ae_title=peer.ae_title,
-            max_pdu=_PDU_BYTES,
-            ext_neg=roles,
-            tls_args=None if context is None else (context, peer.host),
-            bind_address=None if source is None else (source, 0),
-        )
-    except ConfigError as error:
-        raise Unreachable(f"{_named(peer)}: {error}") from error
-    except OSError as error:
-        origin = f" from {source}" if source is not None else ""
-        raise Unreachable(f"{_named(peer)}{origin}: {error.strerror or error}") from error
-    if not assoc.is_established:
-        _tidy(assoc)
-        answered = assoc.acceptor.primitive is not None and not assoc.is_rejected
-        raise Unreachable(f"{_named(peer)}: {_why(assoc)}", down=not answered)
-    return assoc
-
-
-def _named(peer: AeConfig) -> str:
-    return f"{peer.ae_title} at {peer.host}:{peer.port}"
-
-
-def _tidy(assoc: Association) -> None:
-    """pynetdicom leaves the socket of a failed association open."""
-    assoc.kill()
-    if assoc.dul.socket is not None and assoc.dul.socket.socket is not None:
-        assoc.dul.socket.socket.close()
-
-
-def _why(assoc: Association) -> str:
-    answer = assoc.acceptor.primitive
-    if assoc.is_rejected and answer is not None:
-        return f"association rejected: {answer.reason_str}"
-    if answer is not None:
-        return "none of the SOP classes was accepted"
-    sock = assoc.dul.socket
-    if isinstance(sock, BoundedSocket) and sock.failure:
-        return f"cannot connect: {sock.failure}"
-    if sock is None or sock.socket is None:
-        return "cannot connect, or the connection was closed"
-    return "no answer to the association request"
+        return named(self._peer)
 
 
 PATIENCE_SECONDS: Final = 3.0

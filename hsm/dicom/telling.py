@@ -13,9 +13,9 @@ from pynetdicom.dsutils import encode
 
 from hsm.config import AeConfig, DicomConfig
 from hsm.dicom.outbound import Outbound
+from hsm.dicom.requestor import open_association
 from hsm.dicom.sendhold import Lost
 from hsm.dicom.sendline import queued_answer
-from hsm.dicom.subops import open_association
 from hsm.errors import Retryable
 
 SUCCESS: Final = 0x0000
