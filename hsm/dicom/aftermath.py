@@ -11,7 +11,7 @@ import contextlib
 import queue
 from typing import TYPE_CHECKING, Any
 
-from hsm.dicom.upperlayer import BoundedSocket
+from hsm.dicom.boundedsocket import BoundedSocket
 
 if TYPE_CHECKING:
     from pynetdicom.association import Association

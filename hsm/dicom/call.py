@@ -13,7 +13,7 @@ from typing import Any, Final
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 from pynetdicom.association import Association
 
-from hsm.dicom.upperlayer import gone
+from hsm.dicom.peers import gone
 
 NOT_AUTHORIZED: Final = 0x0124
 """Refused: not authorized, PS3.7 section C.5.5."""

@@ -19,11 +19,12 @@ from typing import Final
 from pynetdicom.association import Association
 
 from hsm.config import DicomConfig, Door, accepting
+from hsm.dicom.boundedsocket import BoundedSocket
 from hsm.dicom.greet import read_request, wants_the_daemon
 from hsm.dicom.listener import Desk, Greeted
 from hsm.dicom.relay import Relay
 from hsm.dicom.secure import Security, Visit, described, handshake, secured
-from hsm.dicom.upperlayer import BoundedSocket, halt, set_options
+from hsm.dicom.sockets import halt, set_options
 from hsm.log import get_logger
 
 log = get_logger(__name__)

@@ -14,9 +14,10 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
+from hsm.dicom.boundedsocket import BoundedSocket
 from hsm.dicom.contexts import VERIFICATION
+from hsm.dicom.peers import peer_name
 from hsm.dicom.secure import Security, Visit
-from hsm.dicom.upperlayer import BoundedSocket, peer_name
 from hsm.log import get_logger, neutral
 
 log = get_logger(__name__)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from hsm.dicom.upperlayer import acknowledge_at_once, halt, say_goodbye
+from hsm.dicom.sockets import acknowledge_at_once, halt, say_goodbye
 
 HELD_BYTES_MAX: Final = 512 * 1024
 """In each direction."""

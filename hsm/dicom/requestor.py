@@ -19,9 +19,11 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation
 
 from hsm.config import AeConfig, DicomConfig, sending
+from hsm.dicom.boundeddimse import Limits
+from hsm.dicom.boundedsocket import BoundedSocket, outgoing_socket
 from hsm.dicom.contexts import UNCOMPRESSED
 from hsm.dicom.outbound import Gate
-from hsm.dicom.upperlayer import BoundedSocket, Limits, harden, outgoing_socket
+from hsm.dicom.upperlayer import harden
 from hsm.errors import ConfigError, Retryable
 
 CONNECT_SECONDS: Final = 20.0

@@ -18,8 +18,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from hsm.dicom.peers import gone
 from hsm.dicom.sendwire import PDU_HEAD_BYTES
-from hsm.dicom.upperlayer import acknowledge_at_once, gone
+from hsm.dicom.sockets import acknowledge_at_once
 from hsm.ranges import Piece
 
 if TYPE_CHECKING:

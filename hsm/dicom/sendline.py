@@ -15,10 +15,10 @@ from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.presentation import PresentationContext
 
 from hsm.dicom.contexts import Accepted, choose_context
+from hsm.dicom.peers import gone
 from hsm.dicom.sendhold import Hold, Lost
 from hsm.dicom.sendwire import command_pdus, dataset_pdus, pdu_data_bytes, store_command, store_response
 from hsm.dicom.transcode import CannotTranscode, targets, transcode
-from hsm.dicom.upperlayer import gone
 from hsm.errors import Corrupt, DriverError, Permanent
 from hsm.model import InstanceRef
 from hsm.part10 import dataset_offset

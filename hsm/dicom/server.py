@@ -27,6 +27,8 @@ from hsm.config import DicomConfig, certificate_warnings
 from hsm.dicom.admission import TOO_MANY, Rejection
 from hsm.dicom.aftermath import leave_nothing
 from hsm.dicom.answercontexts import answer_contexts
+from hsm.dicom.boundeddimse import Limits
+from hsm.dicom.boundedsocket import BoundedSocket
 from hsm.dicom.call import Call
 from hsm.dicom.commit import Asks, Commit
 from hsm.dicom.doorman import Doorman
@@ -35,13 +37,14 @@ from hsm.dicom.identity import Identities, answer, given_by
 from hsm.dicom.lane import install
 from hsm.dicom.listener import Desk, Greeted, Hub, Listener
 from hsm.dicom.outbound import Outbound
+from hsm.dicom.peers import peer_name
 from hsm.dicom.retrieve import Deliveries, Retrievals, Retrieve, Select
 from hsm.dicom.search import Find, Search
 from hsm.dicom.secure import Visit
 from hsm.dicom.services import Echo, Services
 from hsm.dicom.standing import Standing, address_of, calling_of, once
 from hsm.dicom.store import Ingest, Storage
-from hsm.dicom.upperlayer import BoundedSocket, Limits, harden, peer_name
+from hsm.dicom.upperlayer import harden
 from hsm.dicom.waitingroom import WaitingRoom, places
 from hsm.log import context as log_context
 from hsm.log import get_logger, neutral

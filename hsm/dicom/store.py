@@ -8,12 +8,12 @@ from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
 from hsm.catalog.rejections import Note
+from hsm.dicom.boundeddimse import CappedBuffer
 from hsm.dicom.call import NOT_AUTHORIZED, Call
 from hsm.dicom.header import read_header
 from hsm.dicom.rejection import KEY_OBJECT_SELECTION, read_note, read_title
 from hsm.dicom.rights import REJECT
 from hsm.dicom.scan import Scan
-from hsm.dicom.upperlayer import CappedBuffer
 from hsm.errors import (
     BadInput,
     CatalogAway,

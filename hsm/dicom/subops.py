@@ -20,11 +20,11 @@ from hsm.config import AeConfig, DicomConfig
 from hsm.dicom.call import Call
 from hsm.dicom.contexts import Proposal, plan_associations
 from hsm.dicom.outbound import Gate, Outbound
+from hsm.dicom.peers import gone
 from hsm.dicom.requestor import Unreachable, associate, named, sending_ae
 from hsm.dicom.sendahead import Ahead, Source
 from hsm.dicom.sendhold import Lost
 from hsm.dicom.sendline import LOOK_SECONDS, Line, Originator, SubOperation, Verdict
-from hsm.dicom.upperlayer import gone
 from hsm.log import get_logger
 from hsm.model import InstanceRef
 from hsm.retrieval import Readable, Unobtainable

@@ -20,6 +20,7 @@ from hsm.dicom.admission import (
     admit_at,
     choose,
 )
+from hsm.dicom.boundeddimse import CappedBuffer
 from hsm.dicom.call import Counts, error_comment, failed_list
 from hsm.dicom.contexts import (
     CONTEXTS_MAX,
@@ -35,7 +36,6 @@ from hsm.dicom.contexts import (
 from hsm.dicom.progress import Cadence, End, Tally, final_comment, final_status
 from hsm.dicom.rights import AeBook
 from hsm.dicom.sendline import SubOperation, Verdict, verdict_of
-from hsm.dicom.upperlayer import CappedBuffer
 from hsm.model import InstanceRef
 
 EXPLICIT, IMPLICIT, DEFLATED, BIG = UNCOMPRESSED

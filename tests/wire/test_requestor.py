@@ -15,8 +15,8 @@ from wire_peers import VERIFICATION, pdu
 
 from hsm.config import AeConfig, DicomConfig
 from hsm.dicom import requestor
+from hsm.dicom.boundedsocket import BoundedSocket, outgoing_socket
 from hsm.dicom.requestor import Unreachable, open_association
-from hsm.dicom.upperlayer import BoundedSocket, outgoing_socket
 
 NOT_RECOGNISED = pdu(3, b"\0\1\1\7")
 

@@ -7,11 +7,13 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
+from hsm.dicom.boundeddimse import COMMAND_BYTES_MAX, Limits
+from hsm.dicom.boundedsocket import CLOSED, INVALID_PDU, BoundedSocket
 from hsm.dicom.contexts import is_storage_class
 from hsm.dicom.lane.message import StoreRequest, encode_response, parse_store
 from hsm.dicom.lane.wire import BUFFER_BYTES, ClosedError, Wire
+from hsm.dicom.peers import peer_name
 from hsm.dicom.store import Reception, Storage
-from hsm.dicom.upperlayer import CLOSED, COMMAND_BYTES_MAX, INVALID_PDU, BoundedSocket, Limits, peer_name
 from hsm.log import context as log_context
 from hsm.log import get_logger
 

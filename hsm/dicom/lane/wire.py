@@ -9,7 +9,7 @@ import struct
 import time
 from typing import Final
 
-from hsm.dicom.upperlayer import acknowledge_at_once
+from hsm.dicom.sockets import acknowledge_at_once
 
 BUFFER_BYTES: Final = 640 * 1024
 """Of an association. At least 64 KiB, what a command set may have."""
