@@ -31,6 +31,7 @@ from hsm.dicom.boundeddimse import Limits
 from hsm.dicom.boundedsocket import BoundedSocket
 from hsm.dicom.call import Call
 from hsm.dicom.commit import Asks, Commit
+from hsm.dicom.deliverynotes import Deliveries
 from hsm.dicom.doorman import Doorman
 from hsm.dicom.entrance import Entrance, Rules
 from hsm.dicom.identity import Identities, answer, given_by
@@ -38,7 +39,7 @@ from hsm.dicom.lane import install
 from hsm.dicom.listener import Desk, Greeted, Hub, Listener
 from hsm.dicom.outbound import Outbound
 from hsm.dicom.peers import peer_name
-from hsm.dicom.retrieve import Deliveries, Retrievals, Retrieve, Select
+from hsm.dicom.retrieve import Retrievals, Retrieve, Select
 from hsm.dicom.search import Find, Search
 from hsm.dicom.secure import Visit
 from hsm.dicom.services import Echo, Services

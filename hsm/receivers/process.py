@@ -22,9 +22,9 @@ from hsm import log as logs
 from hsm.catalog.engine import Catalog, open_engine
 from hsm.commitment import Item
 from hsm.config import Config
-from hsm.dicom.retrieve import Retrieval
 from hsm.dicom.search import Response
 from hsm.dicom.server import DicomServer
+from hsm.dicom.underway import Retrieval
 from hsm.errors import ConfigError, DriverError, HsmError, Permanent
 from hsm.garbage import calm_collector
 from hsm.ingest import Ingest
