@@ -7,26 +7,26 @@ in which their bytes arrive. Closing a retrieval leaves the recalls to themselve
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
 
 from hsm.availability import RECALLED, Reach, Room, Way, quickest, route, too_large, why_none
 from hsm.catalog import instances as rows
 from hsm.catalog import placement, queuelooks
-from hsm.catalog.access import AccessLog, Note
+from hsm.catalog.access import AccessLog
 from hsm.catalog.engine import Catalog
-from hsm.catalog.history import Recorder, Retrieved
-from hsm.catalog.placement import PackageRef
+from hsm.catalog.history import Recorder
 from hsm.errors import DriverError, HsmError
 from hsm.log import get_logger
-from hsm.model import CopyAt, InstanceRef, Place, Priority, Tier
+from hsm.model import InstanceRef, Place, Priority, Tier
 from hsm.ranges import Closing, Range
 from hsm.reader import Reader
-from hsm.recall import Attachment, Recall
+from hsm.recall import Recall
+from hsm.retrieveaccount import STAGED, Account
+from hsm.retrieveparts import Part, parts_of
 from hsm.staging import Staging
 from hsm.states import CopyState, RequestState
 from hsm.wake import Bell
@@ -35,8 +35,6 @@ log = get_logger(__name__)
 
 RECALLS_PER_PACKAGE_MAX = 3
 DAMAGES_MAX = 20
-STAGED = "staging"
-"""For the history: read from the staging area, to which somebody had recalled it before."""
 LOOK_SECONDS = 1.0
 """The longest that a waiting retrieve goes without looking at its requests."""
 
@@ -55,30 +53,6 @@ class Unobtainable:
 
     instance: InstanceRef
     reason: str
-
-
-@dataclass(slots=True)
-class _Part:
-    """The instances of one package (or the unsealed ones) that are still to be handed out."""
-
-    instances: deque[InstanceRef]
-    package: PackageRef | None
-    copies: list[CopyAt]
-    attachment: Attachment | None = None
-    recalls: int = 0
-    failure: str = ""
-    damaged: int = 0
-    """How often what had come was not what is stored."""
-    doubted: bool = False
-    """What is suspect on a disk was tried, and does not give all of it."""
-    staged: bool = False
-    """When it was asked for, it lay in the staging area already."""
-    tier: str = ""
-    """Where it was read from, once something of it was."""
-
-    @property
-    def failed(self) -> bool:
-        return bool(self.failure)
 
 
 class Retrievals:
@@ -127,7 +101,7 @@ class Retrievals:
             meanwhile is kept.
         """
         with self.catalog.read() as session:
-            parts = _parts(session, instances)
+            parts = parts_of(session, instances)
         with self.catalog.write() as session:
             studies = {instance.study_uid for instance in instances}
             placement.touch_studies(session, studies, self.catalog.clock.now())
@@ -138,49 +112,8 @@ class Retrievals:
             retrieval.close()  # what it had joined must not stay pinned
             raise
         if not comes_back:
-            self._note_begun(sorted(studies), who, ae)
+            retrieval.account.begun(sorted(studies))
         return retrieval
-
-    def _note_begun(self, studies: Sequence[str], who: str, ae: str) -> None:
-        if self.accesses is not None and ae:
-            now = self.catalog.clock.now()
-            for uid in studies:
-                detail = {"how": who, "to": destination(who, ae)}
-                self.accesses.note(Note(now, f"ae:{ae}", "retrieve begun", "study", uid, detail))
-
-
-def _parts(session: Session, instances: Iterable[InstanceRef]) -> list[_Part]:
-    """The instances by package, with the copies of each."""
-    queued: dict[int | None, deque[InstanceRef]] = {}
-    for instance in instances:
-        queued.setdefault(instance.package_pk, deque()).append(instance)
-    pks = [pk for pk in queued if pk is not None]
-    copies = placement.copies(session, pks)
-    return [
-        _Part(each, None, []) if pk is None else _Part(each, placement.package(session, pk), copies[pk])
-        for pk, each in queued.items()
-    ]
-
-
-@dataclass(slots=True)
-class _Told:
-    """What one study's share of a retrieval was, for the history."""
-
-    waited_seconds: float
-    bytes: int = 0
-    tier: str = ""
-    instances: int = 0
-
-
-def destination(who: str, ae: str) -> str:
-    """To whom a retrieve sends, by what it calls itself; the caller where it says nobody else. Pure."""
-    for start, end in ((f"C-MOVE from {ae} to ", ""), ("delivery to ", f" for {ae}")):
-        if who.startswith(start) and who.endswith(end):
-            return who.removeprefix(start).removesuffix(end)
-    return ae
-
-
-SLOWEST_LAST = (*(tier.value for tier in (Tier.ONLINE, Tier.NEARLINE)), STAGED, Tier.OFFLINE.value)
 
 
 class Retrieval:
@@ -189,7 +122,7 @@ class Retrieval:
     def __init__(
         self,
         owner: Retrievals,
-        parts: list[_Part],
+        parts: list[Part],
         who: str,
         priority: Priority,
         ae: str = "",
@@ -200,10 +133,8 @@ class Retrieval:
         self._parts = parts
         self._who = who
         self._priority = priority
-        self._ae = ae
         self._comes_back = comes_back
-        self._opened = owner.catalog.clock.monotonic()
-        self._told: dict[str, _Told] = {}
+        self.account = Account(owner.history, owner.accesses, owner.catalog.clock, who, ae)
 
     @property
     def remaining(self) -> int:
@@ -216,7 +147,7 @@ class Retrieval:
         for part in list(self._parts):  # it may grow meanwhile
             self._join_if_needed(part, reach)
 
-    def _join_if_needed(self, part: _Part, reach: Reach) -> None:
+    def _join_if_needed(self, part: Part, reach: Reach) -> None:
         if part.package is not None and part.attachment is None:
             self._join(part, reach)
 
@@ -256,7 +187,7 @@ class Retrieval:
 
     def close(self) -> None:
         """Leave the recalls; they go on. Idempotent."""
-        self._tell()
+        self.account.ended()
         parts, self._parts = self._parts, []
         for part in parts:
             try:
@@ -284,21 +215,13 @@ class Retrieval:
                 return found
         return None
 
-    def _note(self, part: _Part, instance: InstanceRef) -> None:
+    def _note(self, part: Part, instance: InstanceRef) -> None:
         """For history and journal: one more instance of its study was read."""
-        if self._owner.history is None and self._owner.accesses is None:
-            return
-        told = self._told.get(instance.study_uid)
-        if told is None:
-            waited = self._owner.catalog.clock.monotonic() - self._opened
-            told = self._told[instance.study_uid] = _Told(waited)
-        told.bytes += instance.size
-        told.instances += 1
-        if not part.tier:
-            part.tier = self._tier_of(part)
-            told.tier = max(told.tier or part.tier, part.tier, key=SLOWEST_LAST.index)
+        if self.account.is_wanted:
+            part.tier = part.tier or self._tier_of(part)
+            self.account.read(instance, part.tier)
 
-    def _tier_of(self, part: _Part) -> str:
+    def _tier_of(self, part: Part) -> str:
         if part.package is None:
             return Tier.ONLINE.value
         if part.recalls and not part.staged:
@@ -310,19 +233,7 @@ class Retrieval:
         direct = self._owner.reader.direct_copies(part.copies)
         return self._owner.tiers.get(direct[0].pool, Tier.ONLINE).value if direct else STAGED
 
-    def _tell(self) -> None:
-        history, accesses, told = self._owner.history, self._owner.accesses, self._told
-        self._told = {}
-        now = self._owner.catalog.clock.now()
-        for uid, each in told.items():
-            if history is not None:
-                history.retrieved(Retrieved(uid, now, self._ae, each.bytes, each.tier, each.waited_seconds))
-            if accesses is not None and self._ae:
-                detail: dict[str, str | int] = {"how": self._who, "to": destination(self._who, self._ae)}
-                detail |= {"instances": each.instances, "bytes": each.bytes}
-                accesses.note(Note(now, f"ae:{self._ae}", "retrieved", "study", uid, detail))
-
-    def _taken(self, part: _Part, found: Readable) -> Readable:
+    def _taken(self, part: Part, found: Readable) -> Readable:
         """What passes through is taken when the content is closed: until then its bytes are in use."""
         if part.attachment is None or found.instance.offset is None:
             return found
@@ -330,7 +241,7 @@ class Retrieval:
         took = partial(streams.took, follower, found.instance.offset)
         return Readable(found.instance, Closing(found.content, took))
 
-    def _passing_by(self, part: _Part) -> InstanceRef:
+    def _passing_by(self, part: Part) -> InstanceRef:
         """The next instance; of a package that passes through, the one that is there."""
         if part.attachment is not None:
             ready = self._owner.staging.streams.ready(part.attachment.follower)
@@ -341,7 +252,7 @@ class Retrieval:
                     part.instances.appendleft(there)
         return part.instances[0]
 
-    def _from_part(self, part: _Part) -> Readable | Unobtainable | None:
+    def _from_part(self, part: Part) -> Readable | Unobtainable | None:
         instance = self._passing_by(part)
         if part.failed:
             return self._last_resort(part, instance)
@@ -364,18 +275,18 @@ class Retrieval:
             self._check_recall(part)
         return self._last_resort(part, instance) if part.failed else None
 
-    def _last_resort(self, part: _Part, instance: InstanceRef) -> Readable | Unobtainable:
+    def _last_resort(self, part: Part, instance: InstanceRef) -> Readable | Unobtainable:
         content = self._owner.reader.read_suspect(instance, part.copies)
         return Readable(instance, content) if content is not None else Unobtainable(instance, part.failure)
 
-    def _look_up_again(self, part: _Part, instance: InstanceRef) -> Unobtainable | None:
+    def _look_up_again(self, part: Part, instance: InstanceRef) -> Unobtainable | None:
         """An unsealed instance whose file is gone may have been sealed, and even released, since it was
         selected: what is left of the part is found anew by its packages."""
         wanted = [each.pk for each in part.instances]
         with self._owner.catalog.read() as session:
             now = rows.instances(session, wanted)
             sealed = [now[pk] for pk in wanted if pk in now and now[pk].package_pk is not None]
-            fresh = _parts(session, sealed)
+            fresh = parts_of(session, sealed)
         reach = self._owner.reader.reach()
         if all(each.pk != instance.pk for each in sealed):
             if reach.ingest:  # it comes back: that is waiting, not failing
@@ -388,22 +299,22 @@ class Retrieval:
             self._join_if_needed(each, reach)
         return None
 
-    def _arrived(self, part: _Part, instance: InstanceRef) -> bool:
+    def _arrived(self, part: Part, instance: InstanceRef) -> bool:
         assert part.package is not None  # only packages are recalled
         return self._owner.staging.has(part.package.key, instance.offset or 0, instance.size)
 
-    def _spoilt(self, part: _Part) -> bool:
+    def _spoilt(self, part: Part) -> bool:
         """It had come and was not what is stored; whether that happened too often."""
         part.damaged += 1
         if part.damaged >= DAMAGES_MAX:
             part.failure = f"{part.damaged} times what came to the staging area was damaged there"
         return part.failed
 
-    def _is_back(self, part: _Part) -> bool:
+    def _is_back(self, part: Part) -> bool:
         """A file system that was away when the recall began, which may wait for a person, is there."""
         return bool(self._owner.reader.direct_copies(part.copies))
 
-    def _refresh(self, part: _Part) -> None:
+    def _refresh(self, part: Part) -> None:
         """A copy that was there is not: look again, and recall when no disk has the package now."""
         assert part.package is not None
         with self._owner.catalog.read() as session:
@@ -411,12 +322,12 @@ class Retrieval:
         if part.attachment is None:
             self._join(part, self._owner.reader.reach())
 
-    def _is_doubtful(self, part: _Part) -> bool:
+    def _is_doubtful(self, part: Part) -> bool:
         """Only a suspect copy on a disk is left: what it gives of each instance is seen at once."""
         found = route(part.copies, self._owner.reader.reach())
         return found.way is Way.DISK and found.doubtful and not part.doubted
 
-    def _join(self, part: _Part, reach: Reach) -> None:
+    def _join(self, part: Part, reach: Reach) -> None:
         """Join its recall, if it needs one that can be had; or it has failed."""
         assert part.package is not None
         copies = part.copies
@@ -440,7 +351,7 @@ class Retrieval:
         part.instances = deque(sorted(part.instances, key=lambda each: each.offset or 0))
         part.attachment = self._owner.recall.attach(part.package, self._who, self._priority, part.instances)
 
-    def _set_aside(self, part: _Part, room: Room | None) -> None:
+    def _set_aside(self, part: Part, room: Room | None) -> None:
         """What is too large to come through the staging area is waited for by nobody."""
         assert part.package is not None
         if room is None or part.package.size <= room.package:
@@ -451,9 +362,9 @@ class Retrieval:
                 part.instances.append(each)
             else:
                 why = too_large(each.size, room)
-                self._parts.append(_Part(deque([each]), part.package, part.copies, failure=why))
+                self._parts.append(Part(deque([each]), part.package, part.copies, failure=why))
 
-    def _check_recall(self, part: _Part) -> None:
+    def _check_recall(self, part: Part) -> None:
         """Has the recall ended without what we wait for?"""
         assert part.package is not None
         assert part.attachment is not None
@@ -469,7 +380,7 @@ class Retrieval:
             self._leave(part)
             self._refresh(part)
 
-    def _leave(self, part: _Part, *, comes_back: bool = False) -> None:
+    def _leave(self, part: Part, *, comes_back: bool = False) -> None:
         attachment, part.attachment = part.attachment, None
         if attachment is not None and part.package is not None:
             self._owner.recall.detach(part.package, attachment, comes_back=comes_back)
