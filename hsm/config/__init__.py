@@ -4,34 +4,17 @@
 setting with its default and its meaning.
 """
 
-from hsm.config.access import TcpConfig
+from hsm.config.access import ApiConfig, TcpConfig
 from hsm.config.audit import AnchorsConfig, AuditConfig
 from hsm.config.certificates import accepting, accepting_api, api_facts, certificate_warnings, sending
+from hsm.config.dicom import DicomConfig, RetrieveConfig
 from hsm.config.differences import differences_needing_restart, kept_dicom
-from hsm.config.doors import Door, ListenerConfig, ListenerTlsConfig, LockoutConfig
+from hsm.config.doors import Door, ListenerConfig, ListenerTlsConfig, LockoutConfig, PeerTlsConfig, TlsConfig
+from hsm.config.fields import RIGHTS, Right
 from hsm.config.load import InvalidConfig, Problem, find_config, home_folder, load, packaged_etc
-from hsm.config.model import (
-    RIGHTS,
-    AeConfig,
-    ApiConfig,
-    ArchiveConfig,
-    CatalogConfig,
-    Config,
-    DicomConfig,
-    LibraryConfig,
-    LogConfig,
-    PeerTlsConfig,
-    PoolConfig,
-    RetrieveConfig,
-    Right,
-    ScheduleConfig,
-    SealConfig,
-    SendConfig,
-    StagingConfig,
-    TlsConfig,
-    UserConfig,
-    VolumeConfig,
-)
+from hsm.config.model import ArchiveConfig, CatalogConfig, Config, LogConfig, ScheduleConfig
+from hsm.config.peers import AeConfig, SendConfig, UserConfig
+from hsm.config.storage import LibraryConfig, PoolConfig, SealConfig, StagingConfig, VolumeConfig
 
 __all__ = [
     "RIGHTS",

@@ -8,8 +8,11 @@ from pathlib import Path
 from ssl import SSLContext
 
 from hsm.config.access import ApiConfig, TcpConfig
+from hsm.config.dicom import DicomConfig
 from hsm.config.document import Place
-from hsm.config.model import AeConfig, Config, DicomConfig, TlsConfig
+from hsm.config.doors import TlsConfig
+from hsm.config.model import Config
+from hsm.config.peers import AeConfig
 from hsm.tls import BadTls, ClientCertificate, client_context, server_context, warning
 from hsm.tokens import TokenFileError
 from hsm.tokens import read as read_tokens

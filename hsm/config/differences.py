@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from pydantic import BaseModel
 
+from hsm.config.dicom import DicomConfig
 from hsm.config.doors import ListenerConfig
-from hsm.config.model import Config, DicomConfig
+from hsm.config.model import Config
 
 LIVE = (
     "policies",

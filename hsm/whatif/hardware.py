@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hsm.config import Config
-from hsm.config.model import LibraryConfig, PoolConfig
+from hsm.config.storage import LibraryConfig, PoolConfig
 from hsm.config.units import parse_size
 from hsm.whatif.source import WhatIfError
 from policies.whatif.site import Kind, Library, Pool, Site
