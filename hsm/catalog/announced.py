@@ -11,7 +11,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from hsm.availability import Reach, Standing, standing, unsealed
-from hsm.catalog import hiding, placement
+from hsm.catalog import hiding, placement, portions
 from hsm.catalog.tables import (
     Announced,
     Copy,
@@ -102,12 +102,12 @@ def touched(session: Session, since: int, limit: int) -> tuple[int, list[int]]:
         if entry.kind == "volume" and (entry.verb.startswith("to ") or entry.verb in _OF_VOLUMES)
     }
     found: set[int] = set()
-    for some in placement.chunks(sorted(uids)):
+    for some in portions.chunks(sorted(uids)):
         found.update(session.scalars(select(Study.pk).where(Study.uid.in_(some))))
-    for keys in placement.chunks(requests):
+    for keys in portions.chunks(requests):
         mine = select(Request.study_pk).where(Request.pk.in_(keys), Request.kind == RequestKind.RECALL)
         found.update(pk for pk in session.scalars(mine) if pk is not None)
-    for some in placement.chunks(sorted(volumes)):
+    for some in portions.chunks(sorted(volumes)):
         on = select(Package.study_pk).join(Copy, Copy.package_pk == Package.pk)
         on = on.join(Volume, Volume.pk == Copy.volume_pk).where(Volume.name.in_(some))
         found.update(session.scalars(on.distinct()))
@@ -123,7 +123,7 @@ def pictures(session: Session, study_pks: Collection[int], reach: Reach) -> dict
     """How available each of these studies is, package by package."""
     found: dict[int, list[tuple[int, str]]] = {pk: [] for pk in study_pks}
     in_staging: set[int] = set()
-    for some in placement.chunks(study_pks):
+    for some in portions.chunks(study_pks):
         rows = session.execute(
             select(Package.pk, Package.study_pk, Package.number, Package.key).where(
                 Package.study_pk.in_(some)
@@ -157,7 +157,7 @@ def _text(parts: Iterable[tuple[int, str]]) -> str:
 def known(session: Session, study_pks: Sequence[int]) -> dict[int, Picture]:
     """What peers were told last of these studies; of those that lie online nothing is kept."""
     found: dict[int, Picture] = {}
-    for some in placement.chunks(study_pks):
+    for some in portions.chunks(study_pks):
         query = select(Announced.study_pk, Announced.picture, Announced.staged)
         rows = session.execute(query.where(Announced.study_pk.in_(some)))
         found |= {pk: Picture(text, staged) for pk, text, staged in rows}

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from hsm.catalog import hiding
 from hsm.catalog.ingest import News
-from hsm.catalog.placement import chunks
+from hsm.catalog.portions import chunks
 from hsm.catalog.tables import AwaitedRejection, Deletion, Instance, Series
 from hsm.errors import NoSpace
 from hsm.states import DeletionKind, DeletionState

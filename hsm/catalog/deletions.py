@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from hsm import states
 from hsm.catalog import awaiting, hiding, journal, marks, placements
-from hsm.catalog.placement import chunks
+from hsm.catalog.portions import chunks
 from hsm.catalog.tables import (
     Copy,
     DeletedPackage,

@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from hsm.catalog import placement, queue
+from hsm.catalog import portions, queue
 from hsm.catalog.orders import Order
 from hsm.catalog.tables import Copy, Package, Request
 from hsm.states import LIVE_REQUESTS, READABLE_COPIES, CopyState, RequestKind, RequestState
@@ -85,7 +85,7 @@ def live_bytes(session: Session, volume_pk: int | None = None) -> dict[int, int]
 def pending(session: Session, package_pks: Iterable[int]) -> Counter[tuple[int, str]]:
     """How many repacks are making a copy of each of these packages in each pool."""
     found: Counter[tuple[int, str]] = Counter()
-    for some in placement.chunks(package_pks):
+    for some in portions.chunks(package_pks):
         rows = session.execute(
             select(Request.package_pk, Request.pool).where(
                 Request.package_pk.in_(some),

@@ -1,20 +1,20 @@
-"""Finding patients, studies, series and instances, and saying how available they are."""
+"""Finding patients, studies, series and instances, as a query asks for them."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Executable, Row, Select, and_, case, exists, func, select, text
+from sqlalchemy import ColumnElement, Row, Select, and_, case, exists, func, select, text
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
-from hsm.availability import Reach, Standing, standing, unsealed, worst
-from hsm.catalog import hiding, instances, matching, placement, placements
+from hsm.availability import Reach
+from hsm.catalog import hiding, matching, reaching
 from hsm.catalog.matching import Column
-from hsm.catalog.tables import Deletion, Instance, Name, Package, Patient, Series, Study, Volume
-from hsm.model import Availability, InstanceRef, Selection
+from hsm.catalog.newest import newest
+from hsm.catalog.tables import Deletion, Instance, Name, Patient, Series, Study, Volume
+from hsm.model import Availability
 from hsm.terms import LEVEL_OF, Exact, Field, Level, NameMatch, Term
 
 ROWS_AT_FIRST = 20
@@ -22,12 +22,9 @@ ROWS_AT_ONCE = 200
 """Matches read and judged together: one query for their values, one for their packages and one for
 the copies."""
 
-KEYS_AT_ONCE = 5000
-"""Keys in one IN list; SQLite allows 32,766 parameters in a statement."""
-
 Value = str | int | None | tuple[str, ...]
 
-_Class, _Syntax, _Newer = aliased(Name), aliased(Name), aliased(Instance)
+_Class, _Syntax = aliased(Name), aliased(Name)
 _Own, _Any, _AnySeries = aliased(Study), aliased(Instance), aliased(Series)
 
 
@@ -136,103 +133,6 @@ def find(
         yield from _matches(session, level, rows, reach, fields)
 
 
-def availability_of(session: Session, level: Level, pks: Sequence[int], reach: Reach) -> dict[int, Standing]:
-    """How available each of these patients, studies, series or instances is.
-
-    What counts is what a retrieve would send: the newest versions in each series, and the packages that these
-    are in.
-    """
-    owned = _owned(session, _packages_of(level, pks), pks)
-    packages = {each for some in owned.values() for each in some if each is not None}
-    known: dict[int | None, Standing] = {None: unsealed(reach)}
-    known |= dict(standings(session, packages, reach).items())
-    # Where all is alike, an old version makes no difference: only then it is looked who is old.
-    mixed = [pk for pk, some in owned.items() if len({known[each] for each in some}) > 1]
-    if mixed and level is not Level.IMAGE:
-        owned |= _owned(session, _packages_of_newest(level, mixed), mixed)
-    found = {pk: worst(known[package] for package in some) for pk, some in owned.items()}
-    recalled = [pk for pk in packages if known[pk].recalled]
-    return found | dict.fromkeys(_too_large(session, level, pks, recalled, reach), standing((), reach))
-
-
-def _too_large(
-    session: Session, level: Level, pks: Sequence[int], recalled: Sequence[int], reach: Reach
-) -> set[int]:
-    """Those of these entities of which an instance is too large for the staging area, through which it would
-    have to come."""
-    if reach.room is None:
-        return set()
-    large = select(Package.pk, Package.study_pk).where(Package.size > reach.room.package)
-    packages: dict[int, int] = {}
-    for some in _chunks(recalled):
-        rows = session.execute(large.where(Package.pk.in_(some)))
-        packages |= {row.pk: row.study_pk for row in rows}
-    if not packages:
-        return set()
-    owner = Study.patient_pk if level is Level.PATIENT else _KEYS[level]
-    query = select(owner).select_from(Instance).join(Series, Series.pk == Instance.series_pk)
-    query = query.join(Study, Study.pk == Series.study_pk)
-    # Through their study: no index leads from packages to instances.
-    query = query.where(Study.pk.in_(set(packages.values())), Instance.package_pk.in_(packages))
-    query = query.where(Instance.size > reach.room.instance, _newest(), ~hiding.hidden())
-    return set(session.scalars(query)) & set(pks)
-
-
-def _owned(session: Session, query: Executable, pks: Sequence[int]) -> dict[int, set[int | None]]:
-    found: dict[int, set[int | None]] = {pk: set() for pk in pks}
-    for pk, package_pk, *unsealed_too in session.execute(query):
-        if package_pk is not None or not unsealed_too:
-            found[pk].add(package_pk)
-        if any(unsealed_too):
-            found[pk].add(None)
-    return found
-
-
-def standings(session: Session, package_pks: Iterable[int], reach: Reach) -> dict[int, Standing]:
-    """How available each of these packages is."""
-    found: dict[int, Standing] = {}
-    for chunk in _chunks(sorted(package_pks)):
-        copies = placement.copies(session, chunk)
-        staged = placement.named(session, chunk, reach.staged)
-        found |= {pk: standing(copies[pk], reach, staged=pk in staged) for pk in chunk}
-    return found
-
-
-def select_instances(
-    session: Session, selection: Selection, *, sees_rejected: bool = False
-) -> list[InstanceRef]:
-    """The instances that a retrieve asks for, in each series the newest versions only, in viewing order,
-    and nothing of what is hidden.
-
-    Study by study; in each by series number and instance number, those without a number last, then
-    by UID.
-    """
-    keys: list[tuple[InstrumentedAttribute[str], tuple[str, ...]]] = [
-        (Patient.patient_id, selection.patient_ids),
-        (Study.uid, selection.study_uids),
-        (Series.uid, selection.series_uids),
-        (Instance.uid, selection.sop_instance_uids),
-    ]
-    narrowing = [[column.in_(chunk) for chunk in _chunks(values)] for column, values in keys if values]
-    query = (
-        instances.instance_columns()
-        .add_columns(Study.pk, Series.number, Instance.number)
-        .join(Patient, Patient.pk == Study.patient_pk)
-        .where(_newest(), ~hiding.hidden(sees_rejected=sees_rejected))
-    )
-    found: dict[int, tuple[tuple[Any, ...], InstanceRef]] = {}
-    for conditions in itertools.product(*narrowing):
-        for *columns, study_pk, series_number, number in session.execute(query.where(*conditions)):
-            instance = InstanceRef(*columns)
-            order = (
-                study_pk,
-                *(series_number is None, series_number or 0, instance.series_uid),
-                *(number is None, number or 0, instance.sop_instance_uid),
-            )
-            found[instance.pk] = (order, instance)
-    return [instance for _, instance in sorted(found.values(), key=lambda each: each[0])]
-
-
 def _pages(session: Session, query: Select[int]) -> Iterator[Sequence[int]]:
     """Stream keys, a few first, so that the first match waits for few others.
 
@@ -264,7 +164,7 @@ def _matching_keys(
     order: list[Column] = [_KEYS[level]]
     if level is Level.IMAGE:
         top = min(top, Level.SERIES.rank)
-        query = query.join(Series, Series.pk == Instance.series_pk).where(_newest())
+        query = query.join(Series, Series.pk == Instance.series_pk).where(newest())
     query = query.where(_shown(level, sees_rejected))
     if level.rank >= Level.SERIES.rank:
         order = [Series.study_pk, Series.number, Series.uid]
@@ -346,18 +246,6 @@ def _of_patient(what: ColumnElement[Any], *only: ColumnElement[bool]) -> ColumnE
     return studies.correlate(Patient).scalar_subquery()
 
 
-def _newest() -> ColumnElement[bool]:
-    """The newest version in its series: one that came into another study is that study's.
-
-    By UID, of which there are few versions: added to, the series' key cannot be looked up by instead.
-    """
-    return ~exists().where(
-        _Newer.uid == Instance.uid,
-        _Newer.version > Instance.version,
-        _Newer.series_pk + 0 == Instance.series_pk,
-    )
-
-
 def _condition(field: Field, term: Term, sqlite: bool) -> ColumnElement[bool]:
     if isinstance(term, NameMatch):
         return matching.name(_NAME_COLUMNS[field], term, sqlite)
@@ -381,29 +269,6 @@ def _condition(field: Field, term: Term, sqlite: bool) -> ColumnElement[bool]:
     return matching.compare(_COLUMNS[field], term, sqlite)
 
 
-def _packages_of(level: Level, pks: Sequence[int]) -> Executable:
-    """Each entity with the packages it lies in, None standing for what is not sealed; of patients and studies
-    also how much is not."""
-    if level is Level.IMAGE:
-        return select(Instance.pk, Instance.package_pk).where(Instance.pk.in_(pks))
-    if level is Level.SERIES:
-        return select(Instance.series_pk, Instance.package_pk).where(Instance.series_pk.in_(pks)).distinct()
-    owner = Study.pk if level is Level.STUDY else Study.patient_pk
-    query = select(owner, Package.pk, Study.unsealed).select_from(Study)
-    mine = and_(Package.study_pk == Study.pk, ~placements.deleted())
-    return query.join(Package, mine, isouter=True).where(owner.in_(pks))
-
-
-def _packages_of_newest(level: Level, pks: Sequence[int]) -> Executable:
-    """As :func:`_packages_of`, old versions left out: what a retrieve sends."""
-    owner = {Level.SERIES: Series.pk, Level.STUDY: Series.study_pk}.get(level, Study.patient_pk)
-    query = select(owner, Instance.package_pk).select_from(Instance)
-    query = query.join(Series, Series.pk == Instance.series_pk)
-    if level is Level.PATIENT:
-        query = query.join(Study, Study.pk == Series.study_pk)
-    return query.where(owner.in_(pks), _newest(), ~hiding.hidden()).distinct()
-
-
 def _matches(
     session: Session,
     level: Level,
@@ -414,7 +279,7 @@ def _matches(
     if not rows:
         return
     row_keys = list(rows[0]._mapping)
-    known = availability_of(session, level, [row.pk for row in rows], reach)
+    known = reaching.availability_of(session, level, [row.pk for row in rows], reach)
     names = {name for each in known.values() for name in each.media}
     media = _media(session, names) if names else {}
     classes = (
@@ -456,8 +321,3 @@ def _sop_classes(session: Session, rows: Sequence[Row[Any]]) -> dict[str, tuple[
     for study_uid, class_uid in session.execute(query):
         found[study_uid].append(class_uid)
     return {uid: tuple(classes) for uid, classes in found.items()}
-
-
-def _chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(values), KEYS_AT_ONCE):
-        yield values[start : start + KEYS_AT_ONCE]

@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, and_, case, delete, exists, func, insert, 
 from sqlalchemy.orm import Session
 
 from hsm.catalog.ingest import join_modalities
-from hsm.catalog.placement import chunks
+from hsm.catalog.portions import chunks
 from hsm.catalog.tables import DeletedPackage, Deletion, HiddenInstance, Instance, Series, Study
 from hsm.states import DeletionKind, DeletionState
 

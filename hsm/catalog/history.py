@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 
 from hsm.catalog import words
 from hsm.catalog.engine import Catalog
+from hsm.catalog.portions import chunks
 from hsm.catalog.tables import Access, Patient, Series, Study
 from hsm.log import get_logger
 
@@ -161,7 +162,7 @@ def day_of(at: datetime) -> datetime:
 
 def _study_keys(session: Session, uids: set[str]) -> dict[str, int]:
     found: dict[str, int] = {}
-    for some in _chunks(sorted(uids), KEYS_AT_ONCE):
+    for some in chunks(sorted(uids), KEYS_AT_ONCE):
         rows = session.execute(select(Study.uid, Study.pk).where(Study.uid.in_(some)))
         found.update(dict(rows.all()))
     return found
@@ -170,7 +171,7 @@ def _study_keys(session: Session, uids: set[str]) -> dict[str, int]:
 def _add_hits(session: Session, hits: Sequence[tuple[int, datetime, int]]) -> None:
     """In the order of the studies, so that two nodes never wait for each other."""
     make = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    for some in _chunks(sorted(hits), ROWS_AT_ONCE):
+    for some in chunks(sorted(hits), ROWS_AT_ONCE):
         rows = [_row(study_pk, day, QUERY, times=times, daily=True) for study_pk, day, times in some]
         statement = make(Access)
         session.execute(
@@ -188,7 +189,7 @@ def _add_retrieves(session: Session, retrieved: Sequence[tuple[int, Retrieved]])
         _row(pk, e.at, RETRIEVE, bytes=e.bytes, waited_seconds=e.waited_seconds, ae=e.ae, tier=e.tier)
         for pk, e in retrieved
     ]
-    for some in _chunks(rows, ROWS_AT_ONCE):
+    for some in chunks(rows, ROWS_AT_ONCE):
         session.execute(insert(Access), some)
 
 
@@ -235,7 +236,7 @@ def _compact_day(session: Session, day: datetime, end: datetime) -> int:
         _row(pk, day, kind, bytes=size, waited_seconds=waited, times=times, daily=True, ae=ae, tier=tier)
         for (pk, kind, ae, tier), (size, waited, times) in sums.items()
     ]
-    for some in _chunks(made, ROWS_AT_ONCE):
+    for some in chunks(made, ROWS_AT_ONCE):
         session.execute(insert(Access), some)
     return len(gone)
 
@@ -370,7 +371,3 @@ def _streamed(session: Session, query: Any) -> Iterator[Any]:
     with session.connection().execute(query, execution_options=options) as result:
         while rows := result.fetchmany(ROWS_AT_ONCE):
             yield from rows
-
-
-def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    return (items[start : start + size] for start in range(0, len(items), size))

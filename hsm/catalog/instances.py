@@ -11,7 +11,8 @@ from sqlalchemy.orm import Session
 
 from hsm.availability import Room
 from hsm.catalog import hiding
-from hsm.catalog.placement import PackageRef, chunks
+from hsm.catalog.placement import PackageRef
+from hsm.catalog.portions import chunks
 from hsm.catalog.tables import Instance, Journal, Name, Package, Series, Study
 from hsm.model import InstanceRef
 

@@ -12,7 +12,7 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from hsm.catalog import journal, words
-from hsm.catalog.placement import chunks
+from hsm.catalog.portions import chunks
 from hsm.catalog.tables import (
     MARKED,
     DeletedPackage,

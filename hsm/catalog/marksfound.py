@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from hsm.catalog import deletions, hiding, journal, marks, marksfacts, placements, words
 from hsm.catalog.marksfacts import FOUND
-from hsm.catalog.placement import chunks
+from hsm.catalog.portions import chunks
 from hsm.catalog.rebuilding import OBJECT, QUARANTINED
 from hsm.catalog.tables import (
     MARKS,

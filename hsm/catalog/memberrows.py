@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
-from hsm.catalog import ingest, placement, words
+from hsm.catalog import ingest, portions, words
 from hsm.catalog.ingest import Keys, Place
 from hsm.catalog.tables import Instance, Series, Study
 from hsm.errors import Refused
@@ -33,7 +33,7 @@ class There:
 def there(session: Session, uids: Sequence[str]) -> dict[str, dict[int, There]]:
     """What the catalog has of these SOP Instance UIDs, by UID and version."""
     found: dict[str, dict[int, There]] = {}
-    for some in placement.chunks(dict.fromkeys(uids)):
+    for some in portions.chunks(dict.fromkeys(uids)):
         rows = session.execute(
             select(
                 *(Instance.uid, Instance.version, Instance.pk, Instance.size, Instance.digest),

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
 
 from sqlalchemy import Row, Select, select, update
 from sqlalchemy.orm import Session
@@ -17,14 +16,12 @@ from sqlalchemy.orm import Session
 from hsm import guard, states
 from hsm.catalog import journal, marks, permits, placements, restored
 from hsm.catalog.orders import Order
+from hsm.catalog.portions import chunks
 from hsm.catalog.tables import Copy, Package, Request, Study, Volume
 from hsm.errors import Permanent
 from hsm.model import CopyAt, Goal, Place
 from hsm.states import READABLE_COPIES, CopyState, RequestKind, VolumeState
 
-T = TypeVar("T")
-
-IN_LIST_MAX = 1000
 COPYABLE_STATES = (CopyState.WRITING, CopyState.WRITTEN, CopyState.VERIFIED, CopyState.SUSPECT)
 """States of copies that stand for bytes on a volume, whole or not."""
 
@@ -62,12 +59,6 @@ def packages(session: Session, package_pks: Iterable[int]) -> dict[int, PackageR
         for some in chunks(package_pks)
         for ref in map(_package_ref, session.execute(_packages().where(Package.pk.in_(some))))
     }
-
-
-def chunks(keys: Iterable[T]) -> Iterator[list[T]]:
-    """Keys in portions that every database takes in one IN list."""
-    every = list(keys)
-    return (every[start : start + IN_LIST_MAX] for start in range(0, len(every), IN_LIST_MAX))
 
 
 def packages_of_studies(session: Session, study_pks: Sequence[int]) -> list[PackageRef]:

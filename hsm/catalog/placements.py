@@ -35,10 +35,10 @@ from sqlalchemy.sql.elements import BooleanClauseList
 from sqlalchemy.sql.operators import and_ as and_operator
 
 from hsm import guard
+from hsm.catalog.portions import chunks
 from hsm.catalog.tables import Copy, DeletedPackage, Package, Placement, PlacementPool, Study, Volume
 from hsm.states import CopyState
 
-CHUNK = 1000
 GONE = (CopyState.RELEASED, CopyState.LOST)
 """States of copies that are nowhere."""
 
@@ -75,14 +75,14 @@ def weight(state: CopyState) -> int:
 def lock(session: Session, study_pks: Iterable[int]) -> None:
     """Lock studies before the journal's head is: who stores into them takes the locks in that order, and
     by the same order of UIDs."""
-    for some in _chunks(sorted(set(study_pks))):
+    for some in chunks(sorted(set(study_pks))):
         query = select(Study.pk).where(Study.pk.in_(some)).order_by(Study.uid)
         session.execute(query.with_for_update(key_share=True)).all()
 
 
 def refresh(session: Session, study_pks: Iterable[int]) -> None:
     """Make the placements of these studies what their copies are now."""
-    for some in _chunks(sorted(set(study_pks))):
+    for some in chunks(sorted(set(study_pks))):
         # Locked first: of two that change copies of one study the second sees what the first has done.
         query = select(Study.pk, Study.placement_pk).where(Study.pk.in_(some)).order_by(Study.uid)
         kept = dict(session.execute(query.with_for_update(key_share=True)).all())
@@ -278,7 +278,3 @@ def _is_about_placement(condition: ColumnElement[bool]) -> bool:
         if isinstance(each, ColumnClause) and each.table is study
     }
     return named == {"placement_pk"}
-
-
-def _chunks(keys: Sequence[int]) -> Iterator[Sequence[int]]:
-    return (keys[start : start + CHUNK] for start in range(0, len(keys), CHUNK))

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Row, Select, func, select
 from sqlalchemy.orm import Session
 
-from hsm.catalog import awaiting, hiding, ingest, journal, placement, restored
+from hsm.catalog import awaiting, hiding, ingest, journal, portions, restored
 from hsm.catalog.restored import CATALOG
 from hsm.catalog.tables import (
     Base,
@@ -212,7 +212,7 @@ class File:
 def files(session: Session, uids: Iterable[str]) -> dict[tuple[str, str, str, int], File]:
     """What the catalog has of these SOP Instance UIDs, by study, series, instance and version."""
     found = {}
-    for some in placement.chunks(uids):
+    for some in portions.chunks(uids):
         rows = session.execute(
             select(
                 *(Study.uid, Series.uid, Instance.uid, Instance.version),

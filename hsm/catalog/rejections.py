@@ -15,7 +15,7 @@ from sqlalchemy import func, literal, select, union_all, update
 from sqlalchemy.orm import Session
 
 from hsm.catalog import awaiting, deletions, hiding, journal, marks
-from hsm.catalog.placement import chunks
+from hsm.catalog.portions import chunks
 from hsm.catalog.tables import AwaitedRejection, Deletion, HiddenInstance, Instance, Name, Series, Study
 from hsm.errors import NotFound, Refused
 from hsm.states import LIVE_DELETIONS, DeletionKind, DeletionState

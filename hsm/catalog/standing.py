@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hsm.catalog.placement import chunks
+from hsm.catalog.portions import chunks
 from hsm.catalog.tables import Copy, MountRequest, Package, Request, Volume
 from hsm.states import MountState, RequestState
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from hsm.catalog import media, placement, placements, restored
+from hsm.catalog import media, placement, placements, portions, restored
 from hsm.catalog.placement import PackageRef
 from hsm.catalog.tables import Copy, Package, Volume
 from hsm.errors import Refused
@@ -97,7 +97,7 @@ def lose_copies(
 def _readable(session: Session, package_pks: Iterable[int]) -> set[int]:
     return {
         pk
-        for some in placement.chunks(package_pks)
+        for some in portions.chunks(package_pks)
         for pk in session.scalars(
             select(Copy.package_pk)
             .join(Volume, Volume.pk == Copy.volume_pk)

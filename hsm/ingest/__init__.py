@@ -6,9 +6,9 @@ and removal of the temporary names. A crash between any two steps leaves nothing
 was never acknowledged, or one that is whole under at least one of its names: the next start looks at
 all temporary ones (:mod:`hsm.recovery`).
 
-:mod:`~hsm.ingest.decision` decides, :mod:`~hsm.ingest.intake` commits, :mod:`~hsm.ingest.incoming` has the files,
-:mod:`~hsm.ingest.shelf` their final names, :mod:`~hsm.ingest.settle` what comes after success, and
-:mod:`~hsm.ingest.room` says no before the pool is full.
+:mod:`~hsm.ingest.decision` decides, :mod:`~hsm.ingest.intake` commits, :mod:`~hsm.ingest.incoming` has
+the files, :mod:`~hsm.ingest.shelf` their final names, :mod:`~hsm.ingest.settle` what comes after success,
+and :mod:`~hsm.ingest.room` says no before the pool is full.
 """
 
 from hsm.ingest.decision import SameUidRule, StoreOutcome

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 
 from hsm import dispatch, planner
-from hsm.catalog import instances, placement, queue, queuelooks, requesting
+from hsm.catalog import instances, placement, portions, queue, queuelooks, requesting
 from hsm.catalog.engine import Catalog
 from hsm.catalog.tables import Waiter
 from hsm.errors import Permanent, Refused
@@ -206,7 +206,7 @@ def test_a_look_at_more_packages_than_fit_into_one_statement(
     make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = on_tape(make_world, 5)
-    monkeypatch.setattr(placement, "IN_LIST_MAX", 2)
+    monkeypatch.setattr(portions, "IN_LIST_MAX", 2)
     with world.catalog.read() as session:
         refs = placement.packages_of_studies(session, [1, 2, 3, 4, 5])
         pks = [ref.pk for ref in refs]

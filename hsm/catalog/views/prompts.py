@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, aliased
 
 from hsm.catalog.details import PASSED
-from hsm.catalog.placement import chunks
+from hsm.catalog.portions import chunks
 from hsm.catalog.tables import Copy, Package, Request, Volume
 from hsm.catalog.views.common import place_of
 from hsm.model import Place
