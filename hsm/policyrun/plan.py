@@ -6,7 +6,6 @@ What only follows from what is done (a release that waits for tonight's copy) is
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -39,6 +38,7 @@ from policies import (
     Run,
     fills_of,
 )
+from policies.fires import fires_between, open_between
 
 DISK_BYTES_PER_SECOND = 150e6
 """What a slow disk or a NAS writes while it is read back, cautiously."""
@@ -111,7 +111,8 @@ def _policy(
     fills: Mapping[str, PoolFill],
     totals: Totals,
 ) -> dict[str, Any]:
-    times, open_hours = runs_between(policy, now, until)
+    times = fires_between(policy.schedule, now, until)
+    open_hours = open_between(policy.schedule, now, until) / timedelta(hours=1)
     scaled = replace(policy, limits=_scaled(policy.limits, times))
     before = premigrated(session, policies, policy, Circumstances(now, fills_of(fills)))
     run = Run(scaled, fills, until, progress=Progress(copied=before))
@@ -183,21 +184,6 @@ def _account(policy: Policy, decision: Decision, candidate: Candidate, pools: Po
     if decision.action is Action.VERIFY and decision.pool in pools.tapes:
         totals.need.setdefault(decision.pool, Need()).verify += decision.size
     return decision.size
-
-
-def runs_between(policy: Policy, now: datetime, until: datetime) -> tuple[int, float]:
-    """How often the policy runs by its schedule, and how many hours it is open. Pure."""
-    schedule = policy.schedule
-    open_seconds, at, is_open = 0.0, now, schedule.is_open(now)
-    while at < until:
-        change = schedule.next_change(at)
-        end = min(change, until) if change is not None else until
-        if is_open:
-            open_seconds += (end - at).total_seconds()
-        at, is_open = end, not is_open
-    if schedule.every_seconds is not None:
-        return math.ceil(open_seconds / schedule.every_seconds), open_seconds / 3600
-    return (1 if open_seconds else 0), open_seconds / 3600
 
 
 def _scaled(limits: Limits, times: int) -> Limits:

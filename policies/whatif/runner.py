@@ -11,10 +11,10 @@ from policies.dates import known_date
 from policies.decide import Decision, Outcome, fills_of, judge
 from policies.evaluate import Circumstances
 from policies.facts import Kind
+from policies.fires import next_fire
 from policies.policy import Order, Policy, Rule
 from policies.run import Run
 from policies.whatif.agenda import Agenda, Queue
-from policies.whatif.fires import next_fire
 from policies.whatif.moments import Micros, Timeline, micros, moment
 from policies.whatif.stock import Stock, Study
 from policies.whatif.tally import Tally

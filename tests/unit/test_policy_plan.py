@@ -9,10 +9,10 @@ import pytest
 
 from hsm.catalog.outlook import Room
 from hsm.model import Tier
-from hsm.policyrun.plan import runs_between
 from hsm.policyrun.tapes import LOCATE_SECONDS, MOUNT_SECONDS, TAPE_BYTES_PER_SECOND, Need, tape_plans
 from hsm.pools import LibraryPool, Pools
 from policies import load_texts
+from policies.fires import fires_between, open_between
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 POLICY = "policy: p\npriority: 1\nrules: [{{name: r, copy to: tape, when: always}}]\nschedule: {}\n"
@@ -28,13 +28,18 @@ GB = 10**9
         ("{every: 1 hour, between: 20:00 and 06:00}", 8, (0, 0.0)),
         ("{every: 1 hour, not on: [thu]}", 24, (12, 12.0)),
         ("cron 0 2 * * *", 24, (1, 24.0)),
+        ("cron 0 2 * * *", 14, (0, 14.0)),
+        ("cron 0 */6 * * *", 24, (4, 24.0)),
+        ("{cron: 30 * * * *, between: 20:00 and 06:00}", 24, (10, 10.0)),
     ],
 )
 def test_runs_of_a_night_are_counted_in_its_windows(
     schedule: str, hours: float, expected: tuple[int, float]
 ) -> None:
     (policy,) = load_texts({"p.yaml": POLICY.format(schedule)}, ["tape"]).policies
-    assert runs_between(policy, NOON, NOON + timedelta(hours=hours)) == expected
+    until = NOON + timedelta(hours=hours)
+    opened = open_between(policy.schedule, NOON, until)
+    assert (fires_between(policy.schedule, NOON, until), opened / timedelta(hours=1)) == expected
 
 
 class _Drives:

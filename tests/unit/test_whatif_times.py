@@ -16,9 +16,9 @@ from policies import PoolInfo
 from policies.check import check_expression
 from policies.evaluate import Circumstances
 from policies.facts import StudyFacts
+from policies.fires import next_fire
 from policies.schedule import Schedule, Window, read_cron
 from policies.trace import next_change
-from policies.whatif.fires import next_fire
 from policies.whatif.moments import NEVER, Timeline, micros, moment, seconds
 from policies.whatif.site import Operator
 from policies.whatif.stock import Stock

@@ -1,10 +1,12 @@
-"""When a schedule fires next."""
+"""When a schedule fires, and how often within a time."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
 from functools import lru_cache
+from itertools import takewhile
 
 from policies.schedule import Schedule
 
@@ -22,7 +24,7 @@ def next_fire(schedule: Schedule, earliest: datetime, anchor: datetime) -> datet
     """
     at = earliest
     for _ in range(_DAYS_AHEAD):
-        found = _interval(schedule, at, anchor) if schedule.every_seconds else _cron(schedule, at)
+        found = _interval(schedule, at, anchor) if schedule.every_seconds else next(_cron(schedule, at), None)
         if found is None or schedule.is_open(found):
             return found
         opens = schedule.next_change(found)
@@ -32,12 +34,33 @@ def next_fire(schedule: Schedule, earliest: datetime, anchor: datetime) -> datet
     return None
 
 
+def open_between(schedule: Schedule, now: datetime, until: datetime) -> timedelta:
+    """How long the schedule lets work be asked for from ``now`` to ``until``."""
+    open_for, at, is_open = timedelta(0), now, schedule.is_open(now)
+    while at < until:
+        change = schedule.next_change(at)
+        end = min(change, until) if change is not None else until
+        if is_open:
+            open_for += end - at
+        at, is_open = end, not is_open
+    return open_for
+
+
+def fires_between(schedule: Schedule, now: datetime, until: datetime) -> int:
+    """How many runs begin from ``now`` to before ``until``: of an interval as many as the time that is open
+    has room for, the one that has begun reckoned in."""
+    if schedule.every_seconds is not None:
+        return math.ceil(open_between(schedule, now, until).total_seconds() / schedule.every_seconds)
+    return sum(map(schedule.is_open, takewhile(lambda moment: moment < until, _cron(schedule, now))))
+
+
 def _interval(schedule: Schedule, earliest: datetime, anchor: datetime) -> datetime:
     every = timedelta(seconds=schedule.every_seconds or 0)
     return anchor + -((anchor - earliest) // every) * every
 
 
-def _cron(schedule: Schedule, earliest: datetime) -> datetime | None:
+def _cron(schedule: Schedule, earliest: datetime) -> Iterator[datetime]:
+    """The times that the expression names, in their order, not before ``earliest``; for five years."""
     assert schedule.cron is not None
     fields = _fields(schedule.cron)
     zone = schedule.zone
@@ -50,8 +73,7 @@ def _cron(schedule: Schedule, earliest: datetime) -> datetime | None:
             for minute in fields[0]:
                 moment = datetime.combine(day, time(hour, minute), zone).astimezone(earliest.tzinfo)
                 if moment >= earliest:
-                    return moment
-    return None
+                    yield moment
 
 
 def _is_day(fields: tuple[tuple[int, ...], ...], day: date) -> bool:
