@@ -1,10 +1,8 @@
-"""The association listener: who may come in, what is negotiated, and which service a request goes to.
+"""The association listener: who may come in, and what is negotiated.
 
 pynetdicom listens, negotiates and runs the upper layer. It is hooked in one place, the acceptor it
 makes for each connection (:mod:`hsm.dicom.listener`): :mod:`hsm.dicom.upperlayer` bounds
-it, and its dispatch of requests is replaced by ours. Ours goes by the message and the kind of its
-context instead of pynetdicom's list of SOP classes, so that private and unknown storage classes are
-served without a process-wide switch, and each service does its own replies.
+it, and its dispatch of requests is replaced by ours (:mod:`hsm.dicom.requests`).
 """
 
 from __future__ import annotations
@@ -29,7 +27,6 @@ from hsm.dicom.aftermath import leave_nothing
 from hsm.dicom.answercontexts import answer_contexts
 from hsm.dicom.boundeddimse import Limits
 from hsm.dicom.boundedsocket import BoundedSocket
-from hsm.dicom.call import Call
 from hsm.dicom.commit import Asks, Commit
 from hsm.dicom.deliverynotes import Deliveries
 from hsm.dicom.doorman import Doorman
@@ -39,6 +36,7 @@ from hsm.dicom.lane import install
 from hsm.dicom.listener import Desk, Greeted, Hub, Listener
 from hsm.dicom.outbound import Outbound
 from hsm.dicom.peers import peer_name
+from hsm.dicom.requests import Requests
 from hsm.dicom.retrieve import Retrievals, Retrieve, Select
 from hsm.dicom.search import Find, Search
 from hsm.dicom.secure import Visit
@@ -47,15 +45,12 @@ from hsm.dicom.standing import Standing, address_of, calling_of, once
 from hsm.dicom.store import Ingest, Storage
 from hsm.dicom.upperlayer import harden
 from hsm.dicom.waitingroom import WaitingRoom, places
-from hsm.log import context as log_context
 from hsm.log import get_logger, neutral
 from hsm.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from hsm.refusals import Refusal
 
 log = get_logger(__name__)
 
-UNRECOGNIZED_OPERATION: Final = 0x0211
-MISTYPED_ARGUMENT: Final = 0x0212
 POLL_SECONDS: Final = 0.05
 
 
@@ -105,6 +100,7 @@ class DicomServer:
         # Ours to decide (see _admit), so that a reload changes it and half-open peers do not count.
         self._ae.maximum_associations = 2**31
         self._room = WaitingRoom(places(config))
+        self._requests = Requests(self._standing, self.rights, self.refused)
         self._apply(config)
 
     def start(self, desk: Desk | None = None, ports: Mapping[str, int] | None = None) -> None:
@@ -279,7 +275,7 @@ class DicomServer:
         assoc.dul.socket.hold(greeted.request)
         install(assoc, assoc.dul.socket, self._storage, self, limits)
         leave_nothing(assoc)
-        setattr(assoc, "_serve_request", lambda message, context_id: self._serve(assoc, message, context_id))  # noqa: B010
+        setattr(assoc, "_serve_request", partial(self._requests.serve, assoc))  # noqa: B010
 
     def rights(self, assoc: Association) -> frozenset[str]:
         """What the peer of an association may do."""
@@ -323,7 +319,7 @@ class DicomServer:
         self._room.places = places(config)
         self._config = config
         commit = Commit(book, self._commitments)
-        self._services = Services(Echo(), self._storage, self._search, retrieve, commit)
+        self._requests.services = Services(Echo(), self._storage, self._search, retrieve, commit)
 
     def requested(self, event: evt.Event) -> None:
         """An A-ASSOCIATE-RQ came: reject it, or say what of it is supported."""
@@ -387,41 +383,6 @@ class DicomServer:
     def _by_door(self) -> list[int]:
         """How many stand, by the number of the door that they came in at."""
         return self._standing.by_door(self._doorman.number, len(self._config.doors))
-
-    def _serve(self, assoc: Association, message: Any, context_id: int) -> None:
-        """Handle one DIMSE message; replaces Association._serve_request()."""
-        with log_context(peer=peer_name(assoc)):
-            self._standing.enter(assoc)
-            try:
-                self._dispatch(assoc, message, context_id)
-            except Exception:
-                log.exception("request from %s failed, association aborted", peer_name(assoc))
-                assoc.abort()
-            finally:
-                self._standing.leave(assoc)
-                # It counts silence since the peer's last PDU; a peer that waited for a long retrieve
-                # was not idle.
-                assoc.dul._idle_timer.restart()
-
-    def _dispatch(self, assoc: Association, message: Any, context_id: int) -> None:
-        if context_id not in assoc._accepted_cx:
-            log.warning(
-                "%s uses presentation context %s, which it does not have", peer_name(assoc), context_id
-            )
-            assoc.abort()
-            return
-        if message.MessageID is None:
-            log.warning("%s sent an unexpected %s", peer_name(assoc), type(message).__name__)
-            return
-        call = Call(assoc, message, context_id, partial(self.refused, assoc))
-        if not message.is_valid_request:
-            call.reply(MISTYPED_ARGUMENT)
-            return
-        service = self._services.of(message, call.abstract_syntax)
-        if service is None:
-            call.reply(UNRECOGNIZED_OPERATION)
-            return
-        service.serve(call, self.rights(assoc))
 
 
 def _cut(assoc: Association) -> None:
