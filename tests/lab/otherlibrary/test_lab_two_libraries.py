@@ -11,13 +11,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from halls import new_process, open_library, stock
-from instruments import CHANGER_TYPE, generic_devices, model_of
+from instruments import CHANGER_TYPE, generic_devices, generic_of, model_of, run
 
 from drivers.base import ElementKind, Store, VolumeLabel
 from drivers.errors import DriverError
+from drivers.tape import memory
 from drivers.tape.configure import open_mtx
 from drivers.tape.library import TapeLibrary
+from drivers.tape.ltfs.coherency import ATTRIBUTE
 
+UNIT_ATTENTION = 6
+"""sg_raw's exit status."""
 OTHER_MODEL, OTHER_SERIAL = "PYTHON", "TGTROBOT1"
 OTHER_DRIVES = {"0": "TGTDRIVE01", "1": "TGTDRIVE02"}
 OTHER_BARCODES = tuple(f"TGT00{number}L6" for number in range(1, 7))
@@ -90,6 +94,24 @@ def test_a_drive_that_cannot_tell_where_its_head_is_gets_nothing_written(other: 
         assert place(other, barcode) is ElementKind.DRIVE
         other.unmount(drive)
         assert place(other, barcode) is ElementKind.SLOT
+
+
+def test_a_drive_without_cartridge_memory_says_so_and_our_driver_takes_no_for_an_answer(
+    other: TapeLibrary,
+) -> None:
+    """tgt knows neither READ ATTRIBUTE nor WRITE ATTRIBUTE: sense 5/20/00, invalid command operation code."""
+    generic = generic_of("nst2")
+    write = ["sg_raw", generic, "8d", *["00"] * 15]
+    for command in (memory.command(generic, ATTRIBUTE), write):
+        while (said := run(*command)).returncode == UNIT_ATTENTION:
+            pass  # told once each, before the answer
+        print(said)
+        assert "invalid command operation code" in said.stderr.lower()
+    bay = next(iter(other._bays().values()))
+    assert bay.drive.attribute(ATTRIBUTE, 0) is None
+    assert not bay.drive.set_attribute(ATTRIBUTE, 0, b"x")
+    assert not bay.drive.is_worm()
+    assert bay.report(None).cartridge is None
 
 
 def test_two_libraries_work_side_by_side_and_neither_touches_the_other(other: TapeLibrary) -> None:

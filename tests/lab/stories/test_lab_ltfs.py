@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -16,16 +17,19 @@ from typing import Any
 
 import pytest
 from halls import BARCODES, open_library, stock
+from instruments import ask, fail
 
 from drivers.base import Store, VolumeLabel
-from drivers.errors import OperatorNeeded, WrongVolume
-from drivers.tape.library import TapeLibrary
+from drivers.errors import Corrupt, OperatorNeeded, Retryable, WrongVolume
+from drivers.tape.library import DRIVE_ADDRESS, TapeLibrary
+from drivers.tape.ltfs import bay, coherency
 from drivers.tape.ltfs.mounting import is_mounted
 
 BIN = os.environ.get("HSM_LTFS_BIN", "")
 FOUND = shutil.which("mkltfs", path=BIN or None)
 pytestmark = pytest.mark.skipif(FOUND is None, reason="no real LTFS: mkltfs is not on the path")
 
+MEDIA = Path(os.environ.get("LAB_MEDIA", "/var/lib/tapelib"))
 CAPACITY_MB = 400
 """LTFS keeps a tenth and more of so small a cartridge for itself."""
 LABELS = tuple(VolumeLabel(barcode, f"uuid-of-{barcode}", "tape-a") for barcode in BARCODES)
@@ -129,3 +133,111 @@ def test_plain_and_ltfs_cartridges_are_told_apart_in_one_robot(mountpoints: Path
     put(library.mount(new, drive), "k", data_of(4))
     library.unmount(drive)
     assert read(open_library().mount(new, drive), "k") == data_of(4)
+
+
+READ_ATTRIBUTE, WRITE_ATTRIBUTE, NO_SUCH_COMMAND = 0x8C, 0x8D, (5, 0x20, 0)
+
+
+def written(mountpoints: Path) -> int:
+    """A package on the first cartridge, which lies in a slot again; the address of the drive."""
+    library = ltfs_library(mountpoints)
+    drive = library.inventory().drives()[0].address
+    library.label(LABELS[0], drive)
+    put(library.mount(LABELS[0], drive), "k", data_of(1))
+    library.unmount(drive)
+    return drive
+
+
+def spoil(library: TapeLibrary, drive: int, *, byte: int) -> None:
+    """What a power cut may leave: the end of data is lost, and the byte of LTFS's information in the memory
+    that it leaves uninitialised is ``byte``."""
+    library.read_label(BARCODES[0], drive)
+    tape = library._bays()[drive - DRIVE_ADDRESS].drive
+    for partition in coherency.PARTITIONS:
+        value = tape.attribute(coherency.ATTRIBUTE, partition)
+        assert value is not None
+        at = value.index(b"LTFS") + 4
+        spoilt = value[:at] + bytes((byte,)) + value[at + 1 :]
+        assert tape.set_attribute(coherency.ATTRIBUTE, partition, spoilt)
+        assert tape.attribute(coherency.ATTRIBUTE, partition) == spoilt
+    library.unmount(drive)
+    (MEDIA / BARCODES[0] / "p1.open").touch()
+
+
+@pytest.fixture
+def checks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The checks that are made, by their flag."""
+    made: list[str] = []
+    run = bay.run
+
+    def watched(argv: Any, seconds: float, what: str) -> tuple[int, str]:
+        if what.endswith("ltfsck"):
+            made.append(next((word for word in argv if word in ("-f", "-z")), "plain"))
+        return run(argv, seconds, what)
+
+    monkeypatch.setattr(bay, "run", watched)
+    return made
+
+
+def test_the_byte_of_the_cartridges_memory_is_mended_by_write_attribute_and_the_deep_check_goes_through(
+    mountpoints: Path, checks: list[str]
+) -> None:
+    drive = written(mountpoints)
+    library = ltfs_library(mountpoints)
+    spoil(library, drive, byte=0x20)
+    assert read(library.mount(LABELS[0], drive), "k") == data_of(1)
+    assert checks == ["-z", "-z"]
+    library.unmount(drive)
+
+
+def test_without_cartridge_memory_ltfs_formats_nothing_which_is_said_and_plain_volumes_work(
+    mountpoints: Path,
+) -> None:
+    """Sense 5/20/00 for READ and WRITE ATTRIBUTE, as of a drive that knows neither."""
+    for operation in (READ_ATTRIBUTE, WRITE_ATTRIBUTE):
+        fail(operation, NO_SUCH_COMMAND, times=100_000)
+    library = ltfs_library(mountpoints, pool_formats={"plain": "plain"})
+    drive = library.inventory().drives()[0].address
+    tape = library._bays()[drive - DRIVE_ADDRESS].drive
+    plain = VolumeLabel(BARCODES[1], "uuid-plain", "plain")
+    library.label(plain, drive)
+    store = library.mount(plain, drive)
+    put(store, "k", data_of(3))
+    store.flush()
+    assert read(store, "k") == data_of(3)
+    assert tape.attribute(coherency.ATTRIBUTE, 0) is None
+    assert not tape.set_attribute(coherency.ATTRIBUTE, 0, b"x")
+    assert not tape.is_worm()
+    with pytest.raises(Retryable, match=r"mkltfs ended with status 8: .*LTFS11342E"):
+        library.label(LABELS[0], drive)
+    ask("clear", drive=0)
+    library.overwrite(LABELS[0], drive, BARCODES[0])
+    put(library.mount(LABELS[0], drive), "k", data_of(4))
+    library.unmount(drive)
+    assert read(library.mount(LABELS[0], drive), "k") == data_of(4)
+    library.unmount(drive)
+
+
+@pytest.mark.parametrize(("partition", "piece"), [(0, b"LTFS  "), (1, b"<volumeuuid>")])
+def test_a_bit_that_flips_in_the_label_of_a_partition_is_named_and_the_other_label_is_read(
+    mountpoints: Path, checks: list[str], partition: int, piece: bytes
+) -> None:
+    drive = written(mountpoints)
+    file = MEDIA / BARCODES[0] / f"p{partition}.dat"
+    with file.open("r+b") as tape:
+        at = tape.read(4096).index(piece)
+        tape.seek(at)
+        tape.write(bytes((piece[0] ^ 1,)))
+    names = ("index partition (0)", "data partition (1)")
+    words = re.escape(names[partition]) + r" is damaged.*" + re.escape(names[1 - partition]) + " is whole"
+    library = ltfs_library(mountpoints)
+    with pytest.raises(Corrupt, match=f"HSM001L6.*{words}: serial number HSM001"):
+        library.mount(LABELS[0], drive)
+    with pytest.raises(WrongVolume, match=words):
+        library.read_label(BARCODES[0], drive)
+    assert checks == []
+    with file.open("r+b") as tape:
+        tape.seek(at)
+        tape.write(piece[:1])
+    assert read(library.mount(LABELS[0], drive), "k") == data_of(1)
+    library.unmount(drive)
