@@ -8,15 +8,11 @@ leads out of it.
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import itertools
 import os
 import stat
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +28,7 @@ from drivers.base import (
     Traits,
 )
 from drivers.errors import Corrupt, DriverError, NoSpace, NotFound, Permanent, Retryable
+from drivers.incoming import Incoming, IncomingFolder
 from drivers.oserrors import translated
 from drivers.quotas import room_at
 from drivers.sentinel import (
@@ -42,7 +39,7 @@ from drivers.sentinel import (
     write_sentinel,
 )
 from drivers.transfer import check_put, check_range, copy_exactly, safe_key, span, write_all
-from drivers.walk import below, exists, is_object, sync_chain, sync_folder
+from drivers.walk import below, is_object, sync_chain, sync_folder
 
 __all__ = ["FAMILY", "FolderStore", "read_sentinel", "write_sentinel"]
 
@@ -51,17 +48,6 @@ INCOMING = ".incoming"
 _RESERVED = (INCOMING, SENTINEL)
 _REMEMBERED_MAX = 10_000
 _PUBLISH_ATTEMPTS = 8
-# What link(2) answers where there are no hard links: vfat, some network and FUSE file systems.
-_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
-
-
-@dataclass(frozen=True, slots=True)
-class _Incoming:
-    """A file being written, under a name that no reader looks at."""
-
-    folder: int
-    name: str
-    fd: int
 
 
 class FolderStore:
@@ -96,9 +82,8 @@ class FolderStore:
         self._guard, self._preallocate = guard, preallocate
         self._reserve = reserve_bytes
         self._expect_uuid = expect_uuid
-        self._names = (f"{os.getpid()}-{number}" for number in itertools.count())
+        self._begun = IncomingFolder(INCOMING, self._began)
         self._lock = threading.Lock()
-        self._publishing = threading.Lock()
         self._durable_folders: set[str] = set()
         self._unsynced_folders: set[tuple[str, ...]] = set()
         self._any_unsynced = False
@@ -106,7 +91,8 @@ class FolderStore:
         self._dropped: set[str] = set()
         with self._open_root(checked=True) as root_fd:
             if clean:
-                self._remove_stale(root_fd)
+                with translated(f"clean {self._root / INCOMING}"):
+                    self._begun.remove_stale(root_fd)
 
     @property
     def traits(self) -> Traits:
@@ -119,7 +105,7 @@ class FolderStore:
         with translated(f"put {self._root / key}"), self._open_root(checked=True) as root:
             self._refuse_existing(root, parts, key)
             self._require_space(root, size, key)
-            with self._incoming(root) as incoming:
+            with self._begun.file(root) as incoming:
                 if self._preallocate and size:
                     os.posix_fallocate(incoming.fd, 0, size)
                 copy_exactly(source, size, digest, lambda data: write_all(incoming.fd, data), key)
@@ -146,6 +132,9 @@ class FolderStore:
                     yield chunk
             finally:
                 os.close(fd)
+
+    def _began(self, fd: int) -> None:
+        """A put has made its file; for those who pace it."""
 
     def _read(self, fd: int, size: int, offset: int) -> bytes:
         return os.pread(fd, size, offset)
@@ -240,7 +229,7 @@ class FolderStore:
     def try_out(self) -> None:
         """Write a few bytes and remove them. :raises DriverError: why the folder takes no file."""
         with translated(f"write into {self._root}"), self._open_root(checked=True) as root:
-            with self._incoming(root) as incoming:
+            with self._begun.file(root) as incoming:
                 write_all(incoming.fd, b"hsm")
 
     def read_label(self) -> StoreLabel | None:
@@ -320,63 +309,12 @@ class FolderStore:
                 + (f" within the quota of {found.whose}" if found.whose else "")
             )
 
-    @contextmanager
-    def _incoming(self, root: int) -> Iterator[_Incoming]:
-        with suppress(FileExistsError):
-            os.mkdir(INCOMING, 0o750, dir_fd=root)
-        with below(root, (INCOMING,)) as folder:
-            incoming, done = self._create(folder), False
-            try:
-                # Held until the file is closed; tells others who open the store that it is in use. Without
-                # it (not every file system can) they may remove it, and this put fails and is retried.
-                with suppress(OSError):
-                    fcntl.flock(incoming.fd, fcntl.LOCK_EX)
-                yield incoming
-                done = True
-            finally:
-                # Closed first: a file that is still open NFS does not remove but hides. It may write until
-                # then, and fail; after another error that is no news.
-                try:
-                    os.close(incoming.fd)
-                except OSError:
-                    if done:
-                        raise
-                finally:
-                    with suppress(FileNotFoundError):
-                        os.unlink(incoming.name, dir_fd=folder)
-
-    def _create(self, folder: int) -> _Incoming:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        while True:
-            with self._lock:
-                name = next(self._names)
-            with suppress(FileExistsError):  # another process's, or one of an earlier life of this pid
-                return _Incoming(folder, name, os.open(name, flags, 0o640, dir_fd=folder))
-
-    def _remove_stale(self, root: int) -> None:
-        """Remove what puts left in ``.incoming`` when their process died."""
-        with translated(f"clean {self._root / INCOMING}"), suppress(FileNotFoundError):
-            with below(root, (INCOMING,)) as folder:
-                for name in os.listdir(folder):
-                    with suppress(OSError):
-                        self._remove_unless_locked(folder, name)
-
-    @staticmethod
-    def _remove_unless_locked(folder: int, name: str) -> None:
-        # For writing: NFS 4 gives an exclusive lock on no other file (EBADF, flock(2)).
-        fd = os.open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.unlink(name, dir_fd=folder)
-        finally:
-            os.close(fd)
-
-    def _publish(self, root: int, incoming: _Incoming, parts: tuple[str, ...], key: str) -> None:
+    def _publish(self, root: int, incoming: Incoming, parts: tuple[str, ...], key: str) -> None:
         for _ in range(_PUBLISH_ATTEMPTS):
             # A folder may go between walking to it and linking into it: delete prunes empty ones.
             with suppress(FileNotFoundError), below(root, parts[:-1], self._make_folder) as folder:
                 try:
-                    self._link(incoming, folder, parts[-1])
+                    self._begun.link(incoming, folder, parts[-1])
                 except FileExistsError:
                     raise Permanent(f"{key} is in {self._root} already; objects are immutable") from None
                 try:
@@ -388,18 +326,6 @@ class FolderStore:
         raise Retryable(
             f"put {key} into {self._root}: its folder was removed {_PUBLISH_ATTEMPTS} times meanwhile"
         )
-
-    def _link(self, incoming: _Incoming, folder: int, name: str) -> None:
-        try:
-            os.link(incoming.name, name, src_dir_fd=incoming.folder, dst_dir_fd=folder, follow_symlinks=False)
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
-            # rename overwrites, so look first; the lock makes the two one step among this store's users.
-            with self._publishing:
-                if exists(folder, name):
-                    raise FileExistsError(errno.EEXIST, "exists") from error
-                os.rename(incoming.name, name, src_dir_fd=incoming.folder, dst_dir_fd=folder)
 
     def _sync_name(self, root: int, folder: int, parts: tuple[str, ...]) -> None:
         """Sync the folder of a new name; the folders above too, once in this process."""

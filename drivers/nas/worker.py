@@ -108,10 +108,8 @@ class _Paced(FolderStore):
     _writing = -1
     _unsynced = 0
 
-    def _create(self, folder: int) -> Any:
-        incoming = super()._create(folder)
-        self._writing = incoming.fd
-        return incoming
+    def _began(self, fd: int) -> None:
+        self._writing = fd
 
     def beginning(self) -> dict[str, int]:
         """When the file was made, by the clock of its file system (nanoseconds)."""

@@ -6,8 +6,8 @@ are written in one go); :mod:`~drivers.optical.spool` what waits for the
 next burn; :mod:`~drivers.optical.store` the disc as a Store; :mod:`~drivers.optical.bay` a drive of a
 library. The libraries are those of tape (:mod:`drivers.tape.library`, :mod:`drivers.tape.manual`): a disc
 is moved as a cartridge is. What is pure stands apart: :mod:`~drivers.optical.index`,
-:mod:`~drivers.optical.media`,
-:mod:`~drivers.optical.dicomdir`, :mod:`~drivers.optical.records`.
+:mod:`~drivers.optical.media`, :mod:`~drivers.optical.dicomdir`, :mod:`~drivers.optical.records`,
+:mod:`~drivers.optical.recorded`.
 """
 
 from __future__ import annotations

@@ -33,8 +33,9 @@ from drivers.optical.index import (
 from drivers.optical.media import Medium
 from drivers.optical.once import GROWISOFS, ISO9660, UDF, XORRISO, OnceBurner
 from drivers.optical.promised import Promises
+from drivers.optical.recorded import Recorded, label_files
 from drivers.optical.spool import Spool
-from drivers.optical.store import DIRECTORY_BYTES_MAX, DiscStore, Recorded, label_files
+from drivers.optical.store import DIRECTORY_BYTES_MAX, DiscStore
 from drivers.optical.xorriso import State
 from drivers.tape.label import Content, Found, require_blank, volume_of
 

@@ -22,22 +22,19 @@ from contextlib import contextmanager, suppress
 from drivers.base import CHUNK_BYTES, Capacity, Health, ObjectStat, Readable, StoreLabel, Traits
 from drivers.errors import DriverError, NoSpace, NotFound, OperatorNeeded, Permanent, Retryable
 from drivers.keyturns import KeyTurns
-from drivers.sentinel import SENTINEL, parse_sentinel, sentinel_text
+from drivers.sentinel import SENTINEL, sentinel_text
 from drivers.sftp import files, upload
 from drivers.sftp.leavings import Leavings
+from drivers.sftp.place import INCOMING, Place, is_key, parts_of
 from drivers.sftp.pool import Dial, Sessions, dial
 from drivers.sftp.session import Lost, Refused, Session, Upload
 from drivers.sftp.settings import Settings
 from drivers.sftp.upload import RESUME_BYTES, Draft
 from drivers.sftp.wire import FSYNC, STATVFS, Code, Flag
-from drivers.transfer import check_put, check_range, safe_key, span
+from drivers.transfer import check_put, check_range, span
 
-INCOMING = ".incoming"
-# Compared in lower case: the file system there may not tell the cases apart.
-_RESERVED = (INCOMING, SENTINEL)
 _STALE_SECONDS = 3600
 _PUBLISH_ATTEMPTS = 8
-_LABEL_BYTES_MAX = 4096
 
 
 class SftpStore:
@@ -61,7 +58,7 @@ class SftpStore:
         resume_bytes: int = RESUME_BYTES,
     ) -> None:
         self._settings, self._resume_bytes = settings, resume_bytes
-        self._base = settings.path.rstrip("/")
+        self._place = Place(settings)
         self._rng = rng or random.Random()
         self._sessions = Sessions(settings, clock, self._rng, self._begin, dialler)
         self._turns = KeyTurns()
@@ -69,7 +66,7 @@ class SftpStore:
         self._prefix = f"{socket.gethostname()}-{os.getpid()}-{self._rng.getrandbits(48):012x}"
         self._lock = threading.Lock()
         self._unsynced: set[tuple[str, ...]] = set()
-        self._left = Leavings(self._at(INCOMING))
+        self._left = Leavings(self._place.at(INCOMING))
         self._cleaned = False
         self._used: int | None = None
 
@@ -85,13 +82,13 @@ class SftpStore:
 
     def put(self, key: str, source: Readable, size: int, digest: bytes | None) -> ObjectStat:
         """See :meth:`drivers.base.Store.put`."""
-        parts = self._parts(key)
+        parts = parts_of(key)
         check_put(size, digest, key)
         with self._turns.turn(key, self._settings.timeout_seconds):
             draft = self._left.draft(key, size, digest) or Draft(self._new_path(), key, size, digest)
             try:
                 with self._session(f"put {key}") as session:
-                    self._require_label(session)
+                    self._place.require_label(session)
                     self._refuse_existing(session, parts, key)
                     self._require_space(session, size - draft.safe, key)
                     self._send(session, draft, source)
@@ -106,11 +103,11 @@ class SftpStore:
 
     def get(self, key: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         """See :meth:`drivers.base.Store.get`; errors are raised when the first piece is asked for."""
-        parts = self._parts(key)
+        parts = parts_of(key)
         check_range(offset, length, key)
         with self._session(f"get {key}") as session:
             wanted = span(key, self._object(session, parts, key), offset, length)
-            handle = session.open(self._at(*parts), Flag.READ)
+            handle = session.open(self._place.at(*parts), Flag.READ)
             held: list[memoryview] = []
             size = 0
             for data in session.read(handle, offset, wanted, key):
@@ -125,19 +122,19 @@ class SftpStore:
 
     def delete(self, key: str) -> None:
         """See :meth:`drivers.base.Store.delete`. Folders that become empty go too."""
-        parts = self._parts(key)
+        parts = parts_of(key)
         with self._session(f"delete {key}") as session:
-            self._require_label(session)
-            attributes = files.lstat(session, self._at(*parts))
+            self._place.require_label(session)
+            attributes = files.lstat(session, self._place.at(*parts))
             if attributes is None or not attributes.is_file:
                 return
-            files.remove(session, self._at(*parts))
+            files.remove(session, self._place.at(*parts))
             with self._lock:
                 self._unsynced.add(parts[:-1])
                 self._used = None if self._used is None else self._used - (attributes.size or 0)
             for depth in range(len(parts) - 1, 0, -1):
                 try:
-                    session.rmdir(self._at(*parts[:depth]))
+                    session.rmdir(self._place.at(*parts[:depth]))
                 except Refused:
                     break  # not empty
 
@@ -146,38 +143,42 @@ class SftpStore:
         folders: list[tuple[str, ...]] = [()]
         while folders:
             parts = folders.pop()
-            with self._session(f"list {self._at(*parts)}") as session:
+            with self._session(f"list {self._place.at(*parts)}") as session:
                 if not parts:
-                    self._require_label(session)
-                entries = files.listdir(session, self._at(*parts))
+                    self._place.require_label(session)
+                entries = files.listdir(session, self._place.at(*parts))
             if entries is None:
                 if not parts:
-                    raise self._no_folder()
+                    raise self._place.no_folder()
                 continue  # it went meanwhile
             deeper = []
             for name, attributes in sorted(entries, key=lambda entry: entry[0]):
                 key = "/".join((*parts, name))
-                if not self._is_key(key):
+                if not is_key(key):
                     continue
                 if attributes.is_folder:
                     deeper.append((*parts, name))
-                elif attributes.is_file and attributes.size is not None and self._at(key) not in self._left:
+                elif (
+                    attributes.is_file
+                    and attributes.size is not None
+                    and self._place.at(key) not in self._left
+                ):
                     yield ObjectStat(key, attributes.size)
             folders += reversed(deeper)
 
     def stat(self, key: str) -> ObjectStat:
         """See :meth:`drivers.base.Store.stat`."""
-        parts = self._parts(key)
+        parts = parts_of(key)
         with self._session(f"stat {key}") as session:
             return ObjectStat(key, self._object(session, parts, key))
 
     def capacity(self) -> Capacity:
         """Of the server's file system (statvfs@openssh.com) or of the quota, whichever is less."""
-        with self._session(f"capacity of {self._base}") as session:
+        with self._session(f"capacity of {self._place.base}") as session:
             room = self._room(session)
         if room is None:
             raise Permanent(
-                f"{self._where()}: the server does not say how much room there is; set quota_bytes"
+                f"{self._place.where}: the server does not say how much room there is; set quota_bytes"
             )
         return room
 
@@ -186,11 +187,11 @@ class SftpStore:
         with self._lock:
             folders, self._unsynced = self._unsynced, set()
         try:
-            with self._session(f"flush {self._base}") as session:
-                self._require_label(session)
+            with self._session(f"flush {self._place.base}") as session:
+                self._place.require_label(session)
                 if FSYNC in session.extensions:
                     for each in {parts[:depth] for parts in folders for depth in range(len(parts) + 1)}:
-                        files.sync_folder(session, self._at(*each))
+                        files.sync_folder(session, self._place.at(*each))
         except BaseException:
             with self._lock:
                 self._unsynced |= folders
@@ -202,9 +203,9 @@ class SftpStore:
     def health(self) -> Health:
         """Whether the expected folder is there and takes a file."""
         try:
-            with self._session(f"write into {self._base}") as session:
-                self._require_label(session)
-                self._require_writable(session)
+            with self._session(f"write into {self._place.base}") as session:
+                self._place.require_label(session)
+                self._place.require_writable(session)
                 path = self._fresh_name(session)
                 session.close_handle(session.open(path, Flag.WRITE | Flag.CREATE | Flag.EXCLUSIVE, 0o640))
                 session.remove(path)
@@ -214,18 +215,18 @@ class SftpStore:
 
     def read_label(self) -> StoreLabel | None:
         """See :meth:`drivers.base.Labelled.read_label`."""
-        with self._session(f"read {self._at(SENTINEL)}") as session:
-            return self._read_label(session)
+        with self._session(f"read {self._place.at(SENTINEL)}") as session:
+            return self._place.read_label(session)
 
     def write_label(self, label: StoreLabel) -> None:
         """See :meth:`drivers.base.Labelled.write_label`."""
-        with self._session(f"write {self._at(SENTINEL)}") as session:
-            present = self._read_label(session)
+        with self._session(f"write {self._place.at(SENTINEL)}") as session:
+            present = self._place.read_label(session)
             if present == label:
                 return
             if present is not None:
                 raise Permanent(
-                    f"{self._where()} is pool {present.pool!r} ({present.uuid}), not {label.pool!r} "
+                    f"{self._place.where} is pool {present.pool!r} ({present.uuid}), not {label.pool!r} "
                     f"({label.uuid}); if that pool is really gone, remove {SENTINEL} there by hand"
                 )
             path = self._fresh_name(session)
@@ -236,8 +237,8 @@ class SftpStore:
             if FSYNC in session.extensions:
                 session.fsync(handle)
             session.close_handle(handle)
-            files.name(session, path, self._at(SENTINEL))
-            files.sync_folder(session, self._base)
+            files.name(session, path, self._place.at(SENTINEL))
+            files.sync_folder(session, self._place.base)
 
     # Sessions
 
@@ -245,40 +246,26 @@ class SftpStore:
         """What every new session begins with."""
         if FSYNC not in session.extensions and not self._settings.without_fsync:
             raise OperatorNeeded(
-                f"{self._where()}: the server has no {FSYNC}, so nothing says when a file is on its disks. "
-                "Use one that has it (OpenSSH 6.5 or later), or set without_fsync: true to do without"
+                f"{self._place.where}: the server has no {FSYNC}, so nothing says when a file is on its "
+                "disks. Use one that has it (OpenSSH 6.5 or later), or set without_fsync: true to do without"
             )
-        attributes = files.lstat(session, self._base + "/.")
+        attributes = files.lstat(session, self._place.base + "/.")
         if attributes is None or not attributes.is_folder:
-            raise self._no_folder()
+            raise self._place.no_folder()
         if not self._cleaned:
-            with self._translated(f"clean {self._at(INCOMING)}"):
+            with self._place.translated(f"clean {self._place.at(INCOMING)}"):
                 self._remove_stale(session)
             self._cleaned = True
 
     @contextmanager
     def _session(self, what: str) -> Iterator[Session]:
-        with self._translated(what), self._sessions.session() as session:
+        with self._place.translated(what), self._sessions.session() as session:
             self._left.settle(session)
             yield session
 
-    @contextmanager
-    def _translated(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except Refused as refused:
-            message = f"{what} on {self._where()}: {refused}"
-            if refused.code == Code.PERMISSION_DENIED:
-                raise OperatorNeeded(f"{message}; check owner and mode there") from refused
-            if refused.code == Code.UNSUPPORTED:
-                raise Permanent(message) from refused
-            if refused.code == Code.NO_SUCH_FILE:
-                raise NotFound(message) from refused
-            raise Retryable(message) from refused
-
     def _remove_stale(self, session: Session) -> None:
         """Remove what puts of the past left in ``.incoming``; the server's clock tells what is past."""
-        entries = files.listdir(session, self._at(INCOMING)) or []
+        entries = files.listdir(session, self._place.at(INCOMING)) or []
         if not entries:
             return
         probe = self._fresh_name(session)
@@ -287,7 +274,7 @@ class SftpStore:
         session.remove(probe)
         for name, attributes in entries:
             if attributes.is_file and now - (attributes.modified or now) > _STALE_SECONDS:
-                files.remove(session, self._at(INCOMING, name))
+                files.remove(session, self._place.at(INCOMING, name))
 
     # Puts
 
@@ -300,11 +287,11 @@ class SftpStore:
             raise self._explained(draft, refused) from refused
 
     def _publish(self, session: Session, draft: Draft, parts: tuple[str, ...]) -> None:
-        target = self._at(*parts)
+        target = self._place.at(*parts)
         for _ in range(_PUBLISH_ATTEMPTS):
             # A folder may go between making it and linking into it: delete prunes empty ones.
-            if not files.make_folders(session, self._base, parts[:-1]):
-                raise Permanent(f"put {draft.key} into {self._where()}: a part of the key is no folder")
+            if not files.make_folders(session, self._place.base, parts[:-1]):
+                raise Permanent(f"put {draft.key} into {self._place.where}: a part of the key is no folder")
             draft.publishing = True
             try:
                 files.name(session, draft.path, target)
@@ -312,7 +299,7 @@ class SftpStore:
                 draft.publishing = False
                 if files.lstat(session, target) is not None:
                     raise Permanent(
-                        f"{draft.key} is in {self._where()} already; objects are immutable"
+                        f"{draft.key} is in {self._place.where} already; objects are immutable"
                     ) from refused
                 if refused.code != Code.NO_SUCH_FILE:
                     raise
@@ -321,7 +308,7 @@ class SftpStore:
         raise Retryable(f"put {draft.key}: its folder was removed {_PUBLISH_ATTEMPTS} times meanwhile")
 
     def _put_failed(self, draft: Draft, parts: tuple[str, ...], error: BaseException) -> None:
-        target = self._at(*parts) if draft.publishing else None
+        target = self._place.at(*parts) if draft.publishing else None
         if self._left.failed(draft, target, lost=isinstance(error, Lost)):
             return
         if not isinstance(error, Retryable | OperatorNeeded):
@@ -331,12 +318,12 @@ class SftpStore:
 
     def _explained(self, draft: Draft, refused: Refused) -> DriverError:
         """SFTP 3 says "failure" to a full disk and to much else; the file system says which it was."""
-        message = f"put {draft.key} on {self._where()}: {refused}"
+        message = f"put {draft.key} on {self._place.where}: {refused}"
         if refused.code == Code.PERMISSION_DENIED:
-            return OperatorNeeded(f"{message}; check owner and mode of {self._base} there")
+            return OperatorNeeded(f"{message}; check owner and mode of {self._place.base} there")
         with suppress(DriverError), self._sessions.session() as session, suppress(Refused):
             if STATVFS in session.extensions:
-                system = session.statvfs(self._base)
+                system = session.statvfs(self._place.base)
                 if system.read_only:
                     return OperatorNeeded(f"{message}; the server's file system is mounted read-only")
                 if system.free < max(CHUNK_BYTES, draft.size // 100):
@@ -345,66 +332,42 @@ class SftpStore:
 
     def _make_incoming(self, session: Session) -> None:
         try:
-            session.lstat(self._at(INCOMING))
+            session.lstat(self._place.at(INCOMING))
         except Refused:
             with suppress(Refused):  # another may have been quicker; else opening in it says what is wrong
-                session.mkdir(self._at(INCOMING))
+                session.mkdir(self._place.at(INCOMING))
 
     # Checks
-
-    def _require_label(self, session: Session) -> None:
-        expected = self._settings.expect_uuid
-        if expected is None:
-            return
-        label = self._read_label(session)
-        if label is None or label.uuid != expected:
-            found = "no sentinel" if label is None else f"pool {label.pool!r} ({label.uuid})"
-            raise OperatorNeeded(
-                f"{self._where()} carries {found}, expected {expected}: its file system is probably not "
-                "mounted on the server, or the option path is wrong"
-            )
-
-    def _read_label(self, session: Session) -> StoreLabel | None:
-        path = self._at(SENTINEL)
-        attributes = files.lstat(session, path)
-        if attributes is None or not attributes.is_file:
-            return None
-        handle = session.open(path, Flag.READ)
-        content = b"".join(session.read(handle, 0, min(attributes.size or 0, _LABEL_BYTES_MAX), SENTINEL))
-        session.close_handle(handle)
-        return StoreLabel(*parse_sentinel(content, f"{self._where()}/{SENTINEL}"))
 
     def _object(self, session: Session, parts: tuple[str, ...], key: str) -> int:
         """The size of an object. Absent from the pool, or is the pool itself absent?"""
         self._require_settled(parts, key)
-        attributes = files.lstat(session, self._at(*parts))
+        attributes = files.lstat(session, self._place.at(*parts))
         if attributes is not None and attributes.is_file and attributes.size is not None:
             return attributes.size
-        self._require_label(session)
-        raise NotFound(f"{key} is not in {self._where()}")
+        self._place.require_label(session)
+        raise NotFound(f"{key} is not in {self._place.where}")
 
     def _refuse_existing(self, session: Session, parts: tuple[str, ...], key: str) -> None:
         self._require_settled(parts, key)
-        if files.lstat(session, self._at(*parts)) is not None:
-            raise Permanent(f"{key} is in {self._where()} already; objects are immutable")
+        if files.lstat(session, self._place.at(*parts)) is not None:
+            raise Permanent(f"{key} is in {self._place.where} already; objects are immutable")
 
     def _require_settled(self, parts: tuple[str, ...], key: str) -> None:
-        if self._at(*parts) in self._left:
-            raise Retryable(f"{key}: an earlier put of it failed and cannot be undone in {self._where()} yet")
+        if self._place.at(*parts) in self._left:
+            raise Retryable(
+                f"{key}: an earlier put of it failed and cannot be undone in {self._place.where} yet"
+            )
 
     def _require_space(self, session: Session, size: int, key: str) -> None:
         room = self._room(session)
         if room is not None and size > room.free:
-            raise NoSpace(f"put {key} into {self._where()}: {size} bytes, {room.free} are free")
-
-    def _require_writable(self, session: Session) -> None:
-        if STATVFS in session.extensions and session.statvfs(self._base).read_only:
-            raise OperatorNeeded(f"{self._where()}: the server's file system is mounted read-only")
+            raise NoSpace(f"put {key} into {self._place.where}: {size} bytes, {room.free} are free")
 
     def _room(self, session: Session) -> Capacity | None:
         known: list[Capacity] = []
         if STATVFS in session.extensions:
-            system = session.statvfs(self._base)
+            system = session.statvfs(self._place.base)
             known.append(Capacity(system.total, system.free))
         if self._settings.quota_bytes is not None:
             if self._used is None:
@@ -419,33 +382,9 @@ class SftpStore:
 
     # Names
 
-    def _at(self, *parts: str) -> str:
-        return "/".join((self._base, *parts))
-
-    def _where(self) -> str:
-        return f"{self._settings.server}{self._base or '/'}"
-
-    def _no_folder(self) -> OperatorNeeded:
-        return OperatorNeeded(f"{self._where()} is not a folder; create it or mount its file system there")
-
     def _fresh_name(self, session: Session) -> str:
         self._make_incoming(session)
         return self._new_path()
 
     def _new_path(self) -> str:
-        return self._at(INCOMING, f"{self._prefix}-{next(self._numbers)}")
-
-    @staticmethod
-    def _parts(key: str) -> tuple[str, ...]:
-        parts = tuple(safe_key(key).split("/"))
-        if parts[0].lower().startswith(_RESERVED):
-            raise Permanent(f"key {key!r}: {parts[0]} is reserved for the store itself")
-        return parts
-
-    @staticmethod
-    def _is_key(name: str) -> bool:
-        try:
-            SftpStore._parts(name)
-        except Permanent:
-            return False
-        return True
+        return self._place.at(INCOMING, f"{self._prefix}-{next(self._numbers)}")
