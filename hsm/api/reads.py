@@ -16,6 +16,7 @@ from hsm.api.shares import run_in_threadpool
 from hsm.api.wire import flag, known, number, page, reply
 from hsm.catalog import approvals, views
 from hsm.catalog.views.overview import Sample
+from hsm.catalog.views.sums import KeptSums
 
 STUDY_KEYS = ("text", "patient_id", "name", "accession", "date", "uid", "modality", "tag", "hold")
 PAGE_KEYS = ("limit", "offset")
@@ -26,6 +27,7 @@ class Reads:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._sums = KeptSums(services.catalog.clock.monotonic)
 
     def gets(self) -> dict[str, Any]:
         return {
@@ -55,7 +57,7 @@ class Reads:
 
     def _overview(self) -> Record:
         pools = self._services.pools()
-        found: Record = self._view(lambda session: views.overview(session, pools))
+        found: Record = self._view(lambda session: views.overview(session, pools, self._sums.of(session)))
         now = self._services.catalog.clock.now()
         waiting = self._view(lambda session: approvals.waiting_total(session, now))
         return {"daemon": self._services.daemon.status(), "approvals_waiting": waiting, **found}

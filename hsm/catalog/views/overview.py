@@ -10,47 +10,32 @@ from sqlalchemy.orm import Session
 
 from hsm.barcodes import belongs
 from hsm.catalog import deletions, media
-from hsm.catalog.tables import Copy, MountRequest, Package, Request, Run, Study, Volume
+from hsm.catalog.tables import MountRequest, Request, Run, Volume
 from hsm.catalog.views.common import PoolFact, Record
+from hsm.catalog.views.sums import CopySum, Sums, sums
 from hsm.states import LIVE_REQUESTS, MountState, RequestState
 
 SHOWN_REQUEST_STATES = (*LIVE_REQUESTS, RequestState.FAILED)
 """Done and cancelled requests are history; counting them would read the whole table."""
 
 
-def overview(session: Session, pools: Sequence[PoolFact]) -> Record:
+def overview(session: Session, pools: Sequence[PoolFact], kept: Sums | None = None) -> Record:
     """What the archive holds and what it is doing.
+
+    :param kept: sums over whole tables, where some that are a little older do.
 
     Keys: ``totals`` (studies, instances, bytes, packages, unsealed), ``pools`` (see
     :func:`_pool_rows`), ``trash`` (studies in it, due, rejected instances), ``queue`` (kind, state,
     requests), ``mounts_open``, ``runs`` (the last of each policy).
     """
+    found = kept or sums(session)
     return {
-        "totals": _totals(session),
-        "pools": _pool_rows(session, pools),
+        "totals": found.totals,
+        "pools": _pool_rows(session, pools, found.copies),
         "trash": deletions.counts(session),
         "queue": _queue_counts(session),
         "mounts_open": _mounts_open(session),
         "runs": last_runs(session),
-    }
-
-
-def _totals(session: Session) -> Record:
-    studies, instances, size, unsealed = session.execute(
-        select(
-            func.count().filter((Study.n_instances > 0) | (Study.unsealed > 0)),  # not those that are gone
-            func.coalesce(func.sum(Study.n_instances), 0),
-            func.coalesce(func.sum(Study.n_bytes), 0),
-            func.coalesce(func.sum(Study.unsealed), 0),
-        ).select_from(Study)
-    ).one()
-    packages = session.scalar(select(func.count()).select_from(Package)) or 0
-    return {
-        "studies": studies,
-        "instances": int(instances),
-        "bytes": int(size),
-        "packages": packages,
-        "unsealed": int(unsealed),
     }
 
 
@@ -63,7 +48,7 @@ class _Tally:
     copy_bytes: int = 0
 
 
-def _pool_rows(session: Session, pools: Sequence[PoolFact]) -> list[Record]:
+def _pool_rows(session: Session, pools: Sequence[PoolFact], copies: Sequence[CopySum]) -> list[Record]:
     """One record a pool: name, tier, layout, library, volumes (by state), used, capacity, copies
     (by state), package_bytes (in copies that are not released). Pools that only the catalog
     knows come last with an empty tier."""
@@ -76,17 +61,10 @@ def _pool_rows(session: Session, pools: Sequence[PoolFact]) -> list[Record]:
         tally.volumes[state] = count
         tally.used += int(used)
         tally.capacity += int(capacity)
-    by_copy = (
-        select(Volume.pool, Copy.state, func.count(), func.sum(Package.size))
-        .join(Volume, Volume.pk == Copy.volume_pk)
-        .join(Package, Package.pk == Copy.package_pk)
-        .where(Copy.state != "released", Volume.pool.is_not(None))
-        .group_by(Volume.pool, Copy.state)
-    )
-    for pool, state, count, size in session.execute(by_copy):
-        tally = tallies.setdefault(str(pool), _Tally())
-        tally.copies[state] = count
-        tally.copy_bytes += int(size)
+    for each in copies:
+        tally = tallies.setdefault(each.pool, _Tally())
+        tally.copies[each.state] = each.count
+        tally.copy_bytes += each.size
     known = {pool.name: pool for pool in pools}
     blank = media.blank_barcodes(session)
     return [
