@@ -79,6 +79,8 @@ class FakeDrive:
 
     def __init__(self) -> None:
         self.tape: Tape | None = None
+        self.lying: Tape | None = None
+        """What was unloaded and has not been taken out."""
         self.opener: FakeHandle | None = None
         self.fault: Fault | None = None
         self.polls_until_ready = 0
@@ -93,6 +95,7 @@ class FakeDrive:
 
     def load(self, tape: Tape, polls_until_ready: int = 0) -> None:
         self.tape, self.position, self.polls_until_ready = tape, 0, polls_until_ready
+        self.lying = None
 
     def unload(self) -> Tape | None:
         if self.opener is not None:
@@ -177,6 +180,10 @@ class FakeHandle:
         return len(data)
 
     def op(self, operation: Op, count: int = 1) -> None:
+        if operation is Op.LOAD and self._drive.tape is None and self._drive.lying is not None:
+            self._drive.log.append("LOAD")
+            self._drive.load(self._drive.lying)
+            return
         tape, at = self._begin(operation.name.lower())
         self._drive.log.append(f"{operation.name} {count}")
         if operation in (Op.WEOF, Op.WEOFI):

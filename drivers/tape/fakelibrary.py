@@ -167,6 +167,7 @@ class FakeIo:
         if self.drives[drive].tape is not None:
             return Completed(1, b"", sense_text("Illegal Request", "53", "02"))
         self.slots[slot] = self.loaded.pop(drive)
+        self.drives[drive].lying = None
         self.homes.pop(drive, None)
         return _OK
 
@@ -200,7 +201,7 @@ class FakeIo:
     def _offline(self, drive: int) -> Completed:
         if self.drives[drive].opener is not None:
             return Completed(1, b"", "/dev/nst0: Device or resource busy\n")
-        self.drives[drive].unload()
+        self.drives[drive].lying = self.drives[drive].unload()
         return _OK
 
     def _log_page(self, drive: int, page: int) -> Completed:

@@ -48,6 +48,8 @@ class Op(enum.IntEnum):
     """Block size in bytes; 0 for records of any size."""
     SEEK = 22
     """Locate a logical block."""
+    LOAD = 30
+    """Thread the cartridge that lies in the drive."""
     COMPRESSION = 32
     WEOFI = 35
     """Write filemarks, and return at once."""

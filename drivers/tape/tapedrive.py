@@ -20,6 +20,9 @@ from drivers.tape.rao import Segment
 from drivers.tape.tapeerrors import translated_tape
 
 POLL_SECONDS = 1.0
+THREAD_SECONDS = 45.0
+"""A drive threads what is put into it by itself, in some 20 s (LTO-8, LTO-9); not what was unloaded there and
+never taken out, as when the robot or the daemon stopped in between."""
 ATTENTIONS_MAX = 4
 """A drive tells a new medium, a reset and so on once each, before it does what it was asked."""
 _UNIT_ATTENTION = 6
@@ -97,12 +100,16 @@ class TapeDrive:
         :raises OperatorNeeded: the drive stays empty.
         """
         deadline = self.io.monotonic() + self.limits.load
+        thread_at = self.io.monotonic() + min(THREAD_SECONDS, self.limits.load / 2)
         while True:
             status = self.status()
             if status.online:
                 return
             if self.io.monotonic() >= deadline:
                 break
+            if self.io.monotonic() >= thread_at:
+                thread_at = deadline
+                self._thread()
             self.io.sleep(POLL_SECONDS)
         waited = f"after {self.limits.load:g} s"
         if status.empty:
@@ -111,6 +118,15 @@ class TapeDrive:
             f"load {barcode}: drive {self.name} is not ready {waited}; a new LTO-9 cartridge takes up to "
             "two hours (raise load_seconds)"
         )
+
+    def _thread(self) -> None:
+        """Tell the drive to load what lies in it. One that is empty, or still loading, refuses."""
+        with contextlib.suppress(OSError):
+            handle = self.io.open(self.tape, write=False)
+            try:
+                handle.op(Op.LOAD)
+            finally:
+                handle.close()
 
     def open(self) -> tuple[Handle, bool]:
         """The loaded medium, its block size variable, and whether it can be written. A fixed block size that

@@ -366,6 +366,24 @@ def test_loading_waits_for_the_drive_without_blocking_and_not_for_ever(machine: 
         library.read_label("HSM002L8", OTHER)
 
 
+def test_a_cartridge_that_was_unloaded_and_never_taken_out_is_threaded_again(
+    machine: FakeIo, library: TapeLibrary
+) -> None:
+    """The robot jams, or the daemon dies, between the drive's unload and the robot's move."""
+    library.label(ONE, DRIVE)
+    put(library.mount(ONE, DRIVE))
+    machine.before = lambda argv: (
+        machine.complaints.append(sense_text("Hardware Error", "15", "01")) if "unload" in argv else None
+    )
+    with pytest.raises(OperatorNeeded, match="jammed"):
+        library.unmount(DRIVE)
+    machine.before, machine.complaints = None, []
+    begun = machine.seconds
+    assert read(library.mount(ONE, DRIVE)) == DATA
+    assert machine.drives[0].log.count("LOAD") == 1
+    assert machine.seconds - begun < 120, "and not the 20 minutes that a load may take"
+
+
 def test_a_cartridge_comes_out_although_its_last_index_cannot_be_written(
     machine: FakeIo, library: TapeLibrary
 ) -> None:

@@ -225,6 +225,20 @@ def test_a_strangers_tape_offered_as_scratch_is_named_and_left_alone(words: str)
         assert tape.read(1 << 20) == b"more of it".ljust(512)
 
 
+def test_a_cartridge_that_was_unloaded_and_never_taken_out_is_threaded_again() -> None:
+    """What a robot that jams after the drive's unload leaves, or a daemon that dies then."""
+    stock("HSM001L6")
+    library = open_library()
+    drive = drives(library)[0]
+    library.label(label_of("HSM001L6"), drive)
+    put(library.mount(label_of("HSM001L6"), drive), "k", package(1))
+    library.unmount(drive)
+    library.read_label("HSM001L6", drive)
+    assert mt(0, "offline").returncode == 0
+    assert read(library.mount(label_of("HSM001L6"), drive), "k") == package(1)
+    library.unmount(drive)
+
+
 def test_a_full_cartridge_keeps_its_index_and_all_that_was_accepted() -> None:
     """The driver says ENOSPC at early warning; a capacity that promises more is not believed."""
     stock("HSM001L6", capacity_mb=6, early_warning_kb=1024)
