@@ -17,7 +17,7 @@ from hsm.daemon import Daemon
 from hsm.errors import ConfigError, HsmError
 from hsm.garbage import calm_collector
 from hsm.notify import Notifier
-from hsm.startup import open_clock
+from hsm.startup import keep_to_itself, open_clock
 
 log = logs.get_logger(__name__)
 
@@ -31,6 +31,7 @@ def run(
 
     :raises ConfigError: the configuration, the machine or another daemon forbids the start.
     """
+    keep_to_itself()
     asked = _Asked()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, asked.note)

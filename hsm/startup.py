@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 from pathlib import Path
+from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -18,6 +20,18 @@ from hsm.log import get_logger
 from hsm.window import passes_at_most
 
 log = get_logger(__name__)
+
+OTHERS: Final = 0o027
+"""What the group may not (write) and others may not (anything)."""
+
+
+def keep_to_itself() -> None:
+    """What this process and those that it starts leave behind is for its user and group: files are not for
+    other logins of the machine (the catalog and the pools name patients), and no core dump has their names.
+    A stricter umask stays; who wants a dump raises the limit of the process (prlimit)."""
+    os.umask(os.umask(OTHERS) | OTHERS)
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
 
 
 def open_clock(config: Config) -> Clock:

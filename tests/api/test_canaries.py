@@ -153,6 +153,8 @@ def test_no_secret_turns_up_in_outputs_logs_database_or_process_lists(tmp_path: 
         planted.config.write_text(planted.config.read_text() + "unknown: x\n")
         said.append(planted.command("reload").stderr)
         lines = planted.command_lines()
+        limits = Path(f"/proc/{planted.pid}/limits").read_text()
+        assert re.search(r"Max core file size +0 ", limits), "a core dump would have them all"
         assert b"serve" in lines
         time.sleep(1.5)  # the journal has what was refused
         log = planted.command("audit", "log", "--json", "--kind", "access").stdout
@@ -164,6 +166,8 @@ def test_no_secret_turns_up_in_outputs_logs_database_or_process_lists(tmp_path: 
         for canary in planted.canaries:
             assert canary.decode() not in text, text
     assert not any(canary in lines for canary in planted.canaries)
+    ours = ("catalog.db", "hsm.lock", "online", "staging")
+    assert not [name for name in ours if (planted.home / name).stat().st_mode & 0o007], "others may read it"
     looked_at = 0
     for path in planted.home.rglob("*"):
         if path.is_file() and path != planted.config:
