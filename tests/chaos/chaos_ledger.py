@@ -189,6 +189,7 @@ class Ledger:
 
         :raises AssertionError: a promise is broken; says which.
         """
+        self.asked_once()
         with self.engine.connect() as connection:
             copies, members = self.copies(connection), self.members(connection)
             deletions = list(self.trash.check(connection))
@@ -198,7 +199,7 @@ class Ledger:
             self.effects.checks["7 a change of state is on record as what it was"] += self._account.compare(
                 connection
             )
-            self._prompts_are_consistent(connection)
+            self._waits_are_explained(connection)
             self.refusals.check(connection)
             self.effects.checks["3 what is rejected is hidden until somebody takes that back"] += (
                 self.rejections.check(connection)
@@ -316,9 +317,13 @@ class Ledger:
         for pool, wanted in self.goals.items():
             assert getattr(row, pool) >= wanted, f"3: {row} was released, and policy demands {self.goals}"
 
-    def _prompts_are_consistent(self, connection: Connection) -> None:
-        asked = self._prompts.check(connection)
+    def asked_once(self) -> None:
+        """:raises AssertionError: somebody was asked twice for the same, or for no reason."""
+        with self.engine.connect() as connection:
+            asked = self._prompts.check(connection)
         self.effects.checks["6 a person is asked for a medium once, and again only for a reason"] += asked
+
+    def _waits_are_explained(self, connection: Connection) -> None:
         without = connection.execute(
             text("SELECT pk, key FROM request WHERE state = 'waiting' AND error = '' AND volume_pk IS NULL")
         ).all()

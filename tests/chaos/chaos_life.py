@@ -301,6 +301,7 @@ class Life:
     def restart(self) -> None:
         """:raises AssertionError: no daemon starts any more."""
         dead = self.world
+        self.ledger.asked_once()
         self.people.waits.clear()
         host = self.around.host
         host.idle = True

@@ -190,9 +190,9 @@ class People(Administrators):
         self.recalls |= set(found["requests"])  # type: ignore[call-overload]
         return f"study {study}: {found['requests']}"
 
-    def move(self, *, patience: float | None = None) -> str:
+    def move(self, *, study: int | None = None, patience: float | None = None) -> str:
         """A workstation asks for a study to be sent somewhere, and waits, hangs up or cancels."""
-        study = self._any_study()
+        study = self._any_study() if study is None else study
         if study is None:
             return ""
         world, clock, moves = self.world, self.world.clock, self.around.moves
@@ -221,10 +221,11 @@ class People(Administrators):
         for prompt in self.world.operators.prompts():
             barcode = prompt["barcode"]
             how = "done" if rightly else self._rng.choice(ANSWERS)
-            said.append(f"{barcode} {how}: {self._answer(barcode, how)}")
+            said.append(f"{barcode} {how}: {self.says(barcode, how)}")
         return "; ".join(said)
 
-    def _answer(self, barcode: str, how: str) -> str:
+    def says(self, barcode: str, how: str) -> str:
+        """Somebody who is asked for a cartridge does one of :data:`ANSWERS`."""
         library, effects = self.world.library, self.around.effects
         desk = self.world.operators
         if how in ("wrong", "nothing"):
@@ -267,14 +268,22 @@ class People(Administrators):
         box = [self._rng.choice(some)]
         if (study := self._any_study()) is not None and self._rng.random() < 0.5:
             self.boxed = study
-            box = [each for each in self._cartridges_of(study) if each in some]
+            box = self.cartridges_of(study)
+        return " ".join(self.put_on_shelf(box, leaves=0.8))
+
+    def put_on_shelf(self, box: list[str], leaves: float) -> list[str]:
+        """Those that hands can reach are sent out.
+
+        :param leaves: the share of them that somebody takes out of the mail slot.
+        """
+        box = [each for each in box if each in self.world.outside_drives()]
         for barcode in box:
             self.world.custody.export(barcode, f"B{self._rng.randint(1, 4)}", "alice")
-            if self._rng.random() < 0.8:
-                library.hand_remove(barcode)
-        return " ".join(box)
+            if self._rng.random() < leaves:
+                self.world.library.hand_remove(barcode)
+        return box
 
-    def _cartridges_of(self, study: int) -> list[str]:
+    def cartridges_of(self, study: int) -> list[str]:
         copies, uid = self.ledger.copies_now(), study_uid(study)
         return sorted({each.place.volume for each in copies if each.pool == "tape" and each.study == uid})
 

@@ -61,7 +61,7 @@ def _asked_for(life: Life, how: str) -> None:
     barcode = _away(life)
     life.world.volumes.verify(barcode, "alice")
     life.settle()
-    life.note(life.people._answer(barcode, how))
+    life.note(life.people.says(barcode, how))
     life.people.store()
     life.world.library.hand_insert(barcode)
     life.world.take_inventory()

@@ -25,7 +25,8 @@ from tests.sim.world import study_uid
 
 READ_FIRST = ("online", "nearline", "nas", "cloud")
 """Disk pools, in the order in which a retrieve reads from them."""
-STEPS_AT_DEATH = 8
+STEPS_AT_DEATH, NOES_MAX = 8, 3
+NOES = ("refuse", "refuse", "lost", "damaged")
 QUEUED = "SELECT count(*) FROM request WHERE state = 'queued'"
 
 
@@ -41,6 +42,7 @@ class Temptations:
             "die at work": (2, self.die_at_work),
             "delete what is held": (1, self.delete_held),
             "want more of what is asked for": (2, self.want_more),
+            "say no": (2, self.say_no),
         }
 
     def release(self) -> str:
@@ -107,6 +109,24 @@ class Temptations:
         busy = takewhile(bool, (any(step() for step in steps) for _ in range(STEPS_AT_DEATH)))
         return f"survived {len(list(busy))} rounds"
 
+    def say_no(self) -> str:
+        """Every cartridge with a study is on a shelf, nothing else has it, and whoever is asked says no."""
+        people = self._people
+        copies = [each for each in self._copies() if each.state == "verified"]
+        near = {each.study for each in copies if each.pool != "tape"}
+        some = [each for each in self._ledger.studies() if study_uid(each) not in near]
+        if not some:
+            return ""
+        study = self._rng.choice(some)
+        people.put_on_shelf(people.cartridges_of(study), leaves=1.0)
+        said = [people.move(study=study, patience=0)]
+        for _ in range(NOES_MAX):
+            people.world.workers.delivery_step()
+            people.world.workers.drive_step()
+            asked = [each["barcode"] for each in people.world.operators.prompts()]
+            said += [people.says(barcode, self._rng.choice(NOES)) for barcode in asked]
+        return f"study {study}: {'; '.join(said)}"
+
     def want_more(self) -> str:
         """A cartridge is on a shelf, somebody is asked for it, and another one wants something of it."""
         library = self._people.world.library
@@ -119,12 +139,11 @@ class Temptations:
         if not some:
             return ""
         barcode = self._rng.choice(some)
-        if barcode not in library.shelf():
-            self._people.world.custody.export(barcode, "B5", "alice")
-            library.hand_remove(barcode)
+        self._people.put_on_shelf([barcode], leaves=1.0)
         for copy in self._rng.sample(on[barcode], 2):
             self._enqueue(RequestKind.VERIFY, f"verify:{copy.key}:{barcode}", copy)
             self._people.world.workers.drive_step()
+        self._ledger.asked_once()
         return barcode
 
     def _enqueue(self, kind: RequestKind, key: str, copy: CopyRow) -> None:
