@@ -17,17 +17,19 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    Text,
     cast,
     exists,
     false,
     func,
+    literal,
     select,
     text,
     true,
     union,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from hsm.catalog import protection
 from hsm.catalog.tables import (
@@ -90,11 +92,24 @@ def among(session: Session, moved: Moved, *, wanted: bool) -> ColumnElement[bool
     if not moved.study_pks:
         return false() if wanted else true()
     if session.get_bind().dialect.name == "postgresql":
-        keys = func.unnest(cast(list(moved.study_pks), ARRAY(BigInteger))).column_valued("moved")
+        keys = func.unnest(_array(moved.study_pks)).column_valued("moved")
         found = exists().where(keys == Study.pk).correlate(Study)
         return found if wanted else ~found
     each = func.json_each(json.dumps(moved.study_pks)).table_valued("value")
     return Study.pk.in_(select(each.c.value)) if wanted else Study.pk.not_in(select(each.c.value))
+
+
+def _array(keys: Sequence[int]) -> ColumnElement[Any]:
+    """Keys as one value of PostgreSQL. As text: of ARRAY[1, 2], which psycopg2 makes of a list, the server
+    parses each element as an expression (1.5 s of 80,000 keys, where this takes 0.04 s)."""
+    return cast(literal("{" + ",".join(map(str, keys)) + "}", Text()), ARRAY(BigInteger))
+
+
+def _one_of(session: Session, column: InstrumentedAttribute[int], keys: Sequence[int]) -> ColumnElement[bool]:
+    """Whether a key is one of a page of them."""
+    if session.get_bind().dialect.name == "postgresql":
+        return column == func.any(_array(keys))
+    return column.in_(keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,12 +153,12 @@ def copies_at(
     :param study_pks: a page of them: they are looked up one by one, in one statement.
     :returns: by the study's key, package key, volume; studies with no package then are left out.
     """
-    mine = protection.deleted_by(at).where(Package.study_pk.in_(study_pks))
+    mine = protection.deleted_by(at).where(_one_of(session, Package.study_pk, study_pks))
     gone = set(session.scalars(mine))
     rows = session.execute(
         select(Study.pk, Journal.verb, Journal.detail)
         .join(Journal, Journal.subject == Study.uid)
-        .where(Study.pk.in_(study_pks), *_ABOUT_COPIES, Journal.at <= at)
+        .where(_one_of(session, Study.pk, study_pks), *_ABOUT_COPIES, Journal.at <= at)
         .order_by(Journal.seq)
     )
     found: dict[int, dict[str, dict[str, str]]] = {}
