@@ -92,6 +92,7 @@ class LogAudit:
         """
         carried = [self._anchors.read(volume) for volume in volumes]
         kept = [each for volume in carried for each in volume.kept]
+        witness = Witness.before(self._file) if self._file is not None else None
         with frozen(self._catalog) as session:
             with contextlib.suppress(*NO_VALUES):  # the walk names the record that is none
                 kept += remembered(session)
@@ -100,7 +101,6 @@ class LogAudit:
             seq, digest = 0, b""
             with contextlib.suppress(*NO_VALUES):
                 seq, digest = chainread.head(session)
-            witness = Witness(self._file) if self._file is not None else None
             if witness is not None:
                 problems += _told(witness, session)
         return {

@@ -158,6 +158,22 @@ def read(path: Path) -> Iterator[Line | Problem]:
                 before = line
 
 
+def last_record(path: Path) -> int | None:
+    """The number of the last record that the files have now; None: there is none, or the last line is none.
+
+    :raises OSError: a file cannot be read.
+    """
+    for each in reversed(files(path)):
+        if not each.exists():
+            continue
+        with each.open("rb") as file:
+            whole = _whole_bytes(file.fileno())  # behind that a line is being written
+        if whole:
+            match = _START.match(_last_line(each, whole) or b"")
+            return int(match[1]) if match is not None else None
+    return None
+
+
 def _broken(before: Line | None, line: Line) -> Iterator[Problem]:
     digest = before.digest if before is not None else GENESIS
     if before is None and line.seq != 1:
@@ -209,10 +225,13 @@ def _first_line(path: Path) -> bytes:
         return file.readline(LINE_BYTES_MAX)
 
 
-def _last_line(path: Path) -> bytes | None:
-    """None: the file is empty."""
+def _last_line(path: Path, until: int | None = None) -> bytes | None:
+    """None: the file is empty.
+
+    :param until: the file ends here; None: where it does.
+    """
     with path.open("rb") as file:
-        end = file.seek(0, os.SEEK_END)
+        end = file.seek(0, os.SEEK_END) if until is None else until
         if not end:
             return None
         size = _TAIL_BYTES

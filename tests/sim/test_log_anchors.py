@@ -19,9 +19,11 @@ from drivers.notes import annotated
 from hsm.anchor import Anchor, parse
 from hsm.audit.anchors import AnchorReader
 from hsm.audit.log import LogAudit
+from hsm.audit.witness import Witness
 from hsm.catalog import chainread, journal
 from hsm.errors import NotFound, Refused
-from hsm.trail.file import FileSink
+from hsm.policyrun.frozen import frozen
+from hsm.trail.file import FileSink, last_record
 from hsm.trail.shipper import Shipper
 from tests.sim.conftest import MakeWorld
 from tests.sim.world import World
@@ -213,6 +215,22 @@ def test_file_and_database_vouch_for_each_other(world: World) -> None:
     assert [each["seq"] for each in found["problems"][:2]] == [5, 6]
     assert "is another one in the database than in" in found["problems"][0]["message"]
     assert "agree up to record 4" in found["problems"][-1]["message"]
+
+
+def test_what_is_streamed_while_the_journal_is_verified_is_taken_for_no_forgery(world: World) -> None:
+    path = streamed(world)
+    witness = Witness.before(path)
+    with frozen(world.catalog) as session:
+        seen, _ = chainread.head(session)
+        world.store(2, 1)
+        streamed(world)
+        assert list(witness.problems(session)) == []
+        assert witness.compared == seen < (last_record(path) or 0)
+        late = list(Witness(path, seen - 1).problems(session))
+        assert late == [], "what both have is the same, whenever it came"
+        with path.open("ab") as file:
+            file.write(b"no record\n")
+        assert len(list(witness.problems(session))) == 1, "a line that is no record is no younger one"
 
 
 def test_the_file_shows_removed_last_records_and_an_older_database(world: World) -> None:
