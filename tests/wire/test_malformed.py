@@ -32,9 +32,9 @@ COUNT = int(os.environ.get("HSM_MALFORMED", "100"))
 SEED = int(os.environ.get("HSM_MALFORMED_SEED", str(random.randrange(2**32))))
 SUITE_COUNT = 60
 PEERS = 4
-GROWTH_BYTES_MAX = 160 << 20
-"""Python looks for cyclic garbage now and then only, and some of the inputs ask for work that is queued: 24
-times 250 inputs went up and down by 50 MiB, 20,000 left 95 MiB more. 8 KiB lost with each would be found."""
+GROWTH_BYTES_MAX = 80 << 20
+"""Python looks for cyclic garbage now and then only, and some of the inputs ask for work that is queued:
+20,000 left 30 MB more. 4 KiB lost with each would be found."""
 THREADS_MORE_MAX = 8
 """Of pools that grow with what was asked of them at the same time."""
 
