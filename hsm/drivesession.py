@@ -102,7 +102,7 @@ class DriveSession:
         except Stopped:
             log.info("%s: stopping; %d requests are handed back", actor, len(pending))
             self._ends.give_back(pending, actor, "the daemon stops")
-        except MakingRoom as why:
+        except (MakingRoom, InUse) as why:  # by nobody's fault, and no attempt: it is looked at again
             log.info("%s: %s; %d requests are handed back", actor, why, len(pending))
             self._ends.give_back(pending, actor, str(why))
         except StuckInDrive as error:
@@ -115,9 +115,6 @@ class DriveSession:
             self._ask_the_changer(work, pending, str(error), stale=isinstance(error, StaleMap))
         except NotBlank as error:
             log.warning("%s: %s; the next blank volume is taken", actor, error)
-            self._ends.give_back(pending, actor, str(error))
-        except InUse as error:  # not by anybody's fault, and no attempt: it is looked at again
-            log.info("%s: %s; %d requests are handed back", actor, error, len(pending))
             self._ends.give_back(pending, actor, str(error))
         except (WrongVolume, Corrupt) as error:
             # Not what its barcode promises, or its own index cannot be read: nobody writes to it now.
