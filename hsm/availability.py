@@ -239,6 +239,13 @@ def standing(copies: Sequence[CopyAt], reach: Reach, *, staged: bool = False) ->
     return Standing(found.availability, media, found.way in RECALLED)
 
 
+def by_disks(copies: Sequence[CopyAt], reach: Reach) -> Route:
+    """How an instance would be read that no recall can bring: where it lies, be it from a suspect copy."""
+    disks = {copy.copy_pk: reach.disk(copy) for copy in copies}
+    warm = [copy for copy in copies if (disk := disks[copy.copy_pk]) is not None and not disk.cold]
+    return route(warm, reach)
+
+
 def too_large(size: int, room: Room) -> str:
     """In words for a human: why an instance of so many bytes cannot be recalled."""
     return (

@@ -10,7 +10,7 @@ from datetime import datetime
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from hsm.availability import Reach, Standing, standing, unsealed
+from hsm.availability import Reach, Standing, by_disks, standing, unsealed
 from hsm.catalog import hiding, placement, portions
 from hsm.catalog.tables import (
     Announced,
@@ -182,11 +182,11 @@ def instances(session: Session, study_uid: str, reach: Reach) -> Iterator[Told]:
     ).all()
     copies = placement.copies(session, [row.pk for row in packages])
     of: dict[int | None, Standing] = {None: unsealed(reach)}
-    passing: set[int | None] = set()
+    passing: dict[int | None, Standing] = {}
     for pk, key, size in packages:
         of[pk] = standing(copies[pk], reach, staged=key in reach.staged)
         if reach.room is not None and of[pk].recalled and size > reach.room.package:
-            passing.add(pk)
+            passing[pk] = Standing(by_disks(copies[pk], reach).availability)
     hidden = hiding.hidden().label("hidden")
     rows = session.execute(
         select(Series.uid, Name.uid, Instance.uid, Instance.package_pk, Instance.size, hidden)
@@ -199,8 +199,9 @@ def instances(session: Session, study_uid: str, reach: Reach) -> Iterator[Told]:
     last = ("", "")
     for series_uid, sop_class_uid, uid, package_pk, size, is_hidden in rows:
         if (series_uid, uid) != last:
-            lost = package_pk in passing and reach.room is not None and size > reach.room.instance
-            yield Told(series_uid, sop_class_uid, uid, _GONE if is_hidden or lost else of[package_pk])
+            large = reach.room is not None and size > reach.room.instance
+            found = passing.get(package_pk, of[package_pk]) if large else of[package_pk]
+            yield Told(series_uid, sop_class_uid, uid, _GONE if is_hidden else found)
         last = (series_uid, uid)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from sqlalchemy import Executable, and_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from hsm.availability import Reach, Standing, standing, unsealed, worst
+from hsm.availability import Reach, Standing, by_disks, standing, unsealed, worst
 from hsm.catalog import hiding, placement, placements
 from hsm.catalog.newest import newest
 from hsm.catalog.portions import chunks
@@ -38,30 +38,38 @@ def availability_of(session: Session, level: Level, pks: Sequence[int], reach: R
         owned |= _owned(session, _packages_of_newest(level, mixed), mixed)
     found = {pk: worst(known[package] for package in some) for pk, some in owned.items()}
     recalled = [pk for pk in packages if known[pk].recalled]
-    return found | dict.fromkeys(_too_large(session, level, pks, recalled, reach), standing((), reach))
+    for pk, large in _too_large(session, level, pks, recalled, reach).items():
+        found[pk] = large if level is Level.IMAGE else worst((found[pk], large))
+    return found
 
 
 def _too_large(
     session: Session, level: Level, pks: Sequence[int], recalled: Sequence[int], reach: Reach
-) -> set[int]:
+) -> dict[int, Standing]:
     """Those of these entities of which an instance is too large for the staging area, through which it would
-    have to come."""
+    have to come, and how available that is all the same."""
     if reach.room is None:
-        return set()
+        return {}
     large = select(Package.pk, Package.study_pk).where(Package.size > reach.room.package)
     packages: dict[int, int] = {}
     for some in chunks(recalled):
         rows = session.execute(large.where(Package.pk.in_(some)))
         packages |= {row.pk: row.study_pk for row in rows}
     if not packages:
-        return set()
-    owner = _OWNERS[level]
-    query = select(owner).select_from(Instance).join(Series, Series.pk == Instance.series_pk)
-    query = query.join(Study, Study.pk == Series.study_pk)
+        return {}
+    query = select(_OWNERS[level], Instance.package_pk).select_from(Instance)
+    query = query.join(Series, Series.pk == Instance.series_pk).join(Study, Study.pk == Series.study_pk)
     # Through their study: no index leads from packages to instances.
     query = query.where(Study.pk.in_(set(packages.values())), Instance.package_pk.in_(packages))
-    query = query.where(Instance.size > reach.room.instance, newest(), ~hiding.hidden())
-    return set(session.scalars(query)) & set(pks)
+    query = query.where(Instance.size > reach.room.instance, newest(), ~hiding.hidden()).distinct()
+    copies = placement.copies(session, packages)
+    found: dict[int, list[Standing]] = {}
+    for pk, package_pk in session.execute(query):
+        if package_pk is not None:  # as the query says
+            route = by_disks(copies[package_pk], reach)
+            found.setdefault(pk, []).append(Standing(route.availability))
+    wanted = set(pks)
+    return {pk: worst(each) for pk, each in found.items() if pk in wanted}
 
 
 def _owned(session: Session, query: Executable, pks: Sequence[int]) -> dict[int, set[int | None]]:

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from hsm.availability import Reach, Standing, availability, standing, unsealed, worst
+from hsm.availability import Reach, Room, Standing, availability, by_disks, standing, unsealed, worst
 from hsm.model import Availability, CopyAt, Place, Tier
 
 REACH = Reach({"online": Tier.ONLINE, "near": Tier.NEARLINE, "tape": Tier.OFFLINE})
@@ -47,6 +47,18 @@ def test_copies_that_are_not_all_there_do_not_count(state: str) -> None:
 @pytest.mark.parametrize("state", ["lost", "retired"])
 def test_copies_on_volumes_that_are_gone_do_not_count(state: str) -> None:
     assert availability([copy("online", Place.MOUNTED, volume_state=state)], REACH) is UNAVAILABLE
+
+
+def test_what_no_recall_brings_is_read_where_it_lies_or_not_at_all() -> None:
+    tape, suspect = copy("tape", Place.SLOT), copy("near", Place.MOUNTED, "suspect")
+    assert by_disks([tape, suspect], REACH).availability is NEARLINE, "in good faith"
+    assert by_disks([tape], REACH).availability is UNAVAILABLE
+    assert standing([tape], REACH).recalled
+    assert not standing([tape, copy("near", Place.MOUNTED)], REACH).recalled
+    room = Room(package=1000, instance=900)
+    assert room.passes(1000, 1000), "kept as a whole"
+    assert room.passes(5000, 900)
+    assert not room.passes(5000, 901)
 
 
 def test_no_copies_is_unavailable() -> None:
