@@ -11,13 +11,16 @@ from dataclasses import dataclass
 
 from drivers.errors import DriverError, OperatorNeeded, Permanent, Retryable, StaleMap
 
-_KEY = re.compile(r"Sense Key\s*=\s*([A-Za-z ]+)")
+_KEY = re.compile(r"Sense Key\s*=\s*([A-Za-z0-9 ]+)")
 _CODE = re.compile(r"Additional Sense Code\s*=\s*([0-9A-Fa-f]{1,2})")
 _QUALIFIER = re.compile(r"Additional Sense (?:Code )?Qualifier\s*=\s*([0-9A-Fa-f]{1,2})")
 _KEYS = (
     "no sense", "recovered error", "not ready", "medium error", "hardware error", "illegal request",
-    "unit attention", "data protect", "blank check",
+    "unit attention", "data protect", "blank check", "0x09", "0x0a", "aborted command", "0x0c",
+    "volume overflow", "miscompare", "0x0f",
 )  # fmt: skip
+"""In the words of mtx, by their number (SPC-4 section 4.5.6)."""
+_ABORTED = 0x0B
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,8 @@ def _judge(sense: Sense) -> tuple[type[DriverError], str]:
         return known
     if sense.key == 6:
         return StaleMap, _MOVED
+    if sense.key == _ABORTED:
+        return Retryable, "it broke the command off"
     if sense.code in (0x15, 0x3B, 0x44, 0x53, 0x83) or sense.key == 4:
         return OperatorNeeded, "the robot failed; look at the library, it may be jammed"
     if sense.key == 2:

@@ -166,6 +166,7 @@ def test_each_complaint_of_a_changer_tells_what_to_do(case: str, kind: type[Exce
         ("Illegal Request", "53", "02", Retryable),
         ("Hardware Error", "44", "00", OperatorNeeded),
         ("Aborted Command", "47", "00", Retryable),
+        ("Aborted Command", "44", "00", Retryable),
     ],
 )
 def test_sense_data_becomes_an_error_class(
@@ -177,6 +178,7 @@ def test_sense_data_becomes_an_error_class(
     )
     assert type(changer_error("move", said)) is kind
     assert is_attention(parse_sense(said)) == (key == "Unit Attention")
+    assert ("B/" in str(parse_sense(said))) == (key == "Aborted Command")
 
 
 RES = bytes.fromhex(
