@@ -109,7 +109,7 @@ class LimitedProtocol(H11Protocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self.transport.get_write_buffer_size():
+        if self._unsent():
             if not self.flow.write_paused:  # its time begins with the last answer
                 self._taken()
             self._await_taking()
@@ -126,8 +126,16 @@ class LimitedProtocol(H11Protocol):
     def _takes_too_long(self) -> None:
         self._taking = None
         waits = self.flow.write_paused or self._between_requests()
-        if waits and self.transport.get_write_buffer_size():
+        if waits and self._unsent():
             self.transport.abort()
+
+    def _unsent(self) -> int:
+        """Bytes of answers that the peer has not taken. A TLS transport of asyncio that was closed twice, as
+        uvicorn does after nonsense, has forgotten them."""
+        try:
+            return self.transport.get_write_buffer_size()
+        except AttributeError:
+            return 0
 
     def send_400_response(self, msg: str) -> None:
         """What came was no HTTP. A request before it may still be under way: its answer goes nowhere, and

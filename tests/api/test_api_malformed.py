@@ -12,6 +12,7 @@ import socket
 import ssl
 import threading
 import time
+from asyncio import sslproto
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -187,6 +188,25 @@ def test_what_comes_after_the_last_answer_is_not_answered() -> None:
         return wire
 
     assert asyncio.run(talk()).closed
+
+
+def test_an_answer_ends_on_a_tls_connection_that_was_closed_twice() -> None:
+    async def end() -> None:
+        async def answer(scope: object, receive: object, send: object) -> None:
+            """Asked nothing."""
+
+        config, loop = settings(answer, LimitedProtocol), asyncio.get_running_loop()
+        config.load()
+        protocol = LimitedProtocol(config, ServerState(), {})
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        transport = sslproto.SSLProtocol(loop, protocol, context, None, True)._get_app_transport()
+        protocol.connection_made(transport)
+        transport.close()
+        transport.close()
+        protocol.on_response_complete()  # asks the transport what it has not sent yet
+        protocol.connection_lost(None)
+
+    asyncio.run(end())
 
 
 @pytest.mark.parametrize(
