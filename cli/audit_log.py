@@ -87,7 +87,7 @@ def verify(
     from_volume: Annotated[
         list[str] | None,
         typer.Option(
-            help="Compare with the anchors on this cartridge, disc or pool; may be given repeatedly."
+            help="Compare with the anchors on this cartridge, disc, share or bucket; may be given repeatedly."
         ),
     ] = None,
     json: Json = False,

@@ -16,7 +16,7 @@ from hsm.catalog.chaincheck import Kept, Problem
 from hsm.catalog.engine import Catalog
 from hsm.catalog.journal import Entry, Wanted
 from hsm.custody import Custody
-from hsm.errors import Refused
+from hsm.errors import NotFound, Refused
 from hsm.model import Place
 from hsm.pools import Pools
 from hsm.states import BLANK_VOLUMES, VolumeState
@@ -61,9 +61,13 @@ class AnchorReader:
         where one is missing that the journal says was written: an older generation of its index is in force,
         or that of another volume.
 
-        :raises NotFound: there is no such volume.
+        :raises NotFound: there is no such volume; or it is a pool of a library, of which one must be named.
         :raises Refused: it is in no library, no drive is free, or there is no anchor on it and none is known.
         """
+        if volume in self._pools.tapes:
+            raise NotFound(
+                f"{volume} is a pool of a library: name one of its volumes; hsm volume ls --pool {volume}"
+            )
         disk = self._pools.disks.get(volume)
         lines = objects(disk.store) if disk is not None else self._mounted(volume)
         anchors = [each for each in map(parse, lines) if each is not None]

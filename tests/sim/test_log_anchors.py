@@ -167,6 +167,8 @@ def test_a_volume_without_an_anchor_or_that_is_not_there_is_said_and_not_taken_f
 ) -> None:
     with pytest.raises(NotFound):
         audit(world).verify({}, ["NOBODY"])
+    with pytest.raises(NotFound, match="tape is a pool of a library: name one of its volumes"):
+        audit(world).verify({}, ["tape"])
     with pytest.raises(Refused, match="has written nothing on it"):
         audit(world).verify({}, ["HSM003L8"])
     other = AnchorReader(world.catalog, world.pools, world.custody, "OTHER")
