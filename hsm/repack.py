@@ -233,6 +233,7 @@ class Repack:
                     if order is not None and order.pool == pool
                     else _needed(mine, facts[pk], others, pool, wanted, pending.get((pk, pool), 0))
                 )
+                need = max(need, _goal(wanted, pool))  # policies may want more than when it was asked for
                 if order is not None and order.state in LIVE_REQUESTS:
                     queued += 1
                 elif others >= need:
@@ -275,9 +276,13 @@ def _needed(
 ) -> int:
     """How many good copies the pool must have before the old one may go: one more where the old one counts,
     and never fewer than the goals in force say, or than one in all."""
-    goal = max((each.copies for each in goals if each.counted == (pool,)), default=0)
     elsewhere = any(fact.good and fact.copy_pk != mine.copy_pk for fact in facts)
-    return max(others + pending + 1 if mine.good else 0, goal, 0 if elsewhere else 1)
+    return max(others + pending + 1 if mine.good else 0, _goal(goals, pool), 0 if elsewhere else 1)
+
+
+def _goal(goals: Sequence[Goal], pool: str) -> int:
+    """How many copies the goals in force want in a pool."""
+    return max((each.copies for each in goals if each.counted == (pool,)), default=0)
 
 
 def _request(

@@ -89,6 +89,21 @@ def test_a_crash_at_any_point_of_a_repack_loses_and_doubles_nothing(make_world: 
     world.close()
 
 
+def test_a_repack_that_finds_policies_want_more_than_when_it_began_makes_that_and_ends(
+    make_world: MakeWorld,
+) -> None:
+    world = written(make_world, 1)
+    world.repack.start(Wanted("HSM001L8"), "alice")
+    world.settle()
+    assert world.on_tape(1) == ["HSM001L8", "HSM002L8"]
+    world.use_policies(TWO_TAPES)
+    world.run_policies()
+    finish(world)
+    assert world.on_tape(1) == ["HSM002L8", "HSM003L8"]
+    assert world.volume("HSM001L8").state == "recycled"
+    world.check()
+
+
 def test_two_cartridges_that_are_emptied_at_once_keep_the_number_of_copies(make_world: MakeWorld) -> None:
     world = make_world(policies=TWO_TAPES, shape=Shape(cartridges=5))
     world.store(1, 2)
