@@ -140,6 +140,7 @@ class Temptations:
             return ""
         barcode = self._rng.choice(some)
         self._people.put_on_shelf([barcode], leaves=1.0)
+        self._people.world.take_inventory()
         for copy in self._rng.sample(on[barcode], 2):
             self._enqueue(RequestKind.VERIFY, f"verify:{copy.key}:{barcode}", copy)
             self._people.world.workers.drive_step()
