@@ -15,7 +15,7 @@ from datetime import datetime
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from hsm.catalog import queue, queuelooks, requesting, selections
+from hsm.catalog import queue, queuelooks, requesting, retrievable
 from hsm.catalog.engine import Catalog
 from hsm.catalog.orders import Order
 from hsm.deliverylog import DeliveryLog
@@ -197,9 +197,8 @@ class Deliveries:
         with self._catalog.read() as session:
             # Of the same studies: another one may have an instance of the same UID.
             selection = Selection(study_uids=tuple(detail.get("studies", ())), sop_instance_uids=wanted)
-            found = (
-                selections.select_instances(session, selection, sees_rejected=sees_rejected) if wanted else []
-            )
+            select = retrievable.select_instances
+            found = select(session, selection, sees_rejected=sees_rejected) if wanted else []
         there = {each.sop_instance_uid for each in found}
         return DeliveryOrder(
             order.pk,

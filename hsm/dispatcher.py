@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from hsm import dispatch, planner
+from hsm import planner, sight
 from hsm.catalog import media, prompts, queue
 from hsm.catalog.engine import Catalog
 from hsm.log import get_logger
@@ -72,7 +72,7 @@ class Dispatcher:
         self._explain(plan, picture)
         return any(started)
 
-    def _settle(self, picture: dispatch.Picture) -> None:
+    def _settle(self, picture: sight.Picture) -> None:
         """Recalls that need no drive after all, and requests that nothing can serve."""
         now = self._catalog.clock.now()
         if not picture.ready and not picture.hopeless and not picture.too_large:
@@ -102,7 +102,7 @@ class Dispatcher:
         else:
             queue.fail(session, pk, now, ACTOR, why)
 
-    def _fetch(self, picture: dispatch.Picture) -> None:
+    def _fetch(self, picture: sight.Picture) -> None:
         """Ask for the recall of what is to be copied from tape to tape: as much as half of the staging area
         takes, so that nothing is pushed out again before it is copied."""
         room, now = self._staging.size_max_bytes // 2, self._catalog.clock.monotonic()
@@ -118,7 +118,7 @@ class Dispatcher:
             asked[package.pk] = since
         self._fetched = asked
 
-    def _explain(self, plan: planner.Plan, picture: dispatch.Picture) -> None:
+    def _explain(self, plan: planner.Plan, picture: sight.Picture) -> None:
         """Say at each request why it cannot be placed, so that `hsm queue ls` answers it."""
         reasons = list(plan.unplaceable)
         placed = {pk for session in plan.sessions for pk in session.work} | {pk for pk, _ in reasons}
@@ -137,7 +137,7 @@ class Dispatcher:
             for pk, why in reasons:
                 queue.explain(session, pk, why)
 
-    def _prompt(self, plan: planner.Plan, picture: dispatch.Picture) -> None:
+    def _prompt(self, plan: planner.Plan, picture: sight.Picture) -> None:
         """Ask an operator for what is on the shelf; withdraw what nobody waits for any more."""
         clock = self._catalog.clock
         with self._catalog.write() as session:

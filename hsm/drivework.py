@@ -1,6 +1,6 @@
 """Queued requests as the planner's work: what is read, and from which copy; what is written, and where.
 
-What of the queue needs a drive at all is :mod:`hsm.dispatch`.
+What of the queue needs a drive at all is :mod:`hsm.sight`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The planner joined to the archive: the next sessions, whether one makes room, and everybody's turn.
 
-What decides is :mod:`hsm.planner`; what is looked at is :mod:`hsm.dispatch`; what runs is :mod:`hsm.floor`.
+What decides is :mod:`hsm.planner`; what is looked at is :mod:`hsm.sight`; what runs is :mod:`hsm.floor`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import partial
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from hsm import dispatch, planner
+from hsm import planner, sight
 from hsm.blame import to_avoid
 from hsm.catalog import media, queuelooks, timings
 from hsm.catalog.engine import Catalog
@@ -66,19 +66,19 @@ class Planning:
         self._lock = threading.Lock()
         self._outlook: tuple[float, planner.Outlook] | None = None
 
-    def look(self) -> dispatch.Picture:
+    def look(self) -> sight.Picture:
         """What needs a drive now."""
         busy, now = [running.barcode for running in self.floor.running], self._catalog.clock.now()
         with self._catalog.read() as session:
-            return dispatch.look(session, self._pools, self._staging, self._reader, now, busy)
+            return sight.look(session, self._pools, self._staging, self._reader, now, busy)
 
-    def plan(self, picture: dispatch.Picture, using: Mapping[str, int]) -> planner.Plan:
+    def plan(self, picture: sight.Picture, using: Mapping[str, int]) -> planner.Plan:
         """The next sessions, the changers asked what is in their drives.
 
         :param using: drives in use, by policy.
         """
-        drives = self._heads(self.floor.saw(dispatch.drives(self._pools, self._drives, picture.off)))
-        work = dispatch.within_drives(picture, using)
+        drives = self._heads(self.floor.saw(sight.drives(self._pools, self._drives, picture.off)))
+        work = sight.within_drives(picture, using)
         decide = self._decide(picture, drives)
         return decide(work, picture.volumes, drives, self._catalog.clock.now())
 
@@ -105,7 +105,7 @@ class Planning:
         except (SQLAlchemyError, DriverError) as error:
             log.warning("whether drive %d of %s is needed cannot be seen now: %s", place[1], place[0], error)
             return ""
-        drives, work = self.floor.drives, dispatch.within_drives(picture, using())
+        drives, work = self.floor.drives, sight.within_drives(picture, using())
         decide = partial(self._decide(picture, drives), ordered=False)
         found = planner.yields_to(running, planner.Situation(work, picture.volumes, drives, now), decide)
         return f"makes room: {found.why}" if found is not None else ""
@@ -160,7 +160,7 @@ class Planning:
             for each in drives
         )
 
-    def _pace(self, picture: dispatch.Picture) -> planner.PaceOf:
+    def _pace(self, picture: sight.Picture) -> planner.PaceOf:
         """By the first cartridge of each library: they are of one generation, or near."""
         models = {
             volume.library: planner.Pace.of(planner.model_of(volume.barcode))
@@ -182,7 +182,7 @@ class Planning:
         return replace(running, first_takes=takes) if takes is not None else running
 
     def _decide(
-        self, picture: dispatch.Picture, drives: Sequence[planner.DriveAt]
+        self, picture: sight.Picture, drives: Sequence[planner.DriveAt]
     ) -> Callable[..., planner.Plan]:
         used = [(drive.library, drive.address) for drive in drives if drive.in_service]
         site = planner.Site(

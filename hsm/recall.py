@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from drivers.base import Store
 from hsm.availability import quickest as quickest
 from hsm.availability import why_none as why_none
-from hsm.catalog import placement, queue, queuelooks, requesting, selections
+from hsm.catalog import placement, queue, queuelooks, requesting, retrievable
 from hsm.catalog.engine import Catalog
 from hsm.catalog.placement import PackageRef
 from hsm.errors import Corrupt, NoSpace, NotFound, Refused, Retryable
@@ -137,9 +137,9 @@ class Recall:
         """
         with self._catalog.read() as session:
             instances = (
-                selections.select_instances(session, Selection(study_uids=(uid,)))
-                or selections.select_instances(session, Selection(series_uids=(uid,)))
-                or selections.select_instances(session, Selection(sop_instance_uids=(uid,)))
+                retrievable.select_instances(session, Selection(study_uids=(uid,)))
+                or retrievable.select_instances(session, Selection(series_uids=(uid,)))
+                or retrievable.select_instances(session, Selection(sop_instance_uids=(uid,)))
             )
             if not instances:
                 raise NotFound(f"the catalog has no study, series or instance {uid}")

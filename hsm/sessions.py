@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
-from hsm import dispatch, planner
+from hsm import planner, sight
 from hsm.assignment import Assignment
 from hsm.catalog import queue
 from hsm.catalog.engine import Catalog
@@ -74,12 +74,12 @@ class DriveSessions:
         with self._lock:
             return Counter(policy for policies in self._at_work.values() for policy in policies)
 
-    def _may_begin(self, plan: planner.Session, picture: dispatch.Picture) -> bool:
+    def _may_begin(self, plan: planner.Session, picture: sight.Picture) -> bool:
         """Whether every policy that the session works for may use one more drive."""
         using = self.using()
         return all(using[policy] < most for policy, most in picture.limits_of(plan.work).items())
 
-    def begin(self, plan: planner.Session, picture: dispatch.Picture) -> bool:
+    def begin(self, plan: planner.Session, picture: sight.Picture) -> bool:
         """Claim the drive, take the requests and start the session; False where that cannot be now."""
         if not self._may_begin(plan, picture):
             return False
@@ -138,7 +138,7 @@ class DriveSessions:
                 self._threads.discard(threading.current_thread())
             self._bell.ring()
 
-    def begin_cold(self, picture: dispatch.Picture) -> None:
+    def begin_cold(self, picture: sight.Picture) -> None:
         """Take what is to be asked of cold storage, one round at a time."""
         if not picture.cold or not self._cold_round.acquire(blocking=False):
             return

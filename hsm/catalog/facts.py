@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Select, case, exists, func, select
 from sqlalchemy.orm import Session
 
 from hsm.availability import Reach, availability
-from hsm.catalog import history, placements, reaching, words
+from hsm.catalog import available, history, placements, words
 from hsm.catalog.placements import GONE, copies_in, held_in, sites_of
 from hsm.catalog.tables import Access, Copy, Hold, Package, Patient, Series, Study, Volume
 from hsm.model import Availability, Place, Tier
@@ -253,7 +253,7 @@ def _availabilities(
     ):
         packages[study_pk].append(pk)
     reach = Reach(tiers)
-    standings = reaching.standings(session, (pk for each in packages.values() for pk in each), reach)
+    standings = available.standings(session, (pk for each in packages.values() for pk in each), reach)
     return {
         study_pk: max(
             (standings[pk].availability for pk in each),

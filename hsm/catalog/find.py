@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Row, Select, and_, case, exists, func, sel
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from hsm.availability import Reach
-from hsm.catalog import hiding, matching, reaching
+from hsm.catalog import available, hiding, matching
 from hsm.catalog.matching import Column
 from hsm.catalog.newest import newest
 from hsm.catalog.tables import Deletion, Instance, Name, Patient, Series, Study, Volume
@@ -279,7 +279,7 @@ def _matches(
     if not rows:
         return
     row_keys = list(rows[0]._mapping)
-    known = reaching.availability_of(session, level, [row.pk for row in rows], reach)
+    known = available.availability_of(session, level, [row.pk for row in rows], reach)
     names = {name for each in known.values() for name in each.media}
     media = _media(session, names) if names else {}
     classes = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hsm.catalog import selections
+from hsm.catalog import retrievable
 from hsm.catalog.engine import Catalog
 from hsm.dicom.contexts import QUERY_RETRIEVE
 from hsm.dicom.query import parse_selection, read_identifier
@@ -25,4 +25,4 @@ class CatalogSelect:
         model, _ = QUERY_RETRIEVE[abstract_syntax]
         selection = parse_selection(read_identifier(identifier, transfer_syntax), model)
         with self._catalog.read() as session:
-            return selections.select_instances(session, selection, sees_rejected=sees_rejected)
+            return retrievable.select_instances(session, selection, sees_rejected=sees_rejected)

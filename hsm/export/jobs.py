@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from hsm.catalog import journal, selections
+from hsm.catalog import journal, retrievable
 from hsm.catalog.engine import Catalog
 from hsm.errors import BadInput, DriverError, HsmError, NotFound, Refused
 from hsm.export.compose import Composer, Wish
@@ -170,7 +170,7 @@ class Exports:
         found: list[InstanceRef] = []
         with self._catalog.read() as session:
             for uid in dict.fromkeys(uids):
-                mine = selections.select_instances(session, Selection(study_uids=(uid,)))
+                mine = retrievable.select_instances(session, Selection(study_uids=(uid,)))
                 if not mine:
                     raise NotFound(f"the catalog has no study {uid}")
                 found += mine

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from hsm import terms
 from hsm.availability import Reach
-from hsm.catalog import find, matching, selections
+from hsm.catalog import find, matching, retrievable
 from hsm.catalog.engine import Catalog
 from hsm.catalog.tables import Copy, Instance, Name, Package, Patient, Series, Study, Volume
 from hsm.model import Availability, Selection, Tier
@@ -336,7 +336,7 @@ def test_only_the_newest_version_is_shown_and_selected(rows: Rows) -> None:
     rows.instance(series, "1.1.2", 2)
     images = found(rows, Level.IMAGE, {})
     assert sorted(values(images, Field.INSTANCE_NUMBER)) == [2, 7]  # type: ignore[type-var]
-    selected = selections.select_instances(rows.session, Selection(sop_instance_uids=("1.1.1",)))
+    selected = retrievable.select_instances(rows.session, Selection(sop_instance_uids=("1.1.1",)))
     assert [(each.pk, each.version) for each in selected] == [(newest, 1)]
 
 
@@ -346,7 +346,7 @@ def test_each_series_shows_its_own_newest_version_of_a_uid(rows: Rows) -> None:
         rows.instance(rows.series(rows.study(patient, study), f"{study}.1"), "9.9", 5, version=version)
     for study, version in (("1", 0), ("2", 1)):
         assert len(found(rows, Level.IMAGE, {Field.STUDY_UID: Exact(study)})) == 1
-        selected = selections.select_instances(rows.session, Selection(study_uids=(study,)))
+        selected = retrievable.select_instances(rows.session, Selection(study_uids=(study,)))
         assert [(each.study_uid, each.version) for each in selected] == [(study, version)]
 
 
@@ -481,13 +481,13 @@ def test_instances_are_selected_in_viewing_order(rows: Rows) -> None:
 
 
 def _selected(session: Session, **keys: tuple[str, ...]) -> list[str]:
-    return [each.sop_instance_uid for each in selections.select_instances(session, Selection(**keys))]
+    return [each.sop_instance_uid for each in retrievable.select_instances(session, Selection(**keys))]
 
 
 def test_a_selection_longer_than_a_statement_can_hold_is_selected_whole(
     rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(selections, "KEYS_AT_ONCE", 3)
+    monkeypatch.setattr(retrievable, "KEYS_AT_ONCE", 3)
     series = rows.series(rows.study(rows.patient("1"), "1"), "1.1")
     uids = tuple(f"1.1.{number}" for number in range(10))
     for number, uid in enumerate(uids):

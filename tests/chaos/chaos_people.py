@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from dataclasses import astuple, replace
 
-from hsm.catalog import selections
+from hsm.catalog import retrievable
 from hsm.config.fields import RIGHTS
 from hsm.errors import Refused
 from hsm.model import Priority, Selection
@@ -156,7 +156,7 @@ class People(Administrators):
     def _seen_by_quality_officers(self, study: int) -> set[str]:
         with self.world.catalog.read() as session:
             selection = Selection(study_uids=(study_uid(study),))
-            found = selections.select_instances(session, selection, sees_rejected=True)
+            found = retrievable.select_instances(session, selection, sees_rejected=True)
         return {each.sop_instance_uid for each in found}
 
     def look(self) -> str:

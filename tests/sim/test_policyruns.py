@@ -581,7 +581,7 @@ def test_a_diff_counts_no_release_from_tape_since_a_run_would_refuse_it(make_wor
 
 
 def test_a_limit_of_drives_keeps_the_other_drive_free(make_world: MakeWorld) -> None:
-    from hsm import dispatch
+    from hsm import sight
 
     policy = (
         "policy: t\npriority: 1\ncopies: {tape: 2}\nrules: [{name: t, copy to: tape}]\nlimits: {drives: 1}\n"
@@ -590,10 +590,10 @@ def test_a_limit_of_drives_keeps_the_other_drive_free(make_world: MakeWorld) -> 
     stored(world, 2)
     world.policies.run(None, dry_run=False, by="test")
     with world.catalog.read() as session:
-        picture = dispatch.look(session, world.pools, world.staging, world.reader, world.now())
+        picture = sight.look(session, world.pools, world.staging, world.reader, world.now())
     assert set(picture.limits.values()) == {("t", 1)}
-    assert dispatch.within_drives(picture, {"t": 1}) == []
-    assert len(dispatch.within_drives(picture, {"other": 1})) == len(picture.work) > 0
+    assert sight.within_drives(picture, {"t": 1}) == []
+    assert len(sight.within_drives(picture, {"other": 1})) == len(picture.work) > 0
     world.later()
     world.later()
     assert world.on_tape(1) == ["HSM001L8", "HSM002L8"]

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 
-from hsm import dispatch, planner
+from hsm import planner, sight
 from hsm.catalog import instances, placement, portions, queue, queuelooks, requesting
 from hsm.catalog.engine import Catalog
 from hsm.catalog.tables import Waiter
@@ -171,11 +171,11 @@ def test_more_requests_than_one_look_considers_are_all_served(
     make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = on_tape(make_world, 7)
-    monkeypatch.setattr(dispatch, "REQUESTS_MAX", 2)
+    monkeypatch.setattr(sight, "REQUESTS_MAX", 2)
     waits = [world.retrieve(study) for study in range(1, 8)]
     urgent = world.retrieve(7, priority=Priority.STAT)
     with world.catalog.read() as session:
-        picture = dispatch.look(session, world.pools, world.staging, world.reader, world.now())
+        picture = sight.look(session, world.pools, world.staging, world.reader, world.now())
     assert [work.priority for work in picture.work] == [Priority.STAT, Priority.ROUTINE]
     world.settle()
     assert [len(wait.look().files) for wait in [*waits, urgent]] == [2] * 8
@@ -193,7 +193,7 @@ def test_requests_that_cannot_go_on_are_not_in_the_way_of_others(
     world.follow()
     stuck = world.requests(kind="copy", state="queued")
     assert len(stuck) >= 2, "they wait for a blank cartridge"
-    monkeypatch.setattr(dispatch, "REQUESTS_MAX", 1)
+    monkeypatch.setattr(sight, "REQUESTS_MAX", 1)
     (barcode,) = world.on_tape(1)
     assert world.volumes.verify(barcode, "alice")["requests"] >= 1, "less urgent than any copy"
     world.settle()
@@ -279,7 +279,7 @@ def test_what_is_read_from_one_cartridge_is_read_in_the_order_that_moves_its_hea
     waits = [world.retrieve(study) for study in (3, 1, 4, 2)]
     now = world.clock.now()
     with world.catalog.read() as session:
-        picture = dispatch.look(session, world.pools, world.staging, world.reader, now)
+        picture = sight.look(session, world.pools, world.staging, world.reader, now)
     reads = [each for each in picture.work if each.kind == "read"]
     assert len(reads) == 4
     assert all(each.end is not None and each.position is not None for each in reads)
@@ -287,7 +287,7 @@ def test_what_is_read_from_one_cartridge_is_read_in_the_order_that_moves_its_hea
     cost = picture.costs["HSM001L8"]
     for one, following in itertools.pairwise(by_position):
         assert cost(one.end or 0, following.position or 0) < 0.01, "what follows costs nothing to reach"
-    drives = dispatch.drives(world.pools, world.drives)
+    drives = sight.drives(world.pools, world.drives)
     (session_,) = planner.plan(
         picture.work, picture.volumes, drives, now, planner.Site(costs=picture.costs)
     ).sessions

@@ -14,7 +14,7 @@ from sqlalchemy import select
 from drivers.errors import NoSpace
 from drivers.folder import INCOMING
 from drivers.quotas import Room
-from hsm.catalog import selections
+from hsm.catalog import retrievable
 from hsm.catalog.instances import every_unsealed
 from hsm.catalog.tables import Instance
 from hsm.config.deletion import DeletionConfig
@@ -183,7 +183,7 @@ def test_a_file_that_was_kept_twice_does_not_bring_back_a_study_that_was_deleted
     assert stored_file(world).read_bytes() == whole, "up to its day it can be taken back"
     with world.catalog.read() as session:
         assert session.scalars(select(Instance.uid)).all() == [header.sop_instance_uid]
-        assert selections.select_instances(session, Selection(study_uids=(header.study_uid,))) == []
+        assert retrievable.select_instances(session, Selection(study_uids=(header.study_uid,))) == []
     other = file_head(header.sop_class_uid, header.sop_instance_uid, syntax) + dataset + bytes(2)
     left_behind(world, "c", other)
     assert restart(world) == Recovered(adopted=not refuses, known=0, dropped=refuses)

@@ -25,7 +25,7 @@ from drivers.simulated.faults import Fault
 from drivers.simulated.library import SimulatedLibrary
 from hsm.anchoring import Anchoring
 from hsm.announce import Announcements, Notification
-from hsm.catalog import chaincheck, check, journal, queue, selections
+from hsm.catalog import chaincheck, check, journal, queue, retrievable
 from hsm.catalog.engine import open_engine
 from hsm.catalog.orders import Order
 from hsm.catalog.tables import Copy, Instance, MountRequest, Package, Request, Study, Volume
@@ -404,7 +404,7 @@ class World:
 
     def instances(self, study: int) -> list[InstanceRef]:
         with self.catalog.read() as session:
-            return selections.select_instances(session, Selection(study_uids=(study_uid(study),)))
+            return retrievable.select_instances(session, Selection(study_uids=(study_uid(study),)))
 
     def fault(self, operation: str, error: str, **more: Any) -> None:
         """Script a fault of the library."""

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, exists, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from hsm.availability import Reach, Standing
-from hsm.catalog import deletions, evidence, hiding, journal, marks, reaching, words
+from hsm.catalog import available, deletions, evidence, hiding, journal, marks, words
 from hsm.catalog.tables import (
     Copy,
     Decision,
@@ -330,4 +330,4 @@ def _copy_record(copy: Copy, volume: Volume) -> Record:
 
 def _standings(session: Session, studies: Sequence[Study], reach: Reach) -> dict[int, Standing]:
     """How available each study is, and the removable media that a retrieve of it would read."""
-    return reaching.availability_of(session, Level.STUDY, [study.pk for study in studies], reach)
+    return available.availability_of(session, Level.STUDY, [study.pk for study in studies], reach)
