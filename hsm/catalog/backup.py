@@ -13,7 +13,7 @@ import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -23,10 +23,10 @@ from typing import IO, Any
 from sqlalchemy import Column, Connection, LargeBinary, Table, case, func, insert, select, text, update
 from sqlalchemy.orm import Session
 
-from hsm.catalog import chainread, journal, restored, upgrade
+from hsm.catalog import chainread, journal, pastdeletions, restored, upgrade
 from hsm.catalog.columns import UtcDateTime
 from hsm.catalog.engine import Catalog
-from hsm.catalog.tables import Base, Copy, DeletedPackage, Deletion, JournalHead
+from hsm.catalog.tables import Base, Copy, JournalHead
 from hsm.errors import ConfigError, Refused
 
 FORMAT = 1
@@ -36,10 +36,10 @@ BATCH = 2000
 COMPRESSION = 3
 """Of zlib: higher ones cost much time for a few per cent."""
 LINE_BYTES_MAX = 64 << 20
-ENDS = ("ended_at", "ended_by", "ended_reason")
-"""Columns of a deletion that say how it ended."""
-BEGUN = {"state": "standing", "checked_at": None, "ended_at": None}
-"""What a deletion is when it is put in."""
+Row = dict[str, Any]
+_COPY = Base.metadata.tables[Copy.__tablename__]
+_LAST = (*pastdeletions.TABLES, _COPY.name)
+"""Tables whose rows the database takes only once everything else is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,15 +166,19 @@ def restore(catalog: Catalog, source: IO[bytes], actor: str) -> Summary:
                     f"the backup is of a catalog at revision {summary.revision}, this software's is "
                     f"{upgrade.head_revision()}: restore it with the version that made it, then upgrade"
                 )
-            ended: list[dict[str, Any]] = []
             with catalog.write() as session:
                 _require_empty(session)
-                for table in _in_turn():
-                    if table.name == Copy.__tablename__:
-                        _end_deletions(session, ended)
-                    rows = _load(session, table, file, tables[table.name])
-                    if table.name == Deletion.__tablename__:
-                        ended = rows
+
+                def rows(table: Table) -> Iterator[list[Row]]:
+                    return _rows(table, file, tables[table.name])
+
+                for table in Base.metadata.sorted_tables:
+                    if table.name not in _LAST:
+                        for some in rows(table):
+                            _put(session, table, some)
+                pastdeletions.put(session, rows)
+                for some in rows(_COPY):  # one on its way out once its deletion is due
+                    _put(session, _COPY, some)
                 _set_sequences(session.connection())
                 now = catalog.clock.now()
                 detail = {"backup": summary.at.isoformat(), "records": summary.journal_seq}
@@ -194,30 +198,11 @@ def _require_empty(session: Session) -> None:
             raise Refused(f"the catalog is not empty: {table.name} has rows; restore into a new one")
 
 
-def _in_turn() -> list[Table]:
-    """The tables as the database takes them: a package is deleted once its instances are hidden, and a copy
-    is on its way out once its deletion is due."""
-    last = (DeletedPackage.__tablename__, Copy.__tablename__)
-    tables = {table.name: table for table in Base.metadata.sorted_tables}
-    return [*(table for name, table in tables.items() if name not in last), *(tables[name] for name in last)]
+def _rows(table: Table, file: zipfile.ZipFile, about: Mapping[str, Any]) -> Iterator[list[Row]]:
+    """A table's rows as they were, some at a time.
 
-
-def _end_deletions(session: Session, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Deletions are put in as standing; those that were further go there by the same steps."""
-    for row in rows:
-        steps = {"due": ["due"], "purged": ["due", "purged"], "undone": ["undone"]}.get(row["state"], [])
-        for state in steps:
-            values = {"state": state} | ({"checked_at": row["checked_at"]} if state == "due" else {})
-            if state == row["state"]:
-                values = {name: row[name] for name in ("state", "checked_at", *ENDS)}
-            session.execute(update(Deletion).where(Deletion.pk == row["pk"]).values(**values))
-
-
-def _load(
-    session: Session, table: Table, file: zipfile.ZipFile, about: Mapping[str, Any]
-) -> list[dict[str, Any]]:
-    """Put a table's rows in; of deletions, as they were."""
-    kept: list[dict[str, Any]] = []
+    :raises ConfigError: at their end: they are not what was written.
+    """
     columns = [table.columns[name] for name in about["columns"]]
     from_json = [_from_json(column) for column in columns]
     digest, count = hashlib.sha256(), 0
@@ -232,13 +217,9 @@ def _load(
                 ]
                 rows.append({column.name: value for column, value in zip(columns, values, strict=True)})
             count += len(rows)
-            if table.name == Deletion.__tablename__:
-                kept += rows
-                rows = [row | BEGUN for row in rows]
-            _put(session, table, rows)
+            yield rows
     if (count, digest.hexdigest()) != (about["rows"], about["sha256"]):
         raise ConfigError(f"the backup is damaged: {table.name}.jsonl is not what was written")
-    return kept
 
 
 def _batches(member: IO[bytes]) -> Iterator[list[bytes]]:
@@ -246,7 +227,7 @@ def _batches(member: IO[bytes]) -> Iterator[list[bytes]]:
         yield found
 
 
-def _put(session: Session, table: Table, rows: list[dict[str, Any]]) -> None:
+def _put(session: Session, table: Table, rows: list[Row]) -> None:
     if table.name == JournalHead.__tablename__:
         for row in rows:  # the one row is there from the beginning
             session.execute(update(table).where(table.c.pk == row.pop("pk")).values(**row))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -11,16 +11,16 @@ from sqlalchemy import select
 from hsm.audit.copies import Asked, CopiesAudit
 from hsm.catalog import backup, check, deletions, find, marks, rejections
 from hsm.catalog.engine import Catalog
-from hsm.catalog.tables import Request, Study
+from hsm.catalog.tables import Base, Request, Study
 from hsm.catalog.trashwork import PURGE
 from hsm.commitment import Failure, Item
 from hsm.config.deletion import DeletionConfig
 from hsm.errors import NotFound, Permanent, Refused
 from hsm.ingest import StoreOutcome
 from hsm.model import Availability
-from hsm.policyrun.frozen import frozen
 from hsm.terms import Exact, Field, Level
 from hsm.trash import Trash
+from tests.sim import aftermath
 from tests.sim.conftest import MakeWorld
 from tests.sim.world import CT_IMAGE, ROAD, TWO_TAPES, World, dataset, header, study_uid
 
@@ -314,16 +314,48 @@ def test_a_backup_knows_what_was_deleted_rejected_and_taken_back(
     rounds(world)
     named = (rejections.Reference(study_uid(2), header(2, 1).series_uid, header(2, 1).sop_instance_uid),)
     world.ingest.reject(rejections.Note("9.9", "113037", named), "ae:EDITOR")
-    file = io.BytesIO()
-    with frozen(world.catalog) as session:
-        backup.write(world.catalog, session, file)
-    backup.restore(pg_catalog, file, "anna")
+    backup.restore(pg_catalog, aftermath.backup_of(world), "anna")
     with pg_catalog.read() as session:
         states = {each.study_uid: each.state.value for each in deletions.trash(session, 9, every=True)}
         assert states == {study_uid(1): "purged", study_uid(2): "undone", study_uid(3): "standing"}
         counts = deletions.counts(session)
         assert (counts["in_trash"], counts["due"], counts["rejected_instances"]) == (1, 0, 1)
         assert check.check(session) == []
+
+
+def test_a_backup_of_studies_that_were_deleted_again_and_again_can_be_restored(
+    make_world: MakeWorld, restore: aftermath.Restore
+) -> None:
+    world = make_world()
+    for study in (1, 2):
+        world.store(study, 2)
+        world.seal_all()
+        for _ in range(3):
+            delete(world, study)
+            undelete(world, study)
+        delete(world, study)
+    for _ in range(2):
+        world.clock.advance(31 * DAY)
+        rounds(world)
+        world.store(1, 2)
+        world.seal_all()
+        delete(world, 1)
+    before = _deleted(world)
+    restored = restore(world, aftermath.backup_of(world))
+    assert _deleted(restored) == before and all(before.values())
+    with restored.catalog.read() as session:
+        states = Counter(each.state for each in deletions.trash(session, 20, every=True))
+        assert states == {"undone": 6, "purged": 3, "standing": 1}
+        assert check.check(session) == []
+
+
+def _deleted(world: World) -> dict[str, list[tuple[Any, ...]]]:
+    names = ("deletion", "hidden_instance", "deleted_package", "copy")
+    with world.catalog.read() as session:
+        return {
+            table.name: [tuple(row) for row in session.execute(select(table).order_by(*table.primary_key))]
+            for table in map(Base.metadata.tables.__getitem__, names)
+        }
 
 
 def test_a_release_that_failed_for_good_is_told_and_asked_for_again_a_day_later(
