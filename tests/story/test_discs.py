@@ -26,7 +26,13 @@ DISCS = CONFIG.replace(
 IMAGES = ("CT_small.dcm", "MR_small.dcm", "rtplan.dcm")
 
 
-@pytest.mark.parametrize("more", ["", ", file_system: udf, append: false"], ids=["sessions", "udf"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param("", id="sessions"),
+        pytest.param(", file_system: udf, append: false", id="udf", marks=pytest.mark.campaign),
+    ],
+)
 def test_a_study_is_burnt_shelved_prompted_for_and_served_byte_for_byte(
     sqlite_url: str, tmp_path: Path, more: str
 ) -> None:

@@ -6,11 +6,13 @@ import subprocess
 from pathlib import Path
 
 import pydicom
+import pytest
 
 from tests.story.archive import HSM, Archive, bundled, running, until
 from tests.story.test_road import everything_on_the_shelf, study_of, waiting_prompts
 
 
+@pytest.mark.campaign
 def test_an_export_waits_for_the_operator_and_is_then_whole(sqlite_url: str, tmp_path: Path) -> None:
     archive = Archive(tmp_path / "home", sqlite_url)
     paths = bundled("CT_small.dcm", "MR_small.dcm")

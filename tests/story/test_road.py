@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pydicom
+import pytest
 
 from tests.story.archive import (
     BOTH_DATABASES,
@@ -115,6 +116,7 @@ def test_a_recall_outlives_a_killed_daemon_and_the_caller_gets_its_study(
             until(lambda: digests(list(archive.received.iterdir())) == wanted, "delivered later")
 
 
+@pytest.mark.campaign
 def test_a_cget_waits_for_the_operator_too(sqlite_url: str, tmp_path: Path) -> None:
     archive = Archive(tmp_path / "home", sqlite_url)
     paths = bundled(*IMAGES)

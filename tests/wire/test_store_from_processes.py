@@ -75,7 +75,13 @@ def rows_and_files(home: Path, url: str) -> tuple[list[Any], dict[str, str], dic
     return rows, files, counted
 
 
-@pytest.mark.parametrize("same_bytes", [True, False], ids=["same bytes", "other bytes"])
+@pytest.mark.parametrize(
+    "same_bytes",
+    [
+        pytest.param(True, id="same bytes", marks=pytest.mark.campaign),
+        pytest.param(False, id="other bytes"),
+    ],
+)
 def test_two_processes_that_store_the_same_uids_keep_every_content_once(
     migrated_url: str, tmp_path: Path, same_bytes: bool
 ) -> None:
