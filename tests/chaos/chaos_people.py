@@ -190,14 +190,14 @@ class People(Administrators):
         self.recalls |= set(found["requests"])  # type: ignore[call-overload]
         return f"study {study}: {found['requests']}"
 
-    def move(self, *, study: int | None = None, patience: float | None = None) -> str:
+    def move(self, *, study: int | None = None, patience: float | None = None, to: str = "") -> str:
         """A workstation asks for a study to be sent somewhere, and waits, hangs up or cancels."""
         study = self._any_study() if study is None else study
         if study is None:
             return ""
         world, clock, moves = self.world, self.world.clock, self.around.moves
         uids = self.seen(study)
-        asked = moves.ask(study, self._rng.choice(sorted(PEERS)), frozenset(uids))
+        asked = moves.ask(study, to or self._rng.choice(sorted(PEERS)), frozenset(uids))
         patience = self._rng.choice(PATIENCE_SECONDS) if patience is None else patience
         until = clock.monotonic() + patience
         caller = Caller(

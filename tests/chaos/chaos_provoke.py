@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 FIRST = POLICIES[-2]
 """One copy on tape, one in a cold class."""
+TRIES = 10
 
 
 SELDOM = (
@@ -71,9 +72,14 @@ def _asked_for(life: Life, how: str) -> None:
 
 def _peer(life: Life) -> None:
     _inject(life, "peer down")
-    life.people.move(patience=0)
+    (down,) = life.world.destinations_down
+    for _ in range(TRIES):  # one who cancels, or a study that is hidden, asks the peer nothing
+        life.people.move(patience=0, to=down)
+        life.around.clock.advance(31)
+        life.settle()
+        if life.around.effects.felt["peer down"]:
+            break
     life.around.clock.advance(61)
-    life.settle()
     life.settle()
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from hsm.bench import ingest as bench
 from hsm.bench.ingest_sender import Sender
-from tests.story.archive import KEEP, Archive, needs_dcmtk, running
+from tests.story.archive import CONFIG, KEEP, Archive, needs_dcmtk, running
 from tests.wire.large import LargeSender
 
 MIB = 1 << 20
@@ -34,7 +34,9 @@ pytestmark = [
 @pytest.fixture
 def archive(tmp_path: Path) -> Iterator[Archive]:
     # Nothing is sealed meanwhile.
-    made = Archive(tmp_path / "home", f"sqlite:///{tmp_path}/catalog.db", KEEP, quiet=86400)
+    roomy = CONFIG.replace("size_max_bytes: 256 MiB", "size_max_bytes: 8 GiB")
+    assert roomy != CONFIG, "what could not be recalled is not received"
+    made = Archive(tmp_path / "home", f"sqlite:///{tmp_path}/catalog.db", KEEP, roomy, quiet=86400)
     with running(made):
         yield made
 
