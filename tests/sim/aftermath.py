@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import shutil
@@ -18,6 +19,7 @@ from hsm.errors import BadInput
 from hsm.model import Header
 from hsm.policyrun.frozen import frozen
 from hsm.rebuild import MediaCheck, Rebuild, Report
+from tests.sim.taps import Crash
 from tests.sim.world import World, header
 
 LoseCatalog = Callable[..., World]
@@ -90,6 +92,21 @@ def restored_from(world: World, template: Path, path: Path, file: io.BytesIO) ->
 def rebuild(world: World, *wanted: str, **options: Any) -> Report:
     world.custody.unmount_all()
     return Rebuild(world.catalog, world.pools, world.custody, some_header, **options).run(wanted)
+
+
+def in_lives(world: World, longer: int, act: Callable[[World], Report]) -> tuple[World, Report]:
+    """One daemon after the other begins it, each of which dies so many steps later than the last."""
+    lives = 0
+    for life in range(100):
+        world.fuse.blown, world.fuse.blows_at = False, world.fuse.count + 3 + longer * life
+        with contextlib.suppress(Crash):
+            report = act(world)
+            break
+        lives += 1
+        world = world.rebuild()
+    world.fuse.blows_at = None
+    assert lives >= 5
+    return world, report
 
 
 def facts(world: World) -> dict[str, Any]:

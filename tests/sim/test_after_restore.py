@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 
 import pytest
@@ -11,11 +10,11 @@ from sqlalchemy import select
 from drivers.simulated.medium import flip_byte
 from hsm.catalog.tables import Study
 from hsm.errors import Refused, Retryable
-from tests.sim.aftermath import TO_TAPE_ONLY, Restore, backup_of, check_media, owed, store_loose
+from hsm.rebuild import Report
+from tests.sim.aftermath import TO_TAPE_ONLY, Restore, backup_of, check_media, in_lives, owed, store_loose
 from tests.sim.conftest import MakeWorld
-from tests.sim.taps import Crash
 from tests.sim.test_deletion import delete, rounds
-from tests.sim.world import NOTHING, study_uid
+from tests.sim.world import NOTHING, World, study_uid
 
 TO_BOTH = """\
 policy: both
@@ -228,18 +227,13 @@ def test_a_comparison_that_is_killed_at_any_moment_goes_on_and_finds_every_bad_b
     with (world.home / "nearline" / world.tar_of(1)).open("r+b") as tar:
         tar.seek(20_000)
         tar.write(b"\0\0\0\0")
-    old = restore(world, file)
-    lives = 0
-    for life in range(100):
-        old.fuse.blown, old.fuse.blows_at = False, old.fuse.count + 3 + 3 * life
-        with contextlib.suppress(Crash):
-            assert check_media(old, verify=True).lifted
-            break
-        lives += 1
-        old = old.rebuild()
+
+    def checked(old: World) -> Report:
         assert owed(old)
-    old.fuse.blows_at = None
-    assert lives >= 5
+        return check_media(old, verify=True)
+
+    old, report = in_lives(restore(world, file), 3, checked)
+    assert report.lifted
     bad = {where for where, state in old.copies().items() if state != "verified"}
     assert bad == {("1.p0001", "nearline"), ("2.p0001", "HSM001L8")}
     for study in (1, 2, 3):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 
 import pytest
@@ -11,9 +10,16 @@ from drivers.simulated.medium import flip_byte
 from hsm.catalog import rebuilding
 from hsm.errors import NotFound, Refused
 from hsm.layout import instance_path
-from tests.sim.aftermath import EVERYWHERE, TO_TAPE_ONLY, LoseCatalog, facts, rebuild, store_loose
+from tests.sim.aftermath import (
+    EVERYWHERE,
+    TO_TAPE_ONLY,
+    LoseCatalog,
+    facts,
+    in_lives,
+    rebuild,
+    store_loose,
+)
 from tests.sim.conftest import MakeWorld
-from tests.sim.taps import Crash
 from tests.sim.test_deletion import delete, undelete
 from tests.sim.world import study_uid
 
@@ -76,17 +82,8 @@ def test_a_rebuild_that_is_killed_at_any_moment_goes_on_and_ends_with_the_same_c
     delete(world, 2)
     world.anchoring.round()
     before = facts(world)
-    anew = lose_catalog(world)
-    lives = 0
-    for life in range(100):
-        anew.fuse.blown, anew.fuse.blows_at = False, anew.fuse.count + 3 + 2 * life
-        with contextlib.suppress(Crash):
-            report = rebuild(anew)
-            break
-        lives += 1
-        anew = anew.rebuild()
-    anew.fuse.blows_at = None
-    assert lives >= 5 and report.complete
+    anew, report = in_lives(lose_catalog(world), 2, rebuild)
+    assert report.complete
     assert facts(anew) == before, "the study in the trash among them"
     assert anew.instances(2) == [] and len(report.deleted) == 1
     undelete(anew, 2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from typing import Any
 
@@ -11,9 +10,8 @@ from sqlalchemy import select
 
 from drivers.simulated.medium import flip_byte
 from hsm.catalog.tables import Copy, Package, Volume
-from tests.sim.aftermath import LoseCatalog, facts, rebuild
+from tests.sim.aftermath import LoseCatalog, facts, in_lives, rebuild
 from tests.sim.conftest import MakeWorld
-from tests.sim.taps import Crash
 from tests.sim.world import TWO_TAPES, Shape, World
 
 SHAPE = Shape(cartridges=6, drives=2, capacity_bytes=100_000)
@@ -76,16 +74,8 @@ def test_a_rebuild_on_two_drives_that_is_killed_at_any_moment_goes_on_to_the_sam
     damage(burnt)
     one = lose_catalog(burnt, "one.db")
     rebuild(one, drives_max=1)
-    anew, lives = lose_catalog(one, "two.db"), 0
-    for life in range(100):
-        anew.fuse.blown, anew.fuse.blows_at = False, anew.fuse.count + 3 + 3 * life
-        with contextlib.suppress(Crash):
-            report = rebuild(anew)
-            break
-        lives += 1
-        anew = anew.rebuild()
-    anew.fuse.blows_at = None
-    assert lives >= 5 and report.complete
+    anew, report = in_lives(lose_catalog(one, "two.db"), 3, rebuild)
+    assert report.complete
     assert facts(anew) == facts(one)
     anew.check()
 
