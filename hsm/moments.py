@@ -25,19 +25,18 @@ def moment(text: str, now: datetime, *, ahead: bool = False) -> datetime:
     :param ahead: a length lies ahead; else it is so long ago.
     :raises ValueError: it cannot be read, or no calendar has it; the message names it.
     """
-    words = text.strip()
+    words, shown = text.strip(), f"{text[:40]!r}"
     try:
         if _DAY.fullmatch(words) or _TIME.fullmatch(words):
             found = datetime.fromisoformat(words)
             return found if found.tzinfo is not None else found.astimezone()
-        if not words[:1].isdigit() or re.match(r"[0-9]+[-:T]", words):
-            raise ValueError(EXPECTED)
-        length: timedelta = read_duration(words)
-        return now + length if ahead else now - length
+        if words[:1].isdigit() and not re.match(r"[0-9]+[-:T]", words):
+            length: timedelta = read_duration(words)
+            return now + length if ahead else now - length
     except UnitError as error:
-        raise ValueError(f"{text[:40]!r}: {error}; {EXPECTED}") from error
+        raise ValueError(f"{shown}: {error}; {EXPECTED}") from error
     except OverflowError as error:
-        raise ValueError(f"{text[:40]!r} is beyond any calendar; {EXPECTED}") from error
+        raise ValueError(f"{shown} is beyond any calendar; {EXPECTED}") from error
     except ValueError as error:
-        why = "" if str(error) == EXPECTED else f": {error}"
-        raise ValueError(f"{text[:40]!r} is no moment{why}; {EXPECTED}") from error
+        raise ValueError(f"{shown} is no moment: {error}; {EXPECTED}") from error
+    raise ValueError(f"{shown} is no moment; {EXPECTED}")

@@ -13,7 +13,7 @@ from pynetdicom.dsutils import encode
 
 from hsm.config import AeConfig, DicomConfig
 from hsm.dicom.outbound import Outbound
-from hsm.dicom.requestor import open_association
+from hsm.dicom.requestor import named, open_association
 from hsm.dicom.sendhold import Lost
 from hsm.dicom.sendline import queued_answer
 from hsm.errors import Retryable
@@ -65,7 +65,7 @@ def telling(
     :param as_scp: we are the SCP of the class on it, as of who reports events.
     :raises Retryable: it cannot be had, or the peer does not answer on it.
     """
-    name = f"{peer.ae_title} at {peer.host}:{peer.port}"
+    name = named(peer)
     try:
         gate = outbound.gate(peer)
         with open_association(peer, our_ae_title, config, sop_class, as_scp=as_scp, gate=gate) as assoc:
